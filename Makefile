@@ -1,0 +1,75 @@
+# The whole path by make targets; bare `make` lists them. Set-up is part of every target and happens once.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV ?= .venv
+DATA ?= digits
+RULE ?= f1
+SWEEP ?= sweeps/ann.yaml
+SEED ?= 1
+TRIALS ?=
+NAME = $(notdir $(patsubst folder:%,%,$(DATA)))
+RUN = $(VENV)/bin/python
+trials = $(if $(TRIALS),--trials $(TRIALS))
+REQUIREMENTS = requirements.txt requirements-dev.txt
+HASH := $(shell cat $(REQUIREMENTS) | cksum | cut -d' ' -f1)
+READY = $(VENV)/.ready-$(HASH)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup sweep report agent sync models evaluate test check fix bench clean
+
+help: ## list the targets
+	@echo "make sweep   the whole path on the digits that scikit-learn ships: sweep, choose, retrain, report"
+	@echo
+	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@echo
+	@echo "variables: DATA=digits|mnist|fashion_mnist|cifar10|folder:PATH  TRIALS=N  SEED=N  RULE=f1|knee|max:METRIC|run:ID"
+
+$(READY): $(REQUIREMENTS)
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else f"error: Python 3.11, 3.12 or 3.13 is needed. Got {v[0]}.{v[1]}; name one with PYTHON=python3.12.")'
+	@echo "setting up $(VENV) (about 2 minutes, once)"
+	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	@$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@rm -f $(VENV)/.ready-* && touch $@
+
+setup: $(READY) ## install everything into .venv
+
+sweep: $(READY) ## ANN and SVM sweeps, front, choice, retrain, locked test, report
+	$(RUN) sweeps/offline.py sweeps/ann.yaml --seed $(SEED) --data '$(DATA)' $(trials)
+	$(RUN) sweeps/offline.py sweeps/svm.yaml --seed $(SEED) --data '$(DATA)' $(trials)
+	$(RUN) -m analysis.retrain 'runs/ann-$(NAME)' --rule '$(RULE)'
+	$(RUN) -m analysis.retrain 'runs/svm-$(NAME)' --rule '$(RULE)'
+	$(RUN) -m analysis.report 'runs/ann-$(NAME)' 'runs/svm-$(NAME)' --rule '$(RULE)' --to 'reports/$(NAME)'
+
+report: $(READY) ## write the report of finished sweeps anew
+	$(RUN) -m analysis.report 'runs/ann-$(NAME)' 'runs/svm-$(NAME)' --rule '$(RULE)' --to 'reports/$(NAME)'
+
+agent: $(READY) ## create the sweep SWEEP=... at W&B and start an agent (needs: wandb login)
+	$(RUN) -m search.online $(SWEEP) --data '$(DATA)' $(if $(TRIALS),--count $(TRIALS))
+
+sync: $(READY) ## upload the offline runs to W&B (needs: wandb login)
+	$(RUN) -m search.sync runs
+
+evaluate: $(READY) ## evaluate the saved models on the locked test set
+	$(RUN) -m trainers.evaluate models/*/
+
+models: $(READY) ## pack the saved models with checksums into dist/
+	$(RUN) -m trainers.pack models
+
+test: $(READY) ## run the tests
+	$(RUN) -m pytest
+
+check: $(READY) ## ruff format, ruff lint, mypy
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+
+fix: $(READY) ## format and mend what ruff can mend
+	$(VENV)/bin/ruff format .
+	$(VENV)/bin/ruff check --fix .
+
+bench: $(READY) ## run the benchmarks (JSON=1 prints one JSON object a line)
+	@for file in benchmarks/[a-z]*.py; do $(RUN) $$file $(if $(JSON),--json) || exit 1; done
+
+clean: ## remove caches; keeps data, runs, models and reports
+	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -1,0 +1,144 @@
+"""The contract that every classifier follows, and the Epoch that training yields.
+
+Training is a generator of epochs: whoever iterates logs an epoch, records it, draws the progress, or stops asking.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field
+
+from trainers.config import Config
+from trainers.errors import UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from trainers.data import Data
+
+__all__ = ["Classifier", "ClassifierConfig", "Epoch"]
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One row of the history table.
+
+    `number` counts from 1; `metrics` maps the metric names of the README to floats; `last` is true where training
+    ends with this epoch by itself.
+    """
+
+    number: int
+    metrics: Mapping[str, float]
+    last: bool = False
+
+
+class ClassifierConfig(Config):
+    """What every classifier's Config holds."""
+
+    seed: int = Field(0, ge=0, lt=2**63, description="seed of everything random in training")
+    class_weight: dict[str, float] | str | None = Field(
+        None, description="'balanced', or a weight per class name, for unbalanced data"
+    )
+
+
+class Classifier(ABC):
+    """One trainable model: built from a Config, fitted on Data, saved as plain arrays.
+
+    Args:
+        config: the checked hyper-parameters.
+        device: `auto` (CUDA, then MPS, then CPU) or a torch device name.
+    """
+
+    name: ClassVar[str]
+    Config: ClassVar[type[ClassifierConfig]]
+
+    def __init__(self, config: ClassifierConfig | None = None, *, device: str = "auto") -> None:
+        self.config: Any = config if config is not None else self.Config()
+        self.device_name = device
+        self.input_shape: tuple[int, int, int] = (0, 0, 0)  # channels, height, width
+        self.class_names: list[str] = []
+
+    @classmethod
+    def metric_names(cls, config: ClassifierConfig) -> list[str]:
+        """Return the names that this configuration's epochs carry."""
+        scores = ["loss", "accuracy", "precision", "recall", "f1"]
+        test = ["test_loss", "test_accuracy", "precision", "recall", "f1"]
+        return [f"train_{score}" for score in scores] + test + ["seconds", "n_parameters"]
+
+    @abstractmethod
+    def fit_epochs(self, data: Data) -> Iterator[Epoch]:
+        """Train on `data.train`, yielding after every epoch; evaluates on the hold-out where there is one."""
+
+    @abstractmethod
+    def predict_with_loss(self, x: Any, y: Any) -> tuple[np.ndarray, float | None]:
+        """Return the labels (n_samples,) and the mean loss against `y`, None where the classifier has none."""
+
+    @abstractmethod
+    def predict_proba(self, x: Any) -> np.ndarray:
+        """Return class probabilities (n_samples, n_classes) of images (n_samples, channels, height, width) in [0, 1]."""
+
+    @abstractmethod
+    def predict(self, x: Any) -> np.ndarray:
+        """Return class indices (n_samples,)."""
+
+    @abstractmethod
+    def state(self) -> dict[str, np.ndarray]:
+        """Return everything learnt as plain arrays."""
+
+    @abstractmethod
+    def load_state(self, state: Mapping[str, np.ndarray]) -> None:
+        """Take over what `state` returned; `input_shape` and `class_names` are already set."""
+
+    @property
+    def n_parameters(self) -> int:
+        """The count of learnt numbers."""
+        return sum(array.size for array in self.state().values())
+
+    def fit(self, data: Data) -> Classifier:
+        """Train to the end and return self."""
+        for _ in self.fit_epochs(data):
+            pass
+        return self
+
+    @classmethod
+    def fit_population(
+        cls, configs: Sequence[ClassifierConfig], data: Data, *, device: str = "auto", stopped: set[int] | None = None
+    ) -> Iterator[list[Epoch | None]]:
+        """Train several configurations side by side, an epoch of each at a time.
+
+        Yields one list per round, in the order of `configs`, with None for a member that has ended. The caller puts
+        the indices of members that shall not go on into `stopped`.
+        """
+        stopped = set() if stopped is None else stopped
+        running = {i: cls(config, device=device).fit_epochs(data) for i, config in enumerate(configs)}
+        while running:
+            epochs = {i: next(epochs, None) for i, epochs in running.items() if i not in stopped}
+            running = {i: running[i] for i, epoch in epochs.items() if epoch is not None}
+            if running:
+                yield [epochs.get(i) for i in range(len(configs))]
+
+    def start(self, data: Data) -> None:
+        """Remember what a saved model must know of its data."""
+        self.input_shape, self.class_names = data.input_shape, list(data.class_names)
+
+    def class_weights(self, data: Data) -> list[float] | None:
+        """Return a weight per class (n_classes,), or None where all weigh the same.
+
+        `balanced` is n_samples / (n_classes * count), as in scikit-learn.
+        """
+        wanted = self.config.class_weight
+        if wanted is None:
+            return None
+        counts = data.train.class_counts(len(data.class_names))
+        if wanted == "balanced":
+            return [sum(counts) / (len(counts) * max(count, 1)) for count in counts]
+        if isinstance(wanted, str):
+            raise UsageError(f"class_weight must be 'balanced' or a mapping of class names to weights. Got {wanted!r}.")
+        unknown = sorted(set(wanted) - set(data.class_names))
+        if unknown:
+            raise UsageError(f"class_weight names {unknown[0]!r}, which is not a class; there are {', '.join(data.class_names)}.")
+        return [wanted.get(name, 1.0) for name in data.class_names]

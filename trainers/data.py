@@ -1,0 +1,221 @@
+"""Data in memory: the train, hold-out and locked test parts of a set, as tensors; batches are index slices.
+
+Reads the sets under DATA_ROOT (default `data/`) through `trainers.datasets`. The locked test part is the official one,
+or, where a set has none, a stratified 20 % fixed by a constant that no flag or seed changes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field, model_validator
+
+from trainers.config import Config
+from trainers.errors import UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+LOCKED_SPLIT = 20_240_501  # never changes: it decides which images of `digits` and `folder:` stay unseen
+LOCKED_SHARE = 0.2
+
+
+class DataOptions(Config):
+    """Which images, split how, and how scores are averaged. These stand beside the Config in each run's config."""
+
+    data: str = Field("digits", description="digits, mnist, fashion_mnist, cifar10 or folder:PATH (one sub-folder per class)")
+    holdout: float = Field(0.15, ge=0, lt=1, description="share of the training images held out to choose by; 0 trains on all")
+    split_seed: int = Field(0, ge=0, lt=2**32, description="seed that draws the hold-out and the train_size subset")
+    train_size: int | None = Field(None, gt=0, description="train on at most this many images (stratified); None takes all")
+    image_size: int | None = Field(None, gt=0, le=1024, description="side in pixels to which folder: images are resized (32)")
+    average: Literal["macro", "weighted", "binary"] = Field(
+        "macro", description="how precision, recall and F1 are averaged over the classes"
+    )
+    positive_class: str | None = Field(None, description="with average=binary: the class whose scores count")
+    curves_on_test: bool = Field(
+        False, description="log test curves of the locked part each epoch; such runs are refused by pareto and choose"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> DataOptions:
+        if (self.average == "binary") != (self.positive_class is not None):
+            raise ValueError("average='binary' and positive_class go together: give both or neither")
+        if self.image_size is not None and not self.data.startswith("folder:"):
+            raise ValueError(f"image_size is for folder: data; {self.data} has a size of its own")
+        return self
+
+    @property
+    def evaluation_split(self) -> str:
+        """`holdout` or `test`: the part that `test_*`, `precision`, `recall` and `f1` mean."""
+        return "test" if self.curves_on_test or self.holdout == 0 else "holdout"
+
+    @property
+    def short_name(self) -> str:
+        """A name for folders: `mnist`, or the folder's own name."""
+        return Path(self.data.removeprefix("folder:")).name or "data"
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Images `x` (n_samples, channels, height, width), float32 in [0, 1], and class indices `y` (n_samples,)."""
+
+    x: torch.Tensor
+    y: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def class_counts(self, n_classes: int) -> list[int]:
+        """Return how many samples each class has."""
+        return [int(count) for count in self.y.bincount(minlength=n_classes)]
+
+
+@dataclass(frozen=True)
+class Data:
+    """The parts of one set in memory.
+
+    `evaluated` is the part that is scored after every epoch: the hold-out, the locked part for `curves_on_test`, or
+    None where everything is trained on and the locked part is scored once, at the end.
+    """
+
+    name: str
+    class_names: list[str]
+    train: Samples
+    holdout: Samples | None
+    test: Samples
+    evaluation_split: str
+    evaluated: Samples | None
+    average: str = "macro"
+    positive: int | None = None
+    fingerprints: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """Channels, height, width."""
+        channels, height, width = self.train.x.shape[1:]
+        return channels, height, width
+
+    def to(self, device: torch.device) -> Data:
+        """Return the same data with every part on `device`."""
+
+        def move(samples: Samples | None) -> Samples | None:
+            if samples is None or samples.x.device == device:
+                return samples
+            return Samples(samples.x.to(device), samples.y.to(device))
+
+        moved: dict[str, Any] = {part: move(getattr(self, part)) for part in ("train", "holdout", "test")}
+        return replace(self, **moved, evaluated=None if self.evaluated is None else move(self.evaluated))
+
+
+@dataclass(frozen=True)
+class Images:
+    """Raw images of one set: `x` (n_samples, channels, height, width) with values 0 to `maximum`, `y` (n_samples,)."""
+
+    class_names: list[str]
+    x: np.ndarray
+    y: np.ndarray
+    test_x: np.ndarray | None = None
+    test_y: np.ndarray | None = None
+    maximum: int = 255
+
+
+def data_root() -> Path:
+    """Return the folder that holds the data sets: DATA_ROOT, or `data/` beside the project's README."""
+    return Path(os.environ.get("DATA_ROOT") or Path(__file__).resolve().parents[1] / "data")
+
+
+def load_data(options: DataOptions, *, locked_split: int = LOCKED_SPLIT) -> Data:
+    """Read a set and split it into train, hold-out and locked test.
+
+    `locked_split` is for benchmarks that repeat the whole path over several locked parts; no command line sets it.
+
+    Raises:
+        UsageError: if the set is unknown, absent, or too small to split.
+    """
+    import numpy as np
+
+    from trainers.datasets import read_images
+
+    images = read_images(options.data, data_root(), image_size=options.image_size)
+    n_classes = len(images.class_names)
+    if images.test_x is None or images.test_y is None:
+        rest, locked = _stratified(np.arange(len(images.y)), images.y, LOCKED_SHARE, locked_split, options.data)
+        x, y, test_x, test_y = images.x[rest], images.y[rest], images.x[locked], images.y[locked]
+    else:
+        x, y, test_x, test_y = images.x, images.y, images.test_x, images.test_y
+    chosen, held = np.arange(len(y)), None
+    if options.holdout > 0:
+        chosen, held = _stratified(chosen, y, options.holdout, options.split_seed, options.data)
+    if options.train_size is not None and options.train_size < len(chosen):
+        if options.train_size < n_classes:
+            raise UsageError(f"train_size must be at least the number of classes, {n_classes}. Got {options.train_size}.")
+        spare = len(chosen) - options.train_size
+        if spare < n_classes:  # too few to leave out one of each class
+            chosen = np.random.default_rng(options.split_seed).permutation(chosen)[spare:]
+        else:
+            chosen, _ = _stratified(chosen, y[chosen], spare, options.split_seed, options.data)
+
+    train = _samples(x[chosen], y[chosen], images.maximum)
+    holdout = None if held is None else _samples(x[held], y[held], images.maximum)
+    test = _samples(test_x, test_y, images.maximum)
+    evaluated = test if options.curves_on_test else holdout
+    fingerprints = {"test": fingerprint(test_x, test_y), "train": fingerprint(x[chosen], y[chosen])}
+    if held is not None:
+        fingerprints["holdout"] = fingerprint(x[held], y[held])
+    return Data(
+        name=options.data,
+        class_names=images.class_names,
+        train=train,
+        holdout=holdout,
+        test=test,
+        evaluation_split=options.evaluation_split,
+        evaluated=evaluated,
+        average=options.average,
+        positive=positive_index(options, images.class_names),
+        fingerprints=fingerprints,
+    )
+
+
+def positive_index(options: DataOptions, class_names: Sequence[str]) -> int | None:
+    """Return the index of the positive class, None where every class counts."""
+    if options.positive_class is None:
+        return None
+    if options.positive_class not in class_names:
+        raise UsageError(f"positive_class must be one of the classes {', '.join(class_names)}. Got {options.positive_class!r}.")
+    return list(class_names).index(options.positive_class)
+
+
+def fingerprint(x: np.ndarray, y: np.ndarray) -> str:
+    """Return 16 hexadecimal digits that change when an image, a label or their order changes."""
+    import numpy as np
+
+    digest = hashlib.sha256(repr((x.shape, str(x.dtype))).encode())
+    digest.update(np.ascontiguousarray(x).tobytes())
+    digest.update(np.asarray(y, dtype=np.int64).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _samples(x: np.ndarray, y: np.ndarray, maximum: int) -> Samples:
+    import numpy as np
+    import torch
+
+    return Samples(torch.from_numpy(x.astype(np.float32)).div_(maximum), torch.from_numpy(y.astype(np.int64)))
+
+
+def _stratified(indices: np.ndarray, labels: np.ndarray, share: float | int, seed: int, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Split `indices` in two with the classes in proportion; the second holds `share` (a fraction or a count) of them."""
+    from sklearn.model_selection import train_test_split
+
+    try:
+        first, second = train_test_split(indices, test_size=share, stratify=labels, random_state=seed)
+    except ValueError as error:
+        raise UsageError(
+            f"{name} cannot be split with every class on both sides ({str(error).rstrip('.')}): give each class more images."
+        ) from None
+    return first, second

@@ -1,0 +1,124 @@
+"""Evaluate a saved model: accuracy, loss, per-class precision, recall and F1, and the confusion matrix.
+
+usage: python -m trainers.evaluate MODEL [MODEL …] [--data NAME] [--split test|holdout] [--json]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from trainers.errors import UsageError
+from trainers.metrics import class_scores, confusion_matrix, scores
+
+if TYPE_CHECKING:
+    from trainers.base import Classifier
+    from trainers.data import Data, Samples
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a model did on one part: `metrics` (accuracy, loss where there is one, precision, recall, f1) and counts."""
+
+    metrics: dict[str, float]
+    confusion: np.ndarray  # (n_classes, n_classes), rows are true classes
+    class_names: list[str]
+    n_samples: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        by_class = class_scores(self.confusion)
+        return {
+            **self.metrics,
+            "n_samples": self.n_samples,
+            "per_class": {
+                name: {score: float(values[i]) for score, values in by_class.items()} for i, name in enumerate(self.class_names)
+            },
+            "confusion": self.confusion.tolist(),
+        }
+
+
+def evaluate(classifier: Classifier, samples: Samples, data: Data) -> Evaluation:
+    """Score a fitted classifier on one part of the data, averaging as the data say."""
+    import torch
+
+    labels, loss = classifier.predict_with_loss(samples.x, samples.y)
+    confusion = confusion_matrix(samples.y.cpu(), torch.from_numpy(np.asarray(labels)), len(data.class_names))
+    losses = {} if loss is None else {"loss": loss}
+    metrics = {**losses, **scores(confusion, data.average, data.positive)}
+    return Evaluation(metrics, confusion, list(data.class_names), len(samples))
+
+
+def report_text(evaluation: Evaluation) -> str:
+    """Return the per-class table and the confusion matrix as text."""
+    names = evaluation.class_names
+    width = max(7, *(len(name) for name in names))
+    by_class = class_scores(evaluation.confusion)
+    lines = [f"{'class':<{width}}  precision  recall      f1  support"]
+    for i, name in enumerate(names):
+        precision, recall, f1 = (by_class[score][i] for score in ("precision", "recall", "f1"))
+        lines.append(f"{name:<{width}}  {precision:9.4f}  {recall:6.4f}  {f1:6.4f}  {int(by_class['support'][i]):7,}")
+    metrics = evaluation.metrics
+    precision, recall, f1 = (metrics[score] for score in ("precision", "recall", "f1"))
+    lines.append(f"{'average':<{width}}  {precision:9.4f}  {recall:6.4f}  {f1:6.4f}  {evaluation.n_samples:7,}")
+    lines += ["", "confusion matrix (rows: true, columns: predicted)"]
+    cell = max(5, *(len(name[:8]) for name in names))
+    lines.append(" " * width + " ".join(f"{name[:8]:>{cell}}" for name in names))
+    lines += [
+        f"{name:<{width}}" + " ".join(f"{int(count):>{cell}}" for count in row)
+        for name, row in zip(names, evaluation.confusion, strict=True)
+    ]
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    from trainers.command_line import exit_with_sentence
+
+    parser = argparse.ArgumentParser(prog="python -m trainers.evaluate", description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser.add_argument("models", nargs="+", metavar="MODEL", help="folder of a saved model")
+    parser.add_argument("--data", help="another set to evaluate on (default: the one it was trained on)")
+    parser.add_argument("--split", choices=["test", "holdout"], default="test", help="which part (default: the locked test part)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+    parser.add_argument("--json", action="store_true", help="one JSON object per model")
+    options = parser.parse_args(arguments)
+    with exit_with_sentence():
+        for model in options.models:
+            result = evaluate_saved(model, data_name=options.data, split=options.split, device=options.device)
+            if options.json:
+                print(json.dumps({"model": model, "split": options.split, **result.to_dict()}))
+                continue
+            values = "  ".join(f"{name} {value:.4f}" for name, value in result.metrics.items())
+            print(f"{model} on {result.n_samples:,} images of the {options.split} part: {values}\n")
+            print(report_text(result) + "\n")
+    return 0
+
+
+def evaluate_saved(model: str, *, data_name: str | None = None, split: str = "test", device: str = "auto") -> Evaluation:
+    """Load a model and evaluate it on the set that it was trained on, or on another of the same shape and classes."""
+    from trainers.data import DataOptions, load_data
+    from trainers.saved import describe, load
+
+    options = DataOptions.from_dict(describe(model).get("data_options", {}))
+    if data_name is not None:
+        size = load(model, device=device).input_shape[1] if data_name.startswith("folder:") else None
+        options = options.replace(data=data_name, image_size=size)
+    classifier, data = load(model, device=device), load_data(options)
+    if (classifier.input_shape, classifier.class_names) != (data.input_shape, data.class_names):
+        raise UsageError(
+            f"{model} reads images of shape {classifier.input_shape} of the classes {', '.join(classifier.class_names)}; "
+            f"{options.data} has {data.input_shape} of {', '.join(data.class_names)}: choose another set."
+        )
+    samples = data.test if split == "test" else data.holdout
+    if samples is None:
+        raise UsageError(f"{model} was trained without a hold-out: use --split=test.")
+    return evaluate(classifier, samples, data)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,297 @@
+"""Classifiers trained by mini-batch gradient descent in PyTorch: the loop that `softmax` and `ann` share.
+
+The data stay in memory as tensors; a batch is an index slice. Metrics accumulate on the device, and the host waits for
+it once an epoch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from trainers.base import Classifier, ClassifierConfig, Epoch
+from trainers.errors import UsageError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from trainers.data import Data, Samples
+
+EVALUATION_BATCH = 4096
+
+
+class GradientConfig(ClassifierConfig):
+    """What every classifier trained by gradient descent takes."""
+
+    epochs: int = Field(20, gt=0, description="passes over the training images")
+    batch_size: int = Field(64, gt=0, description="images per step")
+    optimizer: Literal["sgd", "adam", "adamw", "nadam", "radam", "adamax", "adagrad", "adadelta", "rmsprop"] = Field(
+        "adam", description="torch.optim's algorithm"
+    )
+    learning_rate: float = Field(1e-3, gt=0, description="step size at the start")
+    momentum: float = Field(0.0, ge=0, lt=1, description="of sgd and rmsprop; the others have their own")
+    weight_decay: float = Field(0.0, ge=0, description="L2 penalty (decoupled in adamw)")
+    optimizer_settings: dict[str, Any] = Field(
+        default_factory=dict, description="the optimizer's own settings, by torch's names: {betas: [0.9, 0.99], nesterov: true}"
+    )
+    schedule: Literal["constant", "step", "exponential", "cosine", "linear", "polynomial"] = Field(
+        "constant", description="learning rate over the epochs"
+    )
+    schedule_settings: dict[str, Any] = Field(
+        default_factory=dict, description="the schedule's own settings, by torch's names: {step_size: 10, gamma: 0.5}"
+    )
+    loss: Literal["cross_entropy", "mse", "multi_margin"] = Field(
+        "cross_entropy", description="mse compares the probabilities with one-hot labels; multi_margin is the hinge loss"
+    )
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of each label spread over all classes (not multi_margin)")
+    clip_norm: float | None = Field(None, gt=0, description="largest norm of the gradient; None does not clip")
+    early_stopping: int | None = Field(None, gt=0, description="stop after this many epochs without a lower hold-out loss")
+    normalize: Literal["standard", "half", "none"] = Field(
+        "standard", description="pixels by the training set's mean and deviation per channel, by (x - 0.5) / 0.5, or as they are"
+    )
+
+
+class GradientClassifier(Classifier):
+    """A network trained by gradient descent; a subclass says which network."""
+
+    Config = GradientConfig
+    _net: nn.Module | None = None
+
+    def network(self) -> nn.Module:
+        """Build the untrained network for `self.input_shape` and `self.class_names`."""
+        raise NotImplementedError
+
+    def fit_epochs(self, data: Data) -> Iterator[Epoch]:
+        import torch
+
+        from trainers.optimizers import build_optimizer, build_schedule
+
+        config = self.config
+        if config.early_stopping is not None and data.evaluation_split != "holdout":
+            raise UsageError("early_stopping needs a hold-out to watch. Got holdout=0 or curves_on_test: drop one of the two.")
+        if config.label_smoothing > 0 and config.loss == "multi_margin":
+            raise UsageError("label_smoothing does not apply to loss=multi_margin: set it to 0.")
+        self.start(data)
+        device = self.device
+        data = data.to(device)
+        with seeded(device, config.seed, 0):
+            net = self._net = self.network().to(device)
+        shift, spread = self._normalization(data.train.x)
+        self._shift, self._spread = shift, spread
+        weights = self.class_weights(data)
+        weight = None if weights is None else torch.tensor(weights, dtype=torch.float32, device=device)
+        optimizer = build_optimizer(
+            config.optimizer,
+            net.parameters(),
+            learning_rate=config.learning_rate,
+            weight_decay=config.weight_decay,
+            momentum=config.momentum,
+            settings=config.optimizer_settings,
+        )
+        schedule = build_schedule(config.schedule, optimizer, epochs=config.epochs, settings=config.schedule_settings)
+        changes = self._augmentation()
+        x = data.train.x if changes else (data.train.x - shift) / spread
+        evaluated = None if data.evaluated is None else self._normalized(data.evaluated)
+        n_parameters = float(self.n_parameters)
+        seconds, best_loss, best_epoch = 0.0, math.inf, 0
+        for number in range(1, config.epochs + 1):
+            begin = time.perf_counter()
+            with seeded(device, config.seed, number):
+                metrics = self._train_epoch(x, data, optimizer, weight, changes)
+            if schedule is not None:
+                schedule.step()
+            seconds += time.perf_counter() - begin
+            if evaluated is not None:
+                metrics.update(self._evaluate(evaluated, data))
+            if metrics.get("test_loss", math.inf) < best_loss:
+                best_loss, best_epoch = metrics["test_loss"], number
+            metrics.update(seconds=seconds, n_parameters=n_parameters)
+            stalled = config.early_stopping is not None and number - best_epoch >= config.early_stopping
+            last = number == config.epochs or stalled or not math.isfinite(metrics["train_loss"])
+            yield Epoch(number, metrics, last)
+            if last:
+                return
+
+    def _train_epoch(
+        self,
+        x: torch.Tensor,
+        data: Data,
+        optimizer: torch.optim.Optimizer,
+        weight: torch.Tensor | None,
+        changes: dict[str, Any],
+    ) -> dict[str, float]:
+        import torch
+        from torch.nn.utils import clip_grad_norm_
+
+        from trainers.augment import augment
+        from trainers.metrics import confusion_matrix, named, scores
+
+        net, config, y = self._net, self.config, data.train.y
+        assert net is not None
+        net.train()
+        n_samples, size = len(y), config.batch_size
+        order = torch.randperm(n_samples, device=x.device)
+        predicted = torch.empty_like(y)
+        losses = torch.zeros((), device=x.device)
+        for start in range(0, n_samples, size):
+            batch = order[start : start + size]
+            if len(batch) == 1 and n_samples > 1 and getattr(config, "batch_norm", False):
+                predicted[start:] = y[batch]  # one image has no batch statistics; another order trains it next epoch
+                continue
+            images, labels = x[batch], y[batch]
+            if changes:
+                images = (augment(images, **changes) - self._shift) / self._spread
+            logits = net(images)
+            loss = loss_of(config.loss, logits, labels, weight=weight, smoothing=config.label_smoothing)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            if config.clip_norm is not None:
+                clip_grad_norm_(net.parameters(), config.clip_norm)
+            optimizer.step()
+            losses += loss.detach() * len(batch)
+            predicted[start : start + size] = logits.detach().argmax(dim=1)
+        confusion = confusion_matrix(y[order], predicted, len(self.class_names))
+        return named({"loss": float(losses) / n_samples, **scores(confusion, data.average, data.positive)}, "train")
+
+    def _evaluate(self, samples: Samples, data: Data) -> dict[str, float]:
+        from trainers.metrics import confusion_matrix, named, scores
+
+        logits = self._logits(samples.x, normalized=True)
+        loss = float(loss_of(self.config.loss, logits, samples.y))
+        confusion = confusion_matrix(samples.y, logits.argmax(dim=1), len(self.class_names))
+        return named({"loss": loss, **scores(confusion, data.average, data.positive)}, "test")
+
+    def _logits(self, x: torch.Tensor, *, normalized: bool = False) -> torch.Tensor:
+        import torch
+
+        assert self._net is not None, "fit or load a model before it predicts"
+        self._net.eval()
+        with torch.inference_mode():
+            parts = x.split(EVALUATION_BATCH)
+            return torch.cat([self._net(part if normalized else (part - self._shift) / self._spread) for part in parts])
+
+    def _on_device(self, x: Any) -> torch.Tensor:
+        import torch
+
+        return torch.as_tensor(x, dtype=torch.float32).to(self.device)
+
+    def predict_with_loss(self, x: Any, y: Any) -> tuple[np.ndarray, float | None]:
+        import torch
+
+        logits = self._logits(self._on_device(x))
+        return logits.argmax(dim=1).cpu().numpy(), float(loss_of(self.config.loss, logits, torch.as_tensor(y).to(self.device)))
+
+    def predict_proba(self, x: Any) -> np.ndarray:
+        return self._logits(self._on_device(x)).double().softmax(dim=1).cpu().numpy()
+
+    def predict(self, x: Any) -> np.ndarray:
+        return self._logits(self._on_device(x)).argmax(dim=1).cpu().numpy()
+
+    def state(self) -> dict[str, np.ndarray]:
+        assert self._net is not None, "fit or load a model before it is saved"
+        arrays = {f"net.{name}": value.cpu().numpy() for name, value in self._net.state_dict().items()}
+        return {**arrays, "normalize.shift": self._shift.cpu().numpy(), "normalize.spread": self._spread.cpu().numpy()}
+
+    def load_state(self, state: Mapping[str, np.ndarray]) -> None:
+        import torch
+
+        tensors = {name: torch.as_tensor(np.array(value)) for name, value in state.items()}
+        self._shift = tensors.pop("normalize.shift").to(self.device)
+        self._spread = tensors.pop("normalize.spread").to(self.device)
+        net = self.network()
+        net.load_state_dict({name.removeprefix("net."): value for name, value in tensors.items()})
+        self._net = net.to(self.device)
+
+    @property
+    def n_parameters(self) -> int:
+        """The count of trainable weights."""
+        assert self._net is not None
+        return sum(weight.numel() for weight in self._net.parameters())
+
+    @property
+    def device(self) -> torch.device:
+        """The device that trains and predicts."""
+        return pick_device(self.device_name)
+
+    def _augmentation(self) -> dict[str, Any]:
+        if not getattr(self.config, "augment", False):
+            return {}
+        return {name: getattr(self.config, name) for name in ("translate", "scale", "rotate", "flip", "crop")}
+
+    def _normalization(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return shift and spread (1, channels, 1, 1) of the training images."""
+        import torch
+
+        shape = (1, x.shape[1], 1, 1)
+        if self.config.normalize == "standard":
+            shift = x.mean(dim=(0, 2, 3)).reshape(shape)
+            return shift, x.std(dim=(0, 2, 3)).clamp_min(1e-6).reshape(shape)
+        value = 0.5 if self.config.normalize == "half" else None
+        if value is None:
+            return torch.zeros(shape, device=x.device), torch.ones(shape, device=x.device)
+        return torch.full(shape, value, device=x.device), torch.full(shape, value, device=x.device)
+
+    def _normalized(self, samples: Samples) -> Samples:
+        from trainers.data import Samples
+
+        return Samples((samples.x - self._shift) / self._spread, samples.y)
+
+
+def loss_of(
+    name: str, logits: torch.Tensor, y: torch.Tensor, *, weight: torch.Tensor | None = None, smoothing: float = 0.0
+) -> torch.Tensor:
+    """Return the mean loss of logits (n_samples, n_classes) against labels (n_samples,).
+
+    `test_loss` is computed without class weights and smoothing, so that configurations can be compared by it.
+    """
+    from torch.nn import functional
+
+    if name == "cross_entropy":
+        return functional.cross_entropy(logits, y, weight=weight, label_smoothing=smoothing)
+    if name == "multi_margin":
+        return functional.multi_margin_loss(logits, y, weight=weight)
+    n_classes = logits.shape[1]
+    wanted = functional.one_hot(y, n_classes).to(logits.dtype) * (1 - smoothing) + smoothing / n_classes
+    errors = (logits.softmax(dim=1) - wanted).square().mean(dim=1)
+    return errors.mean() if weight is None else (errors * weight[y]).sum() / weight[y].sum()
+
+
+def pick_device(name: str) -> torch.device:
+    """Return the device that `name` means; `auto` is CUDA, then MPS, then CPU.
+
+    Raises:
+        UsageError: if the device is not on this machine.
+    """
+    import torch
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise UsageError(f"device must be auto, cpu, cuda, cuda:N or mps and on this machine. Got {name!r} ({reason}).") from None
+    if device.type == "cuda" and device.index is None:
+        return torch.device("cuda", torch.cuda.current_device())
+    return device
+
+
+@contextlib.contextmanager
+def seeded(device: torch.device, seed: int, epoch: int) -> Iterator[None]:
+    """Run a block with torch's random state drawn from (seed, epoch), and put the caller's state back after.
+
+    Seeding each epoch apart makes a run independent of what is trained between its epochs.
+    """
+    import torch
+
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(int(np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0] >> 1))
+        yield

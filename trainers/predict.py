@@ -1,0 +1,98 @@
+"""Predict pictures with saved models: a CSV of labels and probabilities.
+
+usage: python -m trainers.predict MODEL [MODEL …] IMAGE|FOLDER [--output FILE] [--invert]
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trainers.errors import UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+BATCH = 2048
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    from trainers.command_line import exit_with_sentence
+
+    parser = argparse.ArgumentParser(prog="python -m trainers.predict", description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser.add_argument("models", nargs="+", metavar="MODEL", help="folder of a saved model")
+    parser.add_argument("images", metavar="IMAGE|FOLDER", help="one picture, or a folder of them (sub-folders too)")
+    parser.add_argument("--output", help="CSV file to write (default: standard output)")
+    parser.add_argument("--invert", action="store_true", help="swap dark and light: for dark ink on light paper")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+    options = parser.parse_args(arguments)
+    with exit_with_sentence():
+        rows = predictions(options.models, Path(options.images), invert=options.invert, device=options.device)
+        first = next(rows)
+        with open(options.output, "w", newline="", encoding="utf-8") if options.output else _standard_output() as file:
+            writer = csv.DictWriter(file, fieldnames=list(first), extrasaction="ignore", restval="")
+            writer.writeheader()
+            writer.writerow(first)
+            writer.writerows(rows)
+        if options.output:
+            print(f"wrote {options.output}")
+    return 0
+
+
+def _standard_output() -> Any:
+    import contextlib
+
+    return contextlib.nullcontext(sys.stdout)
+
+
+def predictions(models: Sequence[str], images: Path, *, invert: bool = False, device: str = "auto") -> Iterator[dict[str, Any]]:
+    """Yield one row per model and picture: model, image, label, probability, and p(CLASS) for every class.
+
+    The probability columns are empty for a model without probabilities.
+
+    Raises:
+        UsageError: if there is no picture, or a model cannot be read.
+    """
+    from trainers.datasets import pictures_below, read_pictures
+    from trainers.saved import load
+
+    if images.is_dir():
+        files = pictures_below(images)
+        if not files:
+            raise UsageError(f"{images} holds no picture.")
+    elif images.is_file():
+        files = [images]
+    else:
+        raise UsageError(f"{images} must be a picture or a folder of pictures; there is no such file.")
+    classifiers = {model: load(model, device=device) for model in models}
+    names = list(dict.fromkeys(name for classifier in classifiers.values() for name in classifier.class_names))
+    empty: dict[str, Any] = {f"p({name})": "" for name in names}
+    for model, classifier in classifiers.items():
+        channels, height, width = classifier.input_shape
+        for start in range(0, len(files), BATCH):
+            batch = files[start : start + BATCH]
+            x = read_pictures(batch, (width, height), channels).astype("float32") / 255
+            x = 1 - x if invert else x
+            labels, probabilities = classifier.predict(x), _probabilities(classifier, x)
+            for i, file in enumerate(batch):
+                row = {"model": model, "image": str(file), "label": classifier.class_names[labels[i]], "probability": ""}
+                row.update(empty)
+                if probabilities is not None:
+                    row["probability"] = f"{probabilities[i, labels[i]]:.6f}"
+                    row.update({f"p({name})": f"{p:.6f}" for name, p in zip(classifier.class_names, probabilities[i], strict=True)})
+                yield row
+
+
+def _probabilities(classifier: Any, x: np.ndarray) -> np.ndarray | None:
+    try:
+        return classifier.predict_proba(x)  # type: ignore[no-any-return]
+    except UsageError:
+        return None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

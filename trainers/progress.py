@@ -1,0 +1,58 @@
+"""Progress of long work on stderr: a bar on a terminal, a line per step elsewhere; best so far and time left."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import Any, Self
+
+
+class Progress:
+    """A bar over `total` steps of which `done` are already behind us.
+
+    On a terminal it is redrawn in place (tqdm); in a log each step prints one line.
+    """
+
+    def __init__(self, label: str, total: int, *, done: int = 0, unit: str = "trial") -> None:
+        self.label, self.total, self.done, self.unit = label, total, done, unit
+        self._begin, self._before = time.monotonic(), done
+        self._bar: Any = None
+        if sys.stderr.isatty():
+            from tqdm import tqdm
+
+            form = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}]{postfix}"
+            self._bar = tqdm(total=total, initial=done, desc=label, unit=unit, dynamic_ncols=True, bar_format=form)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def note(self, text: str) -> None:
+        """Show what happens within the current step (terminals only)."""
+        if self._bar is not None:
+            self._bar.set_postfix_str(text)
+
+    def step(self, text: str) -> None:
+        """Count one step and show `text` beside it."""
+        self.done += 1
+        if self._bar is not None:
+            self._bar.set_postfix_str(text, refresh=False)
+            self._bar.update(1)
+            return
+        seconds = (time.monotonic() - self._begin) / max(self.done - self._before, 1) * (self.total - self.done)
+        left = f", {duration(seconds)} left" if self.done < self.total else ""
+        print(f"{self.label}: {self.unit} {self.done}/{self.total}  {text}{left}", file=sys.stderr, flush=True)
+
+
+def duration(seconds: float) -> str:
+    """Return `5 s`, `3 min 20 s` or `2 h 05 min`."""
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60:02d} s"
+    return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"

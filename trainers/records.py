@@ -1,0 +1,39 @@
+"""How a trial stands in an Optuna study: the names under which `search` writes it and `analysis` reads it.
+
+W&B's files are the store of finished runs; the study also holds every epoch, so that status, pruning, killed trials and
+runs of other machines need no run file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+# of a study
+SWEEP, VALUES, SEED, CLASSIFIER, GOALS, STUDY_ID = "sweep", "values", "seed", "classifier", "goals", "study_id"
+# of a trial
+RUN_ID, HOST, PATH, CONFIG, CAUSE, RETRY_OF, ATTEMPT, BASELINE, GRID_INDEX, PRUNED = (
+    "run_id",
+    "host",
+    "path",
+    "config",
+    "cause",
+    "retry_of",
+    "attempt",
+    "baseline",
+    "grid_index",
+    "pruned",
+)
+INTERRUPTED = "interrupted"
+_EPOCH = "epoch:"
+
+
+def epoch_key(number: int) -> str:
+    """Return the attribute that holds one epoch's metrics."""
+    return f"{_EPOCH}{number}"
+
+
+def epochs_of(attributes: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return a trial's epochs in order: `epoch`, the metrics, and `last` where training ended by itself."""
+    keys = sorted((key for key in attributes if key.startswith(_EPOCH)), key=lambda key: int(key.removeprefix(_EPOCH)))
+    return [{"epoch": int(key.removeprefix(_EPOCH)), **attributes[key]} for key in keys]

@@ -1,0 +1,102 @@
+"""Saved models: a folder with config.json, weights.safetensors and metrics.json. Loading one never runs code from it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from trainers import classifier_class
+from trainers.base import Classifier
+from trainers.errors import UsageError
+
+FORMAT = 1
+
+
+def save(
+    classifier: Classifier, directory: Path | str, *, metrics: Mapping[str, Any], origin: Mapping[str, Any] | None = None
+) -> Path:
+    """Write a fitted classifier, whole or not at all; an earlier model in the folder is replaced.
+
+    Args:
+        metrics: what was measured, for metrics.json.
+        origin: where the model came from (data, provenance, chosen run and rule), kept in config.json.
+
+    Raises:
+        UsageError: if the folder holds something that is not a saved model, or cannot be written.
+    """
+    from safetensors.numpy import save_file
+
+    directory = Path(directory)
+    if directory.exists() and not (directory / "config.json").exists() and any(directory.iterdir()):
+        raise UsageError(f"{directory} holds files that are not a saved model: choose another folder for the model.")
+    description = {
+        "format": FORMAT,
+        "classifier": classifier.name,
+        "config": classifier.config.to_dict(),
+        "input_shape": list(classifier.input_shape),
+        "class_names": classifier.class_names,
+        **(origin or {}),
+    }
+    partial = directory.with_name(f".{directory.name}.{os.getpid()}.partial")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        arrays = {name: array.copy(order="C") for name, array in classifier.state().items()}
+        save_file(arrays, partial / "weights.safetensors")
+        write_json(partial / "config.json", description)
+        write_json(partial / "metrics.json", metrics)
+        if directory.exists():
+            shutil.rmtree(directory)
+        partial.rename(directory)
+    except OSError as error:
+        raise UsageError(f"{directory} cannot be written ({error.strerror}): free some space or choose another folder.") from None
+    return directory
+
+
+def load(directory: Path | str, *, device: str = "auto") -> Classifier:
+    """Read a saved model, knowing only its folder.
+
+    Raises:
+        UsageError: if the folder is no saved model, or a file in it is broken.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    directory = Path(directory)
+    description = describe(directory)
+    kind = classifier_class(str(description.get("classifier")))
+    try:
+        classifier = kind(kind.Config.from_dict(description["config"]), device=device)
+        channels, height, width = description["input_shape"]
+        classifier.input_shape = (int(channels), int(height), int(width))
+        classifier.class_names = [str(name) for name in description["class_names"]]
+        classifier.load_state(load_file(directory / "weights.safetensors"))
+    except UsageError:
+        raise
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UsageError(f"{directory} is a broken model ({reason}): train it anew or fetch it again.") from None
+    return classifier
+
+
+def describe(directory: Path | str) -> dict[str, Any]:
+    """Return config.json of a saved model."""
+    path = Path(directory) / "config.json"
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(f"{directory} is not a saved model (it has no config.json); models are folders below models/.") from None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} cannot be read ({error}): train the model anew or fetch it again.") from None
+    if not isinstance(description, dict) or description.get("format") != FORMAT:
+        raise UsageError(f"{path} is not a model of format {FORMAT}: train the model anew with this version.")
+    return description
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Write indented JSON."""
+    path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

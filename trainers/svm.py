@@ -1,0 +1,230 @@
+"""The support vector machine: fitted by scikit-learn (libsvm), predicting by matrix products.
+
+Large fits go to scikit-learn-intelex in float32 where it is installed. Probabilities are calibrated out of fold (Platt).
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parents[1])  # `wandb agent` starts this file from any folder
+
+import time
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from trainers.base import Classifier, ClassifierConfig, Epoch
+from trainers.errors import UsageError
+
+if TYPE_CHECKING:
+    from trainers.data import Data, Samples
+
+INTELEX_FROM = 20_000  # training images from which scikit-learn-intelex is the faster solver (measured, docs/decisions.md)
+CALIBRATION_ROWS = 10_000
+
+
+class SvmConfig(ClassifierConfig):
+    """Kernel, penalty and what is done to the pixels before."""
+
+    kernel: Literal["rbf", "linear", "poly", "sigmoid"] = Field("rbf", description="similarity of two images")
+    C: float = Field(1.0, gt=0, description="penalty of a margin violation; larger fits the training images more closely")
+    gamma: Annotated[float, Field(gt=0)] | Literal["scale", "auto"] = Field(
+        "scale",
+        description="width of rbf, poly and sigmoid: a number, scale (1 / (n_features * variance)) or auto (1 / n_features)",
+    )
+    gamma_factor: float = Field(1.0, gt=0, description="multiplies gamma: with scale, one range suits every data set")
+    degree: int = Field(3, ge=1, le=20, description="of the poly kernel")
+    coef0: float = Field(0.0, description="constant term of poly and sigmoid")
+    tolerance: float = Field(1e-3, gt=0, description="when the solver stops")
+    scaling: Literal["none", "standard"] = Field("none", description="standard: each pixel to mean 0 and deviation 1 before")
+    pca: int | None = Field(None, gt=0, description="keep this many principal components of the pixels; None keeps the pixels")
+    probability: bool = Field(False, description="calibrate probabilities (5-fold), which gives a log-loss as well; slow")
+
+
+class Svm(Classifier):
+    """C-support vector classification, one against one."""
+
+    name: ClassVar[str] = "svm"
+    Config: ClassVar[type[SvmConfig]] = SvmConfig
+
+    def __init__(self, config: ClassifierConfig | None = None, *, device: str = "auto") -> None:
+        super().__init__(config, device=device)
+        self._state: dict[str, np.ndarray] = {}
+
+    @classmethod
+    def metric_names(cls, config: ClassifierConfig) -> list[str]:
+        names = super().metric_names(config)
+        return names if getattr(config, "probability", False) else [name for name in names if not name.endswith("_loss")]
+
+    def fit_epochs(self, data: Data) -> Iterator[Epoch]:
+        self.start(data)
+        begin = time.perf_counter()
+        self._fit(_flat(data.train.x), data.train.y.numpy(force=True), self.class_weights(data))
+        metrics = self._scores(data.train, data, "train")
+        seconds = time.perf_counter() - begin
+        if data.evaluated is not None:
+            metrics.update(self._scores(data.evaluated, data, "test"))
+        yield Epoch(1, {**metrics, "seconds": seconds, "n_parameters": float(self.n_parameters)}, last=True)
+
+    def _fit(self, x: np.ndarray, y: np.ndarray, weights: list[float] | None) -> None:
+        config, state = self.config, self._state
+        state.clear()
+        x = self._prepared(x, fit=True)
+        state["gamma"] = np.array(self._gamma(x))
+        class_weight = None if weights is None else dict(enumerate(weights))
+        large = len(x) >= INTELEX_FROM
+        machine = _solver(large)(
+            C=config.C,
+            kernel=config.kernel,
+            gamma=float(state["gamma"]),
+            degree=config.degree,
+            coef0=config.coef0,
+            tol=config.tolerance,
+            class_weight=class_weight,
+            cache_size=1000,
+        )
+        machine.fit(x.astype(np.float32) if large else x, y)
+        state["classes"] = np.asarray(machine.classes_, dtype=np.int64)
+        state["support_vectors"] = np.asarray(machine.support_vectors_, dtype=np.float64)
+        state["dual_coef"] = np.asarray(machine.dual_coef_, dtype=np.float64)
+        state["intercept"] = np.atleast_1d(np.asarray(machine.intercept_, dtype=np.float64))
+        state["n_support"] = np.asarray(machine.n_support_, dtype=np.int64)
+        if config.probability:
+            self._calibrate(machine, x, y)
+
+    def _calibrate(self, machine: Any, x: np.ndarray, y: np.ndarray) -> None:
+        """Fit a sigmoid per class on decisions for images that the deciding machine was not trained on."""
+        from sklearn.base import clone
+        from sklearn.calibration import CalibratedClassifierCV
+        from sklearn.model_selection import train_test_split
+
+        if len(y) > CALIBRATION_ROWS:
+            x, _, y, _ = train_test_split(x, y, train_size=CALIBRATION_ROWS, stratify=y, random_state=self.config.seed)
+        smallest = int(np.bincount(y)[np.unique(y)].min())
+        if smallest < 2:
+            raise UsageError("probability=True needs at least 2 training images of every class: add images or set it to False.")
+        calibrated = CalibratedClassifierCV(clone(machine), ensemble=False, method="sigmoid", cv=min(5, smallest)).fit(x, y)
+        sigmoids = calibrated.calibrated_classifiers_[0].calibrators
+        self._state["calibration"] = np.array([[sigmoid.a_, sigmoid.b_] for sigmoid in sigmoids])
+
+    def _prepared(self, x: np.ndarray, *, fit: bool = False) -> np.ndarray:
+        """Scale and project flat images (n_samples, n_pixels) as the configuration says."""
+        state = self._state
+        if self.config.scaling == "standard":
+            if fit:
+                spread = x.std(axis=0)
+                state["scaling.mean"], state["scaling.spread"] = x.mean(axis=0), np.where(spread > 0, spread, 1.0)
+            x = (x - state["scaling.mean"]) / state["scaling.spread"]
+        if self.config.pca is not None:
+            if fit:
+                from sklearn.decomposition import PCA
+
+                most = min(x.shape)
+                if self.config.pca > most:
+                    raise UsageError(
+                        f"pca must be at most {most} with {x.shape[0]} images of {x.shape[1]} pixels. Got {self.config.pca}."
+                    )
+                pca = PCA(self.config.pca, random_state=self.config.seed).fit(x)
+                state["pca.mean"], state["pca.components"] = pca.mean_, pca.components_
+            x = (x - state["pca.mean"]) @ state["pca.components"].T
+        return x
+
+    def _gamma(self, x: np.ndarray) -> float:
+        gamma, factor = self.config.gamma, self.config.gamma_factor
+        if gamma == "scale":
+            variance = float(x.var())
+            gamma = 1.0 / (x.shape[1] * variance) if variance > 0 else 1.0
+        return float(factor / x.shape[1] if gamma == "auto" else factor * gamma)
+
+    def decisions(self, x: Any) -> np.ndarray:
+        """Return the pairwise decisions (n_samples, n_classes * (n_classes - 1) / 2); above 0 votes for the first class."""
+        from trainers.votes import pairwise_decisions
+
+        state, config = self._state, self.config
+        return pairwise_decisions(
+            self._prepared(_flat(x)),
+            state["support_vectors"],
+            state["dual_coef"],
+            state["intercept"],
+            state["n_support"],
+            kernel=config.kernel,
+            gamma=float(state["gamma"]),
+            degree=config.degree,
+            coef0=config.coef0,
+            device=self.device_name,
+        )
+
+    def _scores(self, samples: Samples, data: Data, part: str) -> dict[str, float]:
+        import torch
+
+        from trainers.metrics import confusion_matrix, named, scores
+
+        labels, loss = self.predict_with_loss(samples.x, samples.y)
+        confusion = confusion_matrix(samples.y.cpu(), torch.from_numpy(labels), len(self.class_names))
+        losses = {} if loss is None else {"loss": loss}
+        return named({**losses, **scores(confusion, data.average, data.positive)}, part)
+
+    def predict_with_loss(self, x: Any, y: Any) -> tuple[np.ndarray, float | None]:
+        from trainers.votes import winners
+
+        decisions = self.decisions(x)
+        labels = self._state["classes"][winners(decisions, len(self._state["classes"]))]
+        if "calibration" not in self._state:
+            return labels, None
+        true = np.asarray(y.cpu() if hasattr(y, "cpu") else y)
+        likelihood = self._probabilities(decisions)[np.arange(len(true)), true]
+        return labels, float(-np.log(np.clip(likelihood, np.finfo(np.float64).eps, 1.0)).mean())
+
+    def _probabilities(self, decisions: np.ndarray) -> np.ndarray:
+        from trainers.votes import calibrated_probabilities
+
+        classes = self._state["classes"]
+        result = np.zeros((len(decisions), max(len(self.class_names), int(classes.max()) + 1)))
+        result[:, classes] = calibrated_probabilities(decisions, len(classes), self._state["calibration"])
+        return result
+
+    def predict_proba(self, x: Any) -> np.ndarray:
+        if "calibration" not in self._state:
+            raise UsageError("this svm was trained without probabilities: train it with --probability=True to have them.")
+        return self._probabilities(self.decisions(x))
+
+    def predict(self, x: Any) -> np.ndarray:
+        from trainers.votes import winners
+
+        return self._state["classes"][winners(self.decisions(x), len(self._state["classes"]))]
+
+    def state(self) -> dict[str, np.ndarray]:
+        return dict(self._state)
+
+    def load_state(self, state: Mapping[str, np.ndarray]) -> None:
+        self._state = {name: np.asarray(value) for name, value in state.items()}
+
+
+def _flat(x: Any) -> np.ndarray:
+    """Return images as float64 rows (n_samples, n_pixels)."""
+    array = np.asarray(x.cpu() if hasattr(x, "cpu") else x, dtype=np.float64)
+    return array.reshape(len(array), -1)
+
+
+def _solver(large: bool) -> Any:
+    if large:
+        try:
+            from sklearnex import svm
+        except ImportError:
+            pass
+        else:
+            return svm.SVC
+    from sklearn.svm import SVC
+
+    return SVC
+
+
+if __name__ == "__main__":
+    from trainers.command_line import main
+
+    sys.exit(main("svm"))
