@@ -75,7 +75,7 @@ def _contains(distribution: BaseDistribution, value: Any) -> bool:
         return value in distribution.choices
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
-    return distribution.low <= value <= distribution.high  # type: ignore[attr-defined, no-any-return]
+    return distribution.low <= value <= distribution.high  # type: ignore[attr-defined]
 
 
 def _steps(name: str, distribution: BaseDistribution) -> list[Any]:
@@ -84,7 +84,7 @@ def _steps(name: str, distribution: BaseDistribution) -> list[Any]:
     if isinstance(distribution, IntDistribution):
         return list(range(distribution.low, distribution.high + 1, distribution.step))
     if isinstance(distribution, FloatDistribution) and distribution.step:
-        count = int(round((distribution.high - distribution.low) / distribution.step)) + 1
+        count = round((distribution.high - distribution.low) / distribution.step) + 1
         return [min(distribution.low + i * distribution.step, distribution.high) for i in range(count)]
     raise UsageError(
         f"parameters.{name} has no countable values; method grid needs values, whole numbers, or a distribution with q."

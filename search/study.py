@@ -27,7 +27,9 @@ def open_study(sweep: Sweep, storage: str, name: str, *, seed: int, quiet: bool 
     """
     if quiet:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(storage=storage, study_name=name, directions=[sweep.goal], load_if_exists=True)
+    study = optuna.create_study(
+        storage=storage, study_name=name, direction=optuna.study.StudyDirection[sweep.goal.upper()], load_if_exists=True
+    )
     expected = {
         records.SWEEP: comparable(sweep.definition),
         records.VALUES: sweep.space.fixed,

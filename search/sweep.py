@@ -151,12 +151,10 @@ def _metric(
     names = classifier.metric_names(classifier.Config.from_dict(config_values))
     name = given["name"]
     if name not in names:
-        hint = did_you_mean(name, names)
+        hint = did_you_mean(name, names) or f"; there are {', '.join(names)}."
         if classifier.name == "svm" and name.endswith("_loss"):
             hint = "; an svm has a loss only with 'probability: {value: true}' among the parameters."
-        raise UsageError(
-            f"{where}: metric.name {name!r} is not logged by trainers/{classifier.name}.py{hint or '; there are ' + ', '.join(names) + '.'}"
-        )
+        raise UsageError(f"{where}: metric.name {name!r} is not logged by trainers/{classifier.name}.py{hint}")
     return name, goal
 
 
@@ -193,5 +191,6 @@ def _check_against_config(sweep: Sweep, where: str) -> None:
         raise UsageError(f"{where}: {error}") from None
     if data.evaluation_split != "holdout":
         raise UsageError(
-            f"{where}: a sweep chooses, so it needs a hold-out. Got holdout=0 or curves_on_test, which would choose on the locked part."
+            f"{where}: a sweep chooses, so it needs a hold-out. Got holdout=0 or curves_on_test, "
+            "which would choose on the locked part."
         )

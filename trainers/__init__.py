@@ -28,4 +28,4 @@ def classifier_class(name: str) -> type[Classifier]:
         near = did_you_mean(name, CLASSIFIERS) or f"; there are {', '.join(CLASSIFIERS)}."
         raise UsageError(f"{name!r} is not a classifier{near}")
     module, _, attribute = CLASSIFIERS[name].partition(":")
-    return getattr(importlib.import_module(module), attribute)  # type: ignore[no-any-return]
+    return getattr(importlib.import_module(module), attribute)

@@ -89,7 +89,7 @@ def predictions(models: Sequence[str], images: Path, *, invert: bool = False, de
 
 def _probabilities(classifier: Any, x: np.ndarray) -> np.ndarray | None:
     try:
-        return classifier.predict_proba(x)  # type: ignore[no-any-return]
+        return classifier.predict_proba(x)
     except UsageError:
         return None
 
