@@ -29,6 +29,7 @@ from trainers.base import Epoch
 from trainers.best import best_row
 from trainers.command_line import ROOT, configure, run_values
 from trainers.data import Data, DataOptions, load_data
+from trainers.devices import pick_device
 from trainers.errors import UsageError
 from trainers.progress import Progress
 from trainers.provenance import provenance
@@ -135,16 +136,13 @@ class Engine:
             if epoch is None:
                 continue
             if epoch.number == 1:
-                tracker.describe(resolved, provenance(data, self.device_in_use(config)))
+                tracker.describe(resolved, provenance(data, str(pick_device(self.device))))
             stops = self._observe(trial, history, epoch)
             tracker.log(epoch)
             if stops:
                 trial.set_user_attr(records.PRUNED, epoch.number)
+                tracker.pruned = epoch.number
                 stopped.add(0)
-
-    def device_in_use(self, config: ClassifierConfig) -> str:
-        """Return the device that `auto` comes to."""
-        return str(getattr(self.sweep.classifier(config, device=self.device), "device", "cpu"))
 
     def _observe(self, trial: optuna.Trial, history: list[float], epoch: Epoch) -> bool:
         """Put an epoch into the study; return whether the trial is to stop."""

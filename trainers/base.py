@@ -17,10 +17,15 @@ from trainers.errors import UsageError
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
 
     from trainers.data import Data
 
-__all__ = ["Classifier", "ClassifierConfig", "Epoch"]
+METRICS = (
+    *("train_loss", "train_accuracy", "train_precision", "train_recall", "train_f1"),
+    *("test_loss", "test_accuracy", "precision", "recall", "f1"),  # on the evaluation split
+    *("seconds", "n_parameters"),
+)
 
 
 @dataclass(frozen=True)
@@ -65,9 +70,7 @@ class Classifier(ABC):
     @classmethod
     def metric_names(cls, config: ClassifierConfig) -> list[str]:
         """Return the names that this configuration's epochs carry."""
-        scores = ["loss", "accuracy", "precision", "recall", "f1"]
-        test = ["test_loss", "test_accuracy", "precision", "recall", "f1"]
-        return [f"train_{score}" for score in scores] + test + ["seconds", "n_parameters"]
+        return list(METRICS)
 
     @abstractmethod
     def fit_epochs(self, data: Data) -> Iterator[Epoch]:
@@ -92,6 +95,13 @@ class Classifier(ABC):
     @abstractmethod
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:
         """Take over what `state` returned; `input_shape` and `class_names` are already set."""
+
+    @property
+    def device(self) -> torch.device:
+        """The device that trains and predicts."""
+        from trainers.devices import pick_device
+
+        return pick_device(self.device_name)
 
     @property
     def n_parameters(self) -> int:

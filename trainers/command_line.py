@@ -216,7 +216,7 @@ def train(kind: type[Classifier], given: Mapping[str, Any], options: argparse.Na
         config, data_options, run_options = configure(kind, {**given, **tracker.sweep_values})
         data = load_data(data_options)
         classifier = kind(config, device=options.device)
-        device = str(getattr(classifier, "device", options.device))
+        device = str(classifier.device)
         origin = provenance(data, device)
         tracker.describe(run_values(kind, config, data_options, run_options), origin)
         print(f"{kind.name} on {data.name}: {len(data.train):,} training images of {len(data.class_names)} classes, on {device}")

@@ -215,11 +215,6 @@ class GradientClassifier(Classifier):
         assert self._net is not None
         return sum(weight.numel() for weight in self._net.parameters())
 
-    @property
-    def device(self) -> torch.device:
-        """The device that trains and predicts."""
-        return pick_device(self.device_name)
-
     def _augmentation(self) -> dict[str, Any]:
         if not getattr(self.config, "augment", False):
             return {}
@@ -261,27 +256,6 @@ def loss_of(
     wanted = functional.one_hot(y, n_classes).to(logits.dtype) * (1 - smoothing) + smoothing / n_classes
     errors = (logits.softmax(dim=1) - wanted).square().mean(dim=1)
     return errors.mean() if weight is None else (errors * weight[y]).sum() / weight[y].sum()
-
-
-def pick_device(name: str) -> torch.device:
-    """Return the device that `name` means; `auto` is CUDA, then MPS, then CPU.
-
-    Raises:
-        UsageError: if the device is not on this machine.
-    """
-    import torch
-
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
-        raise UsageError(f"device must be auto, cpu, cuda, cuda:N or mps and on this machine. Got {name!r} ({reason}).") from None
-    if device.type == "cuda" and device.index is None:
-        return torch.device("cuda", torch.cuda.current_device())
-    return device
 
 
 @contextlib.contextmanager

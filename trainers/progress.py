@@ -11,12 +11,13 @@ from typing import Any, Self
 class Progress:
     """A bar over `total` steps of which `done` are already behind us.
 
-    On a terminal it is redrawn in place (tqdm); in a log each step prints one line.
+    On a terminal it is redrawn in place (tqdm); in a log a step prints one line, at most one in `every` seconds.
     """
 
-    def __init__(self, label: str, total: int, *, done: int = 0, unit: str = "trial") -> None:
+    def __init__(self, label: str, total: int, *, done: int = 0, unit: str = "trial", every: float = 0.0) -> None:
         self.label, self.total, self.done, self.unit = label, total, done, unit
         self._begin, self._before = time.monotonic(), done
+        self._every, self._printed = every, -every
         self._bar: Any = None
         if sys.stderr.isatty():
             from tqdm import tqdm
@@ -43,6 +44,10 @@ class Progress:
             self._bar.set_postfix_str(text, refresh=False)
             self._bar.update(1)
             return
+        now = time.monotonic()
+        if now - self._printed < self._every and self.done < self.total:
+            return
+        self._printed = now
         seconds = (time.monotonic() - self._begin) / max(self.done - self._before, 1) * (self.total - self.done)
         left = f", {duration(seconds)} left" if self.done < self.total else ""
         print(f"{self.label}: {self.unit} {self.done}/{self.total}  {text}{left}", file=sys.stderr, flush=True)

@@ -156,7 +156,7 @@ class Svm(Classifier):
             gamma=float(state["gamma"]),
             degree=config.degree,
             coef0=config.coef0,
-            device=self.device_name,
+            device=self.device,
         )
 
     def _scores(self, samples: Samples, data: Data, part: str) -> dict[str, float]:

@@ -32,6 +32,7 @@ class Tracker:
     best_metric: str = "f1"
     evaluation_split: str = "holdout"
     rows: list[dict[str, float]] = field(default_factory=list)
+    pruned: int | None = None  # the epoch at which the sweep stopped the run
 
     @property
     def sweep_values(self) -> dict[str, Any]:
@@ -108,6 +109,8 @@ class Tracker:
         summary: dict[str, Any] = dict(last)
         if best is not None:
             summary = {**best, "best_epoch": int(best["epoch"]), "last": dict(last)}
+        if self.pruned is not None:
+            summary["pruned"] = self.pruned
         if self.run is not None:
             self.run.summary.update(summary)
         return summary

@@ -6,7 +6,12 @@ classification" of `svm.SVC`, for the layout of `dual_coef_`.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
+
+if TYPE_CHECKING:
+    import torch
 
 BLOCK_BYTES = 256 * 2**20  # of one block of kernel values
 
@@ -22,7 +27,7 @@ def pairwise_decisions(
     gamma: float,
     degree: int,
     coef0: float,
-    device: str = "auto",
+    device: torch.device,
 ) -> np.ndarray:
     """Return decisions (n_samples, n_pairs) for the pairs (0, 1), (0, 2), …, (1, 2), …; above 0 votes for the first.
 
@@ -35,11 +40,7 @@ def pairwise_decisions(
     """
     import torch
 
-    from trainers.gradient import pick_device
-
-    where = pick_device(device)
-    if where.type == "mps":  # no float64 there
-        where = torch.device("cpu")
+    where = torch.device("cpu" if device.type == "mps" else device)  # no float64 on mps
     coefficients, offset = _pair_coefficients(dual_coef, intercept, n_support)
 
     def tensor(array: np.ndarray) -> torch.Tensor:

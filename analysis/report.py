@@ -1,0 +1,119 @@
+"""Write the report of one or more sweeps: front, choice, curves, confusion matrices, baseline beside tuned; HTML and PDF.
+
+usage: python -m analysis.report SOURCE [SOURCE …] [--rule f1] [--models models] [--to reports]
+
+Reads the histories and the retrained models (python -m analysis.retrain); writes report.html, report.pdf and figures/.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from analysis import sections
+from analysis.choose import Choice, choose
+from analysis.document import Document, write_html, write_pdf
+from analysis.history import RunRecord, add_sources, load_runs, runs_table
+from analysis.pareto import front_of
+from trainers.command_line import ROOT
+from trainers.errors import UsageError
+from trainers.saved import describe
+
+
+@dataclass
+class Study:
+    """One classifier's sweep as the report shows it."""
+
+    name: str
+    runs: list[RunRecord]
+    table: pd.DataFrame  # every run, one row
+    front: pd.DataFrame  # the candidates, with on_front
+    choice: Choice
+    models: dict[str, dict[str, Any]]  # metrics.json of "chosen" and, where it was trained, "baseline"
+    origin: dict[str, Any]  # config.json of the chosen model
+
+    @property
+    def chosen(self) -> RunRecord:
+        return next(run for run in self.runs if run.run == self.choice.run["run"])
+
+    @property
+    def baseline(self) -> RunRecord | None:
+        return next((run for run in self.runs if "baseline" in run.tags), None)
+
+
+def read_study(source: str, rule: str, models: Path) -> Study:
+    """Read a source and its retrained models.
+
+    Raises:
+        UsageError: if the chosen run was not retrained yet.
+    """
+    runs = load_runs(source)
+    table = runs_table(runs)
+    choice = choose(table, rule)
+    folder = models / Path(source).name
+    if not (folder / "config.json").exists() or describe(folder).get("run") != choice.run["run"]:
+        raise UsageError(
+            f"{folder} does not hold run {choice.run['name']}, which rule {rule} chooses from {source}: "
+            f"run python -m analysis.retrain {source} --rule '{rule}' first."
+        )
+    found = {"chosen": json.loads((folder / "metrics.json").read_text(encoding="utf-8"))}
+    beside = folder.with_name(f"{folder.name}-baseline")
+    baseline = next((run for run in runs if "baseline" in run.tags), None)
+    if baseline is not None and (beside / "config.json").exists() and describe(beside).get("run") == baseline.run:
+        found["baseline"] = json.loads((beside / "metrics.json").read_text(encoding="utf-8"))
+    name = str(choice.run["classifier"] or Path(source).name)
+    return Study(name, runs, table, front_of(table)[0], choice, found, describe(folder))
+
+
+def write_report(studies: Sequence[Study], to: Path) -> tuple[Path, Path]:
+    """Write report.html and report.pdf into a folder; return their paths."""
+    document = build_document(studies, to / "figures")
+    return write_html(document, to / "report.html"), write_pdf(document, to / "report.pdf")
+
+
+def build_document(studies: Sequence[Study], figures: Path) -> Document:
+    """Draw every figure and lay out the report."""
+    first = studies[0]
+    data = str(first.chosen.config.get("data", "data"))
+    when = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
+    document = Document(f"Choosing and testing classifiers on {data}", f"Written {when} from {len(studies)} sweeps.")
+    document.add(*sections.summary_section(studies))
+    document.add(*sections.front_section(studies, figures))
+    for study in studies:
+        document.add(*sections.study_section(study, figures))
+    document.add(*sections.baseline_section(studies))
+    document.add(*sections.sources_section(studies))
+    return document
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    from trainers.command_line import SentenceParser, exit_with_sentence
+
+    parser = SentenceParser(prog="python -m analysis.report", description=__doc__.splitlines()[0], allow_abbrev=False)
+    add_sources(parser)
+    parser.add_argument("--rule", default="f1", help="the rule that the models were chosen by (default: f1)")
+    parser.add_argument("--models", default=str(ROOT / "models"), help="folder of the retrained models (default: models)")
+    parser.add_argument("--to", default="reports", help="folder of the report (default: reports)")
+    options = parser.parse_args(arguments)
+    with exit_with_sentence():
+        studies = [read_study(source, options.rule, Path(options.models)) for source in options.sources]
+        for study in studies:
+            count, test = int(study.front["on_front"].sum()), study.models["chosen"]["test"]
+            print(
+                f"{study.name}: {count} of {len(study.front)} finished runs on the precision/recall front; chosen "
+                f"{study.choice.run['name']}; accuracy {test['accuracy']:.4f} on the locked test part"
+            )
+        html, pdf = write_report(studies, Path(options.to))
+        print(f"wrote {html} and {pdf}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
