@@ -47,7 +47,7 @@ agent: $(READY) ## create the sweep SWEEP=... at W&B and start an agent (needs: 
 	$(RUN) -m search.online $(SWEEP) --data '$(DATA)' $(if $(TRIALS),--count $(TRIALS))
 
 sync: $(READY) ## upload the offline runs to W&B (needs: wandb login)
-	$(RUN) -m search.sync runs
+	$(RUN) -m search.sync
 
 evaluate: $(READY) ## evaluate the saved models on the locked test set
 	$(RUN) -m trainers.evaluate models/*/
