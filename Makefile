@@ -24,7 +24,7 @@ help: ## list the targets
 	@echo
 	@echo "variables: DATA=digits|mnist|fashion_mnist|cifar10|folder:PATH  TRIALS=N  SEED=N  RULE=f1|knee|max:METRIC|run:ID"
 
-$(READY): $(REQUIREMENTS)
+$(READY):
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else f"error: Python 3.11, 3.12 or 3.13 is needed. Got {v[0]}.{v[1]}; name one with PYTHON=python3.12.")'
 	@echo "setting up $(VENV) (about 2 minutes, once)"
 	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)

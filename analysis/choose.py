@@ -11,15 +11,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from analysis.history import add_sources, load_runs, runs_table
 from analysis.pareto import DEFAULT_METRICS, front_of
 from trainers.best import goal_of
 from trainers.errors import UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 RULES = ("f1", "knee", "max:METRIC", "min:METRIC", "run:ID")
 
@@ -54,6 +56,8 @@ def choose(runs: pd.DataFrame, rule: str = "f1", metrics: Sequence[str] = DEFAUL
     Raises:
         UsageError: if the rule is unknown, or names a metric or run that is not there.
     """
+    import pandas as pd
+
     kind, _, name = rule.partition(":")
     table, left_out = front_of(runs, metrics)
     front = table[table["on_front"]]
@@ -77,11 +81,13 @@ def choose(runs: pd.DataFrame, rule: str = "f1", metrics: Sequence[str] = DEFAUL
         if name not in front or not pd.api.types.is_numeric_dtype(front[name]):
             raise UsageError(f"rule {rule}: no run has the metric {name!r}{did_you_mean(name, front.columns) or '.'}")
         values = front[name].to_numpy(dtype=np.float64)
+        if not np.isfinite(values).any():
+            raise UsageError(f"rule {rule}: no run on the front has a value of {name}: choose by another metric.")
         chosen = _best(front, -values if kind == "max" else values)
-        ties = int((values == chosen[name]).sum())
+        equals = front[values == chosen[name]]
         reason = f"{'highest' if kind == 'max' else 'lowest'} {name}, {chosen[name]:.4f}, of {_count(front)} on the front"
-        if ties > 1:
-            reason += f"; of {ties} equals the one of {_tie_words(front)}"
+        if len(equals) > 1:
+            reason += f"; of {len(equals)} equals {_told_apart(equals)}"
         return Choice(chosen, rule, reason, names, tuple(metrics), left_out)
     near = did_you_mean(rule, ["f1", "knee"]) or f"; there are {', '.join(RULES)}."
     raise UsageError(f"rule {rule!r} is not known{near}")
@@ -91,12 +97,20 @@ def _count(front: pd.DataFrame) -> str:
     return f"{len(front)} run{'s' if len(front) > 1 else ''}"
 
 
-def _tie_words(front: pd.DataFrame) -> str:
-    return "lower test_loss" if "test_loss" in front and front["test_loss"].notna().any() else "fewer parameters"
+def _told_apart(equals: pd.DataFrame) -> str:
+    """Say which of the keys of `_best` decided between runs of equal score."""
+    for name, words in (("test_loss", "the one of lower test_loss"), ("n_parameters", "the one of fewer parameters")):
+        if name in equals and equals[name].notna().any():
+            equals = equals[equals[name] == equals[name].min()]
+            if len(equals) == 1:
+                return words
+    return "the earlier one"
 
 
 def _best(front: pd.DataFrame, score: np.ndarray) -> pd.Series:
     """Return the row of least score; ties by test_loss, then n_parameters, then creation."""
+    import pandas as pd
+
     keys = pd.DataFrame({"score": score, "order": range(len(front))}, index=front.index)
     for name in ("test_loss", "n_parameters"):
         keys[name] = front[name].fillna(np.inf) if name in front else 0.0

@@ -18,9 +18,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from analysis.run_files import read_records
 from trainers import records
@@ -28,6 +26,9 @@ from trainers.base import METRICS
 from trainers.best import best_row, goal_of
 from trainers.errors import UsageError
 from trainers.provenance import ROOT
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 LEADING = ["run", "name", "group", "sweep", "state", "created", "file"]
 INTERNAL = ("_wandb", "_step", "_timestamp", "_runtime", "last")
@@ -80,6 +81,8 @@ def load_runs(source: str | Path) -> list[RunRecord]:
 
 def tidy(runs: Sequence[RunRecord]) -> pd.DataFrame:
     """Lay runs out as one row per logged row; a run without rows keeps one row without metrics."""
+    import pandas as pd
+
     names = list(dict.fromkeys(name for run in runs for name in run.config if name != "provenance"))
     lines: list[dict[str, Any]] = []
     for run in runs:
@@ -102,6 +105,8 @@ def runs_table(runs: Sequence[RunRecord]) -> pd.DataFrame:
     The best epoch is by the run's `best_metric`; on the locked test part nothing is picked, and the last row counts.
     Adds best_epoch, epochs, evaluation_split, classifier and baseline to the columns of the history.
     """
+    import pandas as pd
+
     lines = []
     for run in runs:
         metric = str(run.config.get("best_metric", "f1"))
@@ -155,14 +160,19 @@ def read_run_file(path: Path) -> RunRecord | None:
         elif kind == "history":
             row: dict[str, Any] = {}
             _update(row, record.history.item)
-            found.rows.append(_row(row))
+            found.rows += _rows([row])
         elif kind == "summary":
             _update(found.summary, record.summary.update)
         elif kind == "exit":
             found.state = "finished" if record.exit.exit_code == 0 else "failed"
-    if found is not None and found.state == "finished" and "pruned" in found.summary:
-        found.state = "pruned"
+    if found is not None:
+        found.state = _ended(found.state, found.summary)
     return found
+
+
+def _ended(state: str, summary: Mapping[str, Any]) -> str:
+    """W&B knows no pruned runs: such a run has finished, and says in its summary at which epoch it was stopped."""
+    return "pruned" if state == "finished" and "pruned" in summary else state
 
 
 def _update(target: dict[str, Any], items: Iterable[Any]) -> None:
@@ -173,6 +183,11 @@ def _update(target: dict[str, Any], items: Iterable[Any]) -> None:
             place = place.setdefault(key, {})
         if keys[-1] != "_wandb":
             place[keys[-1]] = json.loads(item.value_json)
+
+
+def _rows(logged: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Keep the rows that hold a metric; one of tables alone is no epoch."""
+    return [row for row in map(_row, logged) if row.keys() - {"epoch"}]
 
 
 def _row(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -193,12 +208,17 @@ def _number(value: Any) -> float | None:
 def study_runs(path: Path) -> list[RunRecord]:
     """Read the trials of every study in a SQLite file."""
     import optuna
+    from sqlalchemy.exc import DatabaseError
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage = f"sqlite:///{path}"
     states = {"COMPLETE": "finished", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running"}
     result = []
-    for name in optuna.get_all_study_names(storage):
+    try:
+        names = optuna.get_all_study_names(storage)
+    except DatabaseError as error:
+        raise UsageError(f"{path} cannot be read as a study ({error.orig}): give the study.db of a sweep.") from None
+    for name in names:
         study = optuna.load_study(study_name=name, storage=storage)
         goals = study.user_attrs.get(records.GOALS, {})
         for trial in study.get_trials(deepcopy=False):
@@ -220,7 +240,7 @@ def study_runs(path: Path) -> list[RunRecord]:
                     created=trial.datetime_start.timestamp() if trial.datetime_start else math.nan,
                     file=f"on {attributes.get(records.HOST)}" if relative and not here else "",
                     config=attributes.get(records.CONFIG, {}),
-                    rows=[_row(row) for row in records.epochs_of(attributes)],
+                    rows=_rows(records.epochs_of(attributes)),
                     tags=["baseline"] if attributes.get(records.BASELINE) else [],
                     goals=goals,
                 )
@@ -261,50 +281,62 @@ def server_runs(source: str) -> list[RunRecord]:
     entity, project, *sweep = source.split("/")
     try:
         filters = {"sweep": sweep[0]} if sweep else {}
-        found = list(wandb.Api(timeout=60).runs(f"{entity}/{project}", filters=filters, per_page=200))
+        found = list(wandb.Api(timeout=60).runs(f"{entity}/{project}", filters=filters, per_page=200, lazy=False))
     except (wandb.Error, ValueError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise UsageError(f"{source}: W&B has no such project or sweep ({reason}).") from None
-    cache = ROOT / "runs" / ".pulled" / f"{entity}-{project}.parquet"
+    cache = Path(os.environ.get("WANDB_CACHE_DIR") or ROOT / "runs") / ".pulled" / f"{entity}-{project}.parquet"
     kept = _read_cache(cache)
     fresh = [run for run in found if run.id not in kept]
     if fresh:
         from concurrent.futures import ThreadPoolExecutor
 
-        with Progress(f"pulling {source}", len(fresh), unit="run") as progress, ThreadPoolExecutor(4) as pool:
-            for record in pool.map(_pulled, fresh):
-                kept[record.run] = record
-                progress.step(record.name)
-        _write_cache(cache, [run for run in kept.values() if run.state not in {"running", "pending"}])
+        try:
+            with Progress(f"pulling {source}", len(fresh), unit="run") as progress, ThreadPoolExecutor(4) as pool:
+                for record in pool.map(_pulled, fresh):
+                    kept[record.run] = record
+                    progress.step(record.name)
+        except wandb.Error as error:
+            reason = str(error).splitlines()[0].rstrip(".")
+            raise UsageError(f"{source}: W&B stopped answering ({reason}); what was pulled is kept, so run this again.") from None
+        finally:
+            _write_cache(cache, [run for run in kept.values() if run.state not in {"running", "pending"}])
     if not found:
         raise UsageError(f"{source} has no run yet.")
     return [kept[run.id] for run in found]
 
 
 def _pulled(run: Any) -> RunRecord:
+    import pandas as pd
+
     created = pd.Timestamp(run.created_at).timestamp()
+    summary = {key: value for key, value in dict(run.summary).items() if key != "_wandb"}
     return RunRecord(
         run=run.id,
         name=run.name,
         group=run.group or "",
         sweep=getattr(run, "sweep_name", None) or "",
-        state=run.state,
+        state=_ended(run.state, summary),
         created=created,
         file=run.url,
         config=dict(run.config),
-        rows=[_row(row) for row in run.scan_history()],
-        summary={key: value for key, value in dict(run.summary).items() if key != "_wandb"},
+        rows=_rows(run.scan_history()),
+        summary=summary,
         tags=list(run.tags),
     )
 
 
 def _read_cache(path: Path) -> dict[str, RunRecord]:
+    import pandas as pd
+
     if not path.exists():
         return {}
     return {line["run"]: RunRecord(**json.loads(line["record"])) for line in pd.read_parquet(path).to_dict("records")}
 
 
 def _write_cache(path: Path, runs: Sequence[RunRecord]) -> None:
+    import pandas as pd
+
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = [{"run": run.run, "record": json.dumps(vars(run), default=str)} for run in runs]
     partial = path.with_suffix(f".{os.getpid()}.tmp")
@@ -345,17 +377,24 @@ def add_sources(parser: argparse.ArgumentParser) -> None:
 
 def write_table(history: pd.DataFrame, path: Path) -> None:
     """Write a history as CSV or Parquet; lists and mappings in the config become JSON text."""
+    import pandas as pd
+
+    if path.suffix not in {".csv", ".parquet"}:
+        raise UsageError(f"--to must end in .csv or .parquet. Got {path}.")
     plain = history.copy()
     for column in [name for name in plain.columns if name.startswith("config.")]:
-        plain[column] = [json.dumps(value) if isinstance(value, list | dict) else value for value in plain[column]]
-        if path.suffix == ".parquet" and plain[column].map(type).nunique() > 1:
-            plain[column] = [None if value is None or value is pd.NA else str(value) for value in plain[column]]
-    if path.suffix == ".csv":
-        plain.to_csv(path, index=False)
-    elif path.suffix == ".parquet":
-        plain.to_parquet(path, index=False)
-    else:
-        raise UsageError(f"--to must end in .csv or .parquet. Got {path}.")
+        values = [json.dumps(value) if isinstance(value, list | dict) else value for value in plain[column]]
+        values = [None if value is pd.NA else value for value in values]
+        if path.suffix == ".parquet" and len(set(map(type, values)) - {type(None)}) > 1:  # a column there has one type
+            values = [None if value is None else str(value) for value in values]
+        plain[column] = pd.Series(values, index=plain.index, dtype=object)
+    try:
+        if path.suffix == ".csv":
+            plain.to_csv(path, index=False)
+        else:
+            plain.to_parquet(path, index=False)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written ({error}): choose another file.") from None
 
 
 if __name__ == "__main__":

@@ -11,13 +11,16 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from analysis.history import add_sources, load_runs, runs_table
 from trainers.best import goal_of
 from trainers.errors import UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 DEFAULT_METRICS = ("precision", "recall")
 
@@ -66,11 +69,13 @@ def candidates(runs: pd.DataFrame, metrics: Sequence[str]) -> tuple[pd.DataFrame
     Raises:
         UsageError: if the metric is unknown, no run is left, or runs were scored on the locked part or on a mix of parts.
     """
+    import pandas as pd
+
     known = [
         column for column in runs.columns if pd.api.types.is_numeric_dtype(runs[column]) and column not in ("created", "epochs")
     ]
     for metric in metrics:
-        if metric not in runs:
+        if metric not in known:
             raise UsageError(
                 f"no run has the metric {metric!r}{did_you_mean(metric, known) or '; there are ' + ', '.join(known) + '.'}"
             )

@@ -13,9 +13,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from analysis import sections
 from analysis.choose import Choice, choose
@@ -25,6 +23,9 @@ from analysis.pareto import front_of
 from trainers.command_line import ROOT
 from trainers.errors import UsageError
 from trainers.saved import describe
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass

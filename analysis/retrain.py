@@ -12,9 +12,7 @@ import datetime
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from analysis.choose import Choice, choose
 from analysis.history import RunRecord, load_runs, runs_table
@@ -27,6 +25,9 @@ from trainers.evaluate import Evaluation, evaluate
 from trainers.progress import Progress
 from trainers.provenance import provenance
 from trainers.saved import describe, save
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def config_of(run: RunRecord) -> dict[str, Any]:

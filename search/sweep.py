@@ -148,7 +148,10 @@ def _metric(
     if goal not in {"minimize", "maximize"}:
         raise UsageError(f"{where}: metric.goal must be minimize or maximize. Got {goal!r}.")
     config_values = {key: value for key, value in space.fixed.items() if key in classifier.Config.model_fields}
-    names = classifier.metric_names(classifier.Config.from_dict(config_values))
+    try:
+        names = classifier.metric_names(classifier.Config.from_dict(config_values))
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}") from None
     name = given["name"]
     if name not in names:
         hint = did_you_mean(name, names) or f"; there are {', '.join(names)}."
@@ -174,6 +177,7 @@ def _check_against_config(sweep: Sweep, where: str) -> None:
                 f"{where}: parameters.{name} is not a hyper-parameter of trainers/{sweep.classifier.name}.py"
                 f"{did_you_mean(name, fields) or '.'}"
             )
+    searched: dict[str, list[Any]] = {}  # every choice, or both ends of a range
     for name, distribution in sweep.space.distributions.items():
         if name in sweep.space.choices:
             values: list[Any] = sweep.space.choices[name]
@@ -185,11 +189,12 @@ def _check_against_config(sweep: Sweep, where: str) -> None:
             fault = value_fits(name, fields[name], value)
             if fault:
                 raise UsageError(f"{where}: parameters.{name}: {fault}")
+        searched[name] = values
     try:
         _, data, _ = configure(sweep.classifier, sweep.space.fixed)
     except UsageError as error:
         raise UsageError(f"{where}: {error}") from None
-    if data.evaluation_split != "holdout":
+    if data.evaluation_split != "holdout" or 0 in searched.get("holdout", []) or True in searched.get("curves_on_test", []):
         raise UsageError(
             f"{where}: a sweep chooses, so it needs a hold-out. Got holdout=0 or curves_on_test, "
             "which would choose on the locked part."

@@ -72,6 +72,8 @@ class AnnConfig(GradientConfig):
             raise ValueError("hidden and n_hidden/width describe the same layers: give one of the two")
         if self.conv is not None and (self.n_conv, self.channels) != (0, 16):
             raise ValueError("conv and n_conv/channels describe the same layers: give one of the two")
+        if self.batch_norm and self.batch_size == 1:
+            raise ValueError("batch_norm needs a batch_size of at least 2: one image has no batch statistics")
         return self
 
     @property

@@ -198,13 +198,11 @@ def run_values(kind: type[Classifier], config: ClassifierConfig, data: DataOptio
 
 def train(kind: type[Classifier], given: Mapping[str, Any], options: argparse.Namespace) -> None:
     """Run one training from start to saved model, tracked."""
-    from trainers.data import load_data
     from trainers.provenance import provenance
     from trainers.tracking import track
 
     in_sweep = bool(os.environ.get("WANDB_SWEEP_ID"))
-    if not in_sweep:
-        configure(kind, given)  # refuse a mistake before a run begins
+    ready = None if in_sweep else prepare(kind, given, options.device)  # a mistake is refused before a run begins
     with track(
         mode=options.wandb,
         project=options.project,
@@ -213,9 +211,8 @@ def train(kind: type[Classifier], given: Mapping[str, Any], options: argparse.Na
         job_type="sweep" if in_sweep else "train",
         tags=options.tags,
     ) as tracker:
-        config, data_options, run_options = configure(kind, {**given, **tracker.sweep_values})
-        data = load_data(data_options)
-        classifier = kind(config, device=options.device)
+        ready = ready or prepare(kind, {**given, **tracker.sweep_values}, options.device)
+        classifier, config, data_options, run_options, data = ready
         device = str(classifier.device)
         origin = provenance(data, device)
         tracker.describe(run_values(kind, config, data_options, run_options), origin)
@@ -239,6 +236,18 @@ def train(kind: type[Classifier], given: Mapping[str, Any], options: argparse.Na
             save(classifier, folder, metrics=metrics, origin={"data_options": data_options.to_dict(), "provenance": origin})
             tracker.log_model(folder, f"{kind.name}-{data_options.short_name}")
             print(f"model saved in {folder}")
+
+
+def prepare(
+    kind: type[Classifier], values: Mapping[str, Any], device: str
+) -> tuple[Classifier, ClassifierConfig, DataOptions, RunOptions, Data]:
+    """Return the untrained classifier, its checked values, and its data."""
+    from trainers.data import load_data
+    from trainers.devices import pick_device
+
+    config, data_options, run_options = configure(kind, values)
+    pick_device(device)
+    return kind(config, device=device), config, data_options, run_options, load_data(data_options)
 
 
 def final_evaluation(classifier: Classifier, data: Data) -> Evaluation:

@@ -29,13 +29,13 @@ def whole_numbers_as_int(value: Any) -> Any:
 class Part(BaseModel):
     """A group of values inside a Config, such as one convolutional block."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class Config(BaseModel):
     """The values of one classifier (or of the data), checked on construction; unknown names are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     def __init__(self, **values: Any) -> None:
         try:
@@ -120,7 +120,7 @@ def value_from_text(name: str, field: FieldInfo, text: str) -> Any:
 
     `wandb agent` writes `--flag=True --hidden=[64, 32] --gamma=scale`: literals, not JSON.
     """
-    adapter: TypeAdapter[Any] = TypeAdapter(field.rebuild_annotation(), config=ConfigDict(strict=True))
+    adapter: TypeAdapter[Any] = TypeAdapter(field.rebuild_annotation(), config=ConfigDict(strict=True, allow_inf_nan=False))
     try:
         value: Any = whole_numbers_as_int(ast.literal_eval(text))
     except (ValueError, SyntaxError, MemoryError, RecursionError):
@@ -136,7 +136,7 @@ def value_from_text(name: str, field: FieldInfo, text: str) -> Any:
 
 def value_fits(name: str, field: FieldInfo, value: Any) -> str:
     """Return a sentence that says why a value does not fit a field, or an empty text where it fits."""
-    adapter: TypeAdapter[Any] = TypeAdapter(field.rebuild_annotation(), config=ConfigDict(strict=True))
+    adapter: TypeAdapter[Any] = TypeAdapter(field.rebuild_annotation(), config=ConfigDict(strict=True, allow_inf_nan=False))
     try:
         adapter.validate_python(whole_numbers_as_int(value))
     except ValidationError as error:

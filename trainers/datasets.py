@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -47,13 +48,7 @@ def read_images(name: str, root: Path, *, image_size: int | None = None) -> Imag
     folder, class_names = root / known[0] / "raw", known[1]
     if not _idx(folder / "t10k-labels-idx1-ubyte").exists():
         _download(known[0], root, f"{folder}/train-images-idx3-ubyte and its three companions")
-    return Images(
-        class_names,
-        _read_idx(folder / "train-images-idx3-ubyte")[:, None],
-        _read_idx(folder / "train-labels-idx1-ubyte"),
-        _read_idx(folder / "t10k-images-idx3-ubyte")[:, None],
-        _read_idx(folder / "t10k-labels-idx1-ubyte"),
-    )
+    return Images(class_names, *_read_part(folder, "train"), *_read_part(folder, "t10k"))
 
 
 def read_folder(folder: Path, size: int | None, *, cache: Path | None = None) -> tuple[list[str], np.ndarray, np.ndarray]:
@@ -105,8 +100,10 @@ def read_pictures(files: list[Path], size: int | tuple[int, int] | None, channel
     for path in files:
         try:
             with Image.open(path) as opened:
-                grey = opened.mode in {"1", "L", "LA", "I", "I;16", "F"}
-                picture = opened.convert("L" if grey else "RGB")
+                grey = opened.mode in {"1", "L", "LA", "I", "F"} or opened.mode.startswith("I;16")
+                deep = opened.mode.startswith("I;16")  # converted, it would be cut at 255
+                eight = Image.fromarray((np.asarray(opened) >> 8).astype(np.uint8)) if deep else opened
+                picture = eight.convert("L" if grey else "RGB")
                 shape = picture.size if size is None else (size, size) if isinstance(size, int) else size
                 decoded.append(picture if picture.size == shape else picture.resize(shape, Image.Resampling.BILINEAR))
         except (UnidentifiedImageError, OSError) as error:
@@ -138,12 +135,21 @@ def _idx(path: Path) -> Path:
     return packed if packed.exists() and not path.exists() else path
 
 
+def _read_part(folder: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return images (n_samples, 1, height, width) and labels (n_samples,) of the `train` or `t10k` part."""
+    x, y = _read_idx(folder / f"{part}-images-idx3-ubyte"), _read_idx(folder / f"{part}-labels-idx1-ubyte")
+    if len(x) != len(y):
+        raise UsageError(f"{folder}: {part} has {len(x):,} images and {len(y):,} labels; remove the folder to fetch it anew.")
+    return x[:, None], y
+
+
 def _read_idx(path: Path) -> np.ndarray:
     found = _idx(path)
     try:
         raw = gzip.decompress(found.read_bytes()) if found.suffix == ".gz" else found.read_bytes()
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read ({error.strerror}); remove its folder and start again to fetch it anew.") from None
+    except (OSError, EOFError, zlib.error) as error:  # the last two: a packed file that was cut
+        reason = getattr(error, "strerror", None) or str(error).rstrip(".")
+        raise UsageError(f"{path} cannot be read ({reason}); remove its folder and start again to fetch it anew.") from None
     n_axes = raw[3] if len(raw) > 4 else 0
     shape: np.ndarray | list[int] = np.frombuffer(raw, dtype=">i4", count=n_axes, offset=4) if len(raw) >= 4 + 4 * n_axes else []
     if raw[:3] != b"\x00\x00\x08" or len(raw) != 4 + 4 * n_axes + int(np.prod(shape)):
@@ -183,10 +189,10 @@ def _download(name: str, root: Path, wanted: str) -> None:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             getattr(datasets, name)(root, download=True)
     except (OSError, RuntimeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = str(error).splitlines()[0].rstrip(".: ") if str(error) else type(error).__name__
         raise UsageError(
-            f"{name} is not under {root} and could not be downloaded ({reason}); copy {wanted} there, "
-            "or set DATA_ROOT to the folder that holds it."
+            f"{name} is not under {root} and could not be downloaded ({reason}); put {wanted} in place, "
+            "or set DATA_ROOT to the folder that holds the set."
         ) from None
     finally:
         socket.setdefaulttimeout(before)

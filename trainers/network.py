@@ -99,9 +99,8 @@ def _with_dropout(
     known += [f"{name}.{inner}" for name in known for inner, _ in layers[name].named_children()]
     for place in dropout:
         if place not in known:
-            raise UsageError(
-                f"dropout has no layer {place!r} to stand behind{did_you_mean(place, known)}; there are {', '.join(known)}."
-            )
+            near = did_you_mean(place, known) or f"; there are {', '.join(known)}."
+            raise UsageError(f"dropout has no layer {place!r} to stand behind{near}")
     result: OrderedDict[str, nn.Module] = OrderedDict()
     for name, layer in layers.items():
         if isinstance(layer, nn.Sequential):

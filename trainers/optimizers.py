@@ -86,6 +86,6 @@ def checked(settings: Mapping[str, Any], known: set[str], where: str) -> dict[st
     """Return the settings, or say which one is unknown."""
     for name in settings:
         if name not in known:
-            have = ", ".join(sorted(known)) or "no setting"
-            raise UsageError(f"{where} has no {name!r}{did_you_mean(name, known)}; it takes {have}.")
+            near = did_you_mean(name, known) or f"; it takes {', '.join(sorted(known)) or 'no setting'}."
+            raise UsageError(f"{where} has no {name!r}{near}")
     return dict(settings)

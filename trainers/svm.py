@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 INTELEX_FROM = 20_000  # training images from which scikit-learn-intelex is the faster solver (measured, docs/decisions.md)
 CALIBRATION_ROWS = 10_000
+LEARNT = ("gamma", "classes", "support_vectors", "dual_coef", "intercept", "n_support")  # in every saved state
 
 
 class SvmConfig(ClassifierConfig):
@@ -202,6 +203,9 @@ class Svm(Classifier):
         return dict(self._state)
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:
+        missing = [name for name in LEARNT if name not in state]
+        if missing:
+            raise ValueError(f"its weights hold no {missing[0]}")
         self._state = {name: np.asarray(value) for name, value in state.items()}
 
 
