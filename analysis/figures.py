@@ -22,9 +22,7 @@ COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7"]
 MARKERS = ["o", "s", "^", "D"]
 GREY = "#888888"
 LABELS = {
-    "precision": "precision (macro)",
-    "recall": "recall (macro)",
-    "f1": "F1 (macro)",
+    "f1": "F1",
     "n_parameters": "learnt numbers",
     "seconds": "training time in seconds",
     "test_loss": "loss",

@@ -285,7 +285,7 @@ def server_runs(source: str) -> list[RunRecord]:
     except (wandb.Error, ValueError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise UsageError(f"{source}: W&B has no such project or sweep ({reason}).") from None
-    cache = Path(os.environ.get("WANDB_CACHE_DIR") or ROOT / "runs") / ".pulled" / f"{entity}-{project}.parquet"
+    cache = Path(os.environ.get("WANDB_CACHE_DIR") or ROOT / "runs") / ".pulled" / entity / f"{project}.parquet"
     kept = _read_cache(cache)
     fresh = [run for run in found if run.id not in kept]
     if fresh:

@@ -67,7 +67,9 @@ def read_study(source: str, rule: str, models: Path) -> Study:
     found = {"chosen": json.loads((folder / "metrics.json").read_text(encoding="utf-8"))}
     beside = folder.with_name(f"{folder.name}-baseline")
     baseline = next((run for run in runs if "baseline" in run.tags), None)
-    if baseline is not None and (beside / "config.json").exists() and describe(beside).get("run") == baseline.run:
+    if baseline is not None and baseline.run == choice.run["run"]:
+        found["baseline"] = found["chosen"]
+    elif baseline is not None and (beside / "config.json").exists() and describe(beside).get("run") == baseline.run:
         found["baseline"] = json.loads((beside / "metrics.json").read_text(encoding="utf-8"))
     name = str(choice.run["classifier"] or Path(source).name)
     return Study(name, runs, table, front_of(table)[0], choice, found, describe(folder))

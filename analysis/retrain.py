@@ -41,11 +41,15 @@ def fit_again(
     *,
     device: str = "auto",
     locked_split: int = LOCKED_SPLIT,
+    locked_fingerprint: str | None = None,
     progress: Progress | None = None,
 ) -> tuple[Classifier, Data, DataOptions]:
     """Train a configuration on everything but the locked part, for `n_epochs` epochs of its own schedule.
 
     `train_size`, the hold-out and early stopping are dropped; an svm gets probabilities, which do not change its labels.
+
+    Raises:
+        UsageError: if the locked part is not the one of `locked_fingerprint`, which the run never saw.
     """
     kind = classifier_class(str(values.get("classifier")))
     config, data_options, _ = configure(kind, values)
@@ -55,6 +59,10 @@ def fit_again(
     if "probability" in kind.Config.model_fields:
         config = config.replace(probability=True)
     data = load_data(data_options, locked_split=locked_split)
+    if locked_fingerprint not in (None, data.fingerprints["test"]):
+        raise UsageError(
+            f"the locked test part of {data.name} is not the one of the sweep (files changed since): run the sweep anew."
+        )
     classifier = kind(config, device=device)
     for epoch in classifier.fit_epochs(data):
         if progress is not None:
@@ -80,8 +88,10 @@ def retrain(
     if _stands(directory, run, n_epochs):
         return None
     with Progress(label, n_epochs, unit="epoch", every=10) as progress:
-        classifier, data, data_options = fit_again(config_of(run), n_epochs, device=device, progress=progress)
-    _check_locked(run, data)
+        locked = run.config.get("provenance", {}).get("fingerprints", {}).get("test")
+        classifier, data, data_options = fit_again(
+            config_of(run), n_epochs, device=device, locked_fingerprint=locked, progress=progress
+        )
     evaluation = evaluate(classifier, data.test, data)  # the one look at the locked part
     origin = {
         "data_options": data_options.to_dict(),
@@ -110,15 +120,6 @@ def _stands(directory: Path, run: RunRecord, n_epochs: int) -> bool:
     return known.get("run") == run.run and known.get("n_epochs") == n_epochs
 
 
-def _check_locked(run: RunRecord, data: Data) -> None:
-    """The locked part must be the one that the run never saw."""
-    then = run.config.get("provenance", {}).get("fingerprints", {}).get("test")
-    if then is not None and then != data.fingerprints["test"]:
-        raise UsageError(
-            f"the locked test part of {data.name} is not the one of run {run.name} (its files changed since): run the sweep anew."
-        )
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     from trainers.command_line import SentenceParser, exit_with_sentence
 
@@ -144,13 +145,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def to_retrain(runs: Sequence[RunRecord], rule: str, directory: Path) -> list[tuple[RunRecord, pd.Series, Path, dict[str, Any]]]:
-    """Return what a source retrains: the chosen run, and the baseline where there is one."""
+    """Return what a source retrains: the chosen run, and the baseline where there is one and it is another run."""
     table = runs_table(runs)
     by_id = {run.run: run for run in runs}
     choice: Choice = choose(table, rule)
     jobs = [(by_id[choice.run["run"]], choice.run, directory, choice.to_dict())]
     baseline = table[table["baseline"] & (table["state"] == "finished")]
-    if not baseline.empty:
+    if not baseline.empty and baseline.iloc[0]["run"] != choice.run["run"]:
         row = baseline.iloc[0]
         reason = {"rule": "baseline", "reason": "the default configuration, the first trial of the sweep", "run": row["run"]}
         jobs.append((by_id[row["run"]], row, directory.with_name(f"{directory.name}-baseline"), reason))

@@ -103,9 +103,8 @@ def front_section(studies: Sequence[Study], figures: Path) -> list[Any]:
         tradeoff = save_figure(tradeoff_figure(tables, chosen), figures / "tradeoff.png")
         blocks += [
             Paragraph(
-                "On classes of equal size macro precision and macro recall nearly coincide, so that a front can be a "
-                "single run. What a "
-                "run costs tells the runs apart:"
+                "Precision and recall of one run nearly coincide where the classes are of equal size, so that a front can "
+                "be a single run. What a run costs tells the runs apart:"
             ),
             Picture(tradeoff, "F1 on the hold-out against the learnt numbers and the training time. Circles mark the chosen runs."),
         ]

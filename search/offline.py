@@ -14,7 +14,7 @@ import math
 import os
 import socket
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,7 +33,7 @@ from trainers.devices import pick_device
 from trainers.errors import UsageError
 from trainers.progress import Progress
 from trainers.provenance import provenance
-from trainers.tracking import Tracker, track
+from trainers.tracking import Tracker, resolve_mode, track
 
 if TYPE_CHECKING:
     from trainers.base import ClassifierConfig
@@ -103,11 +103,13 @@ class Engine:
         values = self.sweep.space.decode(trial.params)
         values.setdefault("best_metric", self.sweep.metric)
         config, data_options, run_options = configure(self.sweep.classifier, values)
+        data = self.data_for(data_options)
         run_id = run_id_of(self.study.user_attrs[records.STUDY_ID], trial.number, trial.user_attrs.get(records.ATTEMPT, 0))
         resolved = run_values(self.sweep.classifier, config, data_options, run_options)
-        for key, value in ((records.RUN_ID, run_id), (records.HOST, socket.gethostname()), (records.CONFIG, resolved)):
+        origin = provenance(data, str(pick_device(self.device)))
+        stored = {records.RUN_ID: run_id, records.HOST: socket.gethostname(), records.CONFIG: {**resolved, "provenance": origin}}
+        for key, value in stored.items():
             trial.set_user_attr(key, value)
-        data = self.data_for(data_options)
         tags = ["baseline"] if trial.user_attrs.get(records.BASELINE) else []
         with track(
             mode=self.mode,
@@ -122,11 +124,10 @@ class Engine:
         ) as tracker:
             if tracker.path is not None:
                 trial.set_user_attr(records.PATH, os.path.relpath(tracker.path, self.folder))
-            self._train_tracked(trial, tracker, config, data, resolved)
+            tracker.describe(resolved, origin)
+            self._train_tracked(trial, tracker, config, data)
 
-    def _train_tracked(
-        self, trial: optuna.Trial, tracker: Tracker, config: ClassifierConfig, data: Data, resolved: Mapping[str, Any]
-    ) -> None:
+    def _train_tracked(self, trial: optuna.Trial, tracker: Tracker, config: ClassifierConfig, data: Data) -> None:
         history = self.histories.setdefault(trial.number, [])
         history.clear()
         stopped: set[int] = set()
@@ -135,8 +136,6 @@ class Engine:
             epoch = epochs[0]
             if epoch is None:
                 continue
-            if epoch.number == 1:
-                tracker.describe(resolved, provenance(data, str(pick_device(self.device))))
             stops = self._observe(trial, history, epoch)
             tracker.log(epoch)
             if stops:
@@ -196,6 +195,8 @@ class Engine:
                 self.histories[trial.number] = [row.get(self.sweep.metric, math.nan) for row in rows]
         if self.sweep.method == "grid":
             trials = min(trials, len(self.sweep.space.grid()))
+        if len(done) < trials and not set(self.sweep.space.distributions) & set(DataOptions.model_fields):
+            self.data_for(configure(self.sweep.classifier, self.sweep.space.fixed)[1])  # missing data fail the call, not trials
         failures, ran = 0, 0
         with Progress(self.study.study_name, trials, done=len(done)) as self.progress:
             while len(done) + ran < trials:
@@ -240,6 +241,8 @@ def run(
     Raises:
         UsageError: if the folder is in use by another process, or the study is that of another sweep.
     """
+    resolve_mode(mode)  # a mistake here is the person's, and no trial's
+    pick_device(device)
     folder = runs / name
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -95,31 +95,31 @@ class StandInServer:
         lines = self.runs[run]["files"].get("wandb-summary.json", {})
         return json.loads(lines[max(lines)]) if lines else {}
 
-    def answer_Viewer(self, _: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+    def answer_Viewer(self, _: dict[str, Any]) -> dict[str, Any]:
         teams = {"edges": [{"node": {"name": ENTITY}}]}
         viewer = {"id": "u1", "entity": ENTITY, "username": ENTITY, "email": "", "flags": "{}", "teams": teams}
         return {"viewer": viewer, "serverInfo": {"cliVersionInfo": {}, "latestLocalVersionInfo": None}}
 
     answer_GetViewer = answer_GetDefaultEntity = answer_Viewer
 
-    def answer_ServerFeaturesQuery(self, _: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+    def answer_ServerFeaturesQuery(self, _: dict[str, Any]) -> dict[str, Any]:
         return {"serverInfo": {"features": []}}
 
-    def answer_OrganizationCoreWeaveOrganizationID(self, _: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+    def answer_OrganizationCoreWeaveOrganizationID(self, _: dict[str, Any]) -> dict[str, Any]:
         return {"entity": {"organization": None}}
 
-    def answer_UpsertSweep(self, variables: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+    def answer_UpsertSweep(self, variables: dict[str, Any]) -> dict[str, Any]:
         self.definition = yaml.safe_load(variables["config"])
         return {"upsertSweep": {"sweep": {"name": SWEEP, "project": PROJECT_NODE}, "configValidationWarnings": []}}
 
-    def answer_SweepWithRuns(self, _: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+    def answer_SweepWithRuns(self, _: dict[str, Any]) -> dict[str, Any]:
         sweep = {"id": "s1", "name": SWEEP, "method": "bayes", "state": "RUNNING", "description": "", "runs": {"edges": []}}
         return {"project": {"sweep": {**sweep, "config": yaml.safe_dump(self.definition), "createdAt": None}}}
 
-    def answer_CreateAgent(self, _: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+    def answer_CreateAgent(self, _: dict[str, Any]) -> dict[str, Any]:
         return {"createAgent": {"agent": {"id": "a1"}}}
 
-    def answer_Heartbeat(self, variables: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+    def answer_Heartbeat(self, variables: dict[str, Any]) -> dict[str, Any]:
         commands: list[dict[str, Any]] = []
         if not json.loads(variables.get("runState") or "{}"):
             if self.waiting:
@@ -130,7 +130,7 @@ class StandInServer:
                 commands = [{"type": "exit"}]
         return {"agentHeartbeat": {"agent": {"id": "a1"}, "commands": json.dumps(commands)}}
 
-    def answer_UpsertBucket(self, variables: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+    def answer_UpsertBucket(self, variables: dict[str, Any]) -> dict[str, Any]:
         run = self.runs.setdefault(variables["name"], {"config": {}, "files": {}, "state": "running", "sweep": None})
         run["config"] = json.loads(variables.get("config") or "null") or run["config"]
         run["sweep"] = variables.get("sweep") or run["sweep"]
@@ -139,21 +139,21 @@ class StandInServer:
         bucket |= {"config": json.dumps(run["config"]), "sweepName": run["sweep"], "historyLineCount": 0, "project": PROJECT_NODE}
         return {"upsertBucket": {"bucket": bucket, "inserted": True}}
 
-    def answer_CreateRunFiles(self, variables: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+    def answer_CreateRunFiles(self, variables: dict[str, Any]) -> dict[str, Any]:
         files = [{"name": name, "uploadUrl": f"{self.url}/put"} for name in variables["files"]]
         return {"createRunFiles": {"runID": variables["run"], "uploadHeaders": [], "files": files}}
 
-    def answer_CreateArtifact(self, _: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+    def answer_CreateArtifact(self, _: dict[str, Any]) -> dict[str, Any]:
         sequence = {"id": "q1", "latestArtifact": None}
         return {"createArtifact": {"artifact": {"id": "t1", "state": "COMMITTED", "artifactSequence": sequence}}}
 
-    def answer_RunResumeStatus(self, _: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+    def answer_RunResumeStatus(self, _: dict[str, Any]) -> dict[str, Any]:
         return {"model": None}
 
-    def answer_ArtifactType(self, _: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+    def answer_ArtifactType(self, _: dict[str, Any]) -> dict[str, Any]:
         return {"project": {"artifact": {"artifactType": {"name": "run_table"}}}}
 
-    def answer_Runs(self, _: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+    def answer_Runs(self, _: dict[str, Any]) -> dict[str, Any]:
         edges = [{"node": self._node(name), "cursor": name} for name in sorted(self.runs)]
         runs = {"edges": edges, "pageInfo": {"hasNextPage": False, "endCursor": None}, "totalCount": len(edges)}
         return {"project": {"internalId": "1", "runCount": len(edges), "readOnly": False, "runs": runs}}
@@ -167,13 +167,13 @@ class StandInServer:
         keys = {"lastStep": rows[-1]["_step"], "sets": [], "keys": {}} if rows else None
         return {**node, "summaryMetrics": json.dumps(self.summary(name)), "historyKeys": keys, "projectId": "1"}
 
-    def answer_RunParquetHistory(self, _: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+    def answer_RunParquetHistory(self, _: dict[str, Any]) -> dict[str, Any]:
         return {"project": {"run": {"parquetHistory": {"parquetUrls": [], "liveData": [{"_step": 0}]}}}}
 
-    def answer_HistoryPage(self, variables: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+    def answer_HistoryPage(self, variables: dict[str, Any]) -> dict[str, Any]:
         low, high = int(variables["minStep"]), int(variables["maxStep"])
         rows = [json.dumps(row) for row in self.rows(variables["run"]) if low <= row["_step"] < high]
         return {"project": {"run": {"history": rows}}}
 
-    def answer_RunHistoryKeys(self, variables: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+    def answer_RunHistoryKeys(self, variables: dict[str, Any]) -> dict[str, Any]:
         return {"project": {"run": {"historyKeys": self._node(variables.get("run") or variables["name"])["historyKeys"]}}}

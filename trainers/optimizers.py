@@ -77,7 +77,12 @@ def build_schedule(
         "polynomial": {"total_iters": epochs},
     }
     try:
-        return kind(optimizer, **{**defaults[name], **checked(settings, known, f"schedule_settings of {name}")})
+        values = {**defaults[name], **checked(settings, known, f"schedule_settings of {name}")}
+        probe = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+        first = kind(probe, **values)  # torch notices some unfit values only when it steps
+        probe.step()
+        first.step()
+        return kind(optimizer, **values)
     except (ValueError, TypeError, ZeroDivisionError) as error:
         raise UsageError(f"schedule {name}: {str(error).rstrip('.')}. Got schedule_settings {dict(settings)!r}.") from None
 

@@ -6,6 +6,7 @@ usage: python -m trainers.predict MODEL [MODEL …] IMAGE|FOLDER [--output FILE]
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import sys
 from collections.abc import Iterator, Sequence
@@ -33,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with exit_with_sentence():
         rows = predictions(options.models, Path(options.images), invert=options.invert, device=options.device)
         first = next(rows)
-        with open(options.output, "w", newline="", encoding="utf-8") if options.output else _standard_output() as file:
+        with _output(options.output) as file:
             writer = csv.DictWriter(file, fieldnames=list(first), extrasaction="ignore", restval="")
             writer.writeheader()
             writer.writerow(first)
@@ -43,10 +44,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _standard_output() -> Any:
-    import contextlib
-
-    return contextlib.nullcontext(sys.stdout)
+def _output(path: str | None) -> Any:
+    if path is None:
+        return contextlib.nullcontext(sys.stdout)
+    try:
+        return open(path, "w", newline="", encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written ({error.strerror}): choose another file with --output.") from None
 
 
 def predictions(models: Sequence[str], images: Path, *, invert: bool = False, device: str = "auto") -> Iterator[dict[str, Any]]:

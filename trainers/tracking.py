@@ -33,6 +33,7 @@ class Tracker:
     evaluation_split: str = "holdout"
     rows: list[dict[str, float]] = field(default_factory=list)
     pruned: int | None = None  # the epoch at which the sweep stopped the run
+    _committed: bool = False  # whether the newest row is in the history
 
     @property
     def sweep_values(self) -> dict[str, Any]:
@@ -56,6 +57,7 @@ class Tracker:
     def log(self, epoch: Epoch) -> None:
         """Log one epoch as one row."""
         self.rows.append({"epoch": float(epoch.number), **epoch.metrics})
+        self._committed = False
         if self.run is not None:
             self.run.log({"epoch": epoch.number, **epoch.metrics}, step=epoch.number)
 
@@ -112,6 +114,9 @@ class Tracker:
         if self.pruned is not None:
             summary["pruned"] = self.pruned
         if self.run is not None:
+            if not self._committed:  # W&B keeps the newest row open; written later, it would overwrite the summary
+                self.run.log({}, step=int(last["epoch"]), commit=True)
+                self._committed = True
             self.run.summary.update(summary)
         return summary
 

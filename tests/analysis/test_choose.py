@@ -1,0 +1,182 @@
+"""Each rule on tables made by hand: the run that it takes, and the reason that it gives."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from analysis import choose as step
+from analysis.choose import choose
+from analysis.history import load_runs, runs_table
+from tests.analysis.tables import runs_of, scored
+from trainers.errors import UsageError
+
+# a, b and c are the front; d is dominated and e was stopped early, both with tempting scores
+TABLE = runs_of(
+    scored(0.95, 0.50, f1=0.60, test_loss=0.30, seconds=9.0, n_parameters=650.0),
+    scored(0.80, 0.80, f1=0.80, test_loss=0.20, seconds=5.0, n_parameters=650.0),
+    scored(0.50, 0.95, f1=0.60, test_loss=0.10, seconds=7.0, n_parameters=650.0),
+    scored(0.40, 0.40, f1=0.99, test_loss=0.01, seconds=1.0, n_parameters=10.0),
+    scored(1.00, 1.00, f1=1.00, test_loss=0.00, seconds=1.0, n_parameters=10.0, state="pruned"),
+)
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("rule", "chosen", "reason"),
+    [
+        ("f1", "b", "highest f1, 0.8000, of 3 runs on the front"),
+        ("max:f1", "b", "highest f1, 0.8000, of 3 runs on the front"),
+        ("max:precision", "a", "highest precision, 0.9500, of 3 runs on the front"),
+        ("max:recall", "c", "highest recall, 0.9500, of 3 runs on the front"),
+        ("min:test_loss", "c", "lowest test_loss, 0.1000, of 3 runs on the front"),
+        ("min:seconds", "b", "lowest seconds, 5.0000, of 3 runs on the front"),
+        ("knee", "b", "nearest to the best precision and recall of the front, of 3 runs"),
+    ],
+)
+def test_a_rule_takes_its_run_from_the_front_and_says_why(rule: str, chosen: str, reason: str) -> None:
+    choice = choose(TABLE, rule)
+    assert choice.run["run"] == chosen
+    assert choice.reason == reason
+    assert choice.rule == rule
+    assert choice.candidates == ["a", "b", "c"]
+    assert choice.left_out == {"pruned": 1}
+
+
+def test_the_knee_weighs_each_metric_by_its_span_over_the_front() -> None:
+    # unscaled, b would be nearest: recall spans 0.02 alone, and c has nearly all of it
+    table = runs_of(scored(0.9, 0.50), scored(0.80, 0.502), scored(0.7, 0.518), scored(0.5, 0.52))
+    assert choose(table, "knee").run["run"] == "c"
+
+
+def test_the_knee_of_a_metric_that_is_equal_over_the_front_is_its_best_run() -> None:
+    assert choose(runs_of(scored(0.9, 0.9)), "knee").run["run"] == "a"
+    assert choose(runs_of(scored(0.9, 0.9), scored(0.9, 0.9)), "knee").reason.endswith("of 2 runs")
+
+
+def test_the_knee_knows_that_a_loss_is_minimized() -> None:
+    table = runs_of(scored(0.9, 0, test_loss=0.9), scored(0.8, 0, test_loss=0.2), scored(0.1, 0, test_loss=0.1))
+    assert choose(table, "knee", ["precision", "test_loss"]).run["run"] == "b"
+
+
+@pytest.mark.parametrize(
+    ("losses", "sizes", "chosen"),
+    [
+        ([0.2, 0.1, 0.3], [1.0, 9.0, 1.0], "b"),
+        ([0.2, 0.2, 0.3], [9.0, 5.0, 1.0], "b"),
+        ([NAN, NAN, NAN], [9.0, 5.0, 1.0], "c"),
+        ([NAN, NAN, 0.9], [1.0, 5.0, 9.0], "c"),
+        ([0.2, 0.2, 0.2], [5.0, 5.0, 5.0], "a"),
+        ([NAN, NAN, NAN], [NAN, NAN, NAN], "a"),
+    ],
+    ids=["lower loss", "fewer parameters", "fewer without a loss", "a loss before none", "earlier", "earlier without numbers"],
+)
+@pytest.mark.parametrize("rule", ["f1", "knee", "max:precision", "min:seconds"])
+def test_of_equals_the_lower_loss_then_the_smaller_then_the_earlier(
+    rule: str, losses: list[float], sizes: list[float], chosen: str
+) -> None:
+    table = runs_of(
+        *(
+            scored(0.9, 0.9, f1=0.9, seconds=1.0, test_loss=loss, n_parameters=size)
+            for loss, size in zip(losses, sizes, strict=True)
+        )
+    )
+    assert choose(table, rule).run["run"] == chosen
+
+
+def test_of_equals_the_earlier_where_there_is_neither_loss_nor_size() -> None:
+    assert choose(runs_of(scored(0.9, 0.9), scored(0.9, 0.9))).run["run"] == "a"
+
+
+@pytest.mark.parametrize(
+    ("losses", "sizes", "words"),
+    [
+        ([0.1, 0.2, 0.9], [5.0, 5.0, 5.0], "of 2 equals the one of lower test_loss"),
+        ([0.1, 0.1, 0.9], [5.0, 4.0, 5.0], "of 2 equals the one of fewer parameters"),
+        ([NAN, NAN, 0.9], [5.0, 4.0, 5.0], "of 2 equals the one of fewer parameters"),
+        ([0.1, 0.1, 0.9], [5.0, 5.0, 5.0], "of 2 equals the earlier one"),
+    ],
+)
+def test_the_reason_names_what_told_equals_apart(losses: list[float], sizes: list[float], words: str) -> None:
+    table = runs_of(
+        scored(0.9, 0.9, f1=0.9, test_loss=losses[0], n_parameters=sizes[0]),
+        scored(0.9, 0.9, f1=0.9, test_loss=losses[1], n_parameters=sizes[1]),
+        scored(0.95, 0.8, f1=0.8, test_loss=losses[2], n_parameters=sizes[2]),
+    )
+    assert choose(table).reason == f"highest f1, 0.9000, of 3 runs on the front; {words}"
+
+
+@pytest.mark.parametrize(
+    ("rule", "chosen", "where"),
+    [
+        ("run:b", "b", "it is on the front"),
+        ("run:run-c", "c", "it is on the front"),
+        ("run:d", "d", "it is not on the front"),
+    ],
+)
+def test_a_person_may_name_a_run_by_id_or_name_and_is_told_where_it_stands(rule: str, chosen: str, where: str) -> None:
+    choice = choose(TABLE, rule)
+    assert choice.run["run"] == chosen
+    assert choice.reason == f"named by the person; {where}"
+    assert choice.candidates == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("rule", "sentence"),
+    [
+        ("knees", "rule 'knees' is not known; did you mean 'knee'?"),
+        ("best", "rule 'best' is not known; there are f1, knee, max:METRIC, min:METRIC, run:ID."),
+        ("max:", "rule 'max:' is not known"),
+        ("max:presicion", "rule max:presicion: no run has the metric 'presicion'; did you mean 'precision'?"),
+        ("min:name", "rule min:name: no run has the metric 'name'"),
+        ("min:train_loss", "rule min:train_loss: no run on the front has"),
+        ("run:run-x", "rule run:run-x: there is no finished run 'run-x'; did you mean 'run-"),
+        ("run:e", "rule run:e: there is no finished run 'e'"),
+    ],
+)
+def test_a_rule_that_cannot_be_followed_is_refused_with_a_suggestion(rule: str, sentence: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        choose(TABLE.assign(train_loss=[NAN, NAN, NAN, 0.1, 0.1]), rule)
+    assert str(refused.value).startswith(sentence)
+    assert "\n" not in str(refused.value)
+
+
+def test_runs_of_the_locked_test_part_are_refused() -> None:
+    with pytest.raises(UsageError, match="locked test part"):
+        choose(TABLE.assign(evaluation_split="test"))
+
+
+def test_a_choice_is_plain_json() -> None:
+    choice = choose(TABLE, "knee")
+    kept = json.loads(json.dumps(choice.to_dict()))
+    assert kept == {
+        "run": "b",
+        "name": "run-b",
+        "rule": "knee",
+        "reason": choice.reason,
+        "front": ["precision", "recall"],
+        "candidates": ["a", "b", "c"],
+        "left_out": {"pruned": 1},
+    }
+
+
+def test_the_command_says_which_run_by_which_rule_and_why(study_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert step.main([str(study_folder), "--rule", "max:recall"]) == 0
+    table = runs_table(load_runs(study_folder))
+    done = table[table["state"] == "finished"]
+    best: Any = done.iloc[int(np.argmax(done["recall"]))]
+    out = capsys.readouterr().out
+    assert out.startswith(
+        f"{study_folder}: {best['name']} ({best['run']}) by rule max:recall: highest recall, {best['recall']:.4f}"
+    )
+
+
+def test_a_mistake_is_one_sentence_and_exit_code_2(study_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_info:
+        step.main([str(study_folder), "--rule", "best"])
+    assert exit_info.value.code == 2
+    assert capsys.readouterr().err.startswith("error: rule 'best' is not known")

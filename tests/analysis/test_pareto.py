@@ -1,0 +1,262 @@
+"""The Pareto front against its definition, against Optuna, and against the function of the source document."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from analysis import pareto
+from analysis.history import load_runs, runs_table
+from analysis.pareto import candidates, front_of, hypervolume, pareto_front
+from tests.analysis.tables import runs_of, scored
+from trainers.errors import UsageError
+
+GOALS = ("maximize", "minimize")
+
+
+@st.composite
+def points(draw: st.DrawFn, least: int = 1) -> tuple[np.ndarray, list[str]]:
+    """Points of few distinct values, so that ties and duplicates are common, and a goal for each metric."""
+    n_metrics = draw(st.integers(least, 4))
+    rows = draw(st.lists(st.lists(st.integers(-2, 3), min_size=n_metrics, max_size=n_metrics), max_size=25))
+    goals = draw(st.lists(st.sampled_from(GOALS), min_size=n_metrics, max_size=n_metrics))
+    scale = draw(st.sampled_from([1.0, 0.1, 1e-9, 1e9]))
+    return np.array(rows, dtype=np.float64).reshape(len(rows), n_metrics) * scale, goals
+
+
+def by_definition(values: np.ndarray, goals: list[str]) -> list[bool]:
+    """A point is on the front unless another is at least as good in every metric and better in one."""
+    costs = values * [1.0 if goal == "minimize" else -1.0 for goal in goals]
+    return [not any((other <= point).all() and (other < point).any() for other in costs) for point in costs]
+
+
+def of_the_document(fitness: np.ndarray) -> np.ndarray:
+    """The function that the source document prints (to maximize)."""
+    is_efficient = np.ones(fitness.shape[0], dtype=bool)
+    for i, c in enumerate(fitness):
+        if is_efficient[i]:
+            is_efficient[is_efficient] = np.any(fitness[is_efficient] > c, axis=1)
+            is_efficient[i] = True
+    return is_efficient
+
+
+@given(points())
+def test_the_front_is_that_of_the_definition_with_ties_and_duplicates(drawn: tuple[np.ndarray, list[str]]) -> None:
+    values, goals = drawn
+    front = pareto_front(values, goals)
+    assert front.dtype == bool
+    assert front.tolist() == by_definition(values, goals)
+
+
+@given(points(), st.randoms(use_true_random=False))
+def test_the_front_does_not_depend_on_the_order_of_the_points(drawn: tuple[np.ndarray, list[str]], random: Any) -> None:
+    values, goals = drawn
+    order = list(range(len(values)))
+    random.shuffle(order)
+    assert pareto_front(values[order], goals).tolist() == pareto_front(values, goals)[order].tolist()
+
+
+@given(points(least=2))
+def test_the_front_holds_every_point_that_the_document_keeps_and_the_duplicates_that_it_drops(
+    drawn: tuple[np.ndarray, list[str]],
+) -> None:
+    values, _ = drawn
+    goals = ["maximize"] * values.shape[1]
+    ours, theirs = pareto_front(values, goals), of_the_document(values)
+    assert (ours | ~theirs).all()
+    kept = {tuple(point) for point in values[theirs]}
+    assert {tuple(point) for point in values[ours]} == kept
+    assert theirs.sum() == len(kept)
+
+
+def test_duplicates_of_a_front_point_stay_on_the_front_together() -> None:
+    values = np.array([[1.0, 2.0], [2.0, 1.0], [1.0, 2.0], [1.0, 1.0]])
+    assert pareto_front(values, ["maximize", "maximize"]).tolist() == [True, True, True, False]
+    assert of_the_document(values).tolist() == [True, True, False, False]
+
+
+@pytest.mark.parametrize("goals", list(itertools.product(GOALS, repeat=3)), ids="-".join)
+def test_the_front_is_optunas(goals: tuple[str, ...]) -> None:
+    values = np.random.default_rng(1).integers(0, 5, (40, 3)).astype(float)
+    study = optuna.create_study(directions=list(goals))
+    study.add_trials([optuna.create_trial(values=list(point)) for point in values])
+    best = {trial.number for trial in study.best_trials}
+    assert set(np.flatnonzero(pareto_front(values, goals))) == best
+    assert 0 < len(best) < 40
+
+
+def test_of_one_metric_the_best_values_are_the_front() -> None:
+    values = np.array([[0.5], [0.9], [0.9], [0.1]])
+    assert pareto_front(values, ["maximize"]).tolist() == [False, True, True, False]
+    assert pareto_front(values, ["minimize"]).tolist() == [False, False, False, True]
+
+
+@pytest.mark.parametrize("n_metrics", [1, 2, 3])
+def test_no_points_have_an_empty_front(n_metrics: int) -> None:
+    assert pareto_front(np.zeros((0, n_metrics)), ["maximize"] * n_metrics).tolist() == []
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_value_that_is_not_finite_is_refused(value: float) -> None:
+    with pytest.raises(ValueError, match="must be finite"):
+        pareto_front(np.array([[1.0, 2.0], [value, 1.0]]), ["maximize", "maximize"])
+
+
+def test_values_without_a_goal_for_each_metric_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"\(n_points, 1\). Got \(2, 2\)"):
+        pareto_front(np.ones((2, 2)), ["maximize"])
+
+
+# -- hypervolume
+
+
+@pytest.mark.parametrize(
+    ("goals", "values", "reference"),
+    [
+        # widths 3, 2, 1 at heights 1, 2, 3: 3 + 2 + 1
+        (["maximize", "maximize"], [[3, 1], [2, 2], [1, 3], [1, 1]], [0, 0]),
+        (["minimize", "minimize"], [[-3, -1], [-2, -2], [-1, -3], [-1, -1]], [0, 0]),
+        (["maximize", "minimize"], [[3, 9], [2, 8], [1, 7], [1, 9]], [0, 10]),
+    ],
+)
+def test_the_hypervolume_is_the_area_under_the_staircase(
+    goals: list[str], values: list[list[float]], reference: list[float]
+) -> None:
+    assert hypervolume(np.array(values, dtype=float), goals, reference) == pytest.approx(6.0)
+
+
+def test_no_points_have_no_hypervolume_and_points_beyond_the_reference_add_none() -> None:
+    goals = ["maximize", "maximize"]
+    assert hypervolume(np.zeros((0, 2)), goals, [0, 0]) == 0.0
+    assert hypervolume(np.array([[2.0, 2.0], [5.0, -1.0]]), goals, [0, 0]) == pytest.approx(4.0)
+
+
+# -- the runs of a table
+
+
+def test_runs_that_did_not_finish_or_have_no_value_are_left_out_and_counted() -> None:
+    table = runs_of(
+        scored(0.5, 0.5),
+        scored(0.9, 0.9, state="pruned"),
+        scored(0.9, 0.9, state="failed"),
+        scored(0.9, 0.9, state="pruned"),
+        scored(0.9, 0.9, state="running"),
+        scored(float("nan"), 0.9),
+        scored(0.9, float("inf")),
+    )
+    rest, left_out = candidates(table, ["precision", "recall"])
+    assert rest["run"].tolist() == ["a"]
+    assert left_out == {"pruned": 2, "failed": 1, "running": 1, "without precision and recall": 2}
+
+
+def test_a_run_without_a_value_that_is_not_weighed_stays() -> None:
+    rest, left_out = candidates(runs_of(scored(0.5, 0.5, test_loss=float("nan"))), ["precision", "recall"])
+    assert len(rest) == 1
+    assert left_out == {}
+
+
+def test_where_no_finished_run_is_left_the_reasons_are_said() -> None:
+    with pytest.raises(UsageError, match=r"no finished run has precision and recall \(2 pruned, 1 failed\)"):
+        candidates(
+            runs_of(scored(1, 1, state="pruned"), scored(1, 1, state="pruned"), scored(1, 1, state="failed")),
+            ["precision", "recall"],
+        )
+
+
+def test_runs_scored_on_the_locked_test_part_are_refused() -> None:
+    with pytest.raises(UsageError, match="locked test part cannot be compared"):
+        candidates(runs_of(scored(1, 1, evaluation_split="test")), ["precision"])
+
+
+@pytest.mark.parametrize("other", ["test", "unknown"])
+def test_a_mix_of_evaluation_splits_is_refused(other: str) -> None:
+    with pytest.raises(UsageError, match=r"locked test part|different evaluation splits \(holdout, unknown\)"):
+        candidates(runs_of(scored(1, 1), scored(1, 1, evaluation_split=other)), ["precision"])
+
+
+def test_a_pruned_run_of_another_split_does_not_spoil_the_comparison() -> None:
+    assert len(candidates(runs_of(scored(1, 1), scored(1, 1, evaluation_split="test", state="pruned")), ["precision"])[0]) == 1
+
+
+@pytest.mark.parametrize(
+    ("metric", "words"),
+    [
+        ("presicion", "did you mean 'precision'"),
+        ("zzz", "there are .*precision, recall, f1"),
+        ("name", "no run has the metric 'name'"),
+    ],
+)
+def test_an_unknown_metric_is_refused_with_a_suggestion(metric: str, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        candidates(runs_of(scored(1, 1)), [metric, "recall"])
+
+
+def test_goals_are_known_by_the_metrics_names() -> None:
+    table = runs_of(scored(0.9, 0.5, test_loss=0.3), scored(0.8, 0.5, test_loss=0.1), scored(0.8, 0.5, test_loss=0.2))
+    front, _ = front_of(table, ["precision", "test_loss"])
+    assert front["on_front"].tolist() == [True, True, False]
+    front, _ = front_of(table, ["precision", "test_loss"], ["maximize", "maximize"])
+    assert front["on_front"].tolist() == [True, False, False]
+
+
+def test_the_front_of_a_sweep_is_that_of_its_finished_runs(study_folder: Path) -> None:
+    table = runs_table(load_runs(study_folder))
+    front, left_out = front_of(table)
+    assert left_out == {"pruned": 1}
+    done = table[table["state"] == "finished"]
+    expected = by_definition(done[["precision", "recall"]].to_numpy(), ["maximize", "maximize"])
+    assert front["on_front"].tolist() == expected
+    pd.testing.assert_frame_equal(front.drop(columns="on_front"), done)
+
+
+# -- the command
+
+
+def test_the_command_prints_the_front_and_what_was_left_out(
+    study_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture = tmp_path / "front.png"
+    assert pareto.main([str(study_folder), "--figure", str(picture)]) == 0
+    out = capsys.readouterr().out
+    front, _ = front_of(runs_table(load_runs(study_folder)))
+    for run, on_front in zip(front["run"], front["on_front"], strict=True):
+        assert (run in out) == on_front
+    n_front = int(front["on_front"].sum())
+    assert f"{n_front} of 4 finished runs are on the front (precision maximized, recall maximized; scored on the holdout)" in out
+    assert "left out: 1 pruned" in out
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_command_takes_any_number_of_metrics_and_their_goals(study_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--metrics", "f1", "test_loss", "seconds", "--goals", "minimize", "maximize", "maximize"]
+    assert pareto.main([str(study_folder), *arguments]) == 0
+    assert "f1 minimized, test_loss maximized, seconds maximized" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--metrics", "presicion"], "did you mean 'precision'?"),
+        (["--goals", "maximize"], "--goals must be one per metric, 2. Got 1."),
+        (["--metrics", "f1", "--figure", "front.png"], "--figure draws two metrics. Got 1."),
+        (["--goals", "maximise", "maximize"], "maximise"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_exit_code_2(
+    arguments: list[str], sentence: str, study_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_info:
+        pareto.main([str(study_folder), *arguments])
+    assert exit_info.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert sentence in error
+    assert error.count("\n") == 1

@@ -1,0 +1,234 @@
+"""The report of two tiny sweeps: one page that needs nothing else, the same on paper, and the numbers in it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from analysis import report, sections
+from analysis.document import Paragraph, Table
+from analysis.report import build_document, read_study, write_report
+from tests.analysis.reading import Page, characters_of, is_a_drawing, pages_of, pictures_of
+from trainers.errors import UsageError
+from trainers.saved import write_json
+
+
+@pytest.fixture(scope="module")
+def written(models: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the report of both sweeps."""
+    to = tmp_path_factory.mktemp("reports") / "tiny"
+    assert report.main([*map(str, models.sources), "--models", str(models.folder), "--to", str(to)]) == 0
+    return to
+
+
+@pytest.fixture(scope="module")
+def page(written: Path) -> Page:
+    return Page(written / "report.html")
+
+
+@pytest.fixture
+def studies(models: SimpleNamespace) -> list[report.Study]:
+    return [read_study(str(source), "f1", models.folder) for source in models.sources]
+
+
+def test_the_page_loads_nothing_from_anywhere(page: Page) -> None:
+    assert page.loaded() == []
+    assert not {"link", "iframe", "object", "embed", "base"} & {tag for tag, _ in page.tags}
+    images = [attributes["src"] or "" for tag, attributes in page.tags if tag == "img"]
+    assert len(images) >= 4
+    assert all(source.startswith("data:image/png;base64,") for source in images)
+
+
+def test_the_page_draws_the_front_by_a_script_of_its_own(written: Path, page: Page) -> None:
+    scripts = [attributes for tag, attributes in page.tags if tag == "script"]
+    assert scripts
+    assert all("src" not in attributes for attributes in scripts)
+    assert "Plotly.newPlot" in (written / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("model", ["tiny", "tiny-svm"])
+def test_the_page_holds_the_numbers_beside_the_models(model: str, page: Page, models: SimpleNamespace) -> None:
+    metrics = json.loads((models.folder / model / "metrics.json").read_text(encoding="utf-8"))
+    test = metrics["test"]
+    for name in ("accuracy", "precision", "recall", "f1", "loss"):
+        assert f"{test[name]:.4f}" in page.text, name
+    for name, scores in test["per_class"].items():
+        assert re.search(rf"\b{name}\s*{scores['precision']:.4f}\s*{scores['recall']:.4f}\s*{scores['f1']:.4f}", page.text), name
+    right = int(np.trace(test["confusion"]))
+    assert f"{right} of 360" in page.text
+    assert metrics["locked_part_read"] in page.text
+    assert f"{metrics['holdout']['f1']:.4f}" in page.text
+
+
+def test_the_page_names_the_chosen_run_the_rule_and_the_reason(page: Page, studies: list[report.Study]) -> None:
+    for study in studies:
+        assert f"Rule f1 chose run {study.choice.run['name']} ({study.chosen.run}): {study.choice.reason}." in page.text
+    assert "left out: 1 pruned" in page.text
+
+
+def test_the_page_says_which_figure_comes_from_which_images(page: Page) -> None:
+    assert re.search(r"Pareto front, F1 against cost, search\s*hold-out", page.text)
+    assert re.search(r"Confusion matrix, per-class report\s*locked test part, once, after the retrain", page.text)
+    assert "evaluated once on the locked test part (360 images)" in page.text
+    assert "hold-out (216 images" in page.text
+    assert "on all 1,437 training images" in page.text
+
+
+def test_a_dash_stands_where_an_svm_has_no_loss(studies: list[report.Study]) -> None:
+    (table, *_) = [block for block in sections.baseline_section(studies) if isinstance(block, Table)]
+    by_name = {row[0]: row for row in table.rows}
+    assert list(by_name) == ["softmax, default", "softmax, tuned", "svm, default", "svm, tuned"]
+    assert by_name["svm, default"][1] == "–"
+    assert re.fullmatch(r"\d\.\d{4}", by_name["softmax, default"][1])
+    assert all(re.fullmatch(r"\d\.\d{4}", cell) for row in table.rows for cell in row[2:])
+
+
+def test_without_a_baseline_there_is_no_section_about_one(studies: list[report.Study]) -> None:
+    for study in studies:
+        for run in study.runs:
+            run.tags = []
+    assert sections.baseline_section(studies) == []
+
+
+def test_the_paper_has_pages_pictures_and_the_words_of_the_page(written: Path) -> None:
+    paper = written / "report.pdf"
+    assert paper.read_bytes().startswith(b"%PDF")
+    assert pages_of(paper) >= 3
+    assert pictures_of(paper) >= 5
+    assert set("Choosing and testing classifiers 0.9") - {" "} <= characters_of(paper)
+
+
+def test_every_figure_is_written_and_shows_something(written: Path) -> None:
+    names = {file.name for file in (written / "figures").iterdir()}
+    assert {"pareto.png", "search.png", "curves-softmax.png", "confusion-softmax.png", "confusion-svm.png"} <= names
+    assert "curves-svm.png" not in names  # one epoch is no curve
+    for file in (written / "figures").iterdir():
+        assert is_a_drawing(file), file
+
+
+def test_the_folder_holds_the_report_and_its_figures_alone(written: Path) -> None:
+    assert {file.name for file in written.iterdir()} == {"report.html", "report.pdf", "figures"}
+
+
+def test_names_with_special_characters_survive_in_both(studies: list[report.Study], tmp_path: Path) -> None:
+    odd = '<b>#let $x$ *y* @z & "q"</b>'
+    study = studies[0]
+    test = study.models["chosen"]["test"]
+    test["per_class"] = {odd if name == "3" else name: scores for name, scores in test["per_class"].items()}
+    study.chosen.config["optimizer"] = odd
+    html, pdf = write_report([study], tmp_path)
+    page = Page(html)
+    assert page.text.count(odd) >= 2
+    assert "b" not in {tag for tag, _ in page.tags}
+    assert set('<#$*@&"') <= characters_of(pdf)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_report_is_written_of_any_number_of_sweeps_and_of_one_run(
+    count: int, studies: list[report.Study], tmp_path: Path
+) -> None:
+    for study in studies:
+        only = study.choice.run["run"]
+        study.runs = [run for run in study.runs if run.run == only]
+        study.table = study.table[study.table["run"] == only]
+        study.front = study.front[study.front["run"] == only]
+    html, pdf = write_report(studies[-count:], tmp_path)
+    assert Page(html).loaded() == []
+    assert pages_of(pdf) >= 2
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({}, "macro averages: the mean over the classes, each counting alike."),
+        ({"average": "macro"}, "macro averages: the mean over the classes, each counting alike."),
+        ({"average": "weighted"}, "weighted averages: the mean over the classes, weighted by"),
+        ({"average": "binary", "positive_class": "cat"}, "Precision, recall and F1 are those of the class cat."),
+    ],
+)
+def test_the_averages_are_said_in_words(config: dict[str, Any], words: str) -> None:
+    assert words in sections.average_in_words(config)
+
+
+@pytest.mark.parametrize(
+    ("average", "positive", "words"), [("weighted", None, "are weighted averages"), ("binary", "1", "are those of the class 1")]
+)
+def test_a_report_of_other_averages_does_not_speak_of_macro_averages(
+    average: str, positive: str | None, words: str, studies: list[report.Study], tmp_path: Path
+) -> None:
+    study = studies[0]
+    for run in study.runs:
+        run.config = {**run.config, "average": average, "positive_class": positive}
+    document = build_document([study], tmp_path)
+    texts = [block.text for block in document.blocks if isinstance(block, Paragraph)]
+    assert any(words in text for text in texts)
+    assert not [text for text in texts if "macro" in text]
+
+
+def test_confusions_are_said_in_words() -> None:
+    names = ["cat", "dog", "cow"]
+    assert sections.confusions_in_words(np.eye(3, dtype=int), names) == "No image was taken for another class."
+    confusion = np.array([[9, 2, 0], [5, 9, 0], [0, 1, 9]])
+    assert sections.confusions_in_words(confusion, names) == "Most frequent: dog taken for cat (5), cat taken for dog (2)."
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(None, "–"), (True, "yes"), (False, "no"), (0.000123456, "0.000123"), (64, "64"), ([64, 32], "[64, 32]")]
+)
+def test_a_value_is_shown_as_a_person_writes_it(value: Any, text: str) -> None:
+    assert sections.short(value) == text
+
+
+# -- mistakes
+
+
+def test_a_missing_model_is_refused_with_the_command_that_makes_it(models: SimpleNamespace, tmp_path: Path) -> None:
+    source = models.sources[0]
+    with pytest.raises(UsageError) as refused:
+        read_study(str(source), "f1", tmp_path)
+    assert f"run python -m analysis.retrain {source} --rule 'f1'" in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_the_model_of_another_run_is_refused(models: SimpleNamespace, tmp_path: Path, studies: list[report.Study]) -> None:
+    shutil.copytree(models.folder / "tiny", tmp_path / "tiny")
+    description = json.loads((tmp_path / "tiny" / "config.json").read_text(encoding="utf-8"))
+    write_json(tmp_path / "tiny" / "config.json", {**description, "run": "another"})
+    with pytest.raises(UsageError, match=f"does not hold run {studies[0].choice.run['name']}, which rule f1 chooses"):
+        read_study(str(models.sources[0]), "f1", tmp_path)
+
+
+def test_the_model_of_another_baseline_is_left_out(models: SimpleNamespace, tmp_path: Path) -> None:
+    for name in ("tiny", "tiny-baseline"):
+        shutil.copytree(models.folder / name, tmp_path / name)
+    assert set(read_study(str(models.sources[0]), "f1", tmp_path).models) == {"chosen", "baseline"}
+    description = json.loads((tmp_path / "tiny-baseline" / "config.json").read_text(encoding="utf-8"))
+    write_json(tmp_path / "tiny-baseline" / "config.json", {**description, "run": "another"})
+    assert set(read_study(str(models.sources[0]), "f1", tmp_path).models) == {"chosen"}
+
+
+def test_a_mistake_is_one_sentence_and_exit_code_2(
+    models: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_info:
+        report.main([str(models.sources[0]), "--models", str(tmp_path), "--to", str(tmp_path / "report")])
+    assert exit_info.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert not (tmp_path / "report").exists()
+
+
+def test_a_study_is_read_without_being_changed(studies: list[report.Study]) -> None:
+    before = [dataclasses.asdict(run) for study in studies for run in study.runs]
+    sections.summary_section(studies)
+    sections.sources_section(studies)
+    assert [dataclasses.asdict(run) for study in studies for run in study.runs] == before
