@@ -1,0 +1,167 @@
+"""The door of the offline sweep: flags, fixed values, and the table at the end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+import yaml
+
+from search import offline
+from search.command_line import main, parse, sweep_of, table
+from search.sweep import read_sweep
+from tests.samples import small_data
+from trainers import records
+from trainers.data import load_data
+from trainers.errors import UsageError
+
+DEFINITION: dict[str, Any] = {
+    "program": "trainers/softmax.py",
+    "method": "random",
+    "metric": {"name": "f1", "goal": "maximize"},
+    "run_cap": 3,
+    "parameters": {"epochs": {"value": 1}, "learning_rate": {"min": 0.0005, "max": 0.1}, "batch_size": {"values": [16, 64]}},
+}
+
+
+@pytest.fixture
+def file(away: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setattr(offline, "load_data", lambda options, **_: small_data())
+    (away / "small.yaml").write_text(yaml.safe_dump(DEFINITION))
+    return "small.yaml"
+
+
+def searched(*arguments: str) -> optuna.Study:
+    assert main([*arguments, "--wandb=disabled", "--device=cpu", "--runs=runs"]) == 0
+    (folder,) = Path("runs").iterdir()
+    return optuna.load_study(study_name=folder.name, storage=f"sqlite:///runs/{folder.name}/study.db")
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    with pytest.raises(SystemExit) as exit_:
+        main([*arguments, "--wandb=disabled", "--device=cpu", "--runs=runs"])
+    errors = capsys.readouterr().err
+    assert exit_.value.code == 2
+    assert errors.startswith("error: ")
+    assert errors.count("\n") == 1
+    return errors
+
+
+def test_the_files_run_cap_is_the_number_of_trials(file: str, capsys: pytest.CaptureFixture[str]) -> None:
+    study = searched(file)
+    assert (study.study_name, len(study.trials)) == ("small-digits", 3)
+    out = capsys.readouterr().out
+    assert "small-digits: 3 complete" in out
+    assert "0 (default)" in out
+
+
+def test_trials_of_the_command_line_go_before_the_run_cap(file: str) -> None:
+    assert len(searched(file, "--trials", "2").trials) == 2
+
+
+def test_any_value_can_be_fixed(file: str) -> None:
+    study = searched(file, "--epochs=2", "--batch-size=32", "--train_size=50", "--trials=1", "--name=mine")
+    assert study.study_name == "mine"
+    config = study.trials[0].user_attrs[records.CONFIG]
+    assert (config["epochs"], config["batch_size"], config["train_size"]) == (2, 32, 50)
+    assert list(study.trials[0].params) == ["learning_rate"]
+
+
+def test_a_default_that_is_left_out_is_told(file: str, capsys: pytest.CaptureFixture[str]) -> None:
+    definition = {**DEFINITION, "parameters": {"epochs": {"value": 1}, "learning_rate": {"min": 0.5, "max": 0.9}}}
+    Path(file).write_text(yaml.safe_dump(definition))
+    searched(file, "--trials=1")
+    assert "note: the default configuration is not tried first, as the search space leaves out its learning_rate" in (
+        capsys.readouterr().out
+    )
+
+
+def test_without_a_number_of_trials_it_is_asked_for(file: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path(file).write_text(yaml.safe_dump({key: value for key, value in DEFINITION.items() if key != "run_cap"}))
+    assert "give --trials N, or run_cap in the file" in refused(capsys, file)
+
+
+def test_a_grid_needs_no_number_of_trials(file: str) -> None:
+    parameters = {"epochs": {"value": 1}, "batch_size": {"values": [16, 32]}}
+    Path(file).write_text(yaml.safe_dump({"program": "trainers/softmax.py", "method": "grid", "parameters": parameters}))
+    assert len(searched(file).trials) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--learning_rat=1"], "--learning_rat is not a flag of sweeps/offline.py; did you mean 'learning_rate'?"),
+        (["--trails=3"], "did you mean 'trials'?"),
+        (["--trials=0"], "must be a whole number of at least 1. Got '0'."),
+        (["--trials=many"], "must be a whole number of at least 1. Got 'many'."),
+        (["--seed=-1"], "must be a whole number of at least 0. Got '-1'."),
+        (["--holdout=0"], "a sweep chooses, so it needs a hold-out"),
+        (["--epochs=0"], "epochs must be greater than 0. Got 0."),
+        (["--device=tpu"], "device must be auto"),
+        (["--wandb=of"], "wandb must be one of auto, online, offline, disabled. Got 'of'."),
+    ],
+)
+def test_a_mistake_is_one_sentence(file: str, arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main([file, "--wandb=disabled", "--device=cpu", "--runs=runs", *arguments])
+    errors = capsys.readouterr().err
+    assert exit_.value.code == 2
+    assert errors.startswith("error: ")
+    assert sentence in errors
+    assert errors.count("\n") == 1
+
+
+@pytest.mark.parametrize("flag", ["--device=tpu", "--wandb=of", "--data=mnits", "--data=folder:/no/where"])
+def test_what_no_trial_can_run_with_costs_no_trial(
+    file: str, flag: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(offline, "load_data", load_data)
+    with pytest.raises(SystemExit):
+        main([file, "--device=cpu", "--wandb=disabled", "--runs=runs", "--name=s", flag])
+    assert "trial" not in capsys.readouterr().err
+    for database in Path("runs/s").glob("study.db"):
+        trials = optuna.load_study(study_name="s", storage=f"sqlite:///{database}").get_trials()
+        assert {trial.state.name for trial in trials} <= {"WAITING"}
+
+
+def test_a_missing_sweep_is_one_sentence(away: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "there is no such file" in refused(capsys, "no.yaml")
+
+
+def test_flags_split_into_options_data_and_the_classifiers(file: str) -> None:
+    options, texts, unknown = parse([file, "--trials", "5", "--data=mnist", "--momentum=0.5"])
+    assert (options.trials, texts, unknown) == (5, {"data": "mnist"}, ["--momentum=0.5"])
+    assert sweep_of(options, texts, unknown).space.fixed == {"epochs": 1, "data": "mnist", "momentum": 0.5}
+
+
+def test_the_seed_of_training_is_no_flag_of_the_sweep(file: str) -> None:
+    options, texts, unknown = parse([file, "--seed=3"])
+    assert options.seed == 3
+    assert "seed" not in sweep_of(options, texts, unknown).space.fixed
+
+
+def test_a_folders_sweep_is_named_like_the_folder(file: str) -> None:
+    study = searched(file, "--data=folder:/some/where/faces", "--trials=1")
+    assert study.study_name == "small-faces"
+
+
+def test_the_table_shows_the_best_first_and_how_all_ended(file: str) -> None:
+    study = searched(file)
+    text = table(study, read_sweep(file))
+    rows = [line.split() for line in text.splitlines()[2:]]
+    assert text.splitlines()[2].split() == ["trial", "f1", "epoch", "batch_size", "learning_rate"]
+    values = [float(row[2 if row[1] == "(default)" else 1]) for row in rows[1:]]
+    assert values == sorted(values, reverse=True)
+
+
+def test_a_study_without_a_finished_trial_has_a_table(file: str) -> None:
+    study = optuna.create_study(study_name="empty")
+    assert "empty" in table(study, read_sweep(file))
+
+
+def test_errors_of_a_sweep_are_usage_errors(file: str) -> None:
+    options, texts, _ = parse([file])
+    with pytest.raises(UsageError, match="is not a flag"):
+        sweep_of(options, texts, ["word"])
