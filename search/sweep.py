@@ -14,7 +14,7 @@ from search.hyperband import Hyperband, read_hyperband
 from search.space import Space, read_space
 from trainers import CLASSIFIERS, classifier_class
 from trainers.base import Classifier
-from trainers.command_line import RunOptions, configure
+from trainers.command_line import RunOptions, configure, read_preset
 from trainers.config import value_fits
 from trainers.data import DataOptions
 from trainers.errors import UsageError, did_you_mean
@@ -56,8 +56,10 @@ class Sweep:
     definition: dict[str, Any]  # the YAML as it was read
 
     def default_values(self) -> dict[str, Any]:
-        """Return the classifier's default configuration with the sweep's fixed values."""
-        return {**self.classifier.Config().to_dict(), **DataOptions().to_dict(), **self.space.fixed}
+        """Return the classifier's default configuration with the sweep's preset and fixed values."""
+        preset = self.space.fixed.get("preset")
+        values = {} if preset is None else read_preset(str(preset))
+        return {**self.classifier.Config().to_dict(), **DataOptions().to_dict(), **values, **self.space.fixed}
 
 
 def read_sweep(path: Path | str, fixed: Mapping[str, Any] | None = None) -> Sweep:
@@ -147,9 +149,11 @@ def _metric(
     goal = given.get("goal", "minimize")
     if goal not in {"minimize", "maximize"}:
         raise UsageError(f"{where}: metric.goal must be minimize or maximize. Got {goal!r}.")
-    config_values = {key: value for key, value in space.fixed.items() if key in classifier.Config.model_fields}
+    preset = space.fixed.get("preset")
     try:
-        names = classifier.metric_names(classifier.Config.from_dict(config_values))
+        values = {**({} if preset is None else read_preset(str(preset))), **space.fixed}
+        known = {key: value for key, value in values.items() if key in classifier.Config.model_fields}
+        names = classifier.metric_names(classifier.Config.from_dict(known))
     except UsageError as error:
         raise UsageError(f"{where}: {error}") from None
     name = given["name"]
