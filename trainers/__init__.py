@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING
 
 from trainers.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from trainers.base import Classifier
+
+# Waiting OpenMP threads that spin slow small nets tenfold as soon as another process wants a core; must stand before torch.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 # Adding a classifier: its file here, its line here, its YAML in sweeps/.
 CLASSIFIERS = {
