@@ -16,7 +16,9 @@ import pandas as pd
 matplotlib.use("Agg")
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullFormatter
+
+from trainers.errors import UsageError
 
 COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7"]
 MARKERS = ["o", "s", "^", "D"]
@@ -46,9 +48,18 @@ def _figure(width: float, height: float, columns: int = 1) -> tuple[Figure, list
 
 
 def save_figure(figure: Figure, path: Path) -> Path:
-    """Write a figure as PNG (or by the file's ending), at 200 dots per inch."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=200)
+    """Write a figure as PNG (or by the file's ending), at 200 dots per inch.
+
+    Raises:
+        UsageError: if the file cannot be written, or its ending names no picture format.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=200)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written ({error.strerror}): choose another place.") from None
+    except ValueError:
+        raise UsageError(f"{path} must end in .png, .svg or .pdf.") from None
     return path
 
 
@@ -82,18 +93,20 @@ def pareto_figure(
         pick = table["run"].eq((chosen or {}).get(name)).to_numpy()
         if pick.any():
             axes.scatter(x[pick], y[pick], s=190, facecolor="none", edgecolor="black", lw=1.4, label="chosen", zorder=5)
-        outside = int((~inside).sum())
-        if outside:
-            axes.annotate(
-                f"{outside} run{'s' if outside > 1 else ''} beyond the frame",
-                (0.98, 0.02), xycoords="axes fraction", fontsize=7.5, color="#555555", ha="right",
-            )  # fmt: skip
+        _note_outside(axes, int((~inside).sum()))
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.set_title(name)
         axes.set_xlabel(LABELS.get(metrics[0], metrics[0]))
         axes.set_ylabel(LABELS.get(metrics[1], metrics[1]))
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=3, fontsize=7.5, handletextpad=0.2, columnspacing=0.9)
     return figure
+
+
+def _note_outside(axes: Axes, count: int) -> None:
+    """Say how many runs the frame leaves out."""
+    if count:
+        text = f"{count} run{'s' if count > 1 else ''} beyond the frame"
+        axes.annotate(text, (0.98, 0.02), xycoords="axes fraction", fontsize=7.5, color="#555555", ha="right")
 
 
 def window(values: np.ndarray, goal: str) -> tuple[float, float]:
@@ -138,9 +151,11 @@ def tradeoff_figure(tables: Mapping[str, pd.DataFrame], chosen: Mapping[str, str
         together = np.concatenate([table["f1"].to_numpy(dtype=np.float64) for table in tables.values()])
         axes.set_ylim(window(together, "maximize"))
         axes.set_xscale("log")
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_xlabel(LABELS[metric])
         axes.set_ylabel(LABELS["f1"])
-    panels[0].legend(fontsize=8)
+        _note_outside(axes, int((together < axes.get_ylim()[0]).sum()))
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
     return figure
 
 
@@ -184,10 +199,11 @@ def search_figure(tables: Mapping[str, pd.DataFrame], metric: str = "f1") -> Fig
     top = max(float(table[metric].max()) for table in tables.values())
     low = min(lows)
     axes.set_ylim(low - 0.15 * (top - low + 1e-6), top + 0.12 * (top - low + 1e-6))
-    axes.set_xlabel("trial (the first is the default configuration; hollow: stopped early)")
+    _note_outside(axes, sum(int((table[metric] < axes.get_ylim()[0]).sum()) for table in tables.values()))
+    axes.set_xlabel("trial (hollow: did not finish)")
     axes.set_ylabel(LABELS.get(metric, metric))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend(fontsize=8, loc="lower right")
+    axes.legend(fontsize=8, loc="center right")
     return figure
 
 

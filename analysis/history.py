@@ -103,7 +103,7 @@ def runs_table(runs: Sequence[RunRecord]) -> pd.DataFrame:
     """Return one row per run with every value of its best epoch, all from that one epoch.
 
     The best epoch is by the run's `best_metric`; on the locked test part nothing is picked, and the last row counts.
-    Adds best_epoch, epochs, evaluation_split, classifier and baseline to the columns of the history.
+    Adds best_epoch, epochs, evaluation_split, data, average, classifier and baseline to the columns of the history.
     """
     import pandas as pd
 
@@ -119,6 +119,8 @@ def runs_table(runs: Sequence[RunRecord]) -> pd.DataFrame:
                 **{key: getattr(run, key) for key in LEADING},
                 "classifier": run.config.get("classifier", ""),
                 "evaluation_split": run.config.get("evaluation_split", "unknown"),
+                "data": run.config.get("data") or "",
+                "average": run.config.get("average") or "",
                 "baseline": "baseline" in run.tags,
                 "epochs": len(rows),
                 "best_epoch": row.get("epoch", math.nan),

@@ -94,6 +94,10 @@ def candidates(runs: pd.DataFrame, metrics: Sequence[str]) -> tuple[pd.DataFrame
             "runs scored on the locked test part cannot be compared to choose from (evaluation_split is test): "
             "use runs with a hold-out."
         )
+    for column, what in (("data", "data sets"), ("average", "averages over the classes")):
+        values = sorted({str(value) for value in rest[column] if value}) if column in rest else []
+        if len(values) > 1:
+            raise UsageError(f"runs of different {what} ({', '.join(values)}) cannot stand on one front: give them one by one.")
     if len(splits) > 1:
         raise UsageError(f"runs of different evaluation splits ({', '.join(splits)}) cannot stand on one front: pull them apart.")
     return rest, left_out

@@ -8,10 +8,9 @@ Reads the histories and the retrained models (python -m analysis.retrain); write
 from __future__ import annotations
 
 import datetime
-import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +21,7 @@ from analysis.history import RunRecord, add_sources, load_runs, runs_table
 from analysis.pareto import front_of
 from trainers.command_line import ROOT
 from trainers.errors import UsageError
-from trainers.saved import describe
+from trainers.saved import describe, read_metrics
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,7 +31,9 @@ if TYPE_CHECKING:
 class Study:
     """One classifier's sweep as the report shows it."""
 
-    name: str
+    name: str  # the classifier's; the source's where two sweeps are of one classifier
+    source: str
+    classifier: str
     runs: list[RunRecord]
     table: pd.DataFrame  # every run, one row
     front: pd.DataFrame  # the candidates, with on_front
@@ -64,21 +65,51 @@ def read_study(source: str, rule: str, models: Path) -> Study:
             f"{folder} does not hold run {choice.run['name']}, which rule {rule} chooses from {source}: "
             f"run python -m analysis.retrain {source} --rule '{rule}' first."
         )
-    found = {"chosen": json.loads((folder / "metrics.json").read_text(encoding="utf-8"))}
+    found = {"chosen": read_metrics(folder)}
     beside = folder.with_name(f"{folder.name}-baseline")
     baseline = next((run for run in runs if "baseline" in run.tags), None)
     if baseline is not None and baseline.run == choice.run["run"]:
         found["baseline"] = found["chosen"]
     elif baseline is not None and (beside / "config.json").exists() and describe(beside).get("run") == baseline.run:
-        found["baseline"] = json.loads((beside / "metrics.json").read_text(encoding="utf-8"))
-    name = str(choice.run["classifier"] or Path(source).name)
-    return Study(name, runs, table, front_of(table)[0], choice, found, describe(folder))
+        found["baseline"] = read_metrics(beside)
+    classifier = str(choice.run["classifier"])
+    return Study(
+        classifier or Path(source).name,
+        Path(source).name,
+        classifier,
+        runs,
+        table,
+        front_of(table)[0],
+        choice,
+        found,
+        describe(folder),
+    )
+
+
+def comparable(studies: Sequence[Study]) -> Sequence[Study]:
+    """Return studies that one report can hold, each with a name of its own.
+
+    Raises:
+        UsageError: if a source comes twice, or the sweeps differ in data, hold-out or average.
+    """
+    sources = [study.source for study in studies]
+    if len(set(sources)) < len(sources):
+        raise UsageError(f"each sweep must be given once, under a name of its own. Got {', '.join(sources)}.")
+    for key in ("data", "average", "positive_class", "holdout", "split_seed"):
+        values = list(dict.fromkeys(str(study.chosen.config.get(key)) for study in studies))
+        if len(values) > 1:
+            raise UsageError(f"one report holds sweeps of the same {key}. Got {', '.join(values)}: write a report for each.")
+    names = [study.name for study in studies]
+    return [replace(study, name=study.source) if names.count(study.name) > 1 else study for study in studies]
 
 
 def write_report(studies: Sequence[Study], to: Path) -> tuple[Path, Path]:
     """Write report.html and report.pdf into a folder; return their paths."""
-    document = build_document(studies, to / "figures")
-    return write_html(document, to / "report.html"), write_pdf(document, to / "report.pdf")
+    document = build_document(comparable(studies), to / "figures")
+    try:
+        return write_html(document, to / "report.html"), write_pdf(document, to / "report.pdf")
+    except OSError as error:
+        raise UsageError(f"{to} cannot be written ({error.strerror}): choose another folder with --to.") from None
 
 
 def build_document(studies: Sequence[Study], figures: Path) -> Document:
@@ -86,7 +117,9 @@ def build_document(studies: Sequence[Study], figures: Path) -> Document:
     first = studies[0]
     data = str(first.chosen.config.get("data", "data"))
     when = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
-    document = Document(f"Choosing and testing classifiers on {data}", f"Written {when} from {len(studies)} sweeps.")
+    document = Document(
+        f"Choosing and testing classifiers on {data}", f"Written {when} from {len(studies)} sweep{'s' if len(studies) > 1 else ''}."
+    )
     document.add(*sections.summary_section(studies))
     document.add(*sections.front_section(studies, figures))
     for study in studies:

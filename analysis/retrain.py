@@ -24,7 +24,7 @@ from trainers.errors import UsageError
 from trainers.evaluate import Evaluation, evaluate
 from trainers.progress import Progress
 from trainers.provenance import provenance
-from trainers.saved import describe, save
+from trainers.saved import check_destination, describe, load, read_metrics, save
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -87,6 +87,7 @@ def retrain(
     n_epochs = int(row["best_epoch"])
     if _stands(directory, run, n_epochs):
         return None
+    check_destination(directory)  # before the training, and before the locked part is read
     with Progress(label, n_epochs, unit="epoch", every=10) as progress:
         locked = run.config.get("provenance", {}).get("fingerprints", {}).get("test")
         classifier, data, data_options = fit_again(
@@ -101,9 +102,12 @@ def retrain(
         "choice": dict(choice),
     }
     holdout = {key: float(value) for key, value in row.items() if isinstance(value, float) and key != "created" and value == value}
+    when = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    read = {"run": run.run, "rule": choice.get("rule"), "when": when, "accuracy": evaluation.metrics["accuracy"]}
     metrics = {
         "split": "test",
-        "locked_part_read": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "locked_part_read": when,
+        "locked_part_reads": [*_earlier_reads(directory), read],  # of every run that this folder has held
         "n_train": len(data.train),
         "test": evaluation.to_dict(),
         "holdout": holdout,
@@ -113,11 +117,22 @@ def retrain(
 
 
 def _stands(directory: Path, run: RunRecord, n_epochs: int) -> bool:
-    """Whether the folder holds the model of this very run: its locked part is not read a second time."""
-    if not (directory / "config.json").exists():
-        return False
-    known = describe(directory)
-    return known.get("run") == run.run and known.get("n_epochs") == n_epochs
+    """Whether the folder holds the whole model of this very run: its locked part is not read a second time."""
+    try:
+        known = describe(directory)
+        if known.get("run") != run.run or known.get("n_epochs") != n_epochs:
+            return False
+        load(directory, device="cpu")
+        return "test" in read_metrics(directory)
+    except UsageError:
+        return False  # nothing there, or a broken model: it is made anew
+
+
+def _earlier_reads(directory: Path) -> list[dict[str, Any]]:
+    try:
+        return list(read_metrics(directory).get("locked_part_reads", []))
+    except UsageError:
+        return []
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

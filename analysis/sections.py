@@ -52,17 +52,26 @@ def summary_section(studies: Sequence[Study]) -> list[Any]:
         Table(
             ["classifier", "chosen run", "F1 hold-out", "accuracy", "precision", "recall", "F1", "right"],
             rows,
-            "The chosen run of each classifier. F1 hold-out is what it was chosen by; all columns to its right were measured once, "
-            "on the locked test part, after the choice and the retraining.",
+            f"The chosen run of each classifier, by rule {studies[0].choice.rule}. F1 hold-out was known when it was chosen; the "
+            "columns to its right were measured on the locked test part, after the choice and the retraining.",
             text_columns=2,
         ),
         Paragraph(
             f"Every choice in this report was made on the hold-out ({parts['holdout']:,} images drawn from the training "
             "images), on which no run was trained. The chosen configurations were then trained anew on all "
-            f"{parts['full']:,} training images and evaluated once on the locked test part ({parts['test']:,} images), "
-            f"which no sweep reads. {average_in_words(studies[0].chosen.config)}"
+            f"{parts['full']:,} training images and evaluated on the locked test part ({parts['test']:,} images), "
+            f"which no sweep reads. {reads_in_words(studies)} {average_in_words(studies[0].chosen.config)}"
         ),
     ]
+
+
+def reads_in_words(studies: Sequence[Study]) -> str:
+    """Say for how many chosen configurations the locked part was read."""
+    read = {study.name: {entry["run"] for entry in study.models["chosen"].get("locked_part_reads", [])} for study in studies}
+    often = [f"{len(runs)} runs of {name}" for name, runs in read.items() if len(runs) > 1]
+    if often:
+        return f"It was read for {' and '.join(often)}, as the choice was made more than once: take the figures with that caution."
+    return "It was read once for each of them."
 
 
 def average_in_words(config: Mapping[str, Any]) -> str:
@@ -99,13 +108,12 @@ def front_section(studies: Sequence[Study], figures: Path) -> list[Any]:
             pareto_html(studies),
         ),
     ]
-    if any(int(study.front["on_front"].sum()) == 1 for study in studies) or _nearly_equal(studies):
+    single, nearly_equal = any(int(study.front["on_front"].sum()) == 1 for study in studies), _nearly_equal(studies)
+    if single or nearly_equal:
+        why = "Precision and recall of one run nearly coincide here, so that" if nearly_equal else "Here"
         tradeoff = save_figure(tradeoff_figure(tables, chosen), figures / "tradeoff.png")
         blocks += [
-            Paragraph(
-                "Precision and recall of one run nearly coincide where the classes are of equal size, so that a front can "
-                "be a single run. What a run costs tells the runs apart:"
-            ),
+            Paragraph(f"{why} a front is a single run or a single point. What a run costs tells the runs apart:"),
             Picture(tradeoff, "F1 on the hold-out against the learnt numbers and the training time. Circles mark the chosen runs."),
         ]
     every = {study.name: study.table for study in studies}
@@ -186,8 +194,9 @@ def study_section(study: Study, figures: Path) -> list[Any]:
             Picture(
                 picture,
                 f"Loss and accuracy of {choice.run['name']} on its {parts['train']:,} training images (as they were "
-                f"trained on, with "
-                f"dropout) and on the {parts['holdout']:,} hold-out images. It was retrained for {n_epochs} epochs, its best.",
+                "trained on, with dropout and augmentation where they are on) and on the "
+                f"{parts['holdout']:,} hold-out images. It was retrained for {n_epochs} "
+                f"epoch{'s' if n_epochs > 1 else ''}, its best.",
             )
         )
     confusion = np.array(test["confusion"])
@@ -204,7 +213,9 @@ def study_section(study: Study, figures: Path) -> list[Any]:
         [name, *(f"{scores[metric]:.4f}" for metric in ("precision", "recall", "f1")), f"{scores['support']:.0f}"]
         for name, scores in test["per_class"].items()
     ]
-    rows.append(["average", *(f"{test[metric]:.4f}" for metric in ("precision", "recall", "f1")), f"{test['n_samples']}"])
+    average = str(run.config.get("average") or "macro")
+    label = str(run.config.get("positive_class")) if average == "binary" else f"{average} average"
+    rows.append([label, *(f"{test[metric]:.4f}" for metric in ("precision", "recall", "f1")), f"{test['n_samples']}"])
     blocks.append(
         Table(
             ["class", "precision", "recall", "F1", "images"],
@@ -219,7 +230,7 @@ def fixed_names(study: Study) -> list[str]:
     """Return the hyper-parameters worth naming beside the searched ones."""
     from trainers import classifier_class
 
-    defaults = classifier_class(study.name).Config().to_dict()
+    defaults = classifier_class(study.classifier).Config().to_dict()
     config = study.chosen.config
     return [name for name in config if name in defaults and config[name] != defaults[name]]
 
@@ -236,10 +247,13 @@ def confusions_in_words(confusion: np.ndarray, names: Sequence[str]) -> str:
 
 def baseline_section(studies: Sequence[Study]) -> list[Any]:
     """The default configuration beside the tuned one, on the hold-out and on the locked part."""
-    rows, settings = [], []
+    rows, settings, won = [], [], []
     for study in studies:
         baseline = study.baseline
         if baseline is None:
+            continue
+        if baseline.run == study.chosen.run:
+            won.append(f"In {study.name} the default configuration itself was chosen, so there is nothing to set beside it.")
             continue
         for label, kind, run in (
             (f"{study.name}, default", "baseline", baseline),
@@ -258,15 +272,21 @@ def baseline_section(studies: Sequence[Study]) -> list[Any]:
                 text_columns=3,
             )
         )
+    heading = [Heading("The baseline"), Paragraph(" ".join(won))] if won else [Heading("The baseline")]
     if not rows:
-        return []
+        return heading if won else []
+    svm = any(study.classifier == "svm" for study in studies)
     return [
-        Heading("The baseline"),
+        *heading,
         Paragraph(
-            "The default configuration of each classifier was the first trial of its sweep. Both were trained "
-            "anew on the whole training set and evaluated once on the locked part. A dash stands where nothing was "
-            "measured: in a sweep an SVM has no loss, as its "
-            "probabilities are calibrated only when it is retrained."
+            "The default configuration of a classifier was the first trial of its sweep. The default and the tuned one were "
+            "each trained anew on the whole training set and evaluated once on the locked part."
+            + (
+                " A dash stands where nothing was measured: in a sweep an SVM has no loss, as its probabilities are "
+                "calibrated only when it is retrained."
+                if svm
+                else ""
+            )
         ),
         Table(
             ["configuration", "loss", "precision", "recall", "loss (test)", "precision (test)", "recall (test)", "accuracy (test)"],

@@ -88,7 +88,7 @@ def sweep_of(options: argparse.Namespace, texts: dict[str, str], unknown: Sequen
     for argument in unknown:
         flag, equals, text = argument.removeprefix("--").partition("=")
         if not argument.startswith("--") or flag not in fields:
-            near = did_you_mean(flag, [*fields, *vars(options)]) or "; --help lists the flags."
+            near = did_you_mean(flag, [*fields, *vars(options)]).replace("mean '", "mean '--") or "; --help lists the flags."
             raise UsageError(f"{argument.partition('=')[0]} is not a flag of sweeps/offline.py{near}")
         texts[flag] = text if equals else "True"
     return read_sweep(options.sweep, {name: value_from_text(name, fields[name], text) for name, text in texts.items()})

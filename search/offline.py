@@ -20,7 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import optuna
+from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
 from search.study import finished, open_study, sampler_for
 from search.sweep import Sweep
@@ -60,10 +62,13 @@ class Engine:
         """Return the data of a trial; kept in memory, as trials of one sweep mostly share them."""
         key = json.dumps(options.to_dict(), sort_keys=True)
         if key not in self._data:
-            self._data.clear()
             extra = {} if self.locked_split is None else {"locked_split": self.locked_split}
-            self._data[key] = load_data(options, **extra)
+            self.keep(options, load_data(options, **extra))
         return self._data[key]
+
+    def keep(self, options: DataOptions, data: Data) -> None:
+        """Hold one set of data in memory, and let go of the one before."""
+        self._data = {json.dumps(options.to_dict(), sort_keys=True): data}
 
     def recover(self) -> None:
         """Settle what an earlier, killed process left running: tell what had ended, give the rest back."""
@@ -195,8 +200,6 @@ class Engine:
                 self.histories[trial.number] = [row.get(self.sweep.metric, math.nan) for row in rows]
         if self.sweep.method == "grid":
             trials = min(trials, len(self.sweep.space.grid()))
-        if len(done) < trials and not set(self.sweep.space.distributions) & set(DataOptions.model_fields):
-            self.data_for(configure(self.sweep.classifier, self.sweep.space.fixed)[1])  # missing data fail the call, not trials
         failures, ran = 0, 0
         with Progress(self.study.study_name, trials, done=len(done)) as self.progress:
             while len(done) + ran < trials:
@@ -243,22 +246,41 @@ def run(
     """
     resolve_mode(mode)  # a mistake here is the person's, and no trial's
     pick_device(device)
+    if Path(name).name != name or name in {".", ".."}:
+        raise UsageError(f"the name of a study must be one part of a path, without '/'. Got {name!r}: give another with --name.")
+    data = None
+    if not set(sweep.space.distributions) & set(DataOptions.model_fields):
+        data_options = configure(sweep.classifier, sweep.space.fixed)[1]
+        data = load_data(data_options, **({} if locked_split is None else {"locked_split": locked_split}))
     folder = runs / name
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"{folder} cannot be written ({error.strerror}): choose another folder with --runs.") from None
     with only_process(folder):
-        study = open_study(sweep, storage or f"sqlite:///{folder}/study.db", name, seed=seed)
-        engine = Engine(sweep, study, folder, seed=seed, mode=mode, device=device, locked_split=locked_split)
-        engine.run(trials)
+        try:
+            study = open_study(sweep, storage or f"sqlite:///{folder}/study.db", name, seed=seed)
+            engine = Engine(sweep, study, folder, seed=seed, mode=mode, device=device, locked_split=locked_split)
+            if data is not None:
+                engine.keep(data_options, data)
+            engine.run(trials)
+        except (SQLAlchemyError, StorageInternalError, ImportError) as error:
+            reason = str(error).splitlines()[0].rstrip(".")
+            raise UsageError(
+                f"the study {storage or folder / 'study.db'} cannot be read or written ({reason}); finished trials stay in it: "
+                "mend the cause (space, rights, address) and run the same command again."
+            ) from None
     return study
 
 
 @contextlib.contextmanager
 def only_process(folder: Path) -> Iterator[None]:
     """Hold the folder's lock, which the system frees when this process ends, however it ends."""
-    with open(folder / "lock", "a+", encoding="utf-8") as lock:
+    try:
+        lock = open(folder / "lock", "a+", encoding="utf-8")  # noqa: SIM115 (closed below; opening may fail by itself)
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be written ({error.strerror}): choose another folder with --runs.") from None
+    with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

@@ -17,6 +17,11 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from trainers.errors import UsageError, did_you_mean
 
 DISTRIBUTIONS = ("constant", "categorical", "uniform", "int_uniform", "q_uniform", "log_uniform_values", "q_log_uniform_values")
+WANDB_DISTRIBUTIONS = (
+    *DISTRIBUTIONS,
+    *("categorical_w_probabilities", "log_uniform", "q_log_uniform", "inv_log_uniform", "inv_log_uniform_values"),
+    *("normal", "q_normal", "log_normal", "q_log_normal", "beta", "q_beta"),
+)
 KEYS = {"value", "values", "min", "max", "distribution", "q"}
 
 
@@ -113,6 +118,9 @@ def _read_parameter(space: Space, name: str, given: Any, where: str) -> None:
             raise UsageError(f"{where}.{key} is not a key of a parameter{did_you_mean(str(key), KEYS) or '.'}")
     distribution = given.get("distribution") or _inferred(given, where)
     if distribution not in DISTRIBUTIONS or "probabilities" in given:
+        if distribution not in WANDB_DISTRIBUTIONS:
+            near = did_you_mean(str(distribution), WANDB_DISTRIBUTIONS) or f"; there are {', '.join(DISTRIBUTIONS)}."
+            raise UsageError(f"{where}.distribution {distribution!r} is not known{near}")
         name_ = "probabilities" if "probabilities" in given else distribution
         raise UsageError(f"{where}: {name_!r} runs under wandb agent, and not yet offline; there are {', '.join(DISTRIBUTIONS)}.")
     if distribution == "constant":

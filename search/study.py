@@ -14,6 +14,7 @@ from optuna.trial import TrialState
 
 from search.sweep import Sweep
 from trainers import records
+from trainers.data import DataOptions
 from trainers.errors import UsageError
 
 
@@ -32,7 +33,7 @@ def open_study(sweep: Sweep, storage: str, name: str, *, seed: int, quiet: bool 
     )
     expected = {
         records.SWEEP: comparable(sweep.definition),
-        records.VALUES: sweep.space.fixed,
+        records.VALUES: {**DataOptions().to_dict(), **sweep.space.fixed},
         records.SEED: seed,
     }
     known = study.user_attrs
@@ -49,8 +50,9 @@ def open_study(sweep: Sweep, storage: str, name: str, *, seed: int, quiet: bool 
     for key, value in expected.items():
         if json.loads(json.dumps(value)) != known[key]:
             changed = _difference(known[key], value)
+            other = {records.SWEEP: "another definition", records.VALUES: "other values"}.get(key, f"another {key}")
             raise UsageError(
-                f"{sweep.path}: the study {name} was started with another {key}{changed}; "
+                f"{sweep.path}: the study {name} was started with {other}{changed}; "
                 "restore it to go on, or start a new study with --name."
             )
     _enqueue_first_trials(study, sweep)

@@ -202,6 +202,11 @@ def train(kind: type[Classifier], given: Mapping[str, Any], options: argparse.Na
     from trainers.tracking import track
 
     in_sweep = bool(os.environ.get("WANDB_SWEEP_ID"))
+    folder = model_folder(kind.name, options.save, in_sweep)
+    if folder is not None:
+        from trainers.saved import check_destination
+
+        check_destination(folder)
     ready = None if in_sweep else prepare(kind, given, options.device)  # a mistake is refused before a run begins
     with track(
         mode=options.wandb,
@@ -228,7 +233,6 @@ def train(kind: type[Classifier], given: Mapping[str, Any], options: argparse.Na
             print(f"locked test part: {', '.join(f'{name} {value:.4f}' for name, value in result.metrics.items())}")
         tracker.log_confusion(result.confusion, result.class_names)
         summary = tracker.summarize()
-        folder = model_folder(kind.name, options.save, in_sweep)
         if folder is not None:
             from trainers.saved import save
 

@@ -38,6 +38,8 @@ def read_images(name: str, root: Path, *, image_size: int | None = None) -> Imag
     if name == "cifar10":
         return _cifar10(root)
     if name.startswith("folder:"):
+        if not name.removeprefix("folder:"):
+            raise UsageError("data folder: must name a folder, as in folder:PATH, with one sub-folder of pictures per class.")
         folder = Path(name.removeprefix("folder:")).expanduser()
         class_names, x, y = read_folder(folder, image_size or FOLDER_IMAGE_SIZE, cache=root / ".cache")
         return Images(class_names, x, y)

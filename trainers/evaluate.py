@@ -5,7 +5,6 @@ usage: python -m trainers.evaluate MODEL [MODEL …] [--data NAME] [--split test
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
@@ -30,6 +29,7 @@ class Evaluation:
     confusion: np.ndarray  # (n_classes, n_classes), rows are true classes
     class_names: list[str]
     n_samples: int
+    average: str = "macro"  # how precision, recall and f1 are averaged
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -52,13 +52,13 @@ def evaluate(classifier: Classifier, samples: Samples, data: Data) -> Evaluation
     confusion = confusion_matrix(samples.y.cpu(), torch.from_numpy(np.asarray(labels)), len(data.class_names))
     losses = {} if loss is None else {"loss": loss}
     metrics = {**losses, **scores(confusion, data.average, data.positive)}
-    return Evaluation(metrics, confusion, list(data.class_names), len(samples))
+    return Evaluation(metrics, confusion, list(data.class_names), len(samples), data.average)
 
 
 def report_text(evaluation: Evaluation) -> str:
     """Return the per-class table and the confusion matrix as text."""
     names = evaluation.class_names
-    width = max(7, *(len(name) for name in names))
+    width = max(8, *(len(name) for name in names))
     by_class = class_scores(evaluation.confusion)
     lines = [f"{'class':<{width}}  precision  recall      f1  support"]
     for i, name in enumerate(names):
@@ -66,7 +66,8 @@ def report_text(evaluation: Evaluation) -> str:
         lines.append(f"{name:<{width}}  {precision:9.4f}  {recall:6.4f}  {f1:6.4f}  {int(by_class['support'][i]):7,}")
     metrics = evaluation.metrics
     precision, recall, f1 = (metrics[score] for score in ("precision", "recall", "f1"))
-    lines.append(f"{'average':<{width}}  {precision:9.4f}  {recall:6.4f}  {f1:6.4f}  {evaluation.n_samples:7,}")
+    label = "positive" if evaluation.average == "binary" else evaluation.average
+    lines.append(f"{label:<{width}}  {precision:9.4f}  {recall:6.4f}  {f1:6.4f}  {evaluation.n_samples:7,}")
     lines += ["", "confusion matrix (rows: true, columns: predicted)"]
     cell = max(5, *(len(name[:8]) for name in names))
     lines.append(" " * width + " ".join(f"{name[:8]:>{cell}}" for name in names))
@@ -78,9 +79,9 @@ def report_text(evaluation: Evaluation) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    from trainers.command_line import exit_with_sentence
+    from trainers.command_line import SentenceParser, exit_with_sentence
 
-    parser = argparse.ArgumentParser(prog="python -m trainers.evaluate", description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser = SentenceParser(prog="python -m trainers.evaluate", description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("models", nargs="+", metavar="MODEL", help="folder of a saved model")
     parser.add_argument("--data", help="another set to evaluate on (default: the one it was trained on)")
     parser.add_argument("--split", choices=["test", "holdout"], default="test", help="which part (default: the locked test part)")

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from trainers.data import Data, Samples
 
 EVALUATION_BATCH = 4096
+SMALL_STEP = 5_000_000  # multiply-adds forward in one batch, below which one core is the fastest (docs/decisions.md)
 
 
 class GradientConfig(ClassifierConfig):
@@ -106,7 +107,7 @@ class GradientClassifier(Classifier):
         seconds, best_loss, best_epoch = 0.0, math.inf, 0
         for number in range(1, config.epochs + 1):
             begin = time.perf_counter()
-            with seeded(device, config.seed, number):
+            with seeded(device, config.seed, number), n_threads(self._threads()):
                 metrics = self._train_epoch(x, data, step, weight, changes)
             if schedule is not None:
                 schedule.step()
@@ -121,6 +122,14 @@ class GradientClassifier(Classifier):
             yield Epoch(number, metrics, last)
             if last:
                 return
+
+    def _threads(self) -> int | None:
+        """Return 1 for steps so small that parting them over cores costs more than it saves; None leaves the setting."""
+        import torch
+
+        if any(isinstance(layer, torch.nn.Conv2d) for layer in self._net.modules()):  # type: ignore[union-attr]
+            return None
+        return 1 if self.config.batch_size * self.n_parameters < SMALL_STEP else None
 
     def _train_epoch(
         self,
@@ -282,3 +291,19 @@ def seeded(device: torch.device, seed: int, epoch: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(int(np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0] >> 1))
         yield
+
+
+@contextlib.contextmanager
+def n_threads(count: int | None) -> Iterator[None]:
+    """Run a block with torch on `count` threads; None changes nothing."""
+    import torch
+
+    before = torch.get_num_threads()
+    if count is None or count >= before:
+        yield
+        return
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

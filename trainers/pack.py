@@ -5,7 +5,6 @@ usage: python -m trainers.pack [MODELS] [--to FOLDER]
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import sys
 import zipfile
@@ -16,14 +15,17 @@ from trainers.errors import UsageError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    from trainers.command_line import exit_with_sentence
+    from trainers.command_line import SentenceParser, exit_with_sentence
 
-    parser = argparse.ArgumentParser(prog="python -m trainers.pack", description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser = SentenceParser(prog="python -m trainers.pack", description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("models", nargs="?", default="models", help="folder of saved models (default: models)")
     parser.add_argument("--to", default="dist", help="folder for the packed models (default: dist)")
     options = parser.parse_args(arguments)
     with exit_with_sentence():
-        packed = pack(Path(options.models), Path(options.to))
+        try:
+            packed = pack(Path(options.models), Path(options.to))
+        except OSError as error:
+            raise UsageError(f"{options.to} cannot be written ({error.strerror}): choose another folder with --to.") from None
         for path, digest in packed.items():
             print(f"{digest}  {path.name}  {path.stat().st_size / 2**20:.1f} MiB")
         print(f"{len(packed)} models packed in {options.to}; check them there with: sha256sum -c SHA256SUMS")

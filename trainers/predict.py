@@ -5,7 +5,6 @@ usage: python -m trainers.predict MODEL [MODEL …] IMAGE|FOLDER [--output FILE]
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import csv
 import sys
@@ -22,9 +21,9 @@ BATCH = 2048
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    from trainers.command_line import exit_with_sentence
+    from trainers.command_line import SentenceParser, exit_with_sentence
 
-    parser = argparse.ArgumentParser(prog="python -m trainers.predict", description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser = SentenceParser(prog="python -m trainers.predict", description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("models", nargs="+", metavar="MODEL", help="folder of a saved model")
     parser.add_argument("images", metavar="IMAGE|FOLDER", help="one picture, or a folder of them (sub-folders too)")
     parser.add_argument("--output", help="CSV file to write (default: standard output)")

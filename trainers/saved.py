@@ -31,8 +31,7 @@ def save(
     from safetensors.numpy import save_file
 
     directory = Path(directory)
-    if directory.exists() and not (directory / "config.json").exists() and any(directory.iterdir()):
-        raise UsageError(f"{directory} holds files that are not a saved model: choose another folder for the model.")
+    check_destination(directory)
     description = {
         "format": FORMAT,
         "classifier": classifier.name,
@@ -55,6 +54,22 @@ def save(
     except OSError as error:
         raise UsageError(f"{directory} cannot be written ({error.strerror}): free some space or choose another folder.") from None
     return directory
+
+
+def check_destination(directory: Path) -> None:
+    """Refuse a folder that a model cannot be saved in, before time is spent on training it.
+
+    Raises:
+        UsageError: if it holds something that is not a saved model, or its parent cannot be written.
+    """
+    try:
+        if directory.exists() and not (directory / "config.json").exists() and any(directory.iterdir()):
+            raise UsageError(f"{directory} holds files that are not a saved model: choose another folder for the model.")
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        if not os.access(directory.parent, os.W_OK):
+            raise PermissionError(None, "no right to write there")
+    except OSError as error:
+        raise UsageError(f"{directory} cannot be written ({error.strerror}): choose another folder for the model.") from None
 
 
 def load(directory: Path | str, *, device: str = "auto") -> Classifier:
@@ -95,6 +110,18 @@ def describe(directory: Path | str) -> dict[str, Any]:
     if not isinstance(description, dict) or description.get("format") != FORMAT:
         raise UsageError(f"{path} is not a model of format {FORMAT}: train the model anew with this version.")
     return description
+
+
+def read_metrics(directory: Path | str) -> dict[str, Any]:
+    """Return metrics.json of a saved model."""
+    path = Path(directory) / "metrics.json"
+    try:
+        metrics = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} cannot be read ({error}): train the model anew.") from None
+    if not isinstance(metrics, dict):
+        raise UsageError(f"{path} is not a mapping of metrics: train the model anew.")
+    return metrics
 
 
 def write_json(path: Path, values: Any) -> None:
