@@ -246,7 +246,7 @@ def run(
     """
     resolve_mode(mode)  # a mistake here is the person's, and no trial's
     pick_device(device)
-    if Path(name).name != name or name in {".", ".."}:
+    if Path(name).name != name or name in {"", ".", ".."}:
         raise UsageError(f"the name of a study must be one part of a path, without '/'. Got {name!r}: give another with --name.")
     data = None
     if not set(sweep.space.distributions) & set(DataOptions.model_fields):

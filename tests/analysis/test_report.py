@@ -77,7 +77,8 @@ def test_the_page_names_the_chosen_run_the_rule_and_the_reason(page: Page, studi
 def test_the_page_says_which_figure_comes_from_which_images(page: Page) -> None:
     assert re.search(r"Pareto front, F1 against cost, search\s*hold-out", page.text)
     assert re.search(r"Confusion matrix, per-class report\s*locked test part, once, after the retrain", page.text)
-    assert "evaluated once on the locked test part (360 images)" in page.text
+    assert "evaluated on the locked test part (360 images)" in page.text
+    assert "It was read once for each of them." in page.text
     assert "hold-out (216 images" in page.text
     assert "on all 1,437 training images" in page.text
 
@@ -232,3 +233,49 @@ def test_a_study_is_read_without_being_changed(studies: list[report.Study]) -> N
     sections.summary_section(studies)
     sections.sources_section(studies)
     assert [dataclasses.asdict(run) for study in studies for run in study.runs] == before
+
+
+def test_two_sweeps_of_one_classifier_keep_their_own_names_and_figures(studies: list[report.Study], tmp_path: Path) -> None:
+    first = studies[0]
+    pair = report.comparable([first, dataclasses.replace(first, source="other")])
+    assert [study.name for study in pair] == [first.source, "other"]
+    build_document(pair, tmp_path)
+    assert {path.name for path in tmp_path.glob("confusion-*.png")} == {f"confusion-{first.source}.png", "confusion-other.png"}
+
+
+def test_a_sweep_given_twice_is_refused(studies: list[report.Study]) -> None:
+    with pytest.raises(UsageError, match="each sweep must be given once"):
+        report.comparable([studies[0], studies[0]])
+
+
+def test_sweeps_of_different_data_are_refused_in_one_report(studies: list[report.Study]) -> None:
+    studies[1].chosen.config["data"] = "mnist"
+    with pytest.raises(UsageError, match=r"one report holds sweeps of the same data\. Got digits, mnist"):
+        report.comparable(studies)
+
+
+def test_the_report_says_when_the_locked_part_was_read_for_several_runs(studies: list[report.Study]) -> None:
+    studies[0].models["chosen"]["locked_part_reads"] = [{"run": "a"}, {"run": "b"}]
+    assert f"read for 2 runs of {studies[0].name}" in sections.reads_in_words(studies)
+
+
+def test_a_default_that_won_is_said_and_not_set_beside_itself(studies: list[report.Study]) -> None:
+    for study in studies:
+        for run in study.runs:
+            run.tags = ["baseline"] if run.run == study.chosen.run else []
+    blocks = sections.baseline_section(studies)
+    assert not [block for block in blocks if isinstance(block, Table)]
+    assert "the default configuration itself was chosen" in blocks[1].text
+
+
+def test_broken_metrics_are_one_sentence(models: SimpleNamespace, tmp_path: Path) -> None:
+    folder = shutil.copytree(models.folder, tmp_path / "models")
+    (folder / models.sources[0].name / "metrics.json").write_text("{")
+    with pytest.raises(UsageError, match=r"metrics.json cannot be read"):
+        read_study(str(models.sources[0]), "f1", folder)
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(studies: list[report.Study], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="cannot be written"):
+        write_report(studies, tmp_path / "file" / "report")

@@ -210,3 +210,32 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(
     assert error.startswith("error: ")
     assert sentence in error
     assert not (tmp_path / "model").exists()
+
+
+def test_a_model_with_broken_weights_is_made_anew(study_folder: Path, tmp_path: Path) -> None:
+    run, row = chosen_of(study_folder)
+    assert retrain(run, row, tmp_path / "model", choice={"rule": "f1"}) is not None
+    assert retrain(run, row, tmp_path / "model", choice={"rule": "f1"}) is None
+    weights = tmp_path / "model" / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    assert retrain(run, row, tmp_path / "model", choice={"rule": "f1"}) is not None
+    load(tmp_path / "model")
+
+
+def test_every_run_whose_locked_scores_were_read_is_kept_on_record(study_folder: Path, tmp_path: Path) -> None:
+    runs = load_runs(study_folder)
+    jobs = to_retrain(runs, "f1", tmp_path / "model")
+    for run, row, _, choice in jobs:
+        retrain(run, row, tmp_path / "model", choice=choice)
+    reads = metrics_of(tmp_path / "model")["locked_part_reads"]
+    assert [(entry["run"], entry["rule"]) for entry in reads] == [(run.run, choice["rule"]) for run, _, _, choice in jobs]
+
+
+def test_a_folder_with_other_files_is_refused_before_the_locked_part_is_read(
+    study_folder: Path, tmp_path: Path, evaluations: list[int]
+) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    run, row = chosen_of(study_folder)
+    with pytest.raises(UsageError, match="holds files that are not a saved model"):
+        retrain(run, row, tmp_path, choice={"rule": "f1"})
+    assert evaluations == []

@@ -92,8 +92,8 @@ def test_a_grid_needs_no_number_of_trials(file: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--learning_rat=1"], "--learning_rat is not a flag of sweeps/offline.py; did you mean 'learning_rate'?"),
-        (["--trails=3"], "did you mean 'trials'?"),
+        (["--learning_rat=1"], "--learning_rat is not a flag of sweeps/offline.py; did you mean '--learning_rate'?"),
+        (["--trails=3"], "did you mean '--trials'?"),
         (["--trials=0"], "must be a whole number of at least 1. Got '0'."),
         (["--trials=many"], "must be a whole number of at least 1. Got 'many'."),
         (["--seed=-1"], "must be a whole number of at least 0. Got '-1'."),

@@ -28,7 +28,7 @@ from search.study import finished, open_study
 from search.sweep import Sweep, read_sweep
 from tests.samples import ROOT, environment, small_data, start
 from trainers import records
-from trainers.data import DataOptions
+from trainers.data import Data, DataOptions
 from trainers.errors import UsageError
 
 SOFTMAX: dict[str, Any] = {
@@ -388,13 +388,13 @@ def test_a_second_process_on_the_same_study_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"metric": {"name": "test_loss", "goal": "maximize"}}, "was started with another sweep"),
+        ({"metric": {"name": "test_loss", "goal": "maximize"}}, "was started with another definition"),
         (
             {"parameters": {**SOFTMAX["parameters"], "batch_size": {"values": [16, 32]}}},
-            r"was started with another sweep \(values was",
+            r"was started with another definition \(values was",
         ),
-        ({"early_terminate": {"type": "hyperband", "min_iter": 3}}, r"another sweep \(early_terminate was 'not set'"),
-        ({"method": "random"}, r"another sweep \(method was 'bayes', is 'random'\)"),
+        ({"early_terminate": {"type": "hyperband", "min_iter": 3}}, r"another definition \(early_terminate was 'not set'"),
+        ({"method": "random"}, r"another definition \(method was 'bayes', is 'random'\)"),
     ],
 )
 def test_a_changed_file_is_refused_and_the_difference_named(tmp_path: Path, changes: dict[str, Any], sentence: str) -> None:
@@ -424,7 +424,7 @@ def test_another_seed_is_refused(tmp_path: Path) -> None:
 def test_other_fixed_values_are_refused(tmp_path: Path) -> None:
     sweep = sweep_of(tmp_path)
     searched(sweep, 1)
-    with pytest.raises(UsageError, match=r"another values \(epochs was 2, is 3\)"):
+    with pytest.raises(UsageError, match=r"other values \(epochs was 2, is 3\)"):
         searched(read_sweep(sweep.path, {"epochs": 3}), 2)
 
 
@@ -533,3 +533,34 @@ def test_killed_between_a_runs_end_and_its_report_the_run_is_told_and_its_files_
 def test_json_of_the_study_holds_plain_values(tmp_path: Path) -> None:
     for trial in searched(sweep_of(tmp_path), 1):
         json.dumps(trial.user_attrs, allow_nan=False)
+
+
+def test_a_default_that_is_written_out_is_no_other_study(tmp_path: Path) -> None:
+    path = sweep_of(tmp_path).path
+    first = searched(read_sweep(path, {"data": "digits"}), 1)
+    assert len(searched(read_sweep(path), 2)) == len(first) + 1
+
+
+@pytest.mark.parametrize("name", ["../outside", "a/b", "..", ""])
+def test_a_study_stays_in_its_folder(name: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="one part of a path"):
+        searched(sweep_of(tmp_path), 1, name=name)
+
+
+def test_a_broken_study_file_is_one_sentence(tmp_path: Path) -> None:
+    sweep = sweep_of(tmp_path)
+    folder = tmp_path / "runs" / "s"
+    folder.mkdir(parents=True)
+    (folder / "study.db").write_text("not a database")
+    with pytest.raises(UsageError, match=r"study\.db cannot be read or written"):
+        searched(sweep, 1)
+
+
+def test_missing_data_leave_no_study_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(options: DataOptions, **named: Any) -> Data:
+        raise UsageError("the data are not there")
+
+    monkeypatch.setattr("search.offline.load_data", missing)
+    with pytest.raises(UsageError, match="the data are not there"):
+        searched(sweep_of(tmp_path), 1)
+    assert not (tmp_path / "runs").exists()

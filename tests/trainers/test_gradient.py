@@ -14,7 +14,7 @@ from trainers.ann import Ann, AnnConfig
 from trainers.base import Epoch
 from trainers.devices import pick_device
 from trainers.errors import UsageError
-from trainers.gradient import loss_of, seeded
+from trainers.gradient import loss_of, n_threads, seeded
 from trainers.softmax import Softmax, SoftmaxConfig
 
 
@@ -179,3 +179,16 @@ def test_predictions_take_arrays_and_tensors_and_do_not_depend_on_the_batch() ->
     whole = classifier.predict_proba(data.test.x)
     one_by_one = np.concatenate([classifier.predict_proba(data.test.x.numpy()[i : i + 1]) for i in range(len(data.test))])
     np.testing.assert_allclose(one_by_one, whole, atol=1e-6)
+
+
+def test_small_steps_train_on_one_thread_and_give_the_others_back() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with n_threads(1):
+            assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == 2
+        with n_threads(None):
+            assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
