@@ -30,7 +30,7 @@ from trainers import records
 from trainers.base import Epoch
 from trainers.best import best_row
 from trainers.command_line import ROOT, configure, run_values
-from trainers.data import Data, DataOptions, load_data
+from trainers.data import LOCKED_SPLIT, Data, DataOptions, load_data
 from trainers.devices import pick_device
 from trainers.errors import UsageError
 from trainers.progress import Progress
@@ -53,7 +53,7 @@ class Engine:
     seed: int = 0
     mode: str = "offline"
     device: str = "auto"
-    locked_split: int | None = None
+    locked_split: int = LOCKED_SPLIT
     progress: Progress | None = None
     histories: dict[int, list[float]] = field(default_factory=dict)
     _data: dict[str, Data] = field(default_factory=dict)
@@ -62,8 +62,7 @@ class Engine:
         """Return the data of a trial; kept in memory, as trials of one sweep mostly share them."""
         key = json.dumps(options.to_dict(), sort_keys=True)
         if key not in self._data:
-            extra = {} if self.locked_split is None else {"locked_split": self.locked_split}
-            self.keep(options, load_data(options, **extra))
+            self.keep(options, load_data(options, locked_split=self.locked_split))
         return self._data[key]
 
     def keep(self, options: DataOptions, data: Data) -> None:
@@ -234,7 +233,7 @@ def run(
     storage: str | None = None,
     mode: str = "offline",
     device: str = "auto",
-    locked_split: int | None = None,
+    locked_split: int = LOCKED_SPLIT,
     runs: Path = ROOT / "runs",
 ) -> optuna.Study:
     """Search a sweep until `trials` have finished, going on where an earlier call stopped; return the study.
@@ -251,12 +250,8 @@ def run(
     data = None
     if not set(sweep.space.distributions) & set(DataOptions.model_fields):
         data_options = configure(sweep.classifier, sweep.space.fixed)[1]
-        data = load_data(data_options, **({} if locked_split is None else {"locked_split": locked_split}))
+        data = load_data(data_options, locked_split=locked_split)
     folder = runs / name
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"{folder} cannot be written ({error.strerror}): choose another folder with --runs.") from None
     with only_process(folder):
         try:
             study = open_study(sweep, storage or f"sqlite:///{folder}/study.db", name, seed=seed)
@@ -275,8 +270,9 @@ def run(
 
 @contextlib.contextmanager
 def only_process(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock, which the system frees when this process ends, however it ends."""
+    """Make the folder and hold its lock, which the system frees when this process ends, however it ends."""
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         lock = open(folder / "lock", "a+", encoding="utf-8")  # noqa: SIM115 (closed below; opening may fail by itself)
     except OSError as error:
         raise UsageError(f"{folder} cannot be written ({error.strerror}): choose another folder with --runs.") from None

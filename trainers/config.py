@@ -6,7 +6,7 @@ The same field name is the YAML key, the command-line flag, the `wandb.config` k
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, model_validator
@@ -73,16 +73,19 @@ def faults_in(error: ValidationError, config: type[Config]) -> str:
         by_field.setdefault(str(fault["loc"][0]) if fault["loc"] else "", []).append(fault)
     sentences = []
     for name, faults in by_field.items():
-        # A field of several types reports a fault for each; those past the type check say what the person meant.
-        meant = [fault for fault in faults if not fault["type"].endswith("_type")] or faults[:1]
-        sentences.append(_sentence(name, meant[0], config))
+        sentences.append(_sentence(name, _meant(faults), config))
     return " ".join(sentences)
+
+
+def _meant(faults: Sequence[Any]) -> Any:
+    """A field of several types reports a fault for each; the first past the type check says what the person meant."""
+    return next((fault for fault in faults if not fault["type"].endswith("_type")), faults[0])
 
 
 def _sentence(name: str, fault: Any, config: type[Config]) -> str:
     kind, came = fault["type"], fault["input"]
     inner = [str(step) for step in fault["loc"][1:] if isinstance(step, int) or str(step).isidentifier()]
-    inner = [step for step in inner if step not in {"int", "float", "str", "bool", "list", "dict", "ConvBlock", "DropoutAt"}]
+    inner = [step for step in inner if step not in {"int", "float", "str", "bool", "list", "dict"}]
     where = ".".join([name, *inner])
     if kind == "extra_forbidden":
         if len(fault["loc"]) > 1:
@@ -115,12 +118,17 @@ def _types_of(config: type[Config], name: str) -> str:
     return " or ".join(dict.fromkeys(words))
 
 
+def _adapter(field: FieldInfo) -> TypeAdapter[Any]:
+    """Return what checks one field by itself, as strictly as its Config does."""
+    return TypeAdapter(field.rebuild_annotation(), config=ConfigDict(strict=True, allow_inf_nan=False))
+
+
 def value_from_text(name: str, field: FieldInfo, text: str) -> Any:
     """Read a flag's text as the field's type: a Python literal where the field takes it, else the text itself.
 
     `wandb agent` writes `--flag=True --hidden=[64, 32] --gamma=scale`: literals, not JSON.
     """
-    adapter: TypeAdapter[Any] = TypeAdapter(field.rebuild_annotation(), config=ConfigDict(strict=True, allow_inf_nan=False))
+    adapter = _adapter(field)
     try:
         value: Any = whole_numbers_as_int(ast.literal_eval(text))
     except (ValueError, SyntaxError, MemoryError, RecursionError):
@@ -136,11 +144,10 @@ def value_from_text(name: str, field: FieldInfo, text: str) -> Any:
 
 def value_fits(name: str, field: FieldInfo, value: Any) -> str:
     """Return a sentence that says why a value does not fit a field, or an empty text where it fits."""
-    adapter: TypeAdapter[Any] = TypeAdapter(field.rebuild_annotation(), config=ConfigDict(strict=True, allow_inf_nan=False))
+    adapter = _adapter(field)
     try:
         adapter.validate_python(whole_numbers_as_int(value))
     except ValidationError as error:
-        faults = error.errors()
-        meant = [fault for fault in faults if not fault["type"].endswith("_type")] or faults[:1]
-        return _sentence(name, {**meant[0], "loc": (name, *meant[0]["loc"])}, Config)
+        fault = _meant(error.errors())
+        return _sentence(name, {**fault, "loc": (name, *fault["loc"])}, Config)
     return ""
