@@ -20,12 +20,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.run_files import read_records
 from trainers import records
 from trainers.base import METRICS
 from trainers.best import best_row, goal_of
 from trainers.errors import UsageError
 from trainers.provenance import ROOT
+from trainers.run_files import ended, read_run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -138,53 +138,22 @@ def file_runs(path: Path) -> list[RunRecord]:
 
 def read_run_file(path: Path) -> RunRecord | None:
     """Read one run file; None where not even the run's own record is in it yet."""
-    from google.protobuf.message import DecodeError
-    from wandb.proto import wandb_internal_pb2
-
-    found: RunRecord | None = None
-    for raw in read_records(path):
-        record: Any = wandb_internal_pb2.Record()  # type: ignore[attr-defined]
-        try:
-            record.ParseFromString(raw)
-        except DecodeError:
-            break
-        kind = record.WhichOneof("record_type")
-        if kind == "run":
-            run = record.run
-            found = found or RunRecord(run=run.run_id, file=str(path))
-            found.name, found.group, found.sweep = run.display_name, run.run_group, run.sweep_id
-            found.created, found.tags = run.start_time.ToMicroseconds() / 1e6, list(run.tags)
-            _update(found.config, run.config.update)
-        elif found is None:
-            continue
-        elif kind == "config":
-            _update(found.config, record.config.update)
-        elif kind == "history":
-            row: dict[str, Any] = {}
-            _update(row, record.history.item)
-            found.rows += _rows([row])
-        elif kind == "summary":
-            _update(found.summary, record.summary.update)
-        elif kind == "exit":
-            found.state = "finished" if record.exit.exit_code == 0 else "failed"
-    if found is not None:
-        found.state = _ended(found.state, found.summary)
-    return found
-
-
-def _ended(state: str, summary: Mapping[str, Any]) -> str:
-    """W&B knows no pruned runs: such a run has finished, and says in its summary at which epoch it was stopped."""
-    return "pruned" if state == "finished" and "pruned" in summary else state
-
-
-def _update(target: dict[str, Any], items: Iterable[Any]) -> None:
-    for item in items:
-        keys = list(item.nested_key) or [item.key]
-        place = target
-        for key in keys[:-1]:
-            place = place.setdefault(key, {})
-        if keys[-1] != "_wandb":
-            place[keys[-1]] = json.loads(item.value_json)
+    found = read_run(path)
+    if found is None:
+        return None
+    return RunRecord(
+        run=found.run_id,
+        name=found.name,
+        group=found.group,
+        sweep=found.sweep,
+        state=found.state,
+        created=found.created,
+        file=str(path),
+        config=found.config,
+        rows=_rows(found.rows),
+        summary=found.summary,
+        tags=found.tags,
+    )
 
 
 def _rows(logged: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -225,23 +194,23 @@ def study_runs(path: Path) -> list[RunRecord]:
         goals = study.user_attrs.get(records.GOALS, {})
         for trial in study.get_trials(deepcopy=False):
             attributes = trial.user_attrs
-            if records.RUN_ID not in attributes:
+            run = attributes.get(records.RUN)
+            if run is None:
                 continue
             state = states.get(trial.state.name, "running")
             if attributes.get(records.CAUSE) == records.INTERRUPTED:
                 state = "interrupted"
-            here = attributes.get(records.HOST) == socket.gethostname()
-            relative = attributes.get(records.PATH)
+            elsewhere = run["path"] is not None and run["host"] != socket.gethostname()
             result.append(
                 RunRecord(
-                    run=attributes[records.RUN_ID],
+                    run=run["id"],
                     name=f"{name}-{trial.number}",
                     group=name,
                     sweep=name,
                     state=state,
                     created=trial.datetime_start.timestamp() if trial.datetime_start else math.nan,
-                    file=f"on {attributes.get(records.HOST)}" if relative and not here else "",
-                    config=attributes.get(records.CONFIG, {}),
+                    file=f"on {run['host']}" if elsewhere else "",
+                    config=run["config"],
                     rows=_rows(records.epochs_of(attributes)),
                     tags=["baseline"] if attributes.get(records.BASELINE) else [],
                     goals=goals,
@@ -318,7 +287,7 @@ def _pulled(run: Any) -> RunRecord:
         name=run.name,
         group=run.group or "",
         sweep=getattr(run, "sweep_name", None) or "",
-        state=_ended(run.state, summary),
+        state=ended(run.state, summary),
         created=created,
         file=run.url,
         config=dict(run.config),

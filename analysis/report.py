@@ -20,6 +20,7 @@ from analysis.document import Document, write_html, write_pdf
 from analysis.history import RunRecord, add_sources, load_runs, runs_table
 from analysis.pareto import front_of
 from trainers.command_line import ROOT
+from trainers.data import DataOptions
 from trainers.errors import UsageError
 from trainers.saved import describe, read_metrics
 
@@ -95,8 +96,9 @@ def comparable(studies: Sequence[Study]) -> Sequence[Study]:
     sources = [study.source for study in studies]
     if len(set(sources)) < len(sources):
         raise UsageError(f"each sweep must be given once, under a name of its own. Got {', '.join(sources)}.")
-    for key in ("data", "average", "positive_class", "holdout", "split_seed"):
-        values = list(dict.fromkeys(str(study.chosen.config.get(key)) for study in studies))
+    for key in ("data", "average", "positive_class", "holdout", "n_folds", "fold", "split_seed"):
+        default = DataOptions.model_fields[key].default  # of runs that are older than the option
+        values = list(dict.fromkeys(str(study.chosen.config.get(key, default)) for study in studies))
         if len(values) > 1:
             raise UsageError(f"one report holds sweeps of the same {key}. Got {', '.join(values)}: write a report for each.")
     names = [study.name for study in studies]

@@ -46,14 +46,14 @@ def fit_again(
 ) -> tuple[Classifier, Data, DataOptions]:
     """Train a configuration on everything but the locked part, for `n_epochs` epochs of its own schedule.
 
-    `train_size`, the hold-out and early stopping are dropped; an svm gets probabilities, which do not change its labels.
+    `train_size`, the hold-out or fold and early stopping are dropped; an svm gets probabilities, which do not change its labels.
 
     Raises:
         UsageError: if the locked part is not the one of `locked_fingerprint`, which the run never saw.
     """
     kind = classifier_class(str(values.get("classifier")))
     config, data_options, _ = configure(kind, values)
-    data_options = data_options.replace(holdout=0.0, train_size=None, curves_on_test=False)
+    data_options = data_options.replace(holdout=0.0, n_folds=None, fold=0, train_size=None, curves_on_test=False)
     if getattr(config, "early_stopping", None) is not None:
         config = config.replace(early_stopping=None)
     if "probability" in kind.Config.model_fields:

@@ -20,7 +20,14 @@ MAY_IMPORT = {
     "service": {"service", "search", "trainers"},
 }
 # Where runs are written, where they are read, and where the command line hands over to W&B.
-MAY_IMPORT_WANDB = {"trainers/tracking.py", "analysis/history.py", "search/online.py", "search/sync.py"}
+MAY_IMPORT_WANDB = {
+    "trainers/tracking.py",
+    "trainers/run_files.py",
+    "analysis/history.py",
+    "search/online.py",
+    "search/sync.py",
+    "search/agent.py",
+}
 DRAWERS = {"utils", "util", "helpers", "helper", "common", "manager", "misc"}
 
 PACKAGES = [package for package in MAY_IMPORT if (ROOT / package).is_dir()]

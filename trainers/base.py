@@ -5,13 +5,17 @@ Training is a generator of epochs: whoever iterates logs an epoch, records it, d
 
 from __future__ import annotations
 
+import contextlib
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
+from trainers import checkpoint
 from trainers.config import Config
 from trainers.errors import UsageError
 
@@ -96,6 +100,16 @@ class Classifier(ABC):
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:
         """Take over what `state` returned; `input_shape` and `class_names` are already set."""
 
+    def training_state(self) -> dict[str, Any] | None:
+        """Return a copy of all that the training needs to go on after its latest epoch; None: it cannot go on from there."""
+        return None
+
+    def resume(self, state: Mapping[str, Any]) -> None:  # noqa: B027  not abstract: most classifiers have nothing to go on from
+        """Let the next `fit_epochs` yield the epochs after the one of `training_state`, as if it had never been stopped.
+
+        A state of another configuration, of other data, or of another form is ignored: that training starts anew.
+        """
+
     @property
     def device(self) -> torch.device:
         """The device that trains and predicts."""
@@ -114,17 +128,53 @@ class Classifier(ABC):
             pass
         return self
 
+    def fit_from_checkpoint(self, data: Data, path: Path | None) -> Iterator[Epoch]:
+        """Train as `fit_epochs` does: on from the checkpoint at `path`, if any, and leaving one there now and then.
+
+        Whoever ends the training removes the file.
+        """
+        state = None if path is None else checkpoint.load_checkpoint(path)
+        if state is not None:
+            self.resume(state)
+        written = time.monotonic()
+        for epoch in self.fit_epochs(data):
+            yield epoch
+            # only now, when the next epoch is asked for: the caller has recorded each epoch that the checkpoint is past
+            if path is not None and not epoch.last and time.monotonic() - written >= checkpoint.CHECKPOINT_SECONDS:
+                self._leave_checkpoint(path)
+                written = time.monotonic()
+
+    def _leave_checkpoint(self, path: Path) -> None:
+        state = self.training_state()
+        if state is None:
+            return
+        # A full disk must not end a training that needs no disk: without the file it could only not be resumed.
+        with contextlib.suppress(OSError):
+            checkpoint.save_checkpoint(path, state)
+
     @classmethod
     def fit_population(
-        cls, configs: Sequence[ClassifierConfig], data: Data, *, device: str = "auto", stopped: set[int] | None = None
+        cls,
+        configs: Sequence[ClassifierConfig],
+        data: Data,
+        *,
+        device: str = "auto",
+        stopped: set[int] | None = None,
+        checkpoints: Sequence[Path | None] = (),
     ) -> Iterator[list[Epoch | None]]:
         """Train several configurations side by side, an epoch of each at a time.
 
         Yields one list per round, in the order of `configs`, with None for a member that has ended. The caller puts
         the indices of members that shall not go on into `stopped`.
+
+        Args:
+            checkpoints: none at all, or one path (or None) per config: a member goes on from the file that is there,
+                and while it trains for long, leaves its state there; the caller removes the file.
         """
         stopped = set() if stopped is None else stopped
-        running = {i: cls(config, device=device).fit_epochs(data) for i, config in enumerate(configs)}
+        paths = list(checkpoints) or [None] * len(configs)
+        members = [cls(config, device=device) for config in configs]
+        running = {i: member.fit_from_checkpoint(data, path) for i, (member, path) in enumerate(zip(members, paths, strict=True))}
         while running:
             epochs = {i: next(epochs, None) for i, epochs in running.items() if i not in stopped}
             running = {i: running[i] for i, epoch in epochs.items() if epoch is not None}

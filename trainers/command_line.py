@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from trainers.evaluate import Evaluation
 
 ROOT = Path(__file__).resolve().parents[1]
+# what a run's config says of a run, beside the values that it was given
+NOT_GIVEN = {"provenance", "evaluation_split", "classifier", "repeats", "repeats_over"}
 
 
 class RunOptions(Config):
@@ -172,7 +174,7 @@ def configure(kind: type[Classifier], values: Mapping[str, Any]) -> tuple[Classi
     """
     if values.get("preset") is not None:
         values = {**read_preset(str(values["preset"])), **values}
-    rest = {key: value for key, value in values.items() if key not in {"provenance", "evaluation_split", "classifier"}}
+    rest = {key: value for key, value in values.items() if key not in NOT_GIVEN}
     data = {key: rest.pop(key) for key in list(rest) if key in DataOptions.model_fields}
     run = {key: rest.pop(key) for key in list(rest) if key in RunOptions.model_fields}
     for key in rest:
@@ -194,6 +196,12 @@ def run_values(kind: type[Classifier], config: ClassifierConfig, data: DataOptio
     """Return what stands at the top level of a run's config."""
     values = {**config.to_dict(), **data.to_dict(), **run.to_dict()}
     return {**values, "classifier": kind.name, "evaluation_split": data.evaluation_split}
+
+
+def train_in_sweep(kind: type[Classifier], device: str) -> None:
+    """Run one training of an online sweep inside W&B's agent, which has no command line."""
+    parser = build_parser(kind.name, kind)
+    train(kind, {}, parser.parse_args([f"--device={device}"]))
 
 
 def train(kind: type[Classifier], given: Mapping[str, Any], options: argparse.Namespace) -> None:

@@ -31,7 +31,9 @@ class DataOptions(Config):
 
     data: str = Field("digits", description="digits, mnist, fashion_mnist, cifar10 or folder:PATH (one sub-folder per class)")
     holdout: float = Field(0.15, ge=0, lt=1, description="share of the training images held out to choose by; 0 trains on all")
-    split_seed: int = Field(0, ge=0, lt=2**32, description="seed that draws the hold-out and the train_size subset")
+    n_folds: int | None = Field(None, ge=2, description="hold out one of this many stratified folds instead of a share")
+    fold: int = Field(0, ge=0, description="with n_folds: which of the folds is held out, counted from 0")
+    split_seed: int = Field(0, ge=0, lt=2**32, description="seed that draws the hold-out or folds, and the train_size subset")
     train_size: int | None = Field(None, gt=0, description="train on at most this many images (stratified); None takes all")
     image_size: int | None = Field(None, gt=0, le=1024, description="side in pixels to which folder: images are resized (32)")
     average: Literal["macro", "weighted", "binary"] = Field(
@@ -48,6 +50,12 @@ class DataOptions(Config):
             raise ValueError("average='binary' and positive_class go together: give both or neither")
         if self.image_size is not None and not self.data.startswith("folder:"):
             raise ValueError(f"image_size is for folder: data; {self.data} has a size of its own")
+        if self.n_folds is None and self.fold != 0:
+            raise ValueError(f"fold is one of n_folds folds: give n_folds as well. Got fold={self.fold}.")
+        if self.n_folds is not None and self.fold >= self.n_folds:
+            raise ValueError(f"fold must be less than n_folds, {self.n_folds}: folds are counted from 0. Got {self.fold}.")
+        if self.n_folds is not None and self.holdout == 0:
+            raise ValueError("n_folds holds out a fold and holdout=0 holds out nothing: drop one of the two.")
         return self
 
     @property
@@ -150,7 +158,9 @@ def load_data(options: DataOptions, *, locked_split: int = LOCKED_SPLIT) -> Data
     else:
         x, y, test_x, test_y = images.x, images.y, images.test_x, images.test_y
     chosen, held = np.arange(len(y)), None
-    if options.holdout > 0:
+    if options.n_folds is not None:
+        chosen, held = _fold(y, options.n_folds, options.fold, options.split_seed, options.data)
+    elif options.holdout > 0:
         chosen, held = _stratified(chosen, y, options.holdout, options.split_seed, options.data)
     if options.train_size is not None and options.train_size < len(chosen):
         if options.train_size < n_classes:
@@ -219,3 +229,19 @@ def _stratified(indices: np.ndarray, labels: np.ndarray, share: float | int, see
             f"{name} cannot be split with every class on both sides ({str(error).rstrip('.')}): give each class more images."
         ) from None
     return first, second
+
+
+def _fold(labels: np.ndarray, n_folds: int, fold: int, seed: int, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the indices of all folds but one, and of that one; each fold holds the classes in proportion."""
+    import numpy as np
+    from sklearn.model_selection import StratifiedKFold
+
+    smallest = int(np.unique(labels, return_counts=True)[1].min())
+    if smallest < n_folds:
+        raise UsageError(
+            f"{name} cannot be split into {n_folds} folds with every class in each (the smallest class has {smallest} images "
+            "to train on): give each class more images or lower n_folds."
+        )
+    folds = StratifiedKFold(n_folds, shuffle=True, random_state=seed).split(labels, labels)
+    rest, held = list(folds)[fold]
+    return rest, held

@@ -7,11 +7,13 @@ it once an epoch.
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import inspect
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 EVALUATION_BATCH = 4096
 SMALL_STEP = 5_000_000  # multiply-adds forward in one batch, below which one core is the fastest (docs/decisions.md)
+UNFIT = (KeyError, TypeError, ValueError, AttributeError, RuntimeError)  # what loading the state of something else raises
 
 
 class GradientConfig(ClassifierConfig):
@@ -61,11 +64,45 @@ class GradientConfig(ClassifierConfig):
     )
 
 
+@dataclass
+class Standing:
+    """Where a training stands after an epoch; the random state of the next one is drawn from its number."""
+
+    net: nn.Module
+    optimizer: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LRScheduler | None
+    identity: dict[str, Any]  # what is trained on what; only the same goes on from this state
+    epoch: int = 0
+    seconds: float = 0.0
+    best_loss: float = math.inf
+    best_epoch: int = 0
+
+    def state(self) -> dict[str, Any]:
+        """Return a copy as numbers, texts and tensors."""
+        learnt = {"net": self.net.state_dict(), "optimizer": self.optimizer.state_dict()}
+        schedule = None if self.schedule is None else self.schedule.state_dict()
+        counts = {name: getattr(self, name) for name in ("identity", "epoch", "seconds", "best_loss", "best_epoch")}
+        return copy.deepcopy({**counts, **learnt, "schedule": schedule})
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state` returned; where it is another training's, raises one of UNFIT, maybe half-way."""
+        if state["identity"] != self.identity:
+            raise ValueError("the state is another training's")
+        self.net.load_state_dict(state["net"])
+        self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))  # the optimizer would go on in our tensors
+        if self.schedule is not None:
+            self.schedule.load_state_dict(state["schedule"])
+        self.epoch, self.seconds = int(state["epoch"]), float(state["seconds"])
+        self.best_loss, self.best_epoch = float(state["best_loss"]), int(state["best_epoch"])
+
+
 class GradientClassifier(Classifier):
     """A network trained by gradient descent; a subclass says which network."""
 
     Config = GradientConfig
     _net: nn.Module | None = None
+    _standing: Standing | None = None
+    _resumed: Mapping[str, Any] | None = None
 
     def network(self) -> nn.Module:
         """Build the untrained network for `self.input_shape` and `self.class_names`."""
@@ -73,8 +110,6 @@ class GradientClassifier(Classifier):
 
     def fit_epochs(self, data: Data) -> Iterator[Epoch]:
         import torch
-
-        from trainers.optimizers import build_optimizer, build_schedule
 
         config = self.config
         if config.early_stopping is not None and data.evaluation_split != "holdout":
@@ -84,12 +119,58 @@ class GradientClassifier(Classifier):
         self.start(data)
         device = self.device
         data = data.to(device)
-        with seeded(device, config.seed, 0):
-            net = self._net = self.network().to(device)
         shift, spread = self._normalization(data.train.x)
         self._shift, self._spread = shift, spread
         weights = self.class_weights(data)
         weight = None if weights is None else torch.tensor(weights, dtype=torch.float32, device=device)
+        now = self._begin(data)
+        self._net = now.net
+        changes = self._augmentation()
+        x = data.train.x if changes else torch.sub(data.train.x, shift).div_(spread)
+        evaluated = None if data.evaluated is None else self._normalized(data.evaluated)
+        step = bare_step(now.optimizer) if now.schedule is None else now.optimizer.step  # a schedule watches optimizer.step
+        n_parameters = float(self.n_parameters)
+        for number in range(now.epoch + 1, config.epochs + 1):
+            begin = time.perf_counter()
+            with seeded(device, config.seed, number), n_threads(self._threads()):
+                metrics = self._train_epoch(x, data, step, weight, changes)
+            if now.schedule is not None:
+                now.schedule.step()
+            now.epoch, now.seconds = number, now.seconds + time.perf_counter() - begin
+            if evaluated is not None:
+                metrics.update(self._evaluate(evaluated, data))
+            if metrics.get("test_loss", math.inf) < now.best_loss:
+                now.best_loss, now.best_epoch = metrics["test_loss"], number
+            metrics.update(seconds=now.seconds, n_parameters=n_parameters)
+            stalled = config.early_stopping is not None and number - now.best_epoch >= config.early_stopping
+            last = number == config.epochs or stalled or not math.isfinite(metrics["train_loss"])
+            self._standing = None if last else now  # an ended training has nothing to go on to
+            yield Epoch(number, metrics, last)
+            if last:
+                return
+
+    def training_state(self) -> dict[str, Any] | None:
+        return None if self._standing is None else self._standing.state()
+
+    def resume(self, state: Mapping[str, Any]) -> None:
+        self._resumed = state
+
+    def _begin(self, data: Data) -> Standing:
+        """Return the start of the training, or where the resumed one stands."""
+        state, self._resumed = self._resumed, None
+        if state is not None:
+            now = self._untrained(data)
+            with contextlib.suppress(*UNFIT):
+                now.load(state)
+                return now
+        return self._untrained(data)
+
+    def _untrained(self, data: Data) -> Standing:
+        from trainers.optimizers import build_optimizer, build_schedule
+
+        config, device = self.config, self.device
+        with seeded(device, config.seed, 0):
+            net = self.network().to(device)
         optimizer = build_optimizer(
             config.optimizer,
             net.parameters(),
@@ -99,29 +180,8 @@ class GradientClassifier(Classifier):
             settings=config.optimizer_settings,
         )
         schedule = build_schedule(config.schedule, optimizer, epochs=config.epochs, settings=config.schedule_settings)
-        changes = self._augmentation()
-        x = data.train.x if changes else torch.sub(data.train.x, shift).div_(spread)
-        evaluated = None if data.evaluated is None else self._normalized(data.evaluated)
-        step = bare_step(optimizer) if schedule is None else optimizer.step  # a schedule watches optimizer.step
-        n_parameters = float(self.n_parameters)
-        seconds, best_loss, best_epoch = 0.0, math.inf, 0
-        for number in range(1, config.epochs + 1):
-            begin = time.perf_counter()
-            with seeded(device, config.seed, number), n_threads(self._threads()):
-                metrics = self._train_epoch(x, data, step, weight, changes)
-            if schedule is not None:
-                schedule.step()
-            seconds += time.perf_counter() - begin
-            if evaluated is not None:
-                metrics.update(self._evaluate(evaluated, data))
-            if metrics.get("test_loss", math.inf) < best_loss:
-                best_loss, best_epoch = metrics["test_loss"], number
-            metrics.update(seconds=seconds, n_parameters=n_parameters)
-            stalled = config.early_stopping is not None and number - best_epoch >= config.early_stopping
-            last = number == config.epochs or stalled or not math.isfinite(metrics["train_loss"])
-            yield Epoch(number, metrics, last)
-            if last:
-                return
+        identity = {"classifier": self.name, "config": config.to_dict(), "data": dict(data.fingerprints)}
+        return Standing(net, optimizer, schedule, identity)
 
     def _threads(self) -> int | None:
         """Return 1 for steps so small that parting them over cores costs more than it saves; None leaves the setting."""

@@ -14,12 +14,15 @@ class Progress:
     On a terminal it is redrawn in place (tqdm); in a log a step prints one line, at most one in `every` seconds.
     """
 
-    def __init__(self, label: str, total: int, *, done: int = 0, unit: str = "trial", every: float = 0.0) -> None:
+    def __init__(
+        self, label: str, total: int, *, done: int = 0, unit: str = "trial", every: float = 0.0, silent: bool = False
+    ) -> None:
+        self._silent = silent
         self.label, self.total, self.done, self.unit = label, total, done, unit
         self._begin, self._before = time.monotonic(), done
         self._every, self._printed = every, -every
         self._bar: Any = None
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and not silent:
             from tqdm import tqdm
 
             form = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}]{postfix}"
@@ -39,10 +42,16 @@ class Progress:
 
     def step(self, text: str) -> None:
         """Count one step and show `text` beside it."""
-        self.done += 1
+        self.reach(self.done + 1, text)
+
+    def reach(self, done: int, text: str) -> None:
+        """Show that `done` steps are behind us, and `text` beside it."""
+        before, self.done = self.done, done
+        if self._silent:
+            return
         if self._bar is not None:
             self._bar.set_postfix_str(text, refresh=False)
-            self._bar.update(1)
+            self._bar.update(done - before)
             return
         now = time.monotonic()
         if now - self._printed < self._every and self.done < self.total:

@@ -12,19 +12,13 @@ from typing import Any
 # of a study
 SWEEP, VALUES, SEED, CLASSIFIER, GOALS, STUDY_ID = "sweep", "values", "seed", "classifier", "goals", "study_id"
 # of a trial
-RUN_ID, HOST, PATH, CONFIG, CAUSE, RETRY_OF, ATTEMPT, BASELINE, GRID_INDEX, PRUNED = (
-    "run_id",
-    "host",
-    "path",
-    "config",
-    "cause",
-    "retry_of",
-    "attempt",
-    "baseline",
-    "grid_index",
-    "pruned",
-)
-INTERRUPTED = "interrupted"
+WORKER = "worker"  # who trains it: host, and the file whose lock shows on that host that it lives
+BEAT = "beat"  # counts up while it is trained, for the other hosts
+RUN = "run"  # id, host, and path of its W&B run, and its whole config
+CAUSE, PRUNED, BASELINE = "cause", "pruned", "baseline"
+RETRY_OF, ATTEMPT, ORIGIN = "retry_of", "attempt", "origin"  # the trial before, how often, and the first of them
+PRIOR, POINT = "prior", "point"  # taken over with its result from elsewhere; asked for by a person
+INTERRUPTED, SURPLUS = "interrupted", "surplus"  # causes of trials that do not count
 _EPOCH = "epoch:"
 
 

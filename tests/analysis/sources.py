@@ -12,7 +12,7 @@ from typing import Any
 
 import optuna
 
-from analysis.history import read_run_file
+from trainers.run_files import read_run
 
 
 @dataclass
@@ -43,8 +43,8 @@ def truth_of(study: optuna.Study) -> list[Run]:
         assert trial.datetime_start is not None
         begun = trial.datetime_start.timestamp()
         name = f"{study.study_name}-{trial.number}"
-        config = {key: value for key, value in attributes["config"].items() if key != "provenance"}
-        found.append(Run(attributes["run_id"], name, states[trial.state.name], config, rows, tags, begun))
+        config = {key: value for key, value in attributes["run"]["config"].items() if key != "provenance"}
+        found.append(Run(attributes["run"]["id"], name, states[trial.state.name], config, rows, tags, begun))
     return found
 
 
@@ -55,7 +55,7 @@ def written_out(folder: Path) -> list[Path]:
     """
     files = sorted(folder.rglob("run-*.wandb"))
     deadline = time.monotonic() + 60
-    while any(run is None or run.state == "running" for run in map(read_run_file, files)):
+    while any(run is None or run.state == "running" for run in map(read_run, files)):
         assert time.monotonic() < deadline, f"the run files below {folder} have no end"
         time.sleep(0.02)
     return files

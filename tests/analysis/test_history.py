@@ -184,8 +184,8 @@ def unfinished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     study.set_user_attr("goals", {"f1": "maximize"})
     for place, cause in enumerate(["", "interrupted", "dropout must be in [0, 1)."]):
         trial = study.ask()
-        trial.set_user_attr("run_id", f"id{place}")
-        trial.set_user_attr("config", {"classifier": "softmax", "evaluation_split": "holdout"})
+        config = {"classifier": "softmax", "evaluation_split": "holdout"}
+        trial.set_user_attr("run", {"id": f"id{place}", "host": "here", "path": None, "config": config})
         trial.set_user_attr("epoch:10", {"f1": 0.75, "last": False})
         trial.set_user_attr("epoch:9", {"f1": 0.5, "last": False})
         if cause:

@@ -254,6 +254,19 @@ def test_sweeps_of_different_data_are_refused_in_one_report(studies: list[report
         report.comparable(studies)
 
 
+def test_sweeps_of_different_folds_are_refused_in_one_report(studies: list[report.Study]) -> None:
+    studies[1].chosen.config.update(n_folds=5, fold=1)
+    studies[0].chosen.config.update(n_folds=5, fold=2)
+    with pytest.raises(UsageError, match=r"one report holds sweeps of the same fold\. Got "):
+        report.comparable(studies)
+
+
+def test_a_sweep_older_than_the_folds_is_reported_beside_a_new_one(studies: list[report.Study]) -> None:
+    for option in ("n_folds", "fold"):
+        del studies[0].chosen.config[option]
+    assert len(report.comparable(studies)) == 2
+
+
 def test_the_report_says_when_the_locked_part_was_read_for_several_runs(studies: list[report.Study]) -> None:
     studies[0].models["chosen"]["locked_part_reads"] = [{"run": "a"}, {"run": "b"}]
     assert f"read for 2 runs of {studies[0].name}" in sections.reads_in_words(studies)

@@ -176,6 +176,16 @@ def test_train_size_holdout_and_early_stopping_are_dropped() -> None:
     assert (options.train_size, options.holdout) == (None, 0.0)
 
 
+def test_a_run_of_one_fold_is_retrained_on_every_fold() -> None:
+    values = {"classifier": "softmax", "epochs": 1}
+    of_fold = {**values, "n_folds": 4, "fold": 3, "evaluation_split": "holdout"}
+    (ours, data, options), (theirs, whole, _) = (fit_again(kind, 1, device="cpu") for kind in (of_fold, values))
+    assert (options.n_folds, options.fold, options.holdout) == (None, 0, 0.0)
+    assert (len(data.train), data.holdout) == (N_REST, None)
+    assert data.fingerprints == whole.fingerprints
+    assert_same_model(ours, theirs)
+
+
 def test_an_svm_gets_probabilities_and_keeps_its_labels(models: SimpleNamespace, svm_folder: Path) -> None:
     run, _ = chosen_of(svm_folder)
     assert run.config["probability"] is False

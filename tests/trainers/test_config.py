@@ -83,10 +83,10 @@ def some_fields(config: type[Config], *, without: tuple[str, ...] = ()) -> st.Se
     return st.fixed_dictionaries({}, optional=fields)
 
 
-def consistent(name: str, values: dict[str, Any]) -> bool:
+def consistent(config: type[Config], values: dict[str, Any]) -> bool:
     """Whether values that fit one by one fit together."""
     try:
-        classifier_class(name).Config.from_dict(values)
+        config.from_dict(values)
     except UsageError:
         return False
     return True
@@ -101,8 +101,9 @@ EXCLUSIVE = {"ann": (("n_hidden", "width", "n_conv", "channels"), ("hidden", "co
 def test_values_survive_yaml_and_the_agents_command_line(name: str, data: st.DataObject) -> None:
     kind = classifier_class(name)
     left_out = data.draw(st.sampled_from(EXCLUSIVE.get(name, ((),))))
-    values = data.draw(some_fields(kind.Config, without=left_out).filter(lambda drawn: consistent(name, drawn)))
-    options = data.draw(some_fields(DataOptions, without=("image_size", "average", "positive_class")))
+    values = data.draw(some_fields(kind.Config, without=left_out).filter(lambda drawn: consistent(kind.Config, drawn)))
+    drawn_options = some_fields(DataOptions, without=("image_size", "average", "positive_class"))
+    options = data.draw(drawn_options.filter(lambda drawn: consistent(DataOptions, drawn)))
     config = kind.Config.from_dict(values)
     from_yaml = yaml.safe_load(yaml.safe_dump({**config.to_dict(), **options}))
     assert kind.Config.from_dict({key: from_yaml[key] for key in config.to_dict()}) == config

@@ -49,6 +49,7 @@ def test_digits_are_scikit_learns_scaled_to_one() -> None:
         {"holdout": 0},
         {"holdout": 0.4},
         {"train_size": 50},
+        {"n_folds": 4, "fold": 3},
         {"curves_on_test": True},
         {"average": "weighted"},
     ],
@@ -72,7 +73,7 @@ def test_the_hold_out_is_drawn_by_the_split_seed_alone() -> None:
     assert sorted(rows(first.holdout)) != sorted(rows(other.holdout))
 
 
-@pytest.mark.parametrize("options", [{}, {"holdout": 0.3, "split_seed": 5}, {"train_size": 200}])
+@pytest.mark.parametrize("options", [{}, {"holdout": 0.3, "split_seed": 5}, {"n_folds": 3, "fold": 1}, {"train_size": 200}])
 def test_parts_keep_the_classes_in_proportion(options: dict[str, Any]) -> None:
     data = digits(**options)
     for part in (data.train, data.holdout, data.test):
@@ -133,6 +134,55 @@ def test_fingerprints_change_with_image_label_and_order() -> None:
 def test_a_hold_out_too_small_for_every_class_is_refused() -> None:
     with pytest.raises(UsageError, match="digits cannot be split with every class on both sides"):
         digits(holdout=0.001)
+
+
+@pytest.mark.parametrize("n_folds", [2, 5])
+def test_every_image_is_held_out_in_exactly_one_fold(n_folds: int) -> None:
+    folds = [digits(n_folds=n_folds, fold=fold) for fold in range(n_folds)]
+    every = sorted(rows(digits(holdout=0).train))
+    assert sorted(row for data in folds for row in rows(data.holdout)) == every
+    for data in folds:
+        assert sorted(rows(data.train) + rows(data.holdout)) == every
+        assert abs(len(data.holdout or ()) - len(every) / n_folds) < 1
+        assert (data.evaluated, data.evaluation_split) == (data.holdout, "holdout")
+
+
+def test_folds_are_scikit_learns() -> None:
+    from sklearn.model_selection import StratifiedKFold
+
+    whole, data = digits(holdout=0).train, digits(n_folds=5, fold=2, split_seed=7)
+    rest, held = list(StratifiedKFold(5, shuffle=True, random_state=7).split(whole.x, whole.y))[2]
+    assert rows(data.holdout) == rows(Samples(whole.x[held], whole.y[held]))
+    assert rows(data.train) == rows(Samples(whole.x[rest], whole.y[rest]))
+
+
+def test_folds_are_drawn_by_the_split_seed_alone() -> None:
+    first, other = digits(n_folds=5, split_seed=3), digits(n_folds=5, split_seed=4)
+    assert rows(first.holdout) == rows(digits(n_folds=5, split_seed=3, holdout=0.4).holdout)
+    assert sorted(rows(first.holdout)) != sorted(rows(other.holdout))
+
+
+def test_a_smaller_training_part_leaves_the_fold_alone() -> None:
+    whole, small = digits(n_folds=5, fold=4), digits(n_folds=5, fold=4, train_size=100)
+    assert len(small.train) == 100
+    assert rows(small.holdout) == rows(whole.holdout)
+    assert set(rows(small.train)) <= set(rows(whole.train))
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"fold": 2}, "fold is one of n_folds folds: give n_folds as well. Got fold=2."),
+        ({"n_folds": 5, "fold": 5}, "fold must be less than n_folds, 5: folds are counted from 0. Got 5."),
+        ({"n_folds": 5, "holdout": 0}, "n_folds holds out a fold and holdout=0 holds out nothing: drop one of the two."),
+        ({"n_folds": 1}, "n_folds must be greater than or equal to 2. Got 1."),
+        ({"n_folds": 5, "fold": -1}, "fold must be greater than or equal to 0. Got -1."),
+    ],
+)
+def test_folds_that_are_none_are_refused(options: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(UsageError) as refusal:
+        DataOptions.from_dict(options)
+    assert str(refusal.value) == sentence
 
 
 @pytest.mark.parametrize(
@@ -278,6 +328,13 @@ def test_a_class_of_one_picture_cannot_be_split(folder: Path) -> None:
     picture(folder / "rare" / "a.png", 5)
     with pytest.raises(UsageError, match="cannot be split with every class on both sides"):
         of_folder(folder, holdout=0.2)
+
+
+def test_more_folds_than_pictures_of_a_class_are_refused(folder: Path) -> None:
+    assert of_folder(folder, n_folds=8).train.class_counts(2) == [7, 7]
+    sentence = r"cannot be split into 9 folds with every class in each \(the smallest class has 8 images to train on\)"
+    with pytest.raises(UsageError, match=sentence):
+        of_folder(folder, n_folds=9)
 
 
 def test_unbalanced_folders_keep_every_class_in_every_part(folder: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+import time
 import zlib
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from wandb.proto import wandb_internal_pb2
 
-from analysis.history import read_run_file
-from analysis.run_files import BLOCK, read_records
 from tests.analysis.sources import written_out
 from trainers.base import Epoch
+from trainers.run_files import BLOCK, read_records, read_run
 from trainers.tracking import track
 
 HEADER = b":W&B" + struct.pack("<HB", 0xBEE1, 0)
@@ -24,7 +24,9 @@ HEADER = b":W&B" + struct.pack("<HB", 0xBEE1, 0)
 
 def written(folder: Path, n_epochs: int) -> Path:
     """Let wandb write a run of `n_epochs` rows; return its file."""
-    with track(mode="offline", quiet=True, directory=folder, run_id=f"run{n_epochs}") as tracker:
+    names = {"run_id": f"run{n_epochs}", "name": "some rows", "group": "tests", "tags": ["first"]}
+    with track(mode="offline", quiet=True, directory=folder, **names) as tracker:
+        tracker.describe({"hidden": [8, 4], "evaluation_split": "holdout", "best_metric": "f1"}, {"commit": None})
         for number in range(1, n_epochs + 1):
             tracker.log(Epoch(number, {"test_loss": 1.0 / number, "f1": number / (n_epochs + 1)}))
     (found,) = written_out(folder)
@@ -66,16 +68,36 @@ def packed(records: list[bytes]) -> bytes:
 
 
 def test_the_rows_that_wandb_wrote_are_read_back(short: Path) -> None:
-    run = read_run_file(short)
+    run = read_run(short)
     assert run is not None
-    assert (run.run, run.state) == ("run5", "finished")
-    assert run.rows == [{"epoch": n, "test_loss": 1.0 / n, "f1": n / 6} for n in range(1, 6)]
+    assert (run.run_id, run.name, run.group, run.sweep, run.tags) == ("run5", "some rows", "tests", "", ["first"])
+    assert run.config == {
+        "hidden": [8, 4],
+        "evaluation_split": "holdout",
+        "best_metric": "f1",
+        "provenance": {"commit": None},
+    }
+    assert run.state == "finished"
+    assert 0 <= time.time() - run.created < 3600
+    wanted = [{"epoch": n, "test_loss": 1.0 / n, "f1": n / 6} for n in range(1, 6)]
+    assert [{key: row[key] for key in ("epoch", "test_loss", "f1")} for row in run.rows] == wanted
+    assert [row["_step"] for row in run.rows] == [1, 2, 3, 4, 5]
     assert run.summary["best_epoch"] == 5
+
+
+def test_a_run_that_was_stopped_early_is_pruned(tmp_path: Path) -> None:
+    with track(mode="offline", quiet=True, directory=tmp_path) as tracker:
+        tracker.log(Epoch(1, {"f1": 0.5}))
+        tracker.pruned = 1
+    (file,) = written_out(tmp_path)
+    run = read_run(file)
+    assert run is not None
+    assert (run.state, run.summary["pruned"]) == ("pruned", 1)
 
 
 def test_a_file_of_many_blocks_loses_no_row(long: Path) -> None:
     assert long.stat().st_size > 3 * BLOCK
-    run = read_run_file(long)
+    run = read_run(long)
     assert run is not None
     assert [row["epoch"] for row in run.rows] == list(range(1, 601))
     assert run.rows[-1]["f1"] == 600 / 601
@@ -115,12 +137,12 @@ def test_a_long_file_cut_off_anywhere_gives_a_prefix_of_its_records(long: Path, 
 
 
 def test_a_run_file_cut_off_anywhere_gives_a_prefix_of_its_rows(short: Path, tmp_path: Path) -> None:
-    raw, whole = short.read_bytes(), read_run_file(short)
+    raw, whole = short.read_bytes(), read_run(short)
     assert whole is not None
     seen = set()
     for size in range(0, len(raw), 23):
         (tmp_path / "cut").write_bytes(raw[:size])
-        run = read_run_file(tmp_path / "cut")
+        run = read_run(tmp_path / "cut")
         rows = [] if run is None else run.rows
         assert rows == whole.rows[: len(rows)]
         assert run is None or run.state == "running"
@@ -145,7 +167,7 @@ def test_a_flipped_byte_ends_the_reading_where_it_stands(short: Path, tmp_path: 
 )
 def test_a_file_without_records_gives_nothing(raw: bytes, tmp_path: Path) -> None:
     assert records_of(raw, tmp_path / "run-x.wandb") == []
-    assert read_run_file(tmp_path / "run-x.wandb") is None
+    assert read_run(tmp_path / "run-x.wandb") is None
 
 
 @given(sizes=st.lists(st.one_of(st.integers(0, 60), st.integers(BLOCK - 40, BLOCK + 20), st.integers(0, 3 * BLOCK)), max_size=6))
