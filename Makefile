@@ -7,9 +7,10 @@ RULE ?= f1
 SWEEP ?= sweeps/ann.yaml
 SEED ?= 1
 TRIALS ?=
+WORKERS ?=
 NAME = $(notdir $(patsubst folder:%,%,$(DATA)))
 RUN = $(VENV)/bin/python
-trials = $(if $(TRIALS),--trials $(TRIALS))
+trials = $(if $(TRIALS),--trials $(TRIALS)) $(if $(WORKERS),--workers $(WORKERS))
 REQUIREMENTS = requirements.txt requirements-dev.txt
 HASH := $(shell cat $(REQUIREMENTS) | cksum | cut -d' ' -f1)
 READY = $(VENV)/.ready-$(HASH)
@@ -22,7 +23,7 @@ help: ## list the targets
 	@echo
 	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 	@echo
-	@echo "variables: DATA=digits|mnist|fashion_mnist|cifar10|folder:PATH  TRIALS=N  SEED=N  RULE=f1|knee|max:METRIC|run:ID"
+	@echo "variables: DATA=digits|mnist|fashion_mnist|cifar10|folder:PATH  TRIALS=N  SEED=N  WORKERS=N  RULE=f1|knee|max:METRIC|run:ID"
 
 $(READY):
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else f"error: Python 3.11, 3.12 or 3.13 is needed. Got {v[0]}.{v[1]}; name one with PYTHON=python3.12.")'

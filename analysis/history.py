@@ -28,6 +28,7 @@ from trainers.provenance import ROOT
 from trainers.run_files import ended, read_run
 
 if TYPE_CHECKING:
+    import optuna
     import pandas as pd
 
 LEADING = ["run", "name", "group", "sweep", "state", "created", "file"]
@@ -67,7 +68,11 @@ def load_history(source: str | Path) -> pd.DataFrame:
 def load_runs(source: str | Path) -> list[RunRecord]:
     """Return every run of a source, in the order of their creation."""
     text, path = str(source), Path(source)
-    if path.exists():
+    if "://" in text:
+        runs = study_runs(text)
+        if not runs:
+            raise UsageError(f"{text} holds no run: give the storage URL of a sweep, with #NAME for one of its studies.")
+    elif path.exists():
         studies = sorted(path.glob("study.db")) if path.is_dir() else [path] if path.suffix == ".db" else []
         runs = join(study_runs(studies[0]), file_runs(path if path.is_dir() else path.parent)) if studies else file_runs(path)
         if not runs:
@@ -176,46 +181,56 @@ def _number(value: Any) -> float | None:
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
-def study_runs(path: Path) -> list[RunRecord]:
-    """Read the trials of every study in a SQLite file."""
+def study_runs(source: str | Path) -> list[RunRecord]:
+    """Read the trials of a study's file, or of the studies behind a storage URL (`#NAME` for one of them).
+
+    Raises:
+        UsageError: if it cannot be read.
+    """
     import optuna
-    from sqlalchemy.exc import DatabaseError
+
+    from trainers.storage import close, database, open_storage, readable_errors
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    storage = f"sqlite:///{path}"
+    url, wanted = database(source)
+    with readable_errors(url, writing=False):
+        storage = open_storage(url, writing=False)
+        names = [name for name in optuna.get_all_study_names(storage) if wanted in (None, name)]
+        studies = [optuna.load_study(study_name=name, storage=storage) for name in names]
+        found = [run for study in studies for run in _trial_runs(study)]
+        close(storage)
+    return found
+
+
+def _trial_runs(study: optuna.Study) -> list[RunRecord]:
     states = {"COMPLETE": "finished", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running"}
     result = []
-    try:
-        names = optuna.get_all_study_names(storage)
-    except DatabaseError as error:
-        raise UsageError(f"{path} cannot be read as a study ({error.orig}): give the study.db of a sweep.") from None
-    for name in names:
-        study = optuna.load_study(study_name=name, storage=storage)
-        goals = study.user_attrs.get(records.GOALS, {})
-        for trial in study.get_trials(deepcopy=False):
-            attributes = trial.user_attrs
-            run = attributes.get(records.RUN)
-            if run is None:
-                continue
-            state = states.get(trial.state.name, "running")
-            if attributes.get(records.CAUSE) == records.INTERRUPTED:
-                state = "interrupted"
-            elsewhere = run["path"] is not None and run["host"] != socket.gethostname()
-            result.append(
-                RunRecord(
-                    run=run["id"],
-                    name=f"{name}-{trial.number}",
-                    group=name,
-                    sweep=name,
-                    state=state,
-                    created=trial.datetime_start.timestamp() if trial.datetime_start else math.nan,
-                    file=f"on {run['host']}" if elsewhere else "",
-                    config=run["config"],
-                    rows=_rows(records.epochs_of(attributes)),
-                    tags=["baseline"] if attributes.get(records.BASELINE) else [],
-                    goals=goals,
-                )
+    name = study.study_name
+    goals = study.user_attrs.get(records.GOALS, {})
+    for trial in study.get_trials(deepcopy=False):
+        attributes = trial.user_attrs
+        run = attributes.get(records.RUN)
+        if run is None:
+            continue
+        state = states.get(trial.state.name, "running")
+        if attributes.get(records.CAUSE) in (records.INTERRUPTED, records.SURPLUS):
+            state = "interrupted"
+        elsewhere = run["path"] is not None and run["host"] != socket.gethostname()
+        result.append(
+            RunRecord(
+                run=run["id"],
+                name=f"{name}-{trial.number}",
+                group=name,
+                sweep=name,
+                state=state,
+                created=trial.datetime_start.timestamp() if trial.datetime_start else math.nan,
+                file=f"on {run['host']}" if elsewhere else "",
+                config=run["config"],
+                rows=_rows(records.epochs_of(attributes)),
+                tags=["baseline"] if attributes.get(records.BASELINE) else [],
+                goals=goals,
             )
+        )
     return result
 
 

@@ -83,6 +83,18 @@ def average_in_words(config: Mapping[str, Any]) -> str:
     return f"Precision, recall and F1 are {average} averages: the mean over the classes, {weights}."
 
 
+def left_out_in_words(studies: Sequence[Study]) -> str:
+    """Count the runs that have no place on a front because they did not finish."""
+    counts = {study.name: study.table["state"].value_counts() for study in studies}
+    words = {"pruned": "stopped early", "failed": "failed", "interrupted": "interrupted and tried again", "running": "still running"}
+    parts = [
+        f"{name}: {', '.join(f'{states[state]} {text}' for state, text in words.items() if state in states)}"
+        for name, states in counts.items()
+        if set(words) & set(states.index)
+    ]
+    return f"Runs that did not finish have no place on it ({'; '.join(parts)})." if parts else "Every run has finished."
+
+
 def front_section(studies: Sequence[Study], figures: Path) -> list[Any]:
     """The Pareto front: figure, table, and the search that led to it."""
     from analysis.figures import pareto_figure, save_figure, search_figure, tradeoff_figure
@@ -99,7 +111,7 @@ def front_section(studies: Sequence[Study], figures: Path) -> list[Any]:
         Paragraph(
             "A run is on the front when no other run is at least as good in both precision and recall and better in one. "
             "The shaded "
-            f"area is what the front dominates. On the front are {sizes_text}. Runs that were stopped early have no place on it."
+            f"area is what the front dominates. On the front are {sizes_text}. {left_out_in_words(studies)}"
         ),
         Picture(
             picture,

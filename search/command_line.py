@@ -1,4 +1,4 @@
-"""The command line of sweeps/offline.py: a sweep file, how many trials, and values to fix; ends with a table."""
+"""The command line of sweeps/offline.py: a sweep file, how many trials, values to fix, workers; ends with a table."""
 
 from __future__ import annotations
 
@@ -24,41 +24,98 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command line of sweeps/offline.py."""
     with exit_with_sentence():
         options, texts, unknown = parse(sys.argv[1:] if arguments is None else arguments)
-        from search.offline import run  # Optuna: only once there is work
-
-        sweep = sweep_of(options, texts, unknown)
-        data = DataOptions.from_dict({k: v for k, v in sweep.space.fixed.items() if k in DataOptions.model_fields})
-        name = options.name or f"{sweep.name}-{data.short_name}"
+        sweep, fixed = sweep_of(options, texts, unknown)
         trials = options.trials or sweep.run_cap
         if trials is None:
             if sweep.method != "grid":
                 raise UsageError(f"{sweep.path}: give --trials N, or run_cap in the file: how many trials the sweep shall run.")
-            trials = len(sweep.space.grid())
-        runs = Path(options.runs)
-        default = sweep.space.outside(sweep.default_values())
-        if default and sweep.method != "grid":
-            print(f"note: the default configuration is not tried first, as the search space leaves out its {', '.join(default)}")
-        study = run(
-            sweep,
-            trials=trials,
-            name=name,
-            seed=options.seed,
-            storage=options.storage,
-            mode=options.wandb,
-            device=options.device,
-            runs=runs,
-        )
-        print(table(study, sweep))
-        print(f"\nstudy and run files are in {runs / name}; see the front: python -m analysis.pareto {runs / name}")
+            trials = sweep.space.n_combinations()
+        name = options.name or name_of(sweep)
+        for note in notes_of(sweep):
+            print(f"note: {note}")
+        study = search(sweep, fixed, options, name=name, trials=trials)
+        from search.plan import Plan
+        from search.status import table
+        from trainers.storage import settle
+
+        folder = Path(options.runs) / name
+        reason = Plan(sweep, trials).reason(study.get_trials(deepcopy=False))
+        print(table(study, sweep.goals))
+        settle(study)
+        print(f"{f'the sweep has ended: {reason}' if reason else ''}\nstudy and run files are in {folder}; see the front: ", end="")
+        print(f"python -m analysis.pareto {options.storage + '#' + name if options.storage else folder}")
     return 0
+
+
+def search(sweep: Sweep, fixed: dict[str, Any], options: argparse.Namespace, *, name: str, trials: int) -> optuna.Study:
+    """Run the sweep in this process or in several; return its study."""
+    from search.interruption import Interruption
+
+    common: dict[str, Any] = {
+        "trials": trials,
+        "name": name,
+        "seed": options.seed,
+        "storage": options.storage,
+        "mode": options.wandb,
+        "device": options.device,
+        "runs": Path(options.runs),
+        "lease_seconds": options.lease,
+    }
+
+    def before(study: optuna.Study) -> None:
+        from search.prior import bring
+
+        for line in bring(study, sweep, options.prior):
+            print(line)
+
+    gpus: list[str] = []
+    if options.gpus is not None:
+        from search.workers import gpus_of
+
+        gpus = gpus_of(options.gpus)
+    workers = options.workers or max(1, round(len(gpus) / options.gpu_fraction))
+    try:
+        if workers > 1 or gpus:
+            from search.workers import run_workers
+
+            return run_workers(sweep, fixed, workers=workers, gpus=gpus, before=before, **common)
+        from search.offline import run  # Optuna: only once there is work
+
+        interruption = Interruption()
+        with interruption.watched():
+            study = run(sweep, before=before, interruption=interruption, **common)
+        if interruption.asked:
+            raise KeyboardInterrupt
+        return study
+    except KeyboardInterrupt:
+        print("\nstopped; finished trials are kept: run the same command again to go on", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+def name_of(sweep: Sweep) -> str:
+    """Return the default name of a study: the sweep's, and the data's for our trainers."""
+    if sweep.classifier is None:
+        return sweep.name
+    data = DataOptions.from_dict({k: v for k, v in sweep.space.fixed.items() if k in DataOptions.model_fields})
+    return f"{sweep.name}-{data.short_name}"
+
+
+def notes_of(sweep: Sweep) -> list[str]:
+    """Return what a person should know before the sweep begins."""
+    notes = list(sweep.notes)
+    defaults = sweep.default_values()
+    outside = sweep.space.outside(defaults) if defaults and sweep.method != "grid" else []
+    if outside:
+        notes.append(f"the default configuration is not tried first, as the search space leaves out its {', '.join(outside)}")
+    return notes
 
 
 def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str], list[str]]:
     """Return the sweep's own options, the texts of given data options, and the flags left for the classifier."""
     parser = SentenceParser(
         prog="sweeps/offline.py",
-        usage="%(prog)s SWEEP.yaml [--trials N] [--seed N] [--name NAME] [--FIELD=VALUE ...]",
-        description="Search a W&B sweep file with Optuna on this machine; run again to go on.",
+        usage="%(prog)s SWEEP.yaml [--trials N] [--workers N] [--seed N] [--name NAME] [--FIELD=VALUE ...]",
+        description="Search a W&B sweep file with Optuna; run again to go on, or elsewhere to join in (--storage).",
         epilog="Any hyper-parameter or data option is taken as a fixed value: --data=mnist --epochs=5.",
         allow_abbrev=False,
     )
@@ -68,8 +125,31 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str],
     )
     parser.add_argument("--seed", type=_at_least(0), default=0, metavar="N", help="seed of the search (default: 0)")
     parser.add_argument("--name", help="name of the study and W&B group (default: the sweep's name and the data's)")
-    parser.add_argument("--storage", help="an Optuna storage URL (default: a SQLite file in the study's folder)")
+    parser.add_argument(
+        "--storage", metavar="URL", help="postgresql://…, journal:///PATH or sqlite:///PATH (default: SQLite in the study's folder)"
+    )
     parser.add_argument("--runs", default=_relative(ROOT / "runs"), help="folder of studies (default: %(default)s)")
+    parser.add_argument(
+        "--workers", type=_at_least(1), metavar="N", help="processes on this machine (default: 1, or as the GPUs say)"
+    )
+    parser.add_argument("--gpus", metavar="LIST", help="place workers on these GPUs: all, or 0,2")
+    parser.add_argument(
+        "--gpu_fraction",
+        type=_fraction,
+        default=1.0,
+        metavar="X",
+        help="share of a GPU per worker: 0.5 puts two on each (default: 1)",
+    )
+    parser.add_argument(
+        "--prior", action="append", default=[], metavar="SOURCE", help="start from a study, W&B run or file of points (repeatable)"
+    )
+    parser.add_argument(
+        "--lease",
+        type=_seconds,
+        default=60.0,
+        metavar="S",
+        help="seconds after which a silent machine's trial is retried (default: 60)",
+    )
     parser.add_argument("--wandb", default="offline", help="offline (default), online, auto or disabled")
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda or mps")
     add_fields(parser.add_argument_group("data"), DataOptions)
@@ -78,20 +158,56 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str],
     return options, texts, unknown
 
 
-def sweep_of(options: argparse.Namespace, texts: dict[str, str], unknown: Sequence[str]) -> Sweep:
-    """Read the sweep with every value that the command line fixes."""
+def sweep_of(options: argparse.Namespace, texts: dict[str, str], unknown: Sequence[str]) -> tuple[Sweep, dict[str, Any]]:
+    """Read the sweep with every value that the command line fixes; return both."""
     from search.sweep import read_sweep
 
+    unknown = _joined(unknown)
     fields = dict(DataOptions.model_fields)
-    if unknown:
-        fields |= {k: v for k, v in read_sweep(options.sweep).classifier.Config.model_fields.items() if k != "seed"}
+    if unknown or texts:
+        plain = read_sweep(options.sweep)
+        if plain.classifier is None:
+            return _fixed_for_program(options, plain, texts, unknown)
+        fields |= {k: v for k, v in plain.classifier.Config.model_fields.items() if k != "seed"}
     for argument in unknown:
         flag, equals, text = argument.removeprefix("--").partition("=")
         if not argument.startswith("--") or flag not in fields:
             near = did_you_mean(flag, [*fields, *vars(options)]).replace("mean '", "mean '--") or "; --help lists the flags."
             raise UsageError(f"{argument.partition('=')[0]} is not a flag of sweeps/offline.py{near}")
         texts[flag] = text if equals else "True"
-    return read_sweep(options.sweep, {name: value_from_text(name, fields[name], text) for name, text in texts.items()})
+    fixed = {name: value_from_text(name, fields[name], text) for name, text in texts.items()}
+    return read_sweep(options.sweep, fixed), fixed
+
+
+def _joined(arguments: Sequence[str]) -> list[str]:
+    """Write `--epochs 3` as `--epochs=3`."""
+    joined: list[str] = []
+    for argument in arguments:
+        if joined and joined[-1].startswith("--") and "=" not in joined[-1] and not argument.startswith("--"):
+            joined[-1] += f"={argument}"
+        else:
+            joined.append(argument)
+    return joined
+
+
+def _fixed_for_program(
+    options: argparse.Namespace, plain: Sweep, texts: dict[str, str], unknown: Sequence[str]
+) -> tuple[Sweep, dict[str, Any]]:
+    """Fix parameters of a program of the person's own: those that the file names, as YAML reads the text."""
+    import yaml
+
+    from search.sweep import read_sweep
+
+    names = {parameter.path[0] for parameter in plain.space.parameters.values()} | set(plain.space.fixed)
+    given = [*(f"--{name}={text}" for name, text in texts.items()), *unknown]
+    fixed = {}
+    for argument in given:
+        flag, equals, text = argument.removeprefix("--").partition("=")
+        if flag not in names or not equals:
+            near = did_you_mean(flag, names) or f"; it takes {', '.join(f'--{name}=VALUE' for name in sorted(names))}."
+            raise UsageError(f"--{flag} fixes no parameter of {plain.path}{near}")
+        fixed[flag] = yaml.safe_load(text)
+    return read_sweep(options.sweep, fixed), fixed
 
 
 def _at_least(least: int) -> Callable[[str], int]:
@@ -103,39 +219,25 @@ def _at_least(least: int) -> Callable[[str], int]:
     return whole_number
 
 
+def _fraction(text: str) -> float:
+    return _number(text, "must be a number above 0, up to 1", lambda value: 0 < value <= 1)
+
+
+def _seconds(text: str) -> float:
+    return _number(text, "must be a number of seconds of at least 1", lambda value: value >= 1)
+
+
+def _number(text: str, must: str, fits: Callable[[float], bool]) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not fits(value):
+        raise argparse.ArgumentTypeError(f"{must}. Got {text!r}.")
+    return value
+
+
 def _relative(path: Path) -> str:
     """Return a path as seen from here where that is shorter."""
     relative = os.path.relpath(path)
     return relative if len(relative) < len(str(path)) else str(path)
-
-
-def table(study: optuna.Study, sweep: Sweep, *, rows: int = 5) -> str:
-    """Return how the trials ended, and the best of them with what was searched."""
-    from optuna.trial import TrialState
-
-    from search.study import finished
-    from trainers import records
-    from trainers.best import best_row
-
-    trials = study.get_trials(deepcopy=False)
-    counts = [(state.name.lower(), sum(trial.state == state for trial in finished(trials))) for state in TrialState]
-    lines = [f"\n{study.study_name}: " + ", ".join(f"{count} {state}" for state, count in counts if count)]
-    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-    sign = 1 if sweep.goal == "minimize" else -1
-    best = sorted(complete, key=lambda trial: sign * (trial.value or 0.0))[:rows]
-    baseline = [trial for trial in complete if trial.user_attrs.get(records.BASELINE) and trial not in best]
-    if not best:
-        return "\n".join(lines)
-    names = list(sweep.space.distributions)
-    cells = [["trial", sweep.metric, "epoch", *names]]
-    for trial in [*best, *baseline]:
-        row = best_row(records.epochs_of(trial.user_attrs), sweep.metric, sweep.goal) or {}
-        label = f"{trial.number}{' (default)' if trial.user_attrs.get(records.BASELINE) else ''}"
-        cells.append([label, f"{trial.value:.4f}", str(row.get("epoch", "")), *(_short(trial.params.get(name)) for name in names)])
-    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
-    lines += ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
-    return "\n".join(lines)
-
-
-def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,6 +1,7 @@
 """W&B's `early_terminate: hyperband`: stop a run that is worse at its last bracket than the best 1/eta there.
 
-Source: W&B's documentation, "Early termination"; Li et al. 2018, "Hyperband".
+Source: W&B's documentation, "Early termination"; Li et al. 2018, "Hyperband". For several objectives, where W&B has no rule,
+"the best 1/eta" is by non-dominated sorting (Deb et al. 2002, "NSGA-II") and hypervolume contribution within a front.
 """
 
 from __future__ import annotations
@@ -10,9 +11,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trainers.errors import UsageError, did_you_mean
+import numpy as np
 
-KEYS = {"type", "min_iter", "max_iter", "s", "eta", "strict"}
+from search.definition import Definition, check_keys
+from search.front import signed
+
+KEYS = ("type", "min_iter", "max_iter", "s", "eta", "strict")
+PLACE = "early_terminate"
 
 
 @dataclass(frozen=True)
@@ -23,61 +28,117 @@ class Hyperband:
     eta: float = 3.0
     strict: bool = False
 
-    def should_stop(self, history: Sequence[float], histories: Iterable[Sequence[float]], goal: str) -> bool:
-        """Whether a run with `history` (one value per epoch so far) is to stop.
+    def should_stop(
+        self, history: Sequence[Sequence[float]], histories: Iterable[Sequence[Sequence[float]]], goals: Sequence[str]
+    ) -> bool:
+        """Whether a run with `history` (per epoch so far, a value per objective) is to stop.
 
-        `histories` are those of all runs, this one included. The run's best value so far (with `strict`, its value at
-        the bracket) is compared with the value at the last bracket it has passed that parts the best 1/eta.
+        `histories` are those of all runs, this one included. With one objective the run's best value so far (with
+        `strict`, its value at the bracket) is compared with the value at the last bracket it has passed that parts the
+        best 1/eta. With several, see `_among_the_best`.
         """
-        sign = 1.0 if goal == "minimize" else -1.0
-        mine = [sign * value for value in history if math.isfinite(value)]
+        mine = _finite(history, goals)
         passed = [bracket for bracket in self.brackets if bracket <= len(mine)]
         if not passed:
             return False
         bracket = passed[-1]
-        finite = ([sign * value for value in other if math.isfinite(value)] for other in histories)
-        values = sorted(other[bracket - 1] for other in finite if len(other) >= bracket)
-        threshold = values[int(len(values) / self.eta)] if values else math.inf
-        return (mine[bracket - 1] if self.strict else min(mine)) > threshold
+        others = [other for other in (_finite(rows, goals) for rows in histories) if len(other) >= bracket]
+        at_bracket = np.stack([other[bracket - 1] for other in others]) if others else np.empty((0, len(goals)))
+        if len(goals) > 1:
+            return not self._among_the_best(mine[bracket - 1 : bracket] if self.strict else mine, at_bracket)
+        values = np.sort(at_bracket[:, 0])
+        threshold = values[int(len(values) / self.eta)] if len(values) else math.inf
+        return bool((mine[bracket - 1, 0] if self.strict else mine[:, 0].min()) > threshold)
+
+    def _among_the_best(self, mine: np.ndarray, at_bracket: np.ndarray) -> bool:
+        """Whether any point of a run, (n_points, n_objectives), all minimised, counts as one of the best 1/eta at its bracket.
+
+        The runs' points at the bracket are ordered by their front and, within it, by hypervolume contribution; the first
+        int(n / eta) + 1 go on, as with one objective. A point counts where it is as good as one of these, or where no
+        run's point dominates it: nothing on the front is ever stopped.
+        """
+        import moocore
+
+        if not len(at_bracket):
+            return True
+        fronts = moocore.pareto_rank(at_bracket)
+        reference = at_bracket.max(axis=0) + 0.1 * np.ptp(at_bracket, axis=0) + 1e-9
+        contributions = np.zeros(len(at_bracket))
+        for front in np.unique(fronts):
+            contributions[fronts == front] = moocore.hv_contributions(at_bracket[fronts == front], ref=reference)
+        go_on = at_bracket[np.lexsort((-contributions, fronts))[: int(len(at_bracket) / self.eta) + 1]]
+        as_good = (mine[:, None] <= go_on[None]).all(axis=2).max(axis=1)
+        no_worse, better = (at_bracket[None] <= mine[:, None]).all(axis=2), (at_bracket[None] < mine[:, None]).any(axis=2)
+        dominated = (no_worse & better).max(axis=1)
+        return bool((as_good | ~dominated).any())
 
 
-def read_hyperband(given: Any, where: str) -> Hyperband:
-    """Read the `early_terminate` section: min_iter, or max_iter and s; eta and strict.
+def _finite(history: Sequence[Sequence[float]], goals: Sequence[str]) -> np.ndarray:
+    """Return the epochs whose objectives are all finite, (n_epochs, n_objectives), signed so that less is better."""
+    rows = np.asarray(history, dtype=float).reshape(-1, len(goals))
+    return signed(rows[np.isfinite(rows).all(axis=1)], goals)
 
-    Raises:
-        UsageError: if a value is missing or does not fit.
-    """
-    where = f"{where}: early_terminate"
+
+def read_hyperband(definition: Definition) -> Hyperband | None:
+    """Read the `early_terminate` section: min_iter, or max_iter and s; eta and strict. Faults go to the definition."""
+    given = definition.values[PLACE]
     if not isinstance(given, Mapping) or given.get("type") != "hyperband":
-        raise UsageError(f"{where} must be a mapping with type: hyperband. Got {given!r}.")
-    for key in given:
-        if key not in KEYS:
-            raise UsageError(f"{where}.{key} is not a key of hyperband{did_you_mean(str(key), KEYS) or '.'}")
-
-    def value(key: str, least: float, default: Any = None) -> Any:
-        found = given.get(key, default)
-        if isinstance(found, bool) or not isinstance(found, int | float) or found < least:
-            raise UsageError(f"{where}.{key} must be a number of at least {least}. Got {found!r}.")
-        return found
-
+        definition.fault((PLACE,), f"{PLACE} must be a mapping with type: hyperband. Got {given!r}.")
+        return None
+    before = len(definition.faults)
+    check_keys(definition, given, KEYS, (PLACE,), "hyperband")
     strict = given.get("strict", False)
     if not isinstance(strict, bool):
-        raise UsageError(f"{where}.strict must be true or false. Got {strict!r}.")
-    eta = value("eta", 2, 3)
+        definition.fault((PLACE, "strict"), f"{PLACE}.strict must be true or false. Got {strict!r}.")
+    eta = _number(definition, given, "eta", 1, above=True, default=3)
     if "max_iter" in given:
-        band, brackets = float(value("max_iter", 1)), []
-        for _ in range(int(value("s", 1))):
-            band /= eta
-            if band < 1:
-                break
-            brackets.append(int(band))
-        if not brackets:
-            raise UsageError(f"{where}: no bracket is left: raise max_iter or lower eta.")
+        brackets = _downwards(definition, given, eta)
     elif "min_iter" in given:
-        band, brackets = float(value("min_iter", 1)), []
-        while band < 1e9:
-            brackets.append(int(band))
-            band *= eta
+        brackets = _upwards(_number(definition, given, "min_iter", 1, whole=True), eta)
     else:
-        raise UsageError(f"{where} needs min_iter, or max_iter and s.")
-    return Hyperband(tuple(sorted(brackets)), float(eta), strict)
+        definition.fault((PLACE,), f"{PLACE} needs min_iter, or max_iter and s.")
+        return None
+    return None if len(definition.faults) > before else Hyperband(tuple(sorted(brackets)), float(eta), strict)
+
+
+def _downwards(definition: Definition, given: Mapping[str, Any], eta: float) -> list[int]:
+    band = float(_number(definition, given, "max_iter", 1, whole=True))
+    steps = int(_number(definition, given, "s", 1))
+    brackets: list[int] = []
+    for _ in range(min(steps, 100)):
+        band /= eta
+        if band < 1:
+            break
+        brackets.append(int(band))
+    if not brackets:
+        definition.fault((PLACE,), f"{PLACE}: no bracket is left: raise max_iter or lower eta.")
+    return brackets
+
+
+def _upwards(first: float, eta: float) -> list[int]:
+    brackets: list[int] = []
+    band = float(first)
+    while band < 1e9 and len(brackets) < 100:
+        brackets.append(int(band))
+        band *= eta
+    return brackets
+
+
+def _number(
+    definition: Definition,
+    given: Mapping[str, Any],
+    key: str,
+    least: float,
+    *,
+    above: bool = False,
+    whole: bool = False,
+    default: Any = None,
+) -> Any:
+    found = given.get(key, default)
+    fits = not isinstance(found, bool) and isinstance(found, int if whole else int | float)
+    if fits and (found > least if above else found >= least):
+        return found
+    kind = "whole number" if whole else "number"
+    limit = f"above {least}" if above else f"of at least {least}"
+    definition.fault((PLACE, key), f"{PLACE}.{key} must be a {kind} {limit}. Got {found!r}{definition.trap((PLACE, key))}.")
+    return least + 1

@@ -1,222 +1,355 @@
-"""Run a sweep in process, without account or network: ask Optuna, train, track, tell.
+"""Run a sweep without account or network: ask, train, track, tell; in one process or many, on one machine or many.
 
 The heart is `run_trial`: ask -> epochs -> tell. Every epoch goes into the study as it comes, so that a kill at any moment
-loses no finished trial, and a trial that had ended but was not told is told at the next start, not trained again.
+loses no finished trial, and a trial that had ended but was not told is told by whoever comes next, not trained again.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
-import json
 import math
 import os
 import socket
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import optuna
-from optuna.exceptions import StorageInternalError
-from optuna.trial import TrialState
-from sqlalchemy.exc import SQLAlchemyError
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import FrozenTrial, TrialState
 
-from search.study import finished, open_study, sampler_for
+from search.interruption import Interruption
+from search.leases import SECONDS, Claims, Lease, Watch, left_behind, running
+from search.plan import Outlook, Plan
+from search.study import best_trial, finished, open_study
+from search.suggest import SlotSampler, draw
 from search.sweep import Sweep
+from search.training import Attempt, InProcess, Training
 from trainers import records
 from trainers.base import Epoch
 from trainers.best import best_row
-from trainers.command_line import ROOT, configure, run_values
-from trainers.data import LOCKED_SPLIT, Data, DataOptions, load_data
+from trainers.command_line import ROOT, configure
+from trainers.data import LOCKED_SPLIT, DataOptions
 from trainers.devices import pick_device
 from trainers.errors import UsageError
 from trainers.progress import Progress
-from trainers.provenance import provenance
-from trainers.tracking import Tracker, resolve_mode, track
+from trainers.storage import is_local, settle
+from trainers.tracking import resolve_mode
 
-if TYPE_CHECKING:
-    from trainers.base import ClassifierConfig
-
-MOST_FAILURES = 3  # in a row, before the sweep gives up
+MOST_FAILURES = 3  # in a row at the start, before the sweep gives up
+MOST_ATTEMPTS = 4  # at one trial, where its worker dies
 
 
 @dataclass
 class Engine:
-    """One sweep at work: its study, its data, and the histories that pruning compares."""
+    """One worker of a sweep: its study, its lease, and the histories that pruning compares."""
 
     sweep: Sweep
     study: optuna.Study
     folder: Path
-    seed: int = 0
-    mode: str = "offline"
-    device: str = "auto"
-    locked_split: int = LOCKED_SPLIT
+    training: Training
+    lease: Lease
+    plan: Plan
+    watch: Watch
     progress: Progress | None = None
-    histories: dict[int, list[float]] = field(default_factory=dict)
-    _data: dict[str, Data] = field(default_factory=dict)
+    own_space: Callable[[optuna.Trial], Any] | None = None
+    histories: dict[int, list[list[float]]] = field(default_factory=dict)
+    interruption: Interruption = field(default_factory=Interruption)
 
-    def data_for(self, options: DataOptions) -> Data:
-        """Return the data of a trial; kept in memory, as trials of one sweep mostly share them."""
-        key = json.dumps(options.to_dict(), sort_keys=True)
-        if key not in self._data:
-            self.keep(options, load_data(options, locked_split=self.locked_split))
-        return self._data[key]
+    def __post_init__(self) -> None:
+        self._claims = Claims(self.folder)
+        self.study_id = str(self.study.user_attrs.get(records.STUDY_ID, ""))
+        self._best = ""
+        self._seen: Sequence[FrozenTrial] = ()  # the trials as the last claim found them
 
-    def keep(self, options: DataOptions, data: Data) -> None:
-        """Hold one set of data in memory, and let go of the one before."""
-        self._data = {json.dumps(options.to_dict(), sort_keys=True): data}
+    # Asking
 
-    def recover(self) -> None:
-        """Settle what an earlier, killed process left running: tell what had ended, give the rest back."""
-        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+    def claim(self) -> tuple[Outlook, optuna.Trial | None, dict[str, Any]]:
+        """Ask for the next configuration: the outlook, and, where there is work, a trial and its values.
+
+        Settles what dead workers left behind on the way. One process of this machine at a time.
+        """
+        with self._claims:
+            ended = left_behind(self.folder)
+            trials = self.settle()
+            for path in ended:  # their trials are settled now
+                path.unlink(missing_ok=True)
+            self._seen = trials
+            outlook = Outlook.DONE if self.interruption.asked else self.plan.outlook(trials)
+            if outlook is not Outlook.WORK:
+                return outlook, None, {}
+            trial = self.study.ask()
+            trial.set_user_attr(records.WORKER, self.lease.sign())
+            try:
+                values = draw(trial, self.sweep, self.own_space)
+            except UsageError as error:
+                self.fail(trial.number, str(error))
+                return outlook, None, {}
+        if not self.watch.local and self._surplus(trial):
+            return Outlook.WAIT, None, {}
+        return outlook, trial, values
+
+    def settle(self) -> list[FrozenTrial]:
+        """Tell the trials of dead workers that had ended, give the rest back; return the trials as they then are."""
+        trials = self.study.get_trials(deepcopy=False)
+        dead = [trial for trial in running(trials) if self.watch.dead(trial)]
+        for trial in dead:
             rows = records.epochs_of(trial.user_attrs)
             if rows and (rows[-1]["last"] or trial.user_attrs.get(records.PRUNED)):
-                self.tell(trial.number, rows)
-                continue
-            retried = any(t.user_attrs.get(records.RETRY_OF) == trial.number for t in self.study.get_trials(deepcopy=False))
-            if not retried:
-                drawn = trial.system_attrs.get("fixed_params") or trial.params
-                kept = {k: v for k, v in trial.user_attrs.items() if k in (records.BASELINE, records.GRID_INDEX)}
-                attempt = trial.user_attrs.get(records.ATTEMPT, 0) + 1
-                self.study.enqueue_trial(drawn, user_attrs={**kept, records.RETRY_OF: trial.number, records.ATTEMPT: attempt})
-            self.fail(trial.number, records.INTERRUPTED)
+                self.tell(trial, rows)
+            else:
+                self.give_back(trial)
+        retried = {trial.user_attrs.get(records.RETRY_OF) for trial in trials}
+        lost = [  # given back by a process that died before it could ask for the retry
+            trial
+            for trial in trials
+            if trial.state == TrialState.FAIL
+            and trial.user_attrs.get(records.CAUSE) == records.INTERRUPTED
+            and trial.number not in retried
+        ]
+        for trial in lost:
+            self._retry(trial)
+        return self.study.get_trials(deepcopy=False) if dead or lost else trials
 
-    def ask(self) -> optuna.Trial:
-        """Draw the next configuration. A retried trial is no new suggestion."""
+    def give_back(self, trial: FrozenTrial, *, died: bool = True) -> None:
+        """Mark a trial as interrupted and let it be tried again; after MOST_ATTEMPTS deaths it has failed.
+
+        Only who moves the trial from running to failed asks for the retry.
+        """
+        attempt = trial.user_attrs.get(records.ATTEMPT, 0)
+        if died and attempt + 1 >= MOST_ATTEMPTS:
+            self.fail(trial.number, f"its worker died {MOST_ATTEMPTS} times, last on {_host_of(trial)}")
+        elif self.fail(trial.number, records.INTERRUPTED) is not None:
+            self._retry(trial)
+
+    def _retry(self, trial: FrozenTrial) -> None:
+        kept = {key: value for key, value in trial.user_attrs.items() if key in (records.BASELINE, records.POINT)}
+        tried = {
+            records.RETRY_OF: trial.number,
+            records.ATTEMPT: trial.user_attrs.get(records.ATTEMPT, 0) + 1,
+            records.ORIGIN: trial.user_attrs.get(records.ORIGIN, trial.number),
+        }
+        drawn = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
+        self.study.enqueue_trial(drawn, user_attrs={**kept, **tried})
+
+    def _surplus(self, trial: optuna.Trial) -> bool:
+        """Withdraw a trial that another machine has asked for as well; the lower numbers stay."""
         trials = self.study.get_trials(deepcopy=False)
-        slot = sum(records.RETRY_OF not in trial.user_attrs for trial in trials if trial.state != TrialState.WAITING)
-        self.study.sampler = sampler_for(self.sweep, self.seed, slot)
-        return self.study.ask(self.sweep.space.distributions)
+        retry = trial.user_attrs.get(records.RETRY_OF)
+        twin = any(other.user_attrs.get(records.RETRY_OF) == retry and other.number < trial.number for other in trials)
+        if (retry is not None and twin) or self.plan.beyond(trial.number, trials):
+            self.fail(trial.number, records.SURPLUS)
+            return True
+        return False
 
-    def run_trial(self) -> optuna.trial.FrozenTrial:
-        """Ask for one configuration, train it, tell the result; return the told trial."""
-        trial = self.ask()
+    # Training
+
+    def run_trial(self, trial: optuna.Trial, values: dict[str, Any]) -> FrozenTrial | None:
+        """Train one configuration and tell the result; return the told trial, None where another worker has taken it over."""
         try:
-            self._train(trial)
+            with self.lease.beating(self.study, trial._trial_id):
+                rows = self._train(trial, values)
         except UsageError as error:  # this configuration cannot be built: the sentence is the result
             return self.fail(trial.number, str(error))
+        except UpdateFinishedTrialError:  # this worker was taken for dead
+            return None
+        except KeyboardInterrupt:
+            with self._claims:
+                self.give_back(self._frozen(trial.number), died=False)
+            raise
+        except self._storage_errors():
+            raise
         except Exception as error:
-            trial.set_user_attr("traceback", traceback.format_exc())
+            with contextlib.suppress(UpdateFinishedTrialError):
+                trial.set_user_attr("traceback", traceback.format_exc())
             return self.fail(trial.number, f"{type(error).__name__}: {error}")
-        return self.tell(trial.number)
+        return self.tell(trial, rows)
 
-    def _train(self, trial: optuna.Trial) -> None:
-        values = self.sweep.space.decode(trial.params)
-        values.setdefault("best_metric", self.sweep.metric)
-        config, data_options, run_options = configure(self.sweep.classifier, values)
-        data = self.data_for(data_options)
-        run_id = run_id_of(self.study.user_attrs[records.STUDY_ID], trial.number, trial.user_attrs.get(records.ATTEMPT, 0))
-        resolved = run_values(self.sweep.classifier, config, data_options, run_options)
-        origin = provenance(data, str(pick_device(self.device)))
-        stored = {records.RUN_ID: run_id, records.HOST: socket.gethostname(), records.CONFIG: {**resolved, "provenance": origin}}
-        for key, value in stored.items():
-            trial.set_user_attr(key, value)
-        tags = ["baseline"] if trial.user_attrs.get(records.BASELINE) else []
-        with track(
-            mode=self.mode,
-            project=self.sweep.project,
-            name=f"{self.study.study_name}-{trial.number}",
-            group=self.study.study_name,
-            job_type="sweep",
-            tags=tags,
-            run_id=run_id,
-            directory=self.folder,
-            quiet=True,
-        ) as tracker:
-            if tracker.path is not None:
-                trial.set_user_attr(records.PATH, os.path.relpath(tracker.path, self.folder))
-            tracker.describe(resolved, origin)
-            self._train_tracked(trial, tracker, config, data)
+    @staticmethod
+    def _storage_errors() -> tuple[type[Exception], ...]:
+        from optuna.exceptions import StorageInternalError
+        from sqlalchemy.exc import SQLAlchemyError
 
-    def _train_tracked(self, trial: optuna.Trial, tracker: Tracker, config: ClassifierConfig, data: Data) -> None:
+        return (StorageInternalError, SQLAlchemyError)
+
+    def _train(self, trial: optuna.Trial, values: dict[str, Any]) -> list[dict[str, Any]]:
+        """Train, putting every epoch into the study; return the rows of the history."""
+        attributes = trial.user_attrs
+        origin, attempt = attributes.get(records.ORIGIN, trial.number), attributes.get(records.ATTEMPT, 0)
+        checkpoint = self.folder / "checkpoints" / f"{origin}.pt"
+        run_id = run_id_of(self.study_id, trial.number, attempt)
+
+        def started(config: dict[str, Any], path: str | None) -> None:
+            relative = None if path is None else os.path.relpath(path, self.folder)
+            run = {"id": run_id, "host": socket.gethostname(), "path": relative, "config": config}
+            trial.set_user_attr(records.RUN, run)
+
+        epochs = self.training.epochs(
+            Attempt(
+                run_id=run_id,
+                name=f"{self.study.study_name}-{trial.number}",
+                group=self.study.study_name,
+                tags=["baseline"] if attributes.get(records.BASELINE) else [],
+                folder=self.folder,
+                started=started,
+                checkpoint=checkpoint,
+                earlier=self._earlier(attributes.get(records.RETRY_OF)),
+            ),
+            values,
+        )
+        rows: list[dict[str, Any]] = []
         history = self.histories.setdefault(trial.number, [])
         history.clear()
-        stopped: set[int] = set()
-        rounds = self.sweep.classifier.fit_population([config], data, device=self.device, stopped=stopped)
-        for epochs in rounds:
-            epoch = epochs[0]
-            if epoch is None:
-                continue
-            stops = self._observe(trial, history, epoch)
-            tracker.log(epoch)
-            if stops:
-                trial.set_user_attr(records.PRUNED, epoch.number)
-                tracker.pruned = epoch.number
-                stopped.add(0)
+        with contextlib.suppress(StopIteration), contextlib.closing(epochs):
+            epoch = next(epochs)
+            while True:
+                rows.append({"epoch": epoch.number, **epoch.metrics, "last": epoch.last})
+                epoch = epochs.send(self._observe(trial, history, epoch))
+        checkpoint.unlink(missing_ok=True)
+        return rows
 
-    def _observe(self, trial: optuna.Trial, history: list[float], epoch: Epoch) -> bool:
+    def _earlier(self, number: int | None) -> list[Epoch]:
+        """Return the epochs that the try before has recorded."""
+        if number is None:
+            return []
+        found = []
+        for row in records.epochs_of(self._frozen(number).user_attrs):
+            metrics = {name: value for name, value in row.items() if name not in {"epoch", "last"}}
+            found.append(Epoch(row["epoch"], metrics, row["last"]))
+        return found
+
+    def _observe(self, trial: optuna.Trial, history: list[list[float]], epoch: Epoch) -> bool:
         """Put an epoch into the study; return whether the trial is to stop."""
         metrics = dict(epoch.metrics)
         trial.set_user_attr(records.epoch_key(epoch.number), {**metrics, "last": epoch.last})
-        value = metrics.get(self.sweep.metric, math.nan)
-        history.append(value)
-        if math.isfinite(value):
-            trial.report(value, step=epoch.number)
+        values = [metrics.get(objective.name, math.nan) for objective in self.sweep.objectives]
+        history.append(values)
+        stops = False
+        if len(values) == 1 and math.isfinite(values[0]) and not (epoch.number == 1 and epoch.last):
+            trial.report(values[0], step=epoch.number)  # a single epoch needs no curve beside its value
+            stops = not isinstance(self.study.pruner, optuna.pruners.NopPruner) and not epoch.last and trial.should_prune()
         if self.progress is not None:
-            self.progress.note(f"{self._best_text()}trial {trial.number}, epoch {epoch.number}: {self.sweep.metric} {value:.4f}")
+            shown = ", ".join(
+                f"{objective.name} {value:.4f}" for objective, value in zip(self.sweep.objectives, values, strict=True)
+            )
+            self.progress.note(f"{self._best}trial {trial.number}, epoch {epoch.number}: {shown}")
         rule = self.sweep.early_terminate
-        return rule is not None and not epoch.last and rule.should_stop(history, self.histories.values(), self.sweep.goal)
+        if rule is not None and not epoch.last and epoch.number in rule.brackets:
+            self._learn()
+        if rule is not None and not epoch.last:
+            stops = stops or rule.should_stop(history, self.histories.values(), list(self.sweep.goals.values()))
+        if stops:
+            trial.set_user_attr(records.PRUNED, epoch.number)
+        return stops
 
-    def tell(self, number: int, rows: list[dict[str, Any]] | None = None) -> optuna.trial.FrozenTrial:
-        """Tell the study how a trial ended, from the epochs that it holds."""
-        frozen = self.study.get_trials(deepcopy=False)[number]
-        rows = records.epochs_of(frozen.user_attrs) if rows is None else rows
-        if frozen.user_attrs.get(records.PRUNED):
-            return self.study.tell(number, state=TrialState.PRUNED)
-        best = best_row(rows, self.sweep.metric, self.sweep.goal)
-        if best is None:
-            return self.fail(number, f"{self.sweep.metric} was never a finite number")
-        return self.study.tell(number, best[self.sweep.metric])
+    def _learn(self) -> None:
+        """Take over the histories of the trials that other workers train or have trained."""
+        for trial in self.study.get_trials(deepcopy=False):
+            if trial.number not in self.histories or trial.state == TrialState.RUNNING:
+                rows = records.epochs_of(trial.user_attrs)
+                known = self.histories.get(trial.number, [])
+                if trial.state != TrialState.FAIL and len(rows) > len(known):
+                    self.histories[trial.number] = [[row.get(name, math.nan) for name in self.sweep.goals] for row in rows]
 
-    def fail(self, number: int, cause: str) -> optuna.trial.FrozenTrial:
-        """Tell the study that a trial failed, and why."""
-        frozen = self.study.get_trials(deepcopy=False)[number]
-        optuna.trial.Trial(self.study, frozen._trial_id).set_user_attr(records.CAUSE, cause)
+    # Telling
+
+    def tell(self, trial: optuna.Trial | FrozenTrial, rows: Sequence[dict[str, Any]]) -> FrozenTrial | None:
+        """Tell the study how a trial ended, from its epochs; None where it was told already."""
+        number = trial.number
+        with contextlib.suppress(UpdateFinishedTrialError, ValueError):
+            if trial.user_attrs.get(records.PRUNED):
+                return self.study.tell(number, state=TrialState.PRUNED)
+            best = best_row(rows, self.sweep.metric, self.sweep.goal)
+            values = [] if best is None else [best.get(objective.name, math.nan) for objective in self.sweep.objectives]
+            missing = [o.name for o, value in zip(self.sweep.objectives, values, strict=False) if not math.isfinite(value)]
+            if best is None or missing:
+                name = missing[0] if missing else self.sweep.metric
+                return self.fail(number, f"{name} was never a finite number" if rows else "it logged no epoch")
+            if self.sweep.settings.constraints:
+                self._constrain(trial, best)
+            return self.study.tell(number, values)
+        return None
+
+    def _constrain(self, trial: optuna.Trial | FrozenTrial, row: dict[str, Any]) -> None:
+        config = trial.user_attrs.get(records.RUN, {}).get("config", {})
+        known = {**config, **self.sweep.space.flat(config), **row}
+        live = trial if isinstance(trial, optuna.Trial) else optuna.Trial(self.study, trial._trial_id)
+        for constraint in self.sweep.settings.constraints:
+            try:
+                violation = constraint.violation(known)
+            except (TypeError, ValueError, ZeroDivisionError):
+                violation = math.inf  # what cannot be seen to hold does not
+            live.set_constraint(constraint.text, violation if not math.isnan(violation) else math.inf)
+
+    def fail(self, number: int, cause: str) -> FrozenTrial | None:
+        """Tell the study that a trial failed, and why; None where it had ended already."""
         self.histories.pop(number, None)
-        return self.study.tell(number, state=TrialState.FAIL)
-
-    def _best_text(self) -> str:
         try:
-            best = self.study.best_trial
-        except ValueError:
-            return ""
-        return f"best {self.sweep.metric} {best.value:.4f} (trial {best.number}); "
+            self.study._storage.set_trial_user_attr(self._frozen(number)._trial_id, records.CAUSE, cause)
+            return self.study.tell(number, state=TrialState.FAIL)
+        except (UpdateFinishedTrialError, ValueError):
+            return None
 
-    def run(self, trials: int) -> int:
-        """Run until `trials` have finished; return how many this call ran.
+    def _frozen(self, number: int) -> FrozenTrial:
+        storage = self.study._storage
+        return storage.get_trial(storage.get_trial_id_from_study_id_trial_number(self.study._study_id, number))
+
+    # The loop
+
+    def run(self) -> int:
+        """Work until the plan is done or the person interrupts; return how many trials this worker ran.
 
         Raises:
-            UsageError: if several trials in a row fail.
+            UsageError: if the first trials of the study all fail.
         """
-        self.recover()
-        done = finished(self.study.get_trials(deepcopy=False))
-        for trial in self.study.get_trials(deepcopy=False):
-            rows = records.epochs_of(trial.user_attrs)
-            if rows and trial.state != TrialState.FAIL:
-                self.histories[trial.number] = [row.get(self.sweep.metric, math.nan) for row in rows]
-        if self.sweep.method == "grid":
-            trials = min(trials, len(self.sweep.space.grid()))
-        failures, ran = 0, 0
-        with Progress(self.study.study_name, trials, done=len(done)) as self.progress:
-            while len(done) + ran < trials:
-                trial = self.run_trial()
-                ran += 1
-                failures = failures + 1 if trial.state == TrialState.FAIL else 0
-                self.progress.step(f"{self._best_text()}{_outcome(trial)}")
-                if failures >= MOST_FAILURES and failures == ran:
-                    raise UsageError(f"the first {failures} trials failed; the last one: {trial.user_attrs.get(records.CAUSE)}")
+        self._learn()
+        ended, ran = finished(self.study.get_trials(deepcopy=False)), 0
+        self._best = best_text(ended, self.sweep)
+        with Progress(self.study.study_name, self.plan.trials, done=len(ended), silent=self.interruption.quiet) as self.progress:
+            told: FrozenTrial | None = None
+            while not (self.interruption.asked and told is None):
+                outlook, trial, values = self.claim()
+                if told is not None:
+                    ended = finished(self._seen)
+                    self._best = best_text(ended, self.sweep)
+                    self.progress.reach(len(ended), f"{self._best}{outcome(told)}")
+                    self._check_failures(ended)
+                told = None
+                if outlook is Outlook.DONE:
+                    break
+                if trial is not None:
+                    told = self.run_trial(trial, values)
+                    ran += told is not None
+                elif outlook is Outlook.WAIT:
+                    self.interruption.wait(0.5)
         return ran
 
+    def _check_failures(self, ended: Sequence[FrozenTrial]) -> None:
+        if len(ended) == MOST_FAILURES and all(trial.state == TrialState.FAIL for trial in ended):
+            cause = ended[-1].user_attrs.get(records.CAUSE)
+            raise UsageError(f"the first {MOST_FAILURES} trials failed; the last one: {cause}")
 
-def _outcome(trial: optuna.trial.FrozenTrial) -> str:
+
+def best_text(trials: Sequence[FrozenTrial], sweep: Sweep) -> str:
+    """Return the best value so far for a line of progress; empty where there is none."""
+    best = best_trial(trials, sweep.goal)
+    return "" if best is None else f"best {sweep.metric} {best.values[0]:.4f} (trial {best.number}); "
+
+
+def outcome(trial: FrozenTrial) -> str:
+    """Return in a few words how a trial ended."""
     if trial.state == TrialState.COMPLETE:
-        return f"trial {trial.number}: {trial.value:.4f}"
+        return f"trial {trial.number}: {', '.join(f'{value:.4f}' for value in trial.values)}"
     if trial.state == TrialState.PRUNED:
         return f"trial {trial.number}: stopped early at epoch {trial.user_attrs.get(records.PRUNED)}"
     return f"trial {trial.number} failed: {trial.user_attrs.get(records.CAUSE)}"
+
+
+def _host_of(trial: FrozenTrial) -> str:
+    return str(trial.user_attrs.get(records.WORKER, {}).get("host", "an unknown machine"))
 
 
 def run_id_of(study_id: str, number: int, attempt: int) -> str:
@@ -235,54 +368,108 @@ def run(
     device: str = "auto",
     locked_split: int = LOCKED_SPLIT,
     runs: Path = ROOT / "runs",
+    lease_seconds: float = SECONDS,
+    before: Callable[[optuna.Study], None] | None = None,
+    interruption: Interruption | None = None,
 ) -> optuna.Study:
     """Search a sweep until `trials` have finished, going on where an earlier call stopped; return the study.
 
-    Writes `runs/NAME/study.db` (or `storage`) and W&B run files below `runs/NAME/wandb/`.
+    Writes `runs/NAME/study.db` (or `storage`) and W&B run files below `runs/NAME`. Any number of processes may do so at the
+    same time. `before` is called with the study once it is open, for warm starts.
 
     Raises:
-        UsageError: if the folder is in use by another process, or the study is that of another sweep.
+        UsageError: if a mistake of the person's shows, or the study is that of another sweep.
     """
-    resolve_mode(mode)  # a mistake here is the person's, and no trial's
-    pick_device(device)
-    if Path(name).name != name or name in {"", ".", ".."}:
-        raise UsageError(f"the name of a study must be one part of a path, without '/'. Got {name!r}: give another with --name.")
-    data = None
-    if not set(sweep.space.distributions) & set(DataOptions.model_fields):
-        data_options = configure(sweep.classifier, sweep.space.fixed)[1]
-        data = load_data(data_options, locked_split=locked_split)
+    from trainers.storage import readable_errors
+
+    check_options(name, mode, device)
     folder = runs / name
-    with only_process(folder):
+    url = storage or f"sqlite:///{folder}/study.db"
+    training = training_of(sweep, mode=mode, device=device, locked_split=locked_split)
+    with make_folder(folder), Lease(folder, seconds=lease_seconds) as lease, readable_errors(url):
+        with Claims(folder):
+            study = open_study(sweep, url, name, seed=seed)
+            if before is not None:
+                before(study)
+        terminator = _bring_own_study(sweep, study, name)
+        watch = Watch(seconds=lease_seconds, local=is_local(url))
+        engine = Engine(
+            sweep,
+            study,
+            folder,
+            training,
+            lease,
+            Plan(sweep, trials, terminator=lambda: terminator is not None and bool(terminator(study))),
+            watch,
+            own_space=None if sweep.scheduler is None else sweep.scheduler.space_of(),
+            interruption=interruption or Interruption(),
+        )
         try:
-            study = open_study(sweep, storage or f"sqlite:///{folder}/study.db", name, seed=seed)
-            engine = Engine(sweep, study, folder, seed=seed, mode=mode, device=device, locked_split=locked_split)
-            if data is not None:
-                engine.keep(data_options, data)
-            engine.run(trials)
-        except (SQLAlchemyError, StorageInternalError, ImportError) as error:
-            reason = str(error).splitlines()[0].rstrip(".")
-            raise UsageError(
-                f"the study {storage or folder / 'study.db'} cannot be read or written ({reason}); finished trials stay in it: "
-                "mend the cause (space, rights, address) and run the same command again."
-            ) from None
+            engine.run()
+        finally:
+            with Claims(folder):
+                settle(study)
     return study
 
 
+def check_options(name: str, mode: str, device: str) -> None:
+    """Refuse what no trial can mend.
+
+    Raises:
+        UsageError: naming the option.
+    """
+    resolve_mode(mode)
+    pick_device(device)
+    if Path(name).name != name or name in {"", ".", ".."}:
+        raise UsageError(f"the name of a study must be one part of a path, without '/'. Got {name!r}: give another with --name.")
+
+
+def training_of(sweep: Sweep, *, mode: str, device: str, locked_split: int = LOCKED_SPLIT) -> Training:
+    """Return what trains the trials: in process for our classifiers (with the data loaded), else a process per trial."""
+    if sweep.classifier is None:
+        from search.command import Command
+
+        if resolve_mode(mode) == "disabled":
+            raise UsageError(f"{sweep.path}: the metrics of {sweep.program} are read from its W&B run: use --wandb=offline.")
+        return Command(sweep, resolve_mode(mode))
+    training = InProcess(sweep, mode, device, locked_split)
+    searched = {parameter.path[0] for parameter in sweep.space.parameters.values()}
+    if not searched & set(DataOptions.model_fields) and sweep.settings.over != "folds":
+        training.data_for(configure(sweep.classifier, _whole(sweep))[1])
+    return training
+
+
+def _whole(sweep: Sweep) -> dict[str, Any]:
+    """Return the fixed values without those that nested parameters complete."""
+    nested = {parameter.path[0] for parameter in sweep.space.parameters.values() if len(parameter.path) > 1}
+    return {name: value for name, value in sweep.space.fixed.items() if name not in nested}
+
+
+def _bring_own_study(sweep: Sweep, study: optuna.Study, name: str) -> Callable[[optuna.Study], bool] | None:
+    """Take sampler and pruner from the person's own study factory; return its terminator."""
+    if sweep.scheduler is None:
+        return None
+    from search.scheduler import SweepInfo
+
+    info = SweepInfo(name, sweep.name, sweep.entity or "", sweep.project or "", sweep.definition, "")
+    theirs, terminator = sweep.scheduler.study_of(info)
+    if theirs is not None:
+        sampler = study.sampler
+        assert isinstance(sampler, SlotSampler)
+        study.sampler = SlotSampler(sweep, sampler.seed, own=theirs.sampler)
+        study.pruner = theirs.pruner
+    return terminator
+
+
 @contextlib.contextmanager
-def only_process(folder: Path) -> Iterator[None]:
-    """Make the folder and hold its lock, which the system frees when this process ends, however it ends."""
+def make_folder(folder: Path) -> Any:
+    """Make a study's folder.
+
+    Raises:
+        UsageError: if it cannot be made.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = open(folder / "lock", "a+", encoding="utf-8")  # noqa: SIM115 (closed below; opening may fail by itself)
     except OSError as error:
         raise UsageError(f"{folder} cannot be written ({error.strerror}): choose another folder with --runs.") from None
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            lock.seek(0)
-            raise UsageError(f"{folder} is in use by process {lock.read().strip()}: wait for it, or give another --name.") from None
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        yield
+    yield

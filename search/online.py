@@ -37,10 +37,10 @@ def create(options: argparse.Namespace) -> str:
     Raises:
         UsageError: without credentials, or if W&B refuses the file.
     """
-    from search.sweep import read_definition
+    from search.definition import read_definition
     from trainers.tracking import PROJECT, logged_in
 
-    definition: dict[str, Any] = read_definition(Path(options.sweep))
+    definition = read_definition(Path(options.sweep)).values
     if options.data:
         definition.setdefault("parameters", {})["data"] = {"value": options.data}
     if not logged_in():
@@ -58,6 +58,27 @@ def create(options: argparse.Namespace) -> str:
         reason = str(error).splitlines()[0].rstrip(".")
         raise UsageError(f"{options.sweep}: W&B did not create the sweep ({reason}).") from None
     return f"{entity}/{project}/{sweep}"
+
+
+def prior_run(path: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Return config and logged rows of a run at W&B, entity/project/run.
+
+    Raises:
+        UsageError: without credentials, or if there is no such run.
+    """
+    from trainers.tracking import logged_in
+
+    if not logged_in():
+        raise UsageError(f"{path} is no file here, and W&B cannot be asked for it: log in with 'wandb login' first.")
+    import wandb
+
+    try:
+        run = wandb.Api(timeout=60).run(path)
+        rows = [dict(row) for row in run.scan_history()] or [dict(run.summary)]
+    except (wandb.Error, ValueError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise UsageError(f"{path}: W&B has no such run ({reason}).") from None
+    return dict(run.config), rows
 
 
 def start_agent(path: str, count: int | None) -> None:

@@ -1,209 +1,388 @@
-"""The `parameters` of a sweep as Optuna distributions: `dict[str, BaseDistribution]`, and back from drawn to real values.
+"""The `parameters` of a sweep: what is searched, what is fixed, what exists only under a condition.
 
-Meanings as in W&B's documentation, "Sweep configuration options". Choices that are not scalars are kept as JSON text:
-Optuna warns about lists.
+To Optuna a space is `dict[str, BaseDistribution]`; nested parameters are joined by points there, and nested again in the
+values that a trainer gets.
 """
 
 from __future__ import annotations
 
-import json
+import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-
-from trainers.errors import UsageError, did_you_mean
-
-DISTRIBUTIONS = ("constant", "categorical", "uniform", "int_uniform", "q_uniform", "log_uniform_values", "q_log_uniform_values")
-WANDB_DISTRIBUTIONS = (
-    *DISTRIBUTIONS,
-    *("categorical_w_probabilities", "log_uniform", "q_log_uniform", "inv_log_uniform", "inv_log_uniform_values"),
-    *("normal", "q_normal", "log_normal", "q_log_normal", "beta", "q_beta"),
+from search.definition import Definition, Place, check_keys, number_in_yaml
+from search.distributions import (
+    Choices,
+    Parameter,
+    Path,
+    Weighted,
+    beta,
+    int_uniform,
+    log_normal,
+    log_uniform,
+    normal,
+    q_log_uniform,
+    q_uniform,
+    uniform,
 )
-KEYS = {"value", "values", "min", "max", "distribution", "q"}
+from trainers.errors import did_you_mean
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+
+    from search.expression import Expression
+
+RANGE = ("min", "max")
+KEYS: dict[str, tuple[str, ...]] = {  # what each distribution takes, beside `distribution`
+    "constant": ("value",),
+    "categorical": ("values",),
+    "categorical_w_probabilities": ("values", "probabilities"),
+    "int_uniform": RANGE,
+    "uniform": RANGE,
+    "q_uniform": (*RANGE, "q"),
+    "log_uniform": RANGE,
+    "log_uniform_values": RANGE,
+    "q_log_uniform": (*RANGE, "q"),
+    "q_log_uniform_values": (*RANGE, "q"),
+    "inv_log_uniform": RANGE,
+    "inv_log_uniform_values": RANGE,
+    "normal": ("mu", "sigma"),
+    "q_normal": ("mu", "sigma", "q"),
+    "log_normal": ("mu", "sigma"),
+    "q_log_normal": ("mu", "sigma", "q"),
+    "beta": ("a", "b"),
+    "q_beta": ("a", "b", "q"),
+}
+DEFAULTS = {"q": 1.0, "mu": 0.0, "sigma": 1.0, "a": 1.0, "b": 1.0}
+ABOVE_ZERO = {"q", "sigma", "a", "b"}
+LARGEST_EXPONENT = 700  # exp(710) is no float any more
 
 
 @dataclass
 class Space:
-    """What is searched (`distributions`, by name) and what is fixed (`values`)."""
+    """What is searched (`parameters`, by name), what is `fixed`, and the `conditions` under which a parameter exists."""
 
-    distributions: dict[str, BaseDistribution] = field(default_factory=dict)
+    parameters: dict[str, Parameter] = field(default_factory=dict)
     fixed: dict[str, Any] = field(default_factory=dict)
-    choices: dict[str, list[Any]] = field(default_factory=dict)  # the real values behind categorical texts
+    conditions: dict[str, Expression] = field(default_factory=dict)
+
+    @property
+    def distributions(self) -> dict[str, BaseDistribution]:
+        """The searched parameters as Optuna draws them, by name."""
+        return {name: parameter.distribution for name, parameter in self.parameters.items()}
 
     def decode(self, drawn: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the real values of what Optuna drew, with the fixed ones."""
-        values = dict(self.fixed)
-        for name, value in drawn.items():
-            values[name] = json.loads(value) if name in self.choices else value
+        """Return the real values of what was drawn, nested, with the fixed ones."""
+        values = _copied(self.fixed)
+        for name, draw in drawn.items():
+            parameter = self.parameters[name]
+            _put(values, parameter.path, parameter.decode(draw))
         return values
 
     def encode(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return real values as Optuna keeps them; only of the searched names."""
+        """Return real, nested values as Optuna keeps them; only of searched names that exist under their conditions."""
+        flat = self.flat(values)
         return {
-            name: json.dumps(values[name], sort_keys=True) if name in self.choices else values[name]
-            for name in self.distributions
-            if name in values
+            name: parameter.encode(flat[name])
+            for name, parameter in self.parameters.items()
+            if name in flat and self.exists(name, flat) and parameter.contains(flat[name])
         }
 
+    def flat(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return values by the names of the searched parameters and of the fixed top-level ones."""
+        found = {name: value for name, value in values.items() if name not in self.parameters}
+        for name, parameter in self.parameters.items():
+            there, value = _get(values, parameter.path)
+            if there:
+                found[name] = value
+        return found
+
+    def exists(self, name: str, flat: Mapping[str, Any]) -> bool:
+        """Whether a parameter exists beside these values."""
+        condition = self.conditions.get(name)
+        return condition is None or condition.holds(flat)
+
     def fix(self, name: str, value: Any) -> None:
-        """Take a parameter out of the search and give it one value."""
-        self.distributions.pop(name, None)
-        self.choices.pop(name, None)
+        """Take a parameter (a nested one with all its parts) out of the search and give it one value."""
+        for known in [known for known, parameter in self.parameters.items() if parameter.path[0] == name]:
+            del self.parameters[known]
+            self.conditions.pop(known, None)
         self.fixed[name] = value
 
     def outside(self, values: Mapping[str, Any]) -> list[str]:
-        """Return the searched names whose value in `values` the space does not hold."""
-        encoded = self.encode(values)
+        """Return the searched names that exist under their conditions and whose value the space does not hold."""
+        flat = self.flat(values)
         return [
             name
-            for name, distribution in self.distributions.items()
-            if name not in encoded or not _contains(distribution, encoded[name])
+            for name, parameter in self.parameters.items()
+            if self.exists(name, flat) and (name not in flat or not parameter.contains(flat[name]))
         ]
 
-    def grid(self) -> list[dict[str, Any]]:
-        """Return every combination, by sorted names with the last one changing fastest, as W&B orders them.
+    def in_order(self) -> list[str]:
+        """Return the searched names so that each comes after those that its condition speaks of."""
+        ordered: list[str] = []
+        waiting = list(self.parameters)
+        while waiting:
+            ready = [n for n in waiting if n not in self.conditions or not (self.conditions[n].names & set(waiting) - {n})]
+            ordered += ready or waiting  # a circle is refused when the file is read
+            waiting = [name for name in waiting if name not in ordered]
+        return ordered
 
-        Raises:
-            UsageError: if a range has no steps.
+    def uncountable(self) -> list[str]:
+        """Return the searched names that no grid can go through."""
+        return [name for name, parameter in self.parameters.items() if parameter.grid() is None]
+
+    def combinations(self) -> Iterator[dict[str, Any]]:
+        """Yield every combination of draws, by sorted names with the last changing fastest, as W&B orders them.
+
+        Combinations that differ only in parameters which do not exist beside the rest come once.
         """
-        import itertools
+        ordered = sorted(self.parameters.values(), key=lambda parameter: parameter.path)
+        seen: set[tuple[tuple[str, Any], ...]] = set()
+        for row in itertools.product(*(parameter.distribution.choices for parameter in ordered)):  # type: ignore[attr-defined]
+            drawn = dict(zip((parameter.name for parameter in ordered), row, strict=True))
+            if self.conditions:
+                drawn = self.existing(drawn)
+                key = tuple(drawn.items())
+                if key in seen:
+                    continue
+                seen.add(key)
+            yield drawn
 
-        names = sorted(self.distributions)
-        return [dict(zip(names, row, strict=True)) for row in itertools.product(*(_steps(n, self.distributions[n]) for n in names))]
+    def existing(self, drawn: Mapping[str, Any]) -> dict[str, Any]:
+        """Leave out the draws of parameters that do not exist beside the rest."""
+        flat = dict(self.fixed.items())
+        kept = {}
+        for name in self.in_order():
+            if self.exists(name, flat):
+                kept[name] = drawn[name]
+                flat[name] = self.parameters[name].decode(drawn[name])
+        return {name: kept[name] for name in drawn if name in kept}
+
+    def n_combinations(self) -> int:
+        """Return how many combinations a grid has."""
+        if self.conditions:
+            return sum(1 for _ in self.combinations())
+        counts: list[int] = [len(p.distribution.choices) for p in self.parameters.values()]  # type: ignore[attr-defined]
+        return math.prod(counts)
+
+    def as_grid(self) -> Space:
+        """Return the space whose parameters are choices among their countable values."""
+        listed: dict[str, Parameter] = {
+            name: Choices.of(parameter.path, parameter.grid() or []) for name, parameter in self.parameters.items()
+        }
+        return Space(listed, self.fixed, self.conditions)
 
 
-def _contains(distribution: BaseDistribution, value: Any) -> bool:
-    if isinstance(distribution, CategoricalDistribution):
-        return value in distribution.choices
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    return distribution.low <= value <= distribution.high  # type: ignore[attr-defined]
+def _put(values: dict[str, Any], path: Path, value: Any) -> None:
+    for name in path[:-1]:
+        values = values.setdefault(name, {})
+    values[path[-1]] = value
 
 
-def _steps(name: str, distribution: BaseDistribution) -> list[Any]:
-    if isinstance(distribution, CategoricalDistribution):
-        return list(distribution.choices)
-    if isinstance(distribution, IntDistribution):
-        return list(range(distribution.low, distribution.high + 1, distribution.step))
-    if isinstance(distribution, FloatDistribution) and distribution.step:
-        count = round((distribution.high - distribution.low) / distribution.step) + 1
-        return [min(distribution.low + i * distribution.step, distribution.high) for i in range(count)]
-    raise UsageError(
-        f"parameters.{name} has no countable values; method grid needs values, whole numbers, or a distribution with q."
-    )
+def _get(values: Any, path: Path) -> tuple[bool, Any]:
+    for name in path:
+        if not isinstance(values, Mapping) or name not in values:
+            return False, None
+        values = values[name]
+    return True, values
 
 
-def read_space(parameters: Mapping[str, Any], where: str) -> Space:
-    """Turn the `parameters` section into a Space.
+def _copied(values: Any) -> Any:
+    return {key: _copied(value) for key, value in values.items()} if isinstance(values, Mapping) else values
 
-    Raises:
-        UsageError: naming the parameter, what it must hold and what came.
-    """
+
+# Reading
+
+
+def read_space(definition: Definition, parameters: Mapping[Any, Any], place: Place = ("parameters",)) -> Space:
+    """Turn the `parameters` section into a Space; what does not fit becomes a fault of the definition."""
     space = Space()
-    for name, given in parameters.items():
-        _read_parameter(space, str(name), given, f"{where}: parameters.{name}")
+    _read_level(definition, space, parameters, place, ())
     return space
 
 
-def _read_parameter(space: Space, name: str, given: Any, where: str) -> None:
-    if not isinstance(given, Mapping):
-        raise UsageError(f"{where} must be a mapping such as 'value: 3' or 'values: [1, 2]'. Got {given!r}.")
-    if "parameters" in given:
-        raise UsageError(f"{where}: nested parameters run under wandb agent, and not yet offline; write one mapping as a value.")
+def _read_level(definition: Definition, space: Space, parameters: Mapping[Any, Any], place: Place, path: Path) -> None:
+    for key, given in parameters.items():
+        here, name = (*place, str(key)), (*path, str(key))
+        where = ".".join(map(str, here))
+        if not isinstance(given, Mapping):
+            definition.fault(here, f"{where} must be a mapping such as 'value: 3' or 'values: [1, 2]'. Got {given!r}.")
+        elif "parameters" in given:
+            _read_nested(definition, space, given, here, name)
+        else:
+            _read_parameter(definition, space, given, here, name)
+
+
+def _read_nested(definition: Definition, space: Space, given: Mapping[Any, Any], place: Place, path: Path) -> None:
+    where = ".".join(map(str, place))
     for key in given:
-        if key not in KEYS | {"mu", "sigma", "a", "b", "probabilities"}:
-            raise UsageError(f"{where}.{key} is not a key of a parameter{did_you_mean(str(key), KEYS) or '.'}")
-    distribution = given.get("distribution") or _inferred(given, where)
-    if distribution not in DISTRIBUTIONS or "probabilities" in given:
-        if distribution not in WANDB_DISTRIBUTIONS:
-            near = did_you_mean(str(distribution), WANDB_DISTRIBUTIONS) or f"; there are {', '.join(DISTRIBUTIONS)}."
-            raise UsageError(f"{where}.distribution {distribution!r} is not known{near}")
-        name_ = "probabilities" if "probabilities" in given else distribution
-        raise UsageError(f"{where}: {name_!r} runs under wandb agent, and not yet offline; there are {', '.join(DISTRIBUTIONS)}.")
-    if distribution == "constant":
+        if key != "parameters":
+            definition.fault(
+                (*place, str(key)), f"{where}.{key} cannot stand beside nested parameters: move it inside, or remove it."
+            )
+    inner = given["parameters"]
+    if not isinstance(inner, Mapping) or not inner:
+        definition.fault(place, f"{where}.parameters must be a mapping with at least one parameter. Got {inner!r}.")
+        return
+    _read_level(definition, space, inner, (*place, "parameters"), path)
+
+
+def _read_parameter(definition: Definition, space: Space, given: Mapping[Any, Any], place: Place, path: Path) -> None:
+    where, name = ".".join(map(str, place)), ".".join(path)
+    if name in space.parameters:
+        definition.fault(place, f"{where} has the same full name as another parameter: rename one of the two.")
+        return
+    all_keys = sorted({key for keys in KEYS.values() for key in keys} | {"distribution", "parameters"})
+    before = len(definition.faults)
+    check_keys(definition, given, all_keys, place, "a parameter")
+    kind = given.get("distribution", _inferred(given))
+    if kind is None:
+        if len(definition.faults) == before:
+            came = ", ".join(map(str, given)) or "nothing"
+            definition.fault(place, f"{where} must hold value, values, or min and max, or name a distribution. Got {came}.")
+        return
+    if kind not in KEYS:
+        near = did_you_mean(str(kind), KEYS) or f"; there are {', '.join(KEYS)}."
+        definition.fault((*place, "distribution"), f"{where}.distribution {kind!r} is not known{near}")
+        return
+    for key in given:
+        if key in all_keys and key not in {*KEYS[kind], "distribution"}:
+            takes = ", ".join(KEYS[kind])
+            definition.fault((*place, str(key)), f"{where}.{key} does not belong to {kind}, which takes {takes}: remove it.")
+    if len(definition.faults) > before:
+        return
+    if kind == "constant":
         if "value" not in given:
-            raise UsageError(f"{where} of distribution constant needs a value.")
-        space.fixed[name] = given["value"]
-    elif distribution == "categorical":
-        values = given.get("values")
-        if not isinstance(values, list) or not values:
-            raise UsageError(f"{where}.values must be a list with at least one value. Got {values!r}.")
-        _add_choices(space, name, values)
-    else:
-        space.distributions[name] = _range(given, distribution, where)
+            definition.fault(place, f"{where} of distribution constant needs a value.")
+        else:
+            _put(space.fixed, path, given["value"])
+        return
+    parameter = _read_choices(definition, given, kind, place, path) if "values" in KEYS[kind] else None
+    if "values" not in KEYS[kind]:
+        parameter = _read_numbers(definition, given, kind, place, path)
+    if parameter is not None:
+        space.parameters[name] = parameter
 
 
-def _inferred(given: Mapping[str, Any], where: str) -> str:
+def _inferred(given: Mapping[Any, Any]) -> str | None:
+    """Return the distribution that W&B infers where none is named."""
     if "value" in given:
         return "constant"
     if "values" in given:
-        return "categorical"
+        return "categorical_w_probabilities" if "probabilities" in given else "categorical"
     if "min" in given and "max" in given:
-        low, high = number(given, "min", where), number(given, "max", where)
-        return "int_uniform" if isinstance(low, int) and isinstance(high, int) else "uniform"
-    raise UsageError(f"{where} must hold value, values, or min and max. Got {', '.join(map(str, given)) or 'nothing'}.")
+        whole = all(isinstance(given[key], int) and not isinstance(given[key], bool) for key in RANGE)
+        return "int_uniform" if whole else "uniform"
+    return None
 
 
-def _add_choices(space: Space, name: str, values: list[Any]) -> None:
-    if all(value is None or isinstance(value, bool | int | float | str) for value in values):
-        space.distributions[name] = CategoricalDistribution(list(dict.fromkeys(values)))
-    else:
-        texts = list(dict.fromkeys(json.dumps(value, sort_keys=True) for value in values))
-        space.choices[name] = values
-        space.distributions[name] = CategoricalDistribution(texts)
-
-
-def _range(given: Mapping[str, Any], distribution: str, where: str) -> BaseDistribution:
-    low, high = number(given, "min", where), number(given, "max", where)
-    if low > high:
-        raise UsageError(f"{where}: min must not be above max. Got {low!r} and {high!r}.")
-    if distribution == "int_uniform":
-        if not (isinstance(low, int) and isinstance(high, int)):
-            raise UsageError(f"{where}: int_uniform takes whole numbers. Got {low!r} and {high!r}.")
-        return IntDistribution(low, high)
-    if "log" in distribution and low <= 0:
-        raise UsageError(f"{where}.min must be above 0 for {distribution}. Got {low!r}.")
-    if not distribution.startswith("q_"):
-        return FloatDistribution(float(low), float(high), log="log" in distribution)
-    step = number(given, "q", where) if "q" in given else 1
-    if step <= 0:
-        raise UsageError(f"{where}.q must be above 0. Got {step!r}.")
-    # W&B rounds a draw to the nearest multiple of q
-    low, high = math.ceil(low / step - 1e-9) * step, math.floor(high / step + 1e-9) * step
-    if low > high:
-        raise UsageError(f"{where}: no multiple of q={step!r} lies between min and max.")
-    whole = all(float(value).is_integer() for value in (low, high, step))
-    if "log" in distribution:
-        if not whole or step != 1:
-            raise UsageError(f"{where}: q_log_uniform_values runs offline with q: 1 for now. Got q: {step!r}.")
-        return IntDistribution(int(low), int(high), log=True)
-    return (
-        IntDistribution(int(low), int(high), step=int(step))
-        if whole
-        else FloatDistribution(float(low), float(high), step=float(step))
-    )
-
-
-def number(given: Mapping[str, Any], key: str, where: str) -> float | int:
-    """Return a number from a YAML mapping, or say what YAML made of it."""
-    value = given.get(key)
-    if isinstance(value, str):
-        try:
-            meant = float(value)
-        except ValueError:
-            raise UsageError(f"{where}.{key} must be a number. Got the text {value!r}.") from None
-        raise UsageError(
-            f"{where}.{key} must be a number. Got the text {value!r}; YAML reads it as text: write {_yaml_number(meant)}."
+def _read_choices(definition: Definition, given: Mapping[Any, Any], kind: str, place: Place, path: Path) -> Parameter | None:
+    where = ".".join(map(str, place))
+    values = given.get("values")
+    if not isinstance(values, list) or not values:
+        definition.fault((*place, "values"), f"{where}.values must be a list with at least one value. Got {values!r}.")
+        return None
+    if kind == "categorical":
+        return Choices.of(path, values)
+    given_probabilities = given.get("probabilities")
+    if not isinstance(given_probabilities, list) or len(given_probabilities) != len(values):
+        definition.fault(
+            (*place, "probabilities"),
+            f"{where}.probabilities must be a list of {len(values)} numbers, one for each value. Got {given_probabilities!r}.",
         )
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise UsageError(f"{where}.{key} must be a number. Got {value!r}.")
-    return value
+        return None
+    spot = (*place, "probabilities")
+    numbers = [number(definition, item, (*spot, i), f"{where}.probabilities[{i}]") for i, item in enumerate(given_probabilities)]
+    if None in numbers:
+        return None
+    probabilities = [float(item) for item in numbers if item is not None]
+    if min(probabilities) < 0 or not math.isclose(sum(probabilities), 1.0, abs_tol=1e-3):
+        definition.fault(spot, f"{where}.probabilities must be 0 or more and add up to 1. Got {given_probabilities}.")
+        return None
+    return Weighted.with_probabilities(path, values, probabilities)
 
 
-def _yaml_number(value: float) -> str:
-    text = repr(value)
-    mantissa, e, exponent = text.partition("e")
-    return f"{mantissa}{'' if '.' in mantissa else '.0'}e{exponent}" if e else text
+def _read_numbers(definition: Definition, given: Mapping[Any, Any], kind: str, place: Place, path: Path) -> Parameter | None:
+    where = ".".join(map(str, place))
+    before = len(definition.faults)
+    numbers: dict[str, Any] = {}
+    for key in KEYS[kind]:
+        if key not in given and key in DEFAULTS:
+            numbers[key] = DEFAULTS[key]
+            continue
+        if key not in given:
+            definition.fault(place, f"{where}.{key} is missing: {kind} needs {' and '.join(RANGE)}.")
+            continue
+        numbers[key] = number(definition, given[key], (*place, key), f"{where}.{key}")
+        if numbers[key] is not None and key in ABOVE_ZERO and numbers[key] <= 0:
+            definition.fault((*place, key), f"{where}.{key} must be above 0. Got {given[key]!r}.")
+    if len(definition.faults) > before:
+        return None
+    if "min" in numbers:
+        _check_range(definition, numbers, kind, place, where)
+    if len(definition.faults) > before:
+        return None
+    return BUILD[kind](path, numbers)
+
+
+def _check_range(definition: Definition, numbers: Mapping[str, Any], kind: str, place: Place, where: str) -> None:
+    low, high = numbers["min"], numbers["max"]
+    if low > high:
+        definition.fault((*place, "min"), f"{where}: min must not be above max. Got {low!r} and {high!r}: exchange them.")
+    elif kind == "int_uniform" and not (isinstance(low, int) and isinstance(high, int)):
+        definition.fault((*place, "min"), f"{where}: int_uniform takes whole numbers. Got {low!r} and {high!r}.")
+    elif kind.endswith("_values") and low <= 0:
+        definition.fault((*place, "min"), f"{where}.min must be above 0 for {kind}. Got {low!r}.")
+    elif "log" in kind and not kind.endswith("_values") and max(abs(low), abs(high)) > LARGEST_EXPONENT:
+        definition.fault(
+            (*place, "min"),
+            f"{where}: min and max of {kind} are exponents of e, so they must lie between -{LARGEST_EXPONENT} and "
+            f"{LARGEST_EXPONENT}. Got {low!r} and {high!r}: for limits of the value itself write {kind}_values.",
+        )
+
+
+BUILD: dict[str, Callable[[Path, Mapping[str, Any]], Parameter]] = {
+    "int_uniform": lambda path, n: int_uniform(path, n["min"], n["max"]),
+    "uniform": lambda path, n: uniform(path, n["min"], n["max"]),
+    "q_uniform": lambda path, n: q_uniform(path, n["min"], n["max"], n["q"]),
+    "log_uniform": lambda path, n: log_uniform(path, math.exp(n["min"]), math.exp(n["max"])),
+    "log_uniform_values": lambda path, n: log_uniform(path, n["min"], n["max"]),
+    "q_log_uniform": lambda path, n: q_log_uniform(path, math.exp(n["min"]), math.exp(n["max"]), n["q"]),
+    "q_log_uniform_values": lambda path, n: q_log_uniform(path, n["min"], n["max"], n["q"]),
+    "inv_log_uniform": lambda path, n: log_uniform(path, math.exp(-n["max"]), math.exp(-n["min"])),
+    "inv_log_uniform_values": lambda path, n: log_uniform(path, n["min"], n["max"]),
+    "normal": lambda path, n: normal(path, n["mu"], n["sigma"]),
+    "q_normal": lambda path, n: normal(path, n["mu"], n["sigma"], n["q"]),
+    "log_normal": lambda path, n: log_normal(path, n["mu"], n["sigma"]),
+    "q_log_normal": lambda path, n: log_normal(path, n["mu"], n["sigma"], n["q"]),
+    "beta": lambda path, n: beta(path, n["a"], n["b"]),
+    "q_beta": lambda path, n: beta(path, n["a"], n["b"], n["q"]),
+}
+
+
+def number(definition: Definition, value: Any, place: Place, where: str) -> float | int | None:
+    """Return a number of the YAML, or keep as a fault what YAML made of it and return None."""
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float | str)
+        or (isinstance(value, float) and not math.isfinite(value))
+    ):
+        definition.fault(place, f"{where} must be a number. Got {value!r}{definition.trap(place)}.")
+        return None
+    if not isinstance(value, str):
+        if place in definition.written:
+            definition.fault(place, f"{where} must be a number that reads one way only{definition.trap(place)}.")
+            return None
+        return value
+    try:
+        meant = float(value)
+    except ValueError:
+        definition.fault(place, f"{where} must be a number. Got the text {value!r}.")
+        return None
+    definition.fault(
+        place, f"{where} must be a number. Got the text {value!r}; YAML reads it as text: write {number_in_yaml(meant)}."
+    )
+    return None

@@ -1,67 +1,113 @@
-"""The Optuna study of a sweep: opened or created, its sampler, the trials that wait in it from the start."""
+"""The Optuna study of a sweep: opened or created once, however many processes do so, with its sampler and first trials."""
 
 from __future__ import annotations
 
 import json
 import secrets
+import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import optuna
-from optuna.trial import TrialState
+from optuna.exceptions import DuplicatedStudyError
+from optuna.trial import FrozenTrial, TrialState
 
+from search.suggest import SlotSampler
 from search.sweep import Sweep
 from trainers import records
 from trainers.data import DataOptions
 from trainers.errors import UsageError
+from trainers.storage import open_storage
+
+PATIENCE = 20.0  # seconds that the others wait for the process that creates a study
+FIXED = ("program", "command", "method", "metric", "metrics", "parameters", "early_terminate", "scheduler", "controller")
+UNCOUNTED = {records.INTERRUPTED, records.SURPLUS}
 
 
-def open_study(sweep: Sweep, storage: str, name: str, *, seed: int, quiet: bool = True) -> optuna.Study:
-    """Open the study `name`, or create it with its first trials waiting.
+def open_study(sweep: Sweep, storage: str, name: str, *, seed: int) -> optuna.Study:
+    """Open the study `name`, or create it with its first trial waiting.
 
-    The default configuration waits as the first trial of a Bayesian or random sweep; a grid waits as a whole.
+    The default configuration waits as the first trial of a Bayesian or random sweep.
 
     Raises:
         UsageError: if the study was started from another definition or seed.
     """
-    if quiet:
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(
-        storage=storage, study_name=name, direction=optuna.study.StudyDirection[sweep.goal.upper()], load_if_exists=True
-    )
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    store = open_storage(storage)
+    directions = [optuna.study.StudyDirection[objective.goal.upper()] for objective in sweep.objectives]
+    try:
+        study = optuna.create_study(storage=store, study_name=name, directions=directions)
+        mine = True
+    except DuplicatedStudyError:
+        study = optuna.load_study(storage=store, study_name=name)
+        mine = False
+    study.sampler = SlotSampler(sweep, seed)
+    study.pruner = optuna.pruners.NopPruner()  # early_terminate is ours; Optuna's default would prune by the median
     expected = {
         records.SWEEP: comparable(sweep.definition),
         records.VALUES: {**DataOptions().to_dict(), **sweep.space.fixed},
         records.SEED: seed,
     }
-    known = study.user_attrs
-    if records.STUDY_ID not in known:
-        for key, value in expected.items():
-            study.set_user_attr(key, value)
-        study.set_user_attr(records.CLASSIFIER, sweep.classifier.name)
-        study.set_user_attr(records.GOALS, {sweep.metric: sweep.goal})
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            study.set_metric_names([sweep.metric])  # optuna-dashboard shows it
-        study.set_user_attr(records.STUDY_ID, secrets.token_hex(8))  # last: it says that the others stand
-        known = study.user_attrs
-    for key, value in expected.items():
-        if json.loads(json.dumps(value)) != known[key]:
-            changed = _difference(known[key], value)
-            other = {records.SWEEP: "another definition", records.VALUES: "other values"}.get(key, f"another {key}")
-            raise UsageError(
-                f"{sweep.path}: the study {name} was started with {other}{changed}; "
-                "restore it to go on, or start a new study with --name."
-            )
-    _enqueue_first_trials(study, sweep)
+    if not (mine or _created(study)):
+        mine = True  # who began to create it has died
+    if mine:
+        _create(study, sweep, expected)
+        return study
+    _compare(study, sweep, expected)
     return study
 
 
+def _created(study: optuna.Study) -> bool:
+    """Wait until the process that creates a study has done so; return whether it has."""
+    begin = time.monotonic()
+    while records.STUDY_ID not in study.user_attrs:
+        if time.monotonic() - begin > PATIENCE:
+            return False
+        time.sleep(0.1)
+    return True
+
+
+def _create(study: optuna.Study, sweep: Sweep, expected: Mapping[str, Any]) -> None:
+    for key, value in expected.items():
+        study.set_user_attr(key, value)
+    study.set_user_attr(records.CLASSIFIER, sweep.classifier.name if sweep.classifier is not None else sweep.program)
+    study.set_user_attr(records.GOALS, sweep.goals)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study.set_metric_names(list(sweep.goals))  # optuna-dashboard shows them
+    defaults = sweep.default_values()
+    wanted = sweep.method != "grid" and sweep.space.parameters and defaults and not sweep.space.outside(defaults)
+    if wanted and not study.get_trials(deepcopy=False):
+        study.enqueue_trial(sweep.space.encode(defaults), user_attrs={records.BASELINE: True})
+    study.set_user_attr(records.STUDY_ID, secrets.token_hex(8))  # last: it says that the rest stands
+
+
+def _compare(study: optuna.Study, sweep: Sweep, expected: Mapping[str, Any]) -> None:
+    known = study.user_attrs
+    for key, value in expected.items():
+        if json.loads(json.dumps(value, default=str)) != known[key]:
+            changed = _difference(known[key], value)
+            other = {records.SWEEP: "another definition", records.VALUES: "other values"}.get(key, f"another {key}")
+            raise UsageError(
+                f"{sweep.path}: the study {study.study_name} was started with {other}{changed}; "
+                "restore it to go on, or start a new study with --name."
+            )
+
+
 def comparable(definition: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the part of a sweep file that must not change while a study runs."""
-    return {key: definition[key] for key in ("program", "method", "metric", "parameters", "early_terminate") if key in definition}
+    """Return the part of a sweep file that must not change while a study runs; when it stops may."""
+    kept = {key: definition[key] for key in FIXED if key in definition}
+    search = (kept.get("controller") or {}).get("search")
+    kept.pop("controller", None)
+    if search:
+        kept["search"] = {key: value for key, value in search.items() if key != "stop"}
+    for key in ("metric", "metrics"):
+        if key in kept:
+            metrics = kept[key] if key == "metrics" else [kept[key]]
+            plain = [{name: value for name, value in metric.items() if name != "target"} for metric in metrics]
+            kept[key] = plain if key == "metrics" else plain[0]
+    return json.loads(json.dumps(kept, default=str))
 
 
 def _difference(before: Any, now: Any) -> str:
@@ -75,31 +121,26 @@ def _difference(before: Any, now: Any) -> str:
     return ""
 
 
-def _enqueue_first_trials(study: optuna.Study, sweep: Sweep) -> None:
-    trials = study.get_trials(deepcopy=False)
-    if sweep.method == "grid":
-        there = {trial.user_attrs.get(records.GRID_INDEX) for trial in trials}
-        for index, combination in enumerate(sweep.space.grid()):
-            if index not in there:
-                study.enqueue_trial(combination, user_attrs={records.GRID_INDEX: index})
-        return
-    defaults = sweep.default_values()
-    if not trials and not sweep.space.outside(defaults):
-        study.enqueue_trial(sweep.space.encode(defaults), user_attrs={records.BASELINE: True})
+def finished(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """Return the trials that count: complete, pruned or failed by themselves.
 
-
-def sampler_for(sweep: Sweep, seed: int, slot: int) -> optuna.samplers.BaseSampler:
-    """Return the sampler of one suggestion, seeded by the sweep's seed and the suggestion's place.
-
-    So a sweep that was stopped and goes on suggests what it would have suggested without the stop.
+    Not those that were interrupted or too many, nor what was taken over from elsewhere.
     """
-    drawn = int(np.random.SeedSequence([seed, slot]).generate_state(1)[0])
-    if sweep.method == "bayes":
-        return optuna.samplers.TPESampler(seed=drawn)
-    return optuna.samplers.RandomSampler(seed=drawn)
-
-
-def finished(trials: list[optuna.trial.FrozenTrial]) -> list[optuna.trial.FrozenTrial]:
-    """Return the trials that count: complete, pruned or failed by themselves; not those that were interrupted."""
     ended = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
-    return [trial for trial in trials if trial.state in ended and trial.user_attrs.get(records.CAUSE) != records.INTERRUPTED]
+    return [
+        trial
+        for trial in trials
+        if trial.state in ended and trial.user_attrs.get(records.CAUSE) not in UNCOUNTED and records.PRIOR not in trial.user_attrs
+    ]
+
+
+def feasible(trial: FrozenTrial) -> bool:
+    """Whether a trial keeps the constraints of its sweep."""
+    return all(value <= 0 for value in trial.constraints.values()) if trial.constraints else True
+
+
+def best_trial(trials: Sequence[FrozenTrial], goal: str) -> FrozenTrial | None:
+    """Return the complete trial of the best first value among those that keep the constraints; of equals the first."""
+    sign = 1.0 if goal == "minimize" else -1.0
+    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE and feasible(trial)]
+    return min(complete, key=lambda trial: (sign * trial.values[0], trial.number), default=None)

@@ -1,41 +1,59 @@
-"""Read a W&B sweep YAML and check it: every check and every error message of the grammar lives here and in space.py.
+"""Read a W&B sweep YAML and check it; every fault is said at once, with its line.
 
-Source of the grammar: W&B's documentation, "Define a sweep configuration" and "Sweep configuration options".
+Source of the grammar: W&B's documentation, "Define a sweep configuration" and "Sweep configuration options", and the schema
+in W&B's own `sweeps` package 0.3.0.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from search.definition import Definition, Place, read_definition
 from search.hyperband import Hyperband, read_hyperband
-from search.space import Space, read_space
+from search.scheduler import Scheduler, read_scheduler
+from search.settings import Settings, read_settings
+from search.space import Space, number, read_space
 from trainers import CLASSIFIERS, classifier_class
 from trainers.base import Classifier
-from trainers.command_line import RunOptions, configure, read_preset
+from trainers.command_line import ROOT, RunOptions, configure, read_preset
 from trainers.config import value_fits
 from trainers.data import DataOptions
 from trainers.errors import UsageError, did_you_mean
 
-TOP_LEVEL = {
-    "program",
-    "command",
-    "name",
-    "description",
-    "project",
-    "entity",
-    "method",
-    "metric",
-    "metrics",
-    "parameters",
-    "early_terminate",
-    "run_cap",
-    "scheduler",
-}
-WITHOUT_EFFECT = {"apiVersion", "kind", "controller", "job", "image_uri"}
-METHODS = ("bayes", "random", "grid")
+TOP_LEVEL = (
+    *("program", "command", "name", "description", "project", "entity", "method", "metric", "metrics", "parameters"),
+    *("early_terminate", "run_cap", "scheduler", "controller"),
+)
+WITHOUT_EFFECT = ("apiVersion", "kind", "job", "image_uri")
+METHODS = ("bayes", "random", "grid", "custom")
+METRIC_KEYS = ("name", "goal", "target", "impute", "impute_while_running")
+IMPUTE = ("worst", "best", "latest")
+MACROS = (
+    *("env", "interpreter", "program", "args", "args_no_equals", "args_no_hyphens", "args_no_boolean_flags"),
+    *("args_json", "args_json_file", "args_append_hydra", "args_override_hydra"),
+)
+DEFAULT_COMMAND = ("${env}", "${interpreter}", "${program}", "${args}")
+
+
+@dataclass(frozen=True)
+class Objective:
+    """One metric of the sweep: its goal, the value at which the sweep ends, and what stands for runs without a value."""
+
+    name: str
+    goal: str = "minimize"
+    target: float | None = None
+    impute: str = "worst"
+    impute_while_running: str = "false"
+
+    def reached(self, value: float) -> bool:
+        """Whether a value is as good as the target; false where there is none."""
+        if self.target is None:
+            return False
+        return value <= self.target if self.goal == "minimize" else value >= self.target
 
 
 @dataclass
@@ -44,19 +62,40 @@ class Sweep:
 
     path: Path
     name: str
-    classifier: type[Classifier]
+    program: str
+    command: tuple[str, ...]
+    classifier: type[Classifier] | None  # None: a program of the person's own, started once per trial
     method: str
-    metric: str
-    goal: str
+    objectives: tuple[Objective, ...]
     space: Space
-    early_terminate: Hyperband | None
-    run_cap: int | None
-    project: str | None
-    entity: str | None
-    definition: dict[str, Any]  # the YAML as it was read
+    early_terminate: Hyperband | None = None
+    run_cap: int | None = None
+    project: str | None = None
+    entity: str | None = None
+    settings: Settings = field(default_factory=Settings)
+    scheduler: Scheduler | None = None
+    definition: dict[str, Any] = field(default_factory=dict)  # the YAML as it was read
+    notes: list[str] = field(default_factory=list)  # what is accepted, and means something else offline
+
+    @property
+    def metric(self) -> str:
+        """The name of the first objective, by which a run's best epoch is found."""
+        return self.objectives[0].name
+
+    @property
+    def goal(self) -> str:
+        """The goal of the first objective."""
+        return self.objectives[0].goal
+
+    @property
+    def goals(self) -> dict[str, str]:
+        """The goal of every objective by its name."""
+        return {objective.name: objective.goal for objective in self.objectives}
 
     def default_values(self) -> dict[str, Any]:
-        """Return the classifier's default configuration with the sweep's preset and fixed values."""
+        """Return the classifier's default configuration with the sweep's preset and fixed values; empty for other programs."""
+        if self.classifier is None:
+            return {}
         preset = self.space.fixed.get("preset")
         values = {} if preset is None else read_preset(str(preset))
         return {**self.classifier.Config().to_dict(), **DataOptions().to_dict(), **values, **self.space.fixed}
@@ -66,140 +105,326 @@ def read_sweep(path: Path | str, fixed: Mapping[str, Any] | None = None) -> Swee
     """Read and check a sweep file; `fixed` values are taken out of the search.
 
     Raises:
-        UsageError: one sentence with the file, the key, what must hold and what came.
+        UsageError: a sentence for every fault, with the file, the line, the key, what must hold and what came.
     """
-    path = Path(path)
-    definition = read_definition(path)
-    where = str(path)
-    for key in definition:
-        if key not in TOP_LEVEL | WITHOUT_EFFECT:
-            raise UsageError(f"{where}: {key} is not a key of a sweep{did_you_mean(str(key), TOP_LEVEL) or '.'}")
-    classifier = _classifier(definition, where)
-    method = definition.get("method")
-    if method not in METHODS:
-        near = did_you_mean(str(method), METHODS) or f"; there are {', '.join(METHODS)}."
-        raise UsageError(f"{where}: method must be {' or '.join(METHODS)}. Got {method!r}{near}")
-    if "metrics" in definition or "scheduler" in definition:
-        key = "metrics" if "metrics" in definition else "scheduler"
-        raise UsageError(f"{where}: {key} is not searched offline yet; give one metric. The Pareto front needs no more than that.")
-    parameters = definition.get("parameters")
-    if not isinstance(parameters, Mapping) or not parameters:
-        raise UsageError(f"{where}: parameters must be a mapping with at least one parameter. Got {parameters!r}.")
-    space = read_space(parameters, where)
-    for name, value in (fixed or {}).items():
-        space.fix(name, value)
-    metric, goal = _metric(definition, classifier, space, where, required=method == "bayes" or "early_terminate" in definition)
-    sweep = Sweep(
-        path=path,
-        name=str(definition.get("name") or path.stem),
-        classifier=classifier,
-        method=method,
-        metric=metric,
-        goal=goal,
-        space=space,
-        early_terminate=read_hyperband(definition["early_terminate"], where) if "early_terminate" in definition else None,
-        run_cap=_run_cap(definition, where),
-        project=definition.get("project"),
-        entity=definition.get("entity"),
-        definition=definition,
-    )
-    _check_against_config(sweep, where)
+    definition = read_definition(Path(path))
+    sweep = _read(definition, fixed or {})
+    definition.check()
+    assert sweep is not None
     return sweep
 
 
-def read_definition(path: Path) -> dict[str, Any]:
-    """Return the mapping in a YAML file."""
-    import yaml
+def _read(definition: Definition, fixed: Mapping[str, Any]) -> Sweep | None:
+    given = definition.values
+    for key in given:
+        if key not in (*TOP_LEVEL, *WITHOUT_EFFECT):
+            near = did_you_mean(str(key), TOP_LEVEL) or f"; there are {', '.join(TOP_LEVEL)}."
+            definition.fault((str(key),), f"{key} is not a key of a sweep{near}")
+    without = [key for key in WITHOUT_EFFECT if key in given]
+    if without:
+        definition.notes.append(
+            f"{', '.join(without)} {'is' if len(without) == 1 else 'are'} W&B's alone, and without effect offline."
+        )
+    texts = {key: _text(definition, key) for key in ("name", "description", "project", "entity")}
+    scheduler = read_scheduler(definition)
+    method = _method(definition, scheduler)
+    command = _command(definition)
+    program, classifier = _program(definition, command)
+    space = _space(definition, method, scheduler, fixed)
+    metrics = _logged(classifier, space)
+    needed = method in {"bayes", "custom"} or "early_terminate" in given
+    objectives = _objectives(definition, classifier, metrics, needed=needed)
+    settings = read_settings(definition, space, metrics)
+    early_terminate = read_hyperband(definition) if given.get("early_terminate") is not None else None
+    run_cap = _run_cap(definition)
+    if "metrics" in given and method != "custom":
+        definition.notes.append(f"method {method} with several metrics is for the offline search; W&B wants method: custom there.")
+    if scheduler is not None and early_terminate is not None:
+        definition.notes.append("W&B refuses early_terminate beside a scheduler; offline both work.")
+    if method == "grid" and not definition.faults:
+        _check_grid(definition, space)
+        space = space if definition.faults else space.as_grid()
+    if classifier is not None:
+        _check_against_config(definition, classifier, space, settings, fixed)
+    if definition.faults:
+        return None
+    return Sweep(
+        path=definition.path,
+        name=texts["name"] or definition.path.stem,
+        program=program,
+        command=command,
+        classifier=classifier,
+        method=method,
+        objectives=objectives,
+        space=space,
+        early_terminate=early_terminate,
+        run_cap=run_cap,
+        project=texts["project"],
+        entity=texts["entity"],
+        settings=settings,
+        scheduler=scheduler,
+        definition=given,
+        notes=definition.notes,
+    )
 
+
+def _text(definition: Definition, key: str) -> str | None:
+    value = definition.values.get(key)
+    if value is None or isinstance(value, str):
+        return value
+    definition.fault((key,), f"{key} must be a text. Got {value!r}{definition.trap((key,))}: put it in quotes.")
+    return None
+
+
+def _method(definition: Definition, scheduler: Scheduler | None) -> str:
+    method = definition.values.get("method")
+    if method not in METHODS:
+        near = did_you_mean(str(method), METHODS) or "."
+        definition.fault(("method",), f"method must be {' or '.join(METHODS)}. Got {method!r}{near}")
+        return "bayes"
+    if method == "custom" and "scheduler" not in definition.values:
+        definition.fault(("method",), "method custom needs a scheduler, such as 'scheduler: {engine: optuna}'.")
+    if method != "custom" and scheduler is not None and scheduler.engine == "optuna":
+        definition.notes.append(
+            f"method {method} beside scheduler.engine optuna is for the offline search; W&B wants method: custom."
+        )
+    return str(method)
+
+
+def _command(definition: Definition) -> tuple[str, ...]:
+    command = definition.values.get("command")
+    if command is None:
+        return DEFAULT_COMMAND
+    if not isinstance(command, list) or not command:
+        definition.fault(("command",), f"command must be a list such as [{', '.join(DEFAULT_COMMAND)}]. Got {command!r}.")
+        return DEFAULT_COMMAND
+    for index, part in enumerate(command):
+        text = str(part)
+        if text.startswith("${") and text.endswith("}") and not text.startswith("${envvar:") and text[2:-1] not in MACROS:
+            near = did_you_mean(text[2:-1], MACROS) or f"; there are {', '.join(MACROS)} and envvar:NAME."
+            definition.fault(("command", index), f"command: {text} is not a macro of W&B{near}")
+    return tuple(str(part) for part in command)
+
+
+def _program(definition: Definition, command: tuple[str, ...]) -> tuple[str, type[Classifier] | None]:
+    """Return the program, and its classifier where it is a trainer of ours that runs in process."""
+    program = definition.values.get("program")
+    if not isinstance(program, str) or not program:
+        if program is None and "command" in definition.values and "${program}" not in command:
+            return "", None
+        definition.fault(("program",), f"program must name the script to run, such as trainers/ann.py. Got {program!r}.")
+        return "", None
+    path = Path(program)
+    trainers = [f"trainers/{name}.py" for name in CLASSIFIERS]
+    ours = path.as_posix().removeprefix("./") in trainers or (
+        path.stem in CLASSIFIERS and path.resolve().parent == ROOT / "trainers"
+    )
+    if ours:
+        plain = all(part.startswith("${") and not part.startswith("${envvar:") for part in command)
+        if plain:
+            return program, classifier_class(path.stem)
+        definition.notes.append("command holds more than W&B's macros, so each trial is a process of its own.")
+        return program, None
+    if not path.is_file():
+        near = did_you_mean(program, trainers) or f"; the trainers here are {', '.join(trainers)}."
+        definition.fault(("program",), f"program {program!r} is no file seen from {os.getcwd()}{near}")
+    return program, None
+
+
+def _space(definition: Definition, method: str, scheduler: Scheduler | None, fixed: Mapping[str, Any]) -> Space:
+    parameters = definition.values.get("parameters")
+    own_space = scheduler is not None and scheduler.search_space is not None
+    if own_space and parameters is None:
+        return Space(fixed=dict(fixed))
+    if not isinstance(parameters, Mapping) or not parameters:
+        definition.fault(("parameters",), f"parameters must be a mapping with at least one parameter. Got {parameters!r}.")
+        return Space()
+    space = read_space(definition, parameters)
+    if own_space and space.parameters:
+        definition.notes.append("scheduler.search_space says what is searched; of the parameters only fixed values count.")
+        space.parameters.clear()
+    for name, value in fixed.items():
+        space.fix(name, value)
+    if method == "bayes" and not space.parameters and not definition.faults and not fixed:
+        definition.fault(("parameters",), "parameters must hold one that is searched; all have a fixed value here.")
+    return space
+
+
+def _check_grid(definition: Definition, space: Space) -> None:
+    for name in space.uncountable():
+        definition.fault(
+            place_of(space.parameters[name].path),
+            f"parameters.{name} has no countable values; method grid needs values (without probabilities), whole numbers, or a "
+            "bounded distribution with q.",
+        )
+
+
+def _logged(classifier: type[Classifier] | None, space: Space) -> list[str] | None:
+    """Return the metrics that a trainer of ours logs with the fixed values, None where nobody knows them."""
+    if classifier is None:
+        return None
     try:
-        definition = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        near = did_you_mean(path.name, [file.name for file in path.parent.glob("*.yaml")]) if path.parent.is_dir() else ""
-        raise UsageError(f"{path}: there is no such file{near or '; give the path of a sweep YAML.'}") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark is not None else ""
-        raise UsageError(f"{path}{line}: not valid YAML ({getattr(error, 'problem', None) or 'unreadable'}).") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: cannot be read ({error}).") from None
-    if not isinstance(definition, dict):
-        raise UsageError(f"{path}: a sweep must be a mapping with program, method, metric and parameters.")
-    return definition
-
-
-def _classifier(definition: Mapping[str, Any], where: str) -> type[Classifier]:
-    program = definition.get("program")
-    if not isinstance(program, str):
-        raise UsageError(f"{where}: program must name the trainer, such as trainers/ann.py. Got {program!r}.")
-    name = Path(program).stem
-    if name not in CLASSIFIERS:
-        near = did_you_mean(program, [f"trainers/{known}.py" for known in CLASSIFIERS]) or f"; there are {', '.join(CLASSIFIERS)}."
-        raise UsageError(f"{where}: program {program!r} is not a trainer that runs in process{near}")
-    return classifier_class(name)
-
-
-def _metric(
-    definition: Mapping[str, Any], classifier: type[Classifier], space: Space, where: str, *, required: bool
-) -> tuple[str, str]:
-    given = definition.get("metric")
-    if given is None and not required:
-        return "f1", "maximize"
-    if not isinstance(given, Mapping) or not isinstance(given.get("name"), str):
-        raise UsageError(f"{where}: metric must be a mapping with name and goal. Got {given!r}.")
-    goal = given.get("goal", "minimize")
-    if goal not in {"minimize", "maximize"}:
-        raise UsageError(f"{where}: metric.goal must be minimize or maximize. Got {goal!r}.")
-    preset = space.fixed.get("preset")
-    try:
+        preset = space.fixed.get("preset")
         values = {**({} if preset is None else read_preset(str(preset))), **space.fixed}
         known = {key: value for key, value in values.items() if key in classifier.Config.model_fields}
-        names = classifier.metric_names(classifier.Config.from_dict(known))
-    except UsageError as error:
-        raise UsageError(f"{where}: {error}") from None
-    name = given["name"]
-    if name not in names:
-        hint = did_you_mean(name, names) or f"; there are {', '.join(names)}."
+        return classifier.metric_names(classifier.Config.from_dict(known))
+    except UsageError:  # said where the fixed values are checked
+        return classifier.metric_names(classifier.Config())
+
+
+def _objectives(
+    definition: Definition, classifier: type[Classifier] | None, metrics: list[str] | None, *, needed: bool
+) -> tuple[Objective, ...]:
+    given = definition.values
+    if "metric" in given and "metrics" in given:
+        definition.fault(("metrics",), "metrics and metric cannot stand in one file: keep one of the two.")
+    if "metrics" in given:
+        several = given["metrics"]
+        if not isinstance(several, list) or len(several) < 2:
+            definition.fault(("metrics",), f"metrics must be a list of at least two; one alone is 'metric'. Got {several!r}.")
+            return (Objective("f1", "maximize"),)
+        found = [_objective(definition, item, ("metrics", index), classifier, metrics) for index, item in enumerate(several)]
+        names = [objective.name for objective in found if objective is not None]
+        for name in sorted({name for name in names if names.count(name) > 1}):
+            definition.fault(("metrics",), f"metrics names {name} twice: each objective stands once.")
+        return tuple(objective for objective in found if objective is not None) or (Objective("f1", "maximize"),)
+    if given.get("metric") is None and not needed:
+        if classifier is not None:
+            return (Objective("f1", "maximize"),)
+        definition.notes.append("no metric is named, so trials are ranked by their run time, W&B's _runtime.")
+        return (Objective("_runtime"),)
+    return (_objective(definition, given.get("metric"), ("metric",), classifier, metrics) or Objective("f1", "maximize"),)
+
+
+def _objective(
+    definition: Definition, given: Any, place: Place, classifier: type[Classifier] | None, metrics: list[str] | None
+) -> Objective | None:
+    where = ".".join(map(str, place))
+    if not isinstance(given, Mapping) or not isinstance(given.get("name"), str):
+        definition.fault(place, f"{where} must be a mapping with name and goal. Got {given!r}.")
+        return None
+    for key in given:
+        if key not in METRIC_KEYS:
+            near = did_you_mean(str(key), METRIC_KEYS) or f"; there are {', '.join(METRIC_KEYS)}."
+            definition.fault((*place, str(key)), f"{where}.{key} is not a key of a metric{near}")
+    goal = given.get("goal", "minimize")
+    if goal not in {"minimize", "maximize"}:
+        near = did_you_mean(str(goal), ("minimize", "maximize")) or "."
+        definition.fault((*place, "goal"), f"{where}.goal must be minimize or maximize. Got {goal!r}{near}")
+    target = None
+    if given.get("target") is not None:
+        target = number(definition, given["target"], (*place, "target"), f"{where}.target")
+    impute, while_running = given.get("impute", "worst"), given.get("impute_while_running", "false")
+    while_running = "false" if while_running is False else while_running
+    if impute not in IMPUTE:
+        definition.fault((*place, "impute"), f"{where}.impute must be {' or '.join(IMPUTE)}. Got {impute!r}.")
+    if while_running not in (*IMPUTE, "false"):
+        choices = " or ".join((*IMPUTE, "'false'"))
+        definition.fault(
+            (*place, "impute_while_running"), f"{where}.impute_while_running must be {choices}. Got {while_running!r}."
+        )
+    name = str(given["name"])
+    if classifier is not None and metrics is not None and name not in metrics:
+        hint = did_you_mean(name, metrics) or f"; there are {', '.join(metrics)}."
         if classifier.name == "svm" and name.endswith("_loss"):
             hint = "; an svm has a loss only with 'probability: {value: true}' among the parameters."
-        raise UsageError(f"{where}: metric.name {name!r} is not logged by trainers/{classifier.name}.py{hint}")
-    return name, goal
+        definition.fault((*place, "name"), f"{where}.name {name!r} is not logged by trainers/{classifier.name}.py{hint}")
+    return Objective(name, str(goal), None if target is None else float(target), str(impute), str(while_running))
 
 
-def _run_cap(definition: Mapping[str, Any], where: str) -> int | None:
-    cap = definition.get("run_cap")
+def _run_cap(definition: Definition) -> int | None:
+    cap = definition.values.get("run_cap")
     if cap is not None and (isinstance(cap, bool) or not isinstance(cap, int) or cap < 1):
-        raise UsageError(f"{where}: run_cap must be a whole number of at least 1. Got {cap!r}.")
+        definition.fault(("run_cap",), f"run_cap must be a whole number of at least 1. Got {cap!r}{definition.trap(('run_cap',))}.")
+        return None
     return cap
 
 
-def _check_against_config(sweep: Sweep, where: str) -> None:
+def place_of(path: tuple[str, ...]) -> Place:
+    """Return where a parameter stands in the file."""
+    place: Place = ()
+    for name in path:
+        place = (*place, "parameters", name)
+    return place
+
+
+def _check_against_config(
+    definition: Definition, classifier: type[Classifier], space: Space, settings: Settings, fixed: Mapping[str, Any]
+) -> None:
     """Hold every name and value against the trainer's own checks."""
-    fields = {**sweep.classifier.Config.model_fields, **DataOptions.model_fields, **RunOptions.model_fields}
-    for name in [*sweep.space.distributions, *sweep.space.fixed]:
+    fields = {**classifier.Config.model_fields, **DataOptions.model_fields, **RunOptions.model_fields}
+    tops = dict.fromkeys([*(parameter.path[0] for parameter in space.parameters.values()), *space.fixed])
+    for name in tops:
         if name not in fields:
-            raise UsageError(
-                f"{where}: parameters.{name} is not a hyper-parameter of trainers/{sweep.classifier.name}.py"
-                f"{did_you_mean(name, fields) or '.'}"
+            definition.fault(
+                ("parameters", name),
+                f"parameters.{name} is not a hyper-parameter of trainers/{classifier.name}.py{did_you_mean(name, fields) or '.'}",
             )
-    searched: dict[str, list[Any]] = {}  # every choice, or both ends of a range
-    for name, distribution in sweep.space.distributions.items():
-        if name in sweep.space.choices:
-            values: list[Any] = sweep.space.choices[name]
-        elif hasattr(distribution, "choices"):
-            values = list(distribution.choices)
-        else:
-            values = [distribution.low, distribution.high]  # type: ignore[attr-defined]
-        for value in values:
-            fault = value_fits(name, fields[name], value)
-            if fault:
-                raise UsageError(f"{where}: parameters.{name}: {fault}")
-        searched[name] = values
+    before = len(definition.faults)
+    for name in [name for name in tops if name in fields]:
+        _check_values(definition, space, name, fields[name], fixed)
+    if len(definition.faults) > before:
+        return
+    where = "the command line" if fixed else "parameters"
     try:
-        _, data, _ = configure(sweep.classifier, sweep.space.fixed)
+        known = {name: value for name, value in space.fixed.items() if name in fields}
+        searched_parts = {parameter.path[0] for parameter in space.parameters.values() if len(parameter.path) > 1}
+        _, data, _ = configure(classifier, {name: value for name, value in known.items() if name not in searched_parts})
     except UsageError as error:
-        raise UsageError(f"{where}: {error}") from None
-    if data.evaluation_split != "holdout" or 0 in searched.get("holdout", []) or True in searched.get("curves_on_test", []):
-        raise UsageError(
-            f"{where}: a sweep chooses, so it needs a hold-out. Got holdout=0 or curves_on_test, "
-            "which would choose on the locked part."
+        definition.fault(("parameters",), f"{where}: {error}")
+        return
+    ends = {name: parameter.ends() for name, parameter in space.parameters.items()}
+    if data.evaluation_split != "holdout" or 0 in ends.get("holdout", []) or True in ends.get("curves_on_test", []):
+        definition.fault(
+            ("parameters",),
+            "a sweep chooses, so it needs a hold-out. Got holdout=0 or curves_on_test, which would choose on the locked part.",
         )
+    if settings.repeats > 1:
+        _check_repeats(definition, space, settings, classifier)
+
+
+def _check_repeats(definition: Definition, space: Space, settings: Settings, classifier: type[Classifier]) -> None:
+    name = {"seeds": "seed", "folds": "fold"}[settings.over]
+    if name in space.parameters:
+        definition.fault(
+            ("controller", "search", "repeats"), f"parameters.{name} is searched, so repeats over {settings.over} cannot set it."
+        )
+    if settings.over == "folds" and space.fixed.get("n_folds") not in {None, settings.repeats}:
+        definition.fault(
+            ("parameters", "n_folds"), f"parameters.n_folds must be the {settings.repeats} of controller.search.repeats, or away."
+        )
+
+
+def _check_values(definition: Definition, space: Space, top: str, field_info: Any, fixed: Mapping[str, Any]) -> None:
+    """Check one top-level name of the trainer: each choice or both ends of a range, or what its nested parts make up."""
+    parts = [parameter for parameter in space.parameters.values() if parameter.path[0] == top]
+    whole = [parameter for parameter in parts if len(parameter.path) == 1]
+    if whole:
+        listed = (
+            definition.values["parameters"][top].get("values") if isinstance(definition.values.get("parameters"), Mapping) else None
+        )
+        for value in whole[0].ends():
+            place: Place = ("parameters", top)
+            if isinstance(listed, list) and value in listed:
+                place = (*place, "values", listed.index(value))
+            _check_value(definition, place, f"parameters.{top}", top, field_info, value)
+        return
+    candidates: list[Any] = []
+    for end in (0, -1):
+        drawn = {parameter.name: parameter.encode(parameter.ends()[end]) for parameter in parts}
+        candidates.append(Space({p.name: p for p in parts}, space.fixed).decode(drawn)[top])
+    place = ("parameters", top)
+    if not parts and top not in fixed:
+        place = (*place, "value")
+    for value in candidates[: 1 if candidates[0] == candidates[-1] else 2]:
+        where = f"{top}, fixed on the command line" if top in fixed else f"parameters.{top}"
+        _check_value(definition, place, where, top, field_info, value)
+
+
+def _check_value(definition: Definition, place: Place, where: str, name: str, field_info: Any, value: Any) -> None:
+    fault = value_fits(name, field_info, value)
+    if fault:
+        trap = definition.trap(place)
+        if not trap and place[-1:] != ("value",) and isinstance(value, str):
+            trap = next((definition.trap(p) for p in definition.written if p[: len(place)] == place), "")
+        definition.fault(place, f"{where}: {fault.rstrip('.') + trap + '.' if trap else fault}")

@@ -9,9 +9,9 @@ import optuna
 import pytest
 import yaml
 
-from search import offline
-from search.command_line import main, parse, sweep_of, table
-from search.sweep import read_sweep
+from search import training
+from search.command_line import main, parse, sweep_of
+from search.status import table
 from tests.samples import small_data
 from trainers import records
 from trainers.data import load_data
@@ -28,7 +28,7 @@ DEFINITION: dict[str, Any] = {
 
 @pytest.fixture
 def file(away: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setattr(offline, "load_data", lambda options, **_: small_data())
+    monkeypatch.setattr(training, "load_data", lambda options, **_: small_data())
     (away / "small.yaml").write_text(yaml.safe_dump(DEFINITION))
     return "small.yaml"
 
@@ -64,7 +64,7 @@ def test_trials_of_the_command_line_go_before_the_run_cap(file: str) -> None:
 def test_any_value_can_be_fixed(file: str) -> None:
     study = searched(file, "--epochs=2", "--batch-size=32", "--train_size=50", "--trials=1", "--name=mine")
     assert study.study_name == "mine"
-    config = study.trials[0].user_attrs[records.CONFIG]
+    config = study.trials[0].user_attrs[records.RUN]["config"]
     assert (config["epochs"], config["batch_size"], config["train_size"]) == (2, 32, 50)
     assert list(study.trials[0].params) == ["learning_rate"]
 
@@ -117,7 +117,7 @@ def test_a_mistake_is_one_sentence(file: str, arguments: list[str], sentence: st
 def test_what_no_trial_can_run_with_costs_no_trial(
     file: str, flag: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(offline, "load_data", load_data)
+    monkeypatch.setattr(training, "load_data", load_data)
     with pytest.raises(SystemExit):
         main([file, "--device=cpu", "--wandb=disabled", "--runs=runs", "--name=s", flag])
     assert "trial" not in capsys.readouterr().err
@@ -133,13 +133,13 @@ def test_a_missing_sweep_is_one_sentence(away: Path, capsys: pytest.CaptureFixtu
 def test_flags_split_into_options_data_and_the_classifiers(file: str) -> None:
     options, texts, unknown = parse([file, "--trials", "5", "--data=mnist", "--momentum=0.5"])
     assert (options.trials, texts, unknown) == (5, {"data": "mnist"}, ["--momentum=0.5"])
-    assert sweep_of(options, texts, unknown).space.fixed == {"epochs": 1, "data": "mnist", "momentum": 0.5}
+    assert sweep_of(options, texts, unknown)[0].space.fixed == {"epochs": 1, "data": "mnist", "momentum": 0.5}
 
 
 def test_the_seed_of_training_is_no_flag_of_the_sweep(file: str) -> None:
     options, texts, unknown = parse([file, "--seed=3"])
     assert options.seed == 3
-    assert "seed" not in sweep_of(options, texts, unknown).space.fixed
+    assert "seed" not in sweep_of(options, texts, unknown)[0].space.fixed
 
 
 def test_a_folders_sweep_is_named_like_the_folder(file: str) -> None:
@@ -149,7 +149,7 @@ def test_a_folders_sweep_is_named_like_the_folder(file: str) -> None:
 
 def test_the_table_shows_the_best_first_and_how_all_ended(file: str) -> None:
     study = searched(file)
-    text = table(study, read_sweep(file))
+    text = table(study, {"f1": "maximize"})
     rows = [line.split() for line in text.splitlines()[2:]]
     assert text.splitlines()[2].split() == ["trial", "f1", "epoch", "batch_size", "learning_rate"]
     values = [float(row[2 if row[1] == "(default)" else 1]) for row in rows[1:]]
@@ -158,7 +158,7 @@ def test_the_table_shows_the_best_first_and_how_all_ended(file: str) -> None:
 
 def test_a_study_without_a_finished_trial_has_a_table(file: str) -> None:
     study = optuna.create_study(study_name="empty")
-    assert "empty" in table(study, read_sweep(file))
+    assert "empty: no trial has ended" in table(study, {"f1": "maximize"})
 
 
 def test_errors_of_a_sweep_are_usage_errors(file: str) -> None:

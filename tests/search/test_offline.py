@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
-import sqlalchemy
 import yaml
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import event
 
-from search import offline
-from search.offline import Engine, only_process, run, run_id_of
+from search import training
+from search.offline import MOST_ATTEMPTS, Engine, run, run_id_of
 from search.study import finished, open_study
 from search.sweep import Sweep, read_sweep
 from tests.samples import ROOT, environment, small_data, start
@@ -58,17 +55,8 @@ class Killed(BaseException):
 
 
 @pytest.fixture(autouse=True)
-def _small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Tiny data, and a SQLite that does not wait for the disk: no test in process loses power."""
-    monkeypatch.setattr(offline, "load_data", lambda options, **_: small_data())
-
-    def do_not_wait(connection: Any, _: Any) -> None:
-        connection.execute("PRAGMA synchronous=OFF")
-        connection.execute("PRAGMA journal_mode=MEMORY")
-
-    event.listen(sqlalchemy.Engine, "connect", do_not_wait)
-    yield
-    event.remove(sqlalchemy.Engine, "connect", do_not_wait)
+def _small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "load_data", lambda options, **_: small_data())
 
 
 def sweep_of(folder: Path, definition: dict[str, Any] = SOFTMAX, **changes: Any) -> Sweep:
@@ -155,8 +143,8 @@ def test_the_study_keeps_every_epoch_and_where_the_run_is(tmp_path: Path) -> Non
         assert [row["last"] for row in rows] == [False, True]
         assert trial.value == max(row["f1"] for row in rows)
         assert trial.intermediate_values == {row["epoch"]: row["f1"] for row in rows}
-        assert trial.user_attrs[records.RUN_ID] == run_id_of(study.user_attrs[records.STUDY_ID], trial.number, 0)
-        config = trial.user_attrs[records.CONFIG]
+        assert trial.user_attrs[records.RUN]["id"] == run_id_of(study.user_attrs[records.STUDY_ID], trial.number, 0)
+        config = trial.user_attrs[records.RUN]["config"]
         assert config["learning_rate"] == trial.params["learning_rate"]
         assert (config["evaluation_split"], config["best_metric"], config["classifier"]) == ("holdout", "f1", "softmax")
 
@@ -282,7 +270,7 @@ def test_killed_while_training_it_completes_the_count_and_repeats_nothing_finish
     assert interrupted.user_attrs[records.CAUSE] == records.INTERRUPTED
     assert retry.user_attrs[records.RETRY_OF] == interrupted.number
     assert retry.params == interrupted.params
-    ids = [trial.user_attrs[records.RUN_ID] for trial in trials]
+    ids = [trial.user_attrs[records.RUN]["id"] for trial in trials]
     assert len(set(ids)) == len(ids)
     assert told_of(trials) == wanted
 
@@ -298,7 +286,7 @@ def test_killed_twice_in_the_same_trial_it_is_tried_a_third_time(tmp_path: Path,
     assert len(finished(trials)) == 2
     assert [trial.user_attrs.get(records.ATTEMPT, 0) for trial in trials[:3]] == [0, 1, 2]
     assert trials[2].user_attrs[records.BASELINE]
-    assert len({trial.user_attrs[records.RUN_ID] for trial in trials}) == len(trials)
+    assert len({trial.user_attrs[records.RUN]["id"] for trial in trials}) == len(trials)
 
 
 @pytest.mark.parametrize("call", [1, 2])
@@ -313,11 +301,29 @@ def test_killed_before_its_report_a_finished_run_is_told_and_not_trained_again(
     restore()
     trained: list[int] = []
     original = Engine._train
-    monkeypatch.setattr(Engine, "_train", lambda self, trial: (trained.append(trial.number), original(self, trial))[1])
+    monkeypatch.setattr(
+        Engine, "_train", lambda self, trial, values: (trained.append(trial.number), original(self, trial, values))[1]
+    )
     trials = searched(sweep, 3)
     assert told_of(trials) == wanted
     assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 3
     assert trained == list(range(call, 3))
+
+
+def test_a_trial_whose_workers_die_again_and_again_has_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sweep = sweep_of(tmp_path)
+    for _ in range(MOST_ATTEMPTS):
+        restore = killed_at(monkeypatch, "_observe", 1)
+        with pytest.raises(Killed):
+            searched(sweep, 2)
+        restore()
+    trials = searched(sweep, 2)
+    assert [trial.user_attrs.get(records.CAUSE) for trial in trials[:MOST_ATTEMPTS]][:-1] == [records.INTERRUPTED] * (
+        MOST_ATTEMPTS - 1
+    )
+    assert "its worker died 4 times" in trials[MOST_ATTEMPTS - 1].user_attrs[records.CAUSE]
+    assert len(trials) == MOST_ATTEMPTS + 1
+    assert len(finished(trials)) == 2
 
 
 def test_killed_before_its_report_a_pruned_run_is_told_as_pruned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -334,7 +340,7 @@ def test_killed_before_its_report_a_pruned_run_is_told_as_pruned(tmp_path: Path,
 def test_killed_right_after_a_draw_the_drawn_configuration_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sweep = sweep_of(tmp_path)
     wanted = told_of(searched(sweep, 3, name="whole"))
-    restore = killed_at(monkeypatch, "ask", 2, after=True)
+    restore = killed_at(monkeypatch, "claim", 2, after=True)
     with pytest.raises(Killed):
         searched(sweep, 3)
     restore()
@@ -347,7 +353,7 @@ def test_killed_while_it_recovers_nothing_is_enqueued_twice(tmp_path: Path, monk
     with pytest.raises(Killed):
         searched(sweep, 3)
     restore()
-    restore = killed_at(monkeypatch, "fail", 1)  # between the new place in the queue and the end of the old one
+    restore = killed_at(monkeypatch, "_retry", 1)  # between the end of the old one and the new place in the queue
     with pytest.raises(Killed):
         searched(sweep, 3)
     restore()
@@ -374,15 +380,6 @@ def test_an_interrupt_keeps_what_was_finished(tmp_path: Path, monkeypatch: pytes
 
 
 # What is refused
-
-
-def test_a_second_process_on_the_same_study_is_refused(tmp_path: Path) -> None:
-    sweep = sweep_of(tmp_path)
-    folder = tmp_path / "runs" / "s"
-    folder.mkdir(parents=True)
-    with only_process(folder), pytest.raises(UsageError, match=rf"{folder} is in use by process {os.getpid()}: wait for it"):
-        searched(sweep, 1)
-    assert len(searched(sweep, 1)) == 1
 
 
 @pytest.mark.parametrize(
@@ -440,7 +437,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 
 def test_data_are_kept_between_trials_of_the_same_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loads: list[DataOptions] = []
-    monkeypatch.setattr(offline, "load_data", lambda options, **_: (loads.append(options), small_data())[1])
+    monkeypatch.setattr(training, "load_data", lambda options, **_: (loads.append(options), small_data())[1])
     searched(sweep_of(tmp_path), 3)
     assert len(loads) == 1
 
@@ -504,7 +501,7 @@ def test_killed_by_the_system_the_same_command_goes_on(tmp_path: Path) -> None:
     trials = study_in(tmp_path).get_trials()
     assert len(finished(trials)) == n_trials
     assert [(t.number, t.values, t.params) for t in trials if t.state == TrialState.COMPLETE][: len(before)] == before
-    ids = [trial.user_attrs[records.RUN_ID] for trial in trials if records.RUN_ID in trial.user_attrs]
+    ids = [trial.user_attrs[records.RUN]["id"] for trial in trials if records.RUN in trial.user_attrs]
     assert len(set(ids)) == len(ids)
     folders = [path.name.rpartition("-")[2] for path in (tmp_path / "runs" / "s" / "wandb").glob("offline-run-*")]
     assert sorted(folders) == sorted(ids)
@@ -560,7 +557,7 @@ def test_missing_data_leave_no_study_behind(tmp_path: Path, monkeypatch: pytest.
     def missing(options: DataOptions, **named: Any) -> Data:
         raise UsageError("the data are not there")
 
-    monkeypatch.setattr("search.offline.load_data", missing)
+    monkeypatch.setattr(training, "load_data", missing)
     with pytest.raises(UsageError, match="the data are not there"):
         searched(sweep_of(tmp_path), 1)
     assert not (tmp_path / "runs").exists()

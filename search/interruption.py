@@ -1,0 +1,50 @@
+"""Ctrl-C once: the running trial ends and the sweep stops. Twice: the trial is given back at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+class Interruption:
+    """Whether the person (or a parent process) has asked this worker to stop."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self.quiet = quiet
+        self._parent = os.getppid()
+        self._asked = threading.Event()
+
+    @property
+    def asked(self) -> bool:
+        """True after the first request, or when the process that started this worker has gone."""
+        return self._asked.is_set() or (self.quiet and os.getppid() != self._parent)
+
+    def wait(self, seconds: float) -> None:
+        """Wait, but no longer than until somebody asks."""
+        self._asked.wait(seconds)
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Take Ctrl-C and SIGTERM as requests while the block runs; the second one raises KeyboardInterrupt.
+
+        A quiet worker leaves Ctrl-C to its parent, which passes it on as SIGTERM.
+        """
+        before = {signal.SIGTERM: signal.signal(signal.SIGTERM, self._take)}
+        before[signal.SIGINT] = signal.signal(signal.SIGINT, signal.SIG_IGN if self.quiet else self._take)
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _take(self, number: int, frame: FrameType | None) -> None:
+        if self._asked.is_set():
+            raise KeyboardInterrupt
+        self._asked.set()
+        if not self.quiet:
+            print("\nstopping when the running trial has ended; once more to give it back at once", file=sys.stderr, flush=True)

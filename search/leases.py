@@ -1,0 +1,145 @@
+"""Who trains what, and who has died: each worker holds a locked file, and its trials beat in the study.
+
+Optuna's own heartbeat does not work with ask and tell. On one machine the system frees the lock of a process that has ended,
+however it ended, so death is known at once and never by mistake. Where the file is not to be seen, on another machine, a
+trial counts as dead when this process has seen its beat stand still for the length of a lease; no two clocks are compared.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from optuna.trial import TrialState
+
+from trainers import records
+from trainers.errors import UsageError
+
+if TYPE_CHECKING:
+    import optuna
+
+SECONDS = 60.0  # a lease; four beats fit into it
+
+
+class Lease:
+    """This worker's sign of life: a file that it keeps locked, and a thread that lets its trial beat."""
+
+    def __init__(self, folder: Path, *, seconds: float = SECONDS) -> None:
+        self.seconds = seconds
+        self.path = (folder / "workers" / f"{os.getpid()}-{secrets.token_hex(4)}.lock").resolve()
+        self._file: IO[str] | None = None
+
+    def __enter__(self) -> Lease:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = open(self.path, "w", encoding="utf-8")
+        except OSError as error:
+            raise UsageError(
+                f"{self.path.parent} cannot be written ({error.strerror}): choose another folder with --runs."
+            ) from None
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        assert self._file is not None
+        if kind is None:  # else it may leave a trial behind, which the free file shows to the next worker
+            self.path.unlink(missing_ok=True)
+        self._file.close()
+
+    def sign(self) -> dict[str, str]:
+        """Return what a trial keeps of its worker."""
+        return {"host": socket.gethostname(), "lock": str(self.path)}
+
+    @contextlib.contextmanager
+    def beating(self, study: optuna.Study, trial_id: int) -> Iterator[None]:
+        """Let a trial beat while the block runs."""
+        ended = threading.Event()
+        thread = threading.Thread(target=self._beat, args=(study, trial_id, ended), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
+    def _beat(self, study: optuna.Study, trial_id: int, ended: threading.Event) -> None:
+        count = 0
+        while not ended.wait(self.seconds / 4):
+            count += 1
+            # a beat that fails is one of four; if the storage stays away, the training's own writes say so
+            with contextlib.suppress(Exception):
+                study._storage.set_trial_user_attr(trial_id, records.BEAT, count)
+
+
+class Watch:
+    """What this process knows of the other workers' lives."""
+
+    def __init__(self, *, seconds: float = SECONDS, local: bool) -> None:
+        self.seconds, self.local = seconds, local
+        self._seen: dict[int, tuple[Any, float]] = {}  # trial number -> its beat, and since when it stands there
+
+    def dead(self, trial: optuna.trial.FrozenTrial) -> bool:
+        """Whether the worker of a running trial has ended. Call it with the study's claims held."""
+        worker = trial.user_attrs.get(records.WORKER)
+        if worker is None and self.local:
+            return True  # it died between asking and signing, which happens with the claims held
+        if worker is not None:
+            free = _is_free(Path(worker["lock"]))
+            if free is not None:
+                return free
+        beat, now = trial.user_attrs.get(records.BEAT), time.monotonic()
+        known, since = self._seen.get(trial.number, (None, None))
+        if since is None or known != beat:
+            self._seen[trial.number] = (beat, now)
+            return False
+        return now - since > self.seconds
+
+
+def left_behind(folder: Path) -> list[Path]:
+    """Return the files of workers that have ended without removing them."""
+    return [path for path in (folder / "workers").glob("*.lock") if _is_free(path)]
+
+
+def _is_free(path: Path) -> bool | None:
+    """Whether nobody holds a lock file; None where it is not on this machine."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+            return True
+    except OSError:
+        return None
+
+
+class Claims:
+    """The right to ask, one process of this machine at a time, so that no two take the same slot of a study."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "claims.lock"
+        self._file: IO[str] | None = None
+
+    def __enter__(self) -> None:
+        try:
+            self._file = open(self.path, "a", encoding="utf-8")
+            fcntl.flock(self._file, fcntl.LOCK_EX)
+        except OSError as error:
+            raise UsageError(f"{self.path} cannot be written ({error.strerror}): choose another folder with --runs.") from None
+
+    def __exit__(self, *_: object) -> None:
+        assert self._file is not None
+        self._file.close()
+
+
+def running(trials: Sequence[optuna.trial.FrozenTrial]) -> list[optuna.trial.FrozenTrial]:
+    """Return the trials that somebody trains."""
+    return [trial for trial in trials if trial.state == TrialState.RUNNING]

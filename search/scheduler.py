@@ -1,0 +1,171 @@
+"""W&B's `scheduler: {engine: optuna, source, optimizer, search_space}`: the person's own Optuna code, run offline.
+
+`optimizer` names a function in `source` that takes the sweep's facts and returns an `optuna.Study`, or such a study and a
+function `terminator(study) -> bool`. `search_space` names a function that takes an `optuna.Trial`, calls its `suggest_…` and
+returns a mapping of values. Source: wandb 0.31, `wandb sweep-scheduler --help`.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from search.definition import Definition, check_keys
+from trainers.errors import UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    import optuna
+
+ENGINES = ("optuna", "ax", "wandb")
+KEYS = ("engine", "source", "optimizer", "search_space")
+PLACE = "scheduler"
+
+
+@dataclass(frozen=True)
+class SweepInfo:
+    """What W&B's scheduler hands to the person's `optimizer` function; offline the ids are the study's name."""
+
+    id: str
+    name: str
+    entity: str
+    project: str
+    config: dict[str, Any]
+    controller_run_name: str
+
+
+@dataclass(frozen=True)
+class Scheduler:
+    """The `scheduler` section: the engine, the file, and the names of the functions in it."""
+
+    engine: str
+    source: Path | None = None
+    optimizer: str | None = None
+    search_space: str | None = None
+
+    def study_of(self, info: SweepInfo) -> tuple[optuna.Study | None, Callable[[optuna.Study], bool] | None]:
+        """Call the person's `optimizer` function; return its study and terminator, (None, None) where there is none.
+
+        Raises:
+            UsageError: if it fails, or does not return what it must.
+        """
+        import optuna
+
+        if self.optimizer is None:
+            return None, None
+        made = _called(self._function(self.optimizer), info, f"{self.source}: {self.optimizer}")
+        study, terminator = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
+        if not isinstance(study, optuna.Study) or not (terminator is None or callable(terminator)):
+            raise UsageError(
+                f"{self.source}: {self.optimizer} must return an optuna.Study, or a study and a function of it. Got {made!r}."
+            )
+        goals = [metric.get("goal", "minimize") for metric in info.config.get("metrics") or [info.config.get("metric") or {}]]
+        directions = [direction.name.lower() for direction in study.directions]
+        if directions != goals:
+            raise UsageError(f"{self.source}: {self.optimizer} must make a study with directions={goals}. Got {directions}.")
+        return study, terminator
+
+    def space_of(self) -> Callable[[optuna.Trial], Mapping[str, Any]] | None:
+        """Return the person's define-by-run space as a function of a trial; None where `parameters` are searched."""
+        if self.search_space is None:
+            return None
+        function, where = self._function(self.search_space), f"{self.source}: {self.search_space}"
+
+        def values_of(trial: optuna.Trial) -> Mapping[str, Any]:
+            values = _called(function, trial, where)
+            if not isinstance(values, Mapping):
+                raise UsageError(f"{where} must return a mapping of parameters to values. Got {values!r}.")
+            return {str(name): value for name, value in values.items()}
+
+        return values_of
+
+    def _function(self, name: str) -> Callable[[Any], Any]:
+        assert self.source is not None
+        spec = importlib.util.spec_from_file_location(f"sweep_source_{self.source.stem}", self.source)
+        if spec is None or spec.loader is None:
+            raise UsageError(f"{self.source} cannot be imported: scheduler.source must be a Python file.")
+        module = importlib.util.module_from_spec(spec)
+        try:
+            spec.loader.exec_module(module)
+        except Exception as error:
+            raise UsageError(f"{self.source} cannot be imported ({type(error).__name__}: {error}).") from error
+        function = getattr(module, name, None)
+        if not callable(function):
+            raise UsageError(f"{self.source} must define a function {name}. Got {function!r}.")
+        return function
+
+
+def _called(function: Callable[[Any], Any], argument: Any, where: str) -> Any:
+    import optuna
+
+    try:
+        return function(argument)
+    except (UsageError, optuna.TrialPruned):
+        raise
+    except Exception as error:
+        raise UsageError(f"{where} failed ({type(error).__name__}: {error}).") from error
+
+
+def read_scheduler(definition: Definition) -> Scheduler | None:
+    """Read the `scheduler` section; its functions are looked for in the source, not run. Faults go to the definition."""
+    given = definition.values.get(PLACE)
+    if given is None:
+        return None
+    if not isinstance(given, Mapping):
+        definition.fault((PLACE,), f"{PLACE} must be a mapping with engine, and source, optimizer, search_space. Got {given!r}.")
+        return None
+    check_keys(definition, given, KEYS, (PLACE,), PLACE)
+    engine = given.get("engine")
+    if engine not in ENGINES:
+        near = did_you_mean(str(engine), ENGINES) or "."
+        definition.fault((PLACE, "engine"), f"{PLACE}.engine must be {' or '.join(ENGINES)}. Got {engine!r}{near}")
+        return None
+    named = {key: given[key] for key in ("optimizer", "search_space") if given.get(key) is not None}
+    if engine != "optuna":
+        if named:
+            definition.fault(
+                (PLACE, "engine"), f"{PLACE}: functions of engine {engine} run only under wandb sweep-scheduler; use optuna."
+            )
+        definition.notes.append(f"{PLACE}.engine {engine} is W&B's; offline Optuna searches the parameters.")
+        return Scheduler(engine)
+    source = _source(definition, given.get("source"), needed=bool(named))
+    functions = _functions_in(source) if source is not None else None
+    for key, name in named.items():
+        if functions is not None and name not in functions:
+            near = did_you_mean(str(name), functions) or f"; it defines {', '.join(functions) or 'none'}."
+            definition.fault((PLACE, key), f"{PLACE}.{key} must name a function in {source}. Got {name!r}{near}")
+    return Scheduler(engine, source, named.get("optimizer"), named.get("search_space"))
+
+
+def _source(definition: Definition, given: Any, *, needed: bool) -> Path | None:
+    if given is None and not needed:
+        return None
+    place = (PLACE, "source")
+    if not isinstance(given, str):
+        definition.fault(place, f"{PLACE}.source must name the Python file of optimizer and search_space. Got {given!r}.")
+        return None
+    for path in (Path(given), definition.path.parent / given):
+        if path.is_file():
+            return path.resolve()
+    definition.fault(place, f"{PLACE}.source {given!r} is neither here nor beside the sweep file.")
+    return None
+
+
+def _functions_in(source: Path) -> list[str] | None:
+    """Return the names that a file binds at its top level; None where it is not Python."""
+    try:
+        tree = ast.parse(source.read_text(encoding="utf-8"))
+    except (OSError, SyntaxError, ValueError):
+        return None
+    names: list[str] = []
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.append(node.name)
+        elif isinstance(node, ast.Assign):
+            names += [target.id for target in node.targets if isinstance(target, ast.Name)]
+        elif isinstance(node, ast.ImportFrom | ast.Import):
+            names += [alias.asname or alias.name for alias in node.names]
+    return names

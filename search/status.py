@@ -1,0 +1,269 @@
+"""Where a study stands: state, best, front, rate, time left, failures with their causes.
+
+usage: python -m search.status STUDY [--name NAME] [--watch] [--export FILE.csv|FILE.parquet|FILE.json]
+
+STUDY is a study's folder (runs/ann-digits), its study.db, or a storage URL with #NAME.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trainers.command_line import SentenceParser, exit_with_sentence
+from trainers.errors import UsageError
+
+if TYPE_CHECKING:
+    import optuna
+    from optuna.trial import FrozenTrial
+
+ROWS = 5
+EVERY = 2.0  # seconds between looks of --watch
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = SentenceParser(prog="python -m search.status", description=__doc__.splitlines()[0], allow_abbrev=False)
+    add_study(parser)
+    parser.add_argument("--watch", action="store_true", help="show it again every 2 seconds, until Ctrl-C")
+    parser.add_argument("--export", metavar="FILE", help="write all trials to FILE.csv, FILE.parquet or FILE.json")
+    options = parser.parse_args(arguments)
+    with exit_with_sentence():
+        study = open_existing(options.study, options.name)
+        if options.export:
+            export(study, Path(options.export))
+            print(f"wrote {options.export}")
+            return 0
+        print(report(study))
+        while options.watch:
+            try:
+                time.sleep(EVERY)
+            except KeyboardInterrupt:
+                break
+            print(f"\x1b[2J\x1b[H{report(study)}" if sys.stdout.isatty() else f"\n{report(study)}", flush=True)
+    return 0
+
+
+def open_existing(source: str, name: str | None = None) -> optuna.Study:
+    """Open the study that a person points at.
+
+    Raises:
+        UsageError: if it is not there, or its storage holds several.
+    """
+    import optuna
+
+    from trainers.storage import database, open_storage, readable_errors
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    url, name = database(source, name)
+    with readable_errors(url, writing=False):
+        storage = open_storage(url, writing=False)
+        names = sorted(study.study_name for study in storage.get_all_studies())
+        if name is None and len(names) != 1:
+            raise UsageError(f"{source} holds {len(names)} studies ({', '.join(names) or 'none'}): name one with --name.")
+        if name is not None and name not in names:
+            raise UsageError(f"{source} holds no study {name!r}; there are {', '.join(names) or 'none'}.")
+        return optuna.load_study(study_name=name or names[0], storage=storage)
+
+
+def report(study: optuna.Study) -> str:
+    """Return everything that the command prints."""
+    from search.study import finished
+    from trainers import records
+
+    trials = study.get_trials(deepcopy=False)
+    goals = goals_of(study)
+    lines = [table(study, goals)]
+    running = [trial for trial in trials if trial.state.name == "RUNNING"]
+    for trial in running:
+        rows = records.epochs_of(trial.user_attrs)
+        host = trial.user_attrs.get(records.WORKER, {}).get("host", "?")
+        latest = ", ".join(f"{name} {rows[-1].get(name, float('nan')):.4f}" for name in goals) if rows else "no epoch yet"
+        lines.append(f"running: trial {trial.number} on {host}, epoch {len(rows)}, {latest}")
+    rate = _rate(finished(trials))
+    if rate is not None:
+        waiting = sum(trial.state.name == "WAITING" for trial in trials)
+        lines.append(f"rate: {rate:.1f} trials an hour" + (f"; {waiting} waiting" if waiting else ""))
+    causes: dict[str, list[int]] = {}
+    for trial in trials:
+        if records.CAUSE in trial.user_attrs:
+            causes.setdefault(trial.user_attrs[records.CAUSE], []).append(trial.number)
+    for cause, numbers in causes.items():
+        what = "given back and tried again" if cause == records.INTERRUPTED else f"failed: {cause}"
+        lines.append(f"{len(numbers)} {what} (trial {', '.join(map(str, numbers[:ROWS]))}{', …' if len(numbers) > ROWS else ''})")
+    prior = sum(records.PRIOR in trial.user_attrs for trial in trials)
+    if prior:
+        lines.append(f"{prior} finished runs taken over from elsewhere")
+    return "\n".join(lines)
+
+
+def goals_of(study: optuna.Study) -> dict[str, str]:
+    """Return the goal of each objective by its name."""
+    from trainers import records
+
+    known = study.user_attrs.get(records.GOALS)
+    if known:
+        return dict(known)
+    names = study.metric_names or [f"value {place}" for place in range(len(study.directions))]
+    return {name: direction.name.lower() for name, direction in zip(names, study.directions, strict=True)}
+
+
+def _rate(trials: Sequence[FrozenTrial]) -> float | None:
+    """Return the trials an hour over the last twenty that ended."""
+    ends = sorted(trial.datetime_complete for trial in trials if trial.datetime_complete is not None)[-20:]
+    if len(ends) < 2 or ends[-1] == ends[0]:
+        return None
+    return (len(ends) - 1) / ((ends[-1] - ends[0]).total_seconds() / 3600)
+
+
+def table(study: optuna.Study, goals: Mapping[str, str]) -> str:
+    """Return how the trials ended, and the best of them (with several objectives, the front) with what was searched."""
+    from optuna.trial import TrialState
+
+    from search.study import feasible, finished
+    from trainers import records
+
+    trials = finished(study.get_trials(deepcopy=False))
+    counts = [(state.name.lower(), sum(trial.state == state for trial in trials)) for state in TrialState]
+    lines = [
+        f"\n{study.study_name}: " + (", ".join(f"{count} {state}" for state, count in counts if count) or "no trial has ended")
+    ]
+    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE and feasible(trial)]
+    broken = sum(trial.state == TrialState.COMPLETE for trial in trials) - len(complete)
+    if broken:
+        lines.append(f"{broken} of the complete trials break a constraint and do not compete")
+    if not complete:
+        return "\n".join(lines)
+    best = _front(complete, goals, lines) if len(goals) > 1 else _best(complete, goals)
+    baseline = [trial for trial in complete if trial.user_attrs.get(records.BASELINE) and trial not in best]
+    return "\n".join([*lines, *_cells([*best, *baseline], goals)])
+
+
+def _best(complete: Sequence[FrozenTrial], goals: Mapping[str, str]) -> list[FrozenTrial]:
+    sign = 1 if next(iter(goals.values())) == "minimize" else -1
+    return sorted(complete, key=lambda trial: (sign * trial.values[0], trial.number))[:ROWS]
+
+
+def _front(complete: Sequence[FrozenTrial], goals: Mapping[str, str], lines: list[str]) -> list[FrozenTrial]:
+    """Return the trials on the front; adds its size and the hypervolume over the trials to the lines."""
+    import numpy as np
+
+    from search.front import hypervolumes, non_dominated, reference_point
+
+    ordered = sorted(complete, key=lambda trial: trial.number)
+    values = np.array([trial.values for trial in ordered])
+    directions = list(goals.values())
+    front = [trial for trial, kept in zip(ordered, non_dominated(values, directions), strict=True) if kept]
+    reference = reference_point(values, directions)
+    volumes = hypervolumes(values, directions, reference)
+    places = sorted({round(i) for i in np.linspace(0, len(ordered) - 1, min(8, len(ordered)))})
+    over = ", ".join(f"{volumes[i]:.4g} (trial {ordered[i].number})" for i in places)
+    corner = ", ".join(f"{name} {value:.4g}" for name, value in zip(goals, reference, strict=True))
+    lines += [f"front of {len(front)} trials; hypervolume from the worst values ({corner}) over the trials: {over}"]
+    return front
+
+
+def _cells(trials: Sequence[FrozenTrial], goals: Mapping[str, str]) -> list[str]:
+    from trainers import records
+    from trainers.best import best_row
+
+    metric, goal = next(iter(goals.items()))
+    names = list(dict.fromkeys(name for trial in trials for name in trial.params))
+    values = [values_of(trial) for trial in trials]
+    cells = [["trial", *goals, "epoch", *names]]
+    for trial, real in zip(trials, values, strict=True):
+        row = best_row(records.epochs_of(trial.user_attrs), metric, goal) or {}
+        label = f"{trial.number}{' (default)' if trial.user_attrs.get(records.BASELINE) else ''}"
+        measured = [
+            f"{value:.4f}" + (f" ± {row[f'{name}_std']:.4f}" if f"{name}_std" in row else "")
+            for name, value in zip(goals, trial.values, strict=True)
+        ]
+        cells.append([label, *measured, str(row.get("epoch", "")), *(_short(real.get(name, "-")) for name in names)])
+    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
+    return ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
+
+
+def values_of(trial: FrozenTrial) -> dict[str, Any]:
+    """Return the real values of a trial's searched parameters, by their names in the study.
+
+    What Optuna drew may be a quantile or a JSON text; the run's config holds what it stood for.
+    """
+    from trainers import records
+
+    config = trial.user_attrs.get(records.RUN, {}).get("config", {})
+    found = {}
+    for name, drawn in trial.params.items():
+        value: Any = config
+        for step in name.split("."):
+            value = value.get(step) if isinstance(value, Mapping) else None
+        found[name] = drawn if value is None else value
+    return found
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def export(study: optuna.Study, path: Path) -> None:
+    """Write a line per trial: number, state, cause, times, run id, objectives, parameters.
+
+    Raises:
+        UsageError: if the file is of another kind, or cannot be written.
+    """
+    import pandas as pd
+
+    from trainers import records
+
+    if path.suffix not in {".csv", ".parquet", ".json"}:
+        raise UsageError(f"--export must end in .csv, .parquet or .json. Got {path}.")
+    goals = goals_of(study)
+    lines = []
+    for trial in study.get_trials(deepcopy=False):
+        run = trial.user_attrs.get(records.RUN, {})
+        values = dict(zip(goals, trial.values or [], strict=False))
+        lines.append(
+            {
+                "trial": trial.number,
+                "state": trial.state.name.lower(),
+                "cause": trial.user_attrs.get(records.CAUSE),
+                "started": _time(trial.datetime_start),
+                "ended": _time(trial.datetime_complete),
+                "run": run.get("id"),
+                "host": run.get("host"),
+                "epochs": len(records.epochs_of(trial.user_attrs)),
+                **{name: values.get(name) for name in goals},
+                **{f"config.{name}": value for name, value in values_of(trial).items()},
+            }
+        )
+    frame = pd.DataFrame(lines)
+    for column in filter(lambda name: pd.api.types.is_object_dtype(frame[name]), frame.columns):
+        kinds = {type(value) for value in frame[column] if value is not None and value == value}
+        if len(kinds) > 1 or kinds & {list, dict}:  # a column of Parquet has one type
+            frame[column] = [None if value is None or value != value else str(value) for value in frame[column]]
+    try:
+        if path.suffix == ".csv":
+            frame.to_csv(path, index=False)
+        elif path.suffix == ".json":
+            frame.to_json(path, orient="records", indent=1)
+        else:
+            frame.to_parquet(path, index=False)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written ({error}): choose another file.") from None
+
+
+def _time(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat(timespec="seconds")
+
+
+def add_study(parser: argparse.ArgumentParser) -> None:
+    """Add the STUDY argument and --name."""
+    parser.add_argument("study", metavar="STUDY", help="a study's folder (runs/NAME), its study.db, or a storage URL with #NAME")
+    parser.add_argument("--name", help="the study's name, where the storage holds several")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

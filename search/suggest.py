@@ -1,0 +1,225 @@
+"""What is tried next: one sampler per suggestion, seeded by the sweep's seed and the suggestion's slot.
+
+A study that was stopped and goes on so suggests what it would have suggested without the stop, which Optuna's samplers, with
+their own running random state, do not. A slot is a suggestion's place: retried trials, surplus ones and those that a person
+brought along take none.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial, TrialState
+
+from search.samplers import build_sampler
+from search.sweep import Objective, Sweep
+from trainers import records
+from trainers.best import best_row
+
+SLOTLESS = (records.RETRY_OF, records.PRIOR, records.POINT)
+
+
+def takes_slot(trial: FrozenTrial) -> bool:
+    """Whether a trial is a suggestion of its own."""
+    attributes = trial.user_attrs
+    return not any(key in attributes for key in SLOTLESS) and attributes.get(records.CAUSE) != records.SURPLUS
+
+
+def slot_of(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> int:
+    """Return the place of a trial among the suggestions; a retried one has that of the first try."""
+    number = trial.user_attrs.get(records.ORIGIN, trial.number)
+    return sum(takes_slot(other) for other in trials if other.number < number)
+
+
+class SlotSampler(BaseSampler):
+    """Hands every suggestion over to a sampler of its own.
+
+    `own` is the sampler of the person's own study factory, which then does it all.
+    """
+
+    def __init__(self, sweep: Sweep, seed: int, own: BaseSampler | None = None) -> None:
+        self.sweep, self.seed, self.own = sweep, seed, own
+        self._inner: BaseSampler | None = own
+        self._row: dict[str, Any] | None = None
+        self._rows: list[dict[str, Any]] = []
+
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        if self.sweep.method == "grid":
+            self._row = self._combination(study, trial)
+            return
+        if self.own is None:
+            self._inner = self._built(study, trial)
+        self._sampler.before_trial(self._view(study), trial)
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        if self._row is not None:
+            space = self.sweep.space.distributions
+            return {name: space[name] for name in self._row}
+        return self._sampler.infer_relative_search_space(self._view(study), trial)
+
+    def sample_relative(self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]) -> dict[str, Any]:
+        if self._row is not None:
+            return self._row
+        return self._sampler.sample_relative(self._view(study), trial, search_space)
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        if self._row is not None:  # a retried trial of a grid has its values; this is one that lost them
+            return self._row[param_name]
+        return self._sampler.sample_independent(self._view(study), trial, param_name, param_distribution)
+
+    def after_trial(self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
+        if self.sweep.method != "grid":
+            if self._inner is None:  # told by another process than asked
+                self._inner = self._built(study, trial)
+            self._inner.after_trial(study, trial, state, values)
+
+    def reseed_rng(self) -> None:
+        """Nothing to do: each suggestion has a seed of its own."""
+
+    @property
+    def _sampler(self) -> BaseSampler:
+        assert self._inner is not None, "Optuna calls before_trial first"
+        return self._inner
+
+    def _built(self, study: optuna.Study, trial: FrozenTrial) -> BaseSampler:
+        trials = study._get_trials(deepcopy=False, use_cache=True)
+        slot = slot_of(trial, trials)
+        method = self.sweep.method
+        return build_sampler(
+            "random" if method == "random" else self.sweep.settings.sampler,
+            {} if method == "random" else self.sweep.settings.sampler_options,
+            seed=int(np.random.SeedSequence([self.seed, slot]).generate_state(1)[0]),
+            study_seed=self.seed,
+            n_finished=sum(other.state == TrialState.COMPLETE for other in trials),
+            distributions=self.sweep.space.distributions,
+            n_objectives=len(self.sweep.objectives),
+            conditional=bool(self.sweep.space.conditions) or self.sweep.space.parameters == {},
+        )
+
+    def _combination(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, Any]:
+        slot = slot_of(trial, study._get_trials(deepcopy=False, use_cache=True))
+        if not self._rows:
+            self._rows = list(itertools.islice(self.sweep.space.combinations(), 1_000_000))
+        return self._rows[slot % len(self._rows)]
+
+    def _view(self, study: optuna.Study) -> optuna.Study:
+        needed = any(objective.impute_while_running != "false" for objective in self.sweep.objectives)
+        failed = any(
+            trial.state == TrialState.FAIL and trial.user_attrs.get(records.CAUSE) not in (records.INTERRUPTED, records.SURPLUS)
+            for trial in study._get_trials(deepcopy=False, use_cache=True)
+        )
+        return ImputedStudy(study, self.sweep.objectives) if needed or failed else study  # type: ignore[return-value]
+
+
+class ImputedStudy:
+    """A study as a sampler shall see it: W&B's `impute` gives runs without a value one, where Optuna leaves them out.
+
+    A failed run counts with the worst value of all runs, or with its own best or latest one; a running one only where
+    `impute_while_running` says so. Pruned runs stay as they are: Optuna's samplers know what to make of them.
+    """
+
+    def __init__(self, study: optuna.Study, objectives: Sequence[Objective]) -> None:
+        self._study, self._objectives = study, objectives
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._study, name)
+
+    @property
+    def trials(self) -> list[FrozenTrial]:
+        """All trials, imputed."""
+        return self._get_trials()
+
+    def get_trials(self, deepcopy: bool = True, states: Any = None) -> list[FrozenTrial]:
+        """Return the trials, imputed."""
+        return self._get_trials(deepcopy, states)
+
+    def _get_trials(self, deepcopy: bool = True, states: Any = None, use_cache: bool = False) -> list[FrozenTrial]:
+        trials = self._study._get_trials(deepcopy=deepcopy, use_cache=use_cache)
+        worst = [self._worst(trials, place) for place in range(len(self._objectives))]
+        seen = [self._seen(trial, worst) for trial in trials]
+        return [trial for trial in seen if states is None or trial.state in states]
+
+    def _worst(self, trials: Sequence[FrozenTrial], place: int) -> float | None:
+        values = [trial.values[place] for trial in trials if trial.state == TrialState.COMPLETE]
+        worst = max if self._objectives[place].goal == "minimize" else min
+        return worst(values, default=None)
+
+    def _seen(self, trial: FrozenTrial, worst: Sequence[float | None]) -> FrozenTrial:
+        if trial.state == TrialState.FAIL and trial.user_attrs.get(records.CAUSE) not in (records.INTERRUPTED, records.SURPLUS):
+            ways = [objective.impute for objective in self._objectives]
+        elif trial.state == TrialState.RUNNING:
+            ways = [objective.impute_while_running for objective in self._objectives]
+        else:
+            return trial
+        if "false" in ways or not trial.params:
+            return trial
+        rows = records.epochs_of(trial.user_attrs)
+        values = [imputed(rows, *pair) for pair in zip(self._objectives, ways, worst, strict=True)]
+        known = [value for value in values if value is not None]
+        if len(known) < len(values):
+            return trial
+        return optuna.trial.FrozenTrial(
+            number=trial.number,
+            state=TrialState.COMPLETE,
+            value=None,
+            values=known,
+            datetime_start=trial.datetime_start,
+            datetime_complete=trial.datetime_complete or trial.datetime_start,
+            params=trial.params,
+            distributions=trial.distributions,
+            user_attrs=trial.user_attrs,
+            system_attrs=trial.system_attrs,
+            intermediate_values=trial.intermediate_values,
+            trial_id=trial._trial_id,
+        )
+
+
+def imputed(rows: Sequence[Mapping[str, Any]], objective: Objective, way: str, worst: float | None) -> float | None:
+    """Return what stands for the value of a run: its best or latest so far, or the worst of all; None where there is none."""
+    if way == "best":
+        row = best_row(rows, objective.name, objective.goal)
+        return worst if row is None else float(row[objective.name])
+    if way == "latest":
+        values = [row[objective.name] for row in rows if math.isfinite(row.get(objective.name, math.nan))]
+        return float(values[-1]) if values else worst
+    return worst
+
+
+def suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> Any:
+    """Draw one parameter by Optuna's define-by-run calls."""
+    match distribution:
+        case CategoricalDistribution():
+            return trial.suggest_categorical(name, distribution.choices)
+        case IntDistribution():
+            return trial.suggest_int(name, distribution.low, distribution.high, step=distribution.step, log=distribution.log)
+        case FloatDistribution():
+            return trial.suggest_float(name, distribution.low, distribution.high, step=distribution.step, log=distribution.log)
+    raise AssertionError(f"no distribution of ours: {distribution}")
+
+
+def draw(trial: optuna.Trial, sweep: Sweep, own: Callable[[optuna.Trial], Mapping[str, Any]] | None = None) -> dict[str, Any]:
+    """Draw a trial's parameters; return the values that its training gets, nested.
+
+    Parameters that do not exist under their conditions are neither drawn nor handed over. `own` is the person's own space.
+    """
+    space = sweep.space
+    if own is not None:
+        return {**space.fixed, **own(trial)}
+    if not space.conditions:
+        drawn = {name: suggest(trial, name, distribution) for name, distribution in space.distributions.items()}
+        return space.decode(drawn)
+    drawn, flat = {}, dict(space.fixed)
+    for name in space.in_order():
+        if space.exists(name, flat):
+            drawn[name] = suggest(trial, name, space.parameters[name].distribution)
+            flat[name] = space.parameters[name].decode(drawn[name])
+    return space.decode(drawn)

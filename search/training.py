@@ -1,0 +1,152 @@
+"""How a trial is trained in this process: data in memory, one W&B run, repeats as one, checkpoints of long trainings.
+
+A training is a generator of epochs that is told after each whether to stop: `stop = yield epoch`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from search.sweep import Sweep
+from trainers.base import Epoch
+from trainers.command_line import configure, run_values
+from trainers.data import LOCKED_SPLIT, Data, DataOptions, load_data
+from trainers.devices import pick_device
+from trainers.provenance import provenance
+from trainers.tracking import track
+
+if TYPE_CHECKING:
+    from trainers.base import ClassifierConfig
+
+Epochs = Generator[Epoch, bool | None, None]
+
+
+@dataclass
+class Attempt:
+    """One try at a trial: how its run is named, and what an earlier try left."""
+
+    run_id: str
+    name: str
+    group: str
+    tags: list[str]
+    folder: Path
+    started: Callable[[dict[str, Any], str | None], None]  # is told the run's config and the path of its files
+    checkpoint: Path | None = None
+    earlier: Sequence[Epoch] = ()  # the epochs of the try before, for one that goes on from its checkpoint
+
+
+class Training(Protocol):
+    """What trains the trials of a sweep."""
+
+    def epochs(self, attempt: Attempt, values: dict[str, Any]) -> Epochs:
+        """Train with these values, yielding after every epoch."""
+
+
+@dataclass
+class InProcess:
+    """Trains a classifier of ours in this process."""
+
+    sweep: Sweep
+    mode: str = "offline"
+    device: str = "auto"
+    locked_split: int = LOCKED_SPLIT
+    _data: dict[str, Data] = field(default_factory=dict)
+
+    def data_for(self, options: DataOptions) -> Data:
+        """Return the data of a trial; kept in memory, as trials of one sweep mostly share them."""
+        key = json.dumps(options.to_dict(), sort_keys=True)
+        if key not in self._data:
+            others = self.sweep.settings.repeats if self.sweep.settings.over == "folds" else 1
+            while len(self._data) >= others:
+                self._data.pop(next(iter(self._data)))
+            self._data[key] = load_data(options, locked_split=self.locked_split)
+        return self._data[key]
+
+    def epochs(self, attempt: Attempt, values: dict[str, Any]) -> Epochs:
+        classifier = self.sweep.classifier
+        assert classifier is not None
+        config, data_options, run_options = configure(classifier, {"best_metric": self.sweep.metric, **values})
+        members = self._members(config, data_options)
+        resolved = run_values(classifier, config, data_options, run_options)
+        if len(members) > 1:
+            resolved |= {"repeats": len(members), "repeats_over": self.sweep.settings.over}
+        origin = provenance(members[0][1], str(pick_device(self.device)))
+        with track(
+            mode=self.mode,
+            project=self.sweep.project,
+            name=attempt.name,
+            group=attempt.group,
+            job_type="sweep",
+            tags=attempt.tags,
+            run_id=attempt.run_id,
+            directory=attempt.folder,
+            quiet=True,
+        ) as tracker:
+            attempt.started({**resolved, "provenance": origin}, tracker.path)
+            tracker.describe(resolved, origin)
+            stopped: set[int] = set()
+            for epoch in self._continued(attempt, self._rounds(members, stopped, attempt)):
+                tracker.log(epoch)
+                if (yield epoch):
+                    tracker.pruned = epoch.number
+                    stopped.update(range(len(members)))
+
+    def _members(self, config: ClassifierConfig, options: DataOptions) -> list[tuple[ClassifierConfig, Data]]:
+        """Return the trainings that make up a trial: one, or one per seed or fold."""
+        settings = self.sweep.settings
+        if settings.repeats == 1:
+            return [(config, self.data_for(options))]
+        if settings.over == "seeds":
+            data = self.data_for(options)
+            return [(config.replace(seed=config.seed + i), data) for i in range(settings.repeats)]
+        folds = [options.replace(n_folds=settings.repeats, fold=i) for i in range(settings.repeats)]
+        return [(config, self.data_for(fold)) for fold in folds]
+
+    def _rounds(
+        self, members: list[tuple[ClassifierConfig, Data]], stopped: set[int], attempt: Attempt
+    ) -> Iterator[list[Epoch | None]]:
+        """Yield an epoch of every member at a time; members that share their data train as one population."""
+        classifier = self.sweep.classifier
+        assert classifier is not None
+        configs, data = [config for config, _ in members], [data for _, data in members]
+        if all(part is data[0] for part in data):
+            checkpoints = [attempt.checkpoint] if len(members) == 1 else []
+            yield from classifier.fit_population(configs, data[0], device=self.device, stopped=stopped, checkpoints=checkpoints)
+            return
+        alone = [classifier.fit_population([config], part, device=self.device) for config, part in members]
+        while not stopped:
+            epochs = [next(rounds, [None])[0] for rounds in alone]
+            if not any(epochs):
+                return
+            yield epochs
+
+    def _continued(self, attempt: Attempt, rounds: Iterator[list[Epoch | None]]) -> Iterator[Epoch]:
+        """Yield one epoch per round: the only one, or the mean over the repeats with its spread.
+
+        A training that goes on from a checkpoint first repeats the epochs that the earlier try has recorded.
+        """
+        latest: list[Epoch | None] = []
+        for count, epochs in enumerate(rounds, start=1):
+            latest = [epoch or before for epoch, before in zip(epochs, latest or [None] * len(epochs), strict=True)]
+            known = [epoch for epoch in latest if epoch is not None]
+            if len(epochs) > 1:
+                yield self._mean(count, known, ended=all(epoch is None or epoch.last for epoch in epochs))
+                continue
+            if count == 1 and known[0].number > 1:
+                yield from (epoch for epoch in attempt.earlier if epoch.number < known[0].number)
+            yield known[0]
+
+    def _mean(self, number: int, epochs: Sequence[Epoch], *, ended: bool) -> Epoch:
+        metrics = {}
+        for name in epochs[0].metrics:
+            values = [epoch.metrics.get(name, math.nan) for epoch in epochs]
+            metrics[name] = sum(values) if name == "seconds" else sum(values) / len(values)
+            if name in self.sweep.goals:
+                mean = metrics[name]
+                metrics[f"{name}_std"] = math.sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1))
+        return Epoch(number, metrics, ended)

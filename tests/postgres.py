@@ -1,0 +1,52 @@
+"""A PostgreSQL server of the tests' own, on a free port of this machine, from Debian's packages."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def binaries() -> Path | None:
+    """Return the folder of initdb and pg_ctl; None where PostgreSQL is not installed."""
+    found = shutil.which("initdb")
+    folders = [Path(found).resolve().parent] if found else []
+    folders += sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    return next((folder for folder in folders if (folder / "pg_ctl").is_file()), None)
+
+
+def free_port() -> int:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return int(server.getsockname()[1])
+
+
+@contextmanager
+def postgres(folder: Path) -> Iterator[str]:
+    """Start a server with its data below `folder`; yield its URL; stop it."""
+    programs = binaries()
+    assert programs is not None, "PostgreSQL is not installed"
+    data, port = folder / "postgres", free_port()
+    as_user: list[str] = []
+    if os.geteuid() == 0:  # the server refuses to run as root
+        data.mkdir(parents=True)
+        shutil.chown(data, "postgres", "postgres")
+        for parent in [data, *data.parents]:
+            if parent.stat().st_mode & 0o005 != 0o005 and parent != data:
+                parent.chmod(parent.stat().st_mode | 0o011)
+        as_user = ["runuser", "-u", "postgres", "--"]
+
+    def call(*command: str) -> None:
+        subprocess.run([*as_user, *command], check=True, capture_output=True, cwd="/", timeout=120)
+
+    call(str(programs / "initdb"), "-D", str(data), "-A", "trust", "-U", "sweep", "--no-sync", "-E", "UTF8", "--locale=C")
+    settings = f"-F -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -p {port}"
+    call(str(programs / "pg_ctl"), "-D", str(data), "-o", settings, "-l", str(data / "log"), "-w", "start")
+    try:
+        yield f"postgresql://sweep@127.0.0.1:{port}/postgres"
+    finally:
+        call(str(programs / "pg_ctl"), "-D", str(data), "-m", "immediate", "stop")

@@ -1,0 +1,116 @@
+"""Signs of life: a held lock is alive, a freed one dead, and another machine is judged by its standing beat alone."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+
+from search.leases import Claims, Lease, Watch, left_behind
+from tests.samples import ROOT
+from trainers import records
+from trainers.errors import UsageError
+
+
+def trial_of(worker: dict[str, str] | None, *, beat: int | None = None) -> Any:
+    study = optuna.create_study()
+    trial = study.ask()
+    if worker is not None:
+        trial.set_user_attr(records.WORKER, worker)
+    if beat is not None:
+        trial.set_user_attr(records.BEAT, beat)
+    return study.get_trials()[0]
+
+
+ELSEWHERE = {"host": "elsewhere", "lock": "/no/such/folder/1-abc.lock"}
+
+
+def test_a_worker_that_holds_its_lock_lives(tmp_path: Path) -> None:
+    with Lease(tmp_path) as lease:
+        assert not Watch(seconds=0, local=True).dead(trial_of(lease.sign()))
+        assert left_behind(tmp_path) == []
+
+
+def test_a_worker_that_ended_by_an_error_is_dead_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), Lease(tmp_path) as lease:
+        raise ZeroDivisionError
+    assert Watch(seconds=1e9, local=True).dead(trial_of(lease.sign()))
+    assert left_behind(tmp_path) == [lease.path]
+
+
+def test_a_worker_that_was_killed_is_dead_at_once(tmp_path: Path) -> None:
+    code = (
+        "import sys, pathlib; from search.leases import Lease\n"
+        "with Lease(pathlib.Path(sys.argv[1])) as lease: print(lease.path, flush=True); input()"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        trial = trial_of({"host": "here", "lock": process.stdout.readline().strip()})
+        watch = Watch(seconds=1e9, local=True)
+        assert not watch.dead(trial)
+        process.kill()
+        process.wait()
+        assert watch.dead(trial)
+
+
+def test_a_clean_end_leaves_no_file(tmp_path: Path) -> None:
+    with Lease(tmp_path) as lease:
+        pass
+    assert not lease.path.exists()
+
+
+def test_on_one_machine_a_trial_that_nobody_signed_is_lost() -> None:
+    assert Watch(seconds=1e9, local=True).dead(trial_of(None))
+
+
+def test_on_many_machines_a_trial_that_nobody_signed_may_be_signed_yet() -> None:
+    watch = Watch(seconds=0.05, local=False)
+    trial = trial_of(None)
+    assert not watch.dead(trial)
+    time.sleep(0.1)
+    assert watch.dead(trial)
+
+
+def test_another_machine_is_dead_when_its_beat_has_stood_still_for_a_lease() -> None:
+    watch = Watch(seconds=0.2, local=False)
+    assert not watch.dead(trial_of(ELSEWHERE, beat=1))
+    time.sleep(0.1)
+    assert not watch.dead(trial_of(ELSEWHERE, beat=1))
+    time.sleep(0.15)
+    assert not watch.dead(trial_of(ELSEWHERE, beat=2))  # it moved: the wait begins anew
+    time.sleep(0.25)
+    assert watch.dead(trial_of(ELSEWHERE, beat=2))
+
+
+def test_a_trial_beats_four_times_a_lease(tmp_path: Path) -> None:
+    study = optuna.create_study()
+    trial = study.ask()
+    with Lease(tmp_path, seconds=0.2) as lease, lease.beating(study, trial._trial_id):
+        time.sleep(0.5)
+    beats = study.get_trials()[0].user_attrs[records.BEAT]
+    assert beats >= 4
+    time.sleep(0.15)
+    assert study.get_trials()[0].user_attrs[records.BEAT] == beats
+
+
+def test_claims_are_held_by_one_at_a_time(tmp_path: Path) -> None:
+    code = (
+        "import sys, pathlib; from search.leases import Claims\nwith Claims(pathlib.Path(sys.argv[1])): print('held', flush=True)"
+    )
+    with Claims(tmp_path):
+        process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.communicate(timeout=2)
+    assert process.communicate(timeout=60)[0] == "held\n"
+
+
+def test_a_folder_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "workers").write_text("a file")
+    with pytest.raises(UsageError, match="cannot be written"), Lease(tmp_path):
+        pass

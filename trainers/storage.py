@@ -1,0 +1,141 @@
+"""Where a study is kept: SQLite in its folder by default; PostgreSQL, or Optuna's journal file, by URL.
+
+SQLite writes ahead and does not wait for the disk at every commit: twice as fast as its default, and a process that is killed
+loses nothing. It and the journal serve one machine; PostgreSQL any number (docs/decisions.md has the figures).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trainers.errors import UsageError
+
+if TYPE_CHECKING:
+    import optuna
+    from optuna.storages import BaseStorage
+
+JOURNAL = "journal://"
+FULL = 100_000  # bytes, with which SQLite cannot go on
+PATIENCE = 120  # seconds that a writer waits for the others
+
+
+def is_local(url: str) -> bool:
+    """Whether only processes of this machine can use a storage."""
+    return url.startswith(("sqlite:", JOURNAL))
+
+
+def shown(url: str) -> str:
+    """Return a storage URL without its password."""
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    if url.startswith(JOURNAL):
+        return url
+    try:
+        return make_url(url).render_as_string(hide_password=True)
+    except ArgumentError:
+        return url
+
+
+def open_storage(url: str, *, writing: bool = True) -> BaseStorage:
+    """Open `sqlite:///PATH`, `journal:///PATH`, `postgresql://…` or any other URL of SQLAlchemy's."""
+    from optuna.storages import RDBStorage
+
+    if url.startswith(JOURNAL):
+        from optuna.storages.journal import JournalFileBackend, JournalStorage
+
+        return JournalStorage(JournalFileBackend(url.removeprefix(JOURNAL)))
+    if not url.startswith("sqlite:"):
+        return RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
+    from sqlalchemy import event
+
+    storage = RDBStorage(url, engine_kwargs={"connect_args": {"timeout": PATIENCE}})
+    if not writing:
+        return storage
+
+    def write_ahead(connection: Any, _: Any) -> None:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")
+
+    event.listen(storage.engine, "connect", write_ahead)
+    storage.engine.dispose()  # the connections that opened it were made without
+    return storage
+
+
+def settle(study: optuna.Study) -> None:
+    """Close the connections of a study, which can still be used and opens others then.
+
+    The last process leaves an ordinary SQLite file: a copy of it alone is whole, and it can be read where nobody may write.
+    """
+    engine = _engine(study._storage)
+    if engine is not None and engine.dialect.name == "sqlite":
+        with contextlib.suppress(Exception), engine.connect() as connection:  # another process may be at it
+            connection.exec_driver_sql("PRAGMA journal_mode=DELETE")
+    close(study._storage)
+
+
+def close(storage: BaseStorage) -> None:
+    """Close the connections of a storage."""
+    engine = _engine(storage)
+    if engine is not None:
+        engine.dispose()
+
+
+def _engine(storage: BaseStorage) -> Any:
+    return getattr(getattr(storage, "_backend", storage), "engine", None)
+
+
+@contextlib.contextmanager
+def readable_errors(url: str, *, writing: bool = True) -> Iterator[None]:
+    """Turn the errors of a storage into one sentence.
+
+    Raises:
+        UsageError: that says what failed and that finished trials are kept.
+    """
+    from optuna.exceptions import StorageInternalError
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (SQLAlchemyError, StorageInternalError, ImportError) as error:
+        cause = error.__cause__ if isinstance(error, StorageInternalError) and error.__cause__ is not None else error
+        reason = str(getattr(cause, "orig", None) or cause).strip().splitlines()[0].rstrip(".")
+        if url.startswith("sqlite:") and _is_full(Path(url.removeprefix("sqlite:///")).parent):
+            reason = f"the disk is full: {reason}"  # SQLite may say no more than that its file failed
+        if not writing:
+            known = "give a study's folder (runs/NAME), its study.db, or a storage URL"
+            raise UsageError(f"{shown(url).removeprefix('sqlite:///')} cannot be read as a study ({reason}): {known}.") from None
+        raise UsageError(
+            f"the study {shown(url).removeprefix('sqlite:///')} cannot be read or written ({reason}); finished trials stay in it: "
+            "mend the cause (space, rights, address) and run the same command again."
+        ) from None
+
+
+def _is_full(folder: Path) -> bool:
+    try:
+        return shutil.disk_usage(folder).free < FULL
+    except OSError:
+        return False
+
+
+def database(source: str | Path, name: str | None = None) -> tuple[str, str | None]:
+    """Return the storage URL and the study's name behind what a person points at.
+
+    `source` is a study's folder (runs/NAME), its study.db, or a storage URL, with `#NAME` where it holds several studies.
+
+    Raises:
+        UsageError: if there is no study.
+    """
+    text = str(source)
+    if "://" in text:
+        url, _, after = text.partition("#")
+        return url, after or name
+    path = Path(source)
+    file = path / "study.db" if path.is_dir() else path
+    if file.suffix != ".db" or not file.is_file():
+        raise UsageError(f"{source} holds no study: give its folder (runs/NAME), its study.db, or a storage URL with #NAME.")
+    return f"sqlite:///{file}", name
