@@ -31,12 +31,12 @@ from benchmarks._result import Result, show, times
 from search.leases import Lease, Watch
 from search.offline import Engine
 from search.plan import Plan
-from trainers.storage import open_storage
 from search.study import open_study
 from search.suggest import SlotSampler
 from search.sweep import Sweep, read_sweep
 from search.training import InProcess
 from trainers.base import METRICS, Classifier, ClassifierConfig, Epoch
+from trainers.storage import open_storage
 
 SWEEP = """
 program: trainers/softmax.py

@@ -141,7 +141,14 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str],
         help="share of a GPU per worker: 0.5 puts two on each (default: 1)",
     )
     parser.add_argument(
-        "--prior", action="append", default=[], metavar="SOURCE", help="start from a study, W&B run or file of points (repeatable)"
+        "--prior",
+        "--prior_run",
+        "-R",
+        dest="prior",
+        action="append",
+        default=[],
+        metavar="SOURCE",
+        help="start from a study, W&B run or file of points (repeatable)",
     )
     parser.add_argument(
         "--lease",

@@ -81,7 +81,7 @@ class Engine:
             outlook = Outlook.DONE if self.interruption.asked else self.plan.outlook(trials)
             if outlook is not Outlook.WORK:
                 return outlook, None, {}
-            trial = self.study.ask()
+            trial = self._ask(trials)
             trial.set_user_attr(records.WORKER, self.lease.sign())
             try:
                 values = draw(trial, self.sweep, self.own_space)
@@ -91,6 +91,17 @@ class Engine:
         if not self.watch.local and self._surplus(trial):
             return Outlook.WAIT, None, {}
         return outlook, trial, values
+
+    def _ask(self, trials: list[FrozenTrial]) -> optuna.Trial:
+        """Do what `Study.ask` does, on the trials that were just read; it and the sampler would each read them again."""
+        storage, study = self.study._storage, self.study
+        study._thread_local.cached_all_trials = trials
+        for waiting in trials:
+            if waiting.state == TrialState.WAITING:
+                with contextlib.suppress(UpdateFinishedTrialError):
+                    if storage.set_trial_state_values(waiting._trial_id, state=TrialState.RUNNING):
+                        return optuna.Trial(study, waiting._trial_id)
+        return optuna.Trial(study, storage.create_new_trial(study._study_id))
 
     def settle(self) -> list[FrozenTrial]:
         """Tell the trials of dead workers that had ended, give the rest back; return the trials as they then are."""

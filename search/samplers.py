@@ -5,8 +5,7 @@ knows lies in the trials, so a study that was stopped suggests next what it woul
 Optuna's samplers count or number trials by themselves, the small classes below mend it.
 
 Sources: TPE: Bergstra et al., Algorithms for Hyper-Parameter Optimization, NeurIPS 2011, and Watanabe, arXiv:2304.11127.
-Gaussian process with the logarithm of the expected improvement: Ament et al., arXiv:2310.20708; its warped values:
-Cowen-Rivers et al., HEBO, arXiv:2012.03712. CMA-ES: Hansen, The CMA
+Gaussian process with the logarithm of the expected improvement: Ament et al., arXiv:2310.20708. CMA-ES: Hansen, The CMA
 Evolution Strategy, arXiv:1604.00772. NSGA-II: Deb et al., IEEE Transactions on Evolutionary Computation 6(2), 2002; NSGA-III:
 Deb and Jain, ibid. 18(4), 2014. Quasi-random search: Bergstra and Bengio, JMLR 13, 2012.
 """
@@ -34,8 +33,6 @@ SAMPLERS = ("auto", "tpe", "gp", "cmaes", "nsga2", "nsga3", "qmc", "random")
 GIVEN = "fixed_params"  # where Optuna keeps the parameters that a waiting trial was given
 STARTUP = 10  # trials at random before a model
 PROCESS_UNTIL = {1: 200, 2: 50}  # complete trials, by the number of objectives, from which on `auto` takes TPE: asks stay below 1 s
-OUTLIER = 5.0  # interquartile ranges above the upper quartile
-SMALLEST_SPREAD = 1e-6
 
 
 @dataclass(frozen=True)
@@ -187,7 +184,7 @@ def chosen(n_finished: int, *, n_objectives: int, conditional: bool) -> tuple[st
     if conditional:
         return "tpe", {"group": True}
     if STARTUP <= n_finished < PROCESS_UNTIL.get(n_objectives, 0):
-        return ("warped_gp" if n_objectives == 1 else "gp"), {"n_startup_trials": STARTUP}
+        return ("patient_gp" if n_objectives == 1 else "gp"), {"n_startup_trials": STARTUP}
     return "tpe", {"n_startup_trials": STARTUP, "multivariate": True}
 
 
@@ -213,8 +210,8 @@ class Process(optuna.samplers.GPSampler):
             return super().sample_relative(study, trial, search_space)
 
 
-class WarpedProcess(Process):
-    """The Gaussian process of `auto`: it learns from warped values, and from the trials that were stopped early too."""
+class PatientProcess(Process):
+    """The Gaussian process of `auto`: it learns from the trials that were stopped early, too, which Optuna's leaves out."""
 
     def _sample_relative_impl(
         self,
@@ -223,37 +220,18 @@ class WarpedProcess(Process):
         running_trials: list[FrozenTrial],
         search_space: dict[str, BaseDistribution],
     ) -> dict[str, Any]:
-        sign = 1.0 if study.direction == StudyDirection.MINIMIZE else -1.0
-        losses = sign * np.array([trial.value for trial in completed_trials])
         pruned = study._get_trials(deepcopy=False, states=(TrialState.PRUNED,), use_cache=False)
         stopped = [trial for trial in pruned if trial.intermediate_values and search_space.keys() <= trial.params.keys()]
-        # A run is stopped for being bad, however its early value compares with the last values of the others.
-        reached = np.array([sign * trial.intermediate_values[max(trial.intermediate_values)] for trial in stopped])
-        losses = np.append(losses, np.fmax(reached, np.median(losses)))
-        learnt = []
-        for known, loss in zip([*completed_trials, *stopped], warped(losses), strict=True):
-            seen = copy.copy(known)
-            seen.values = [sign * float(loss)]
+        sign = 1.0 if study.direction == StudyDirection.MINIMIZE else -1.0
+        median = float(np.median([sign * (trial.value or 0.0) for trial in completed_trials]))
+        learnt = list(completed_trials)
+        for trial in stopped:
+            # A run is stopped for being bad, however its early value compares with the last values of the others.
+            reached = sign * trial.intermediate_values[max(trial.intermediate_values)]
+            seen = copy.copy(trial)
+            seen.values = [sign * float(np.fmax(reached, median))]
             learnt.append(seen)
         return super()._sample_relative_impl(study, learnt, running_trials, search_space)
-
-
-def warped(losses: np.ndarray) -> np.ndarray:
-    """Return losses (n_trials,) in their order, with the long tail of bad ones drawn in so that they look normal.
-
-    Yeo and Johnson's power transform, as in HEBO; far outliers count as just bad, lest the good ones look alike.
-    """
-    from scipy.stats import yeojohnson
-
-    finite = losses[np.isfinite(losses)]
-    if finite.size == 0 or np.ptp(finite) == 0:
-        return np.isinf(losses).astype(float) * np.sign(losses)
-    low, high = np.quantile(finite, (0.25, 0.75))
-    most = high + OUTLIER * (high - low) if high > low else finite.max()
-    drawn = np.clip(losses, finite.min(), min(most, finite.max()))
-    drawn = (drawn - drawn.mean()) / drawn.std()
-    result, _ = yeojohnson(drawn)
-    return result if np.isfinite(result).all() and result.std() > SMALLEST_SPREAD else drawn
 
 
 class Evolution(optuna.samplers.CmaEsSampler):
@@ -308,7 +286,7 @@ class QuasiRandom(optuna.samplers.QMCSampler):
 CLASSES: dict[str, Callable[..., BaseSampler]] = {
     "tpe": optuna.samplers.TPESampler,
     "gp": Process,
-    "warped_gp": WarpedProcess,
+    "patient_gp": PatientProcess,
     "cmaes": Evolution,
     "nsga2": SortingGenetic,
     "nsga3": ReferenceGenetic,
@@ -316,6 +294,6 @@ CLASSES: dict[str, Callable[..., BaseSampler]] = {
 }
 SILENT = {  # a log line per parameter that the model does not cover says nothing to mend
     "gp": {"warn_independent_sampling": False},
-    "warped_gp": {"warn_independent_sampling": False},
+    "patient_gp": {"warn_independent_sampling": False},
     "cmaes": {"warn_independent_sampling": False},
 }

@@ -103,6 +103,7 @@ class SlotSampler(BaseSampler):
             distributions=self.sweep.space.distributions,
             n_objectives=len(self.sweep.objectives),
             conditional=bool(self.sweep.space.conditions) or self.sweep.space.parameters == {},
+            place=slot,
         )
 
     def _combination(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, Any]:
