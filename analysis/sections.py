@@ -86,7 +86,7 @@ def average_in_words(config: Mapping[str, Any]) -> str:
 def left_out_in_words(studies: Sequence[Study]) -> str:
     """Count the runs that have no place on a front because they did not finish."""
     counts = {study.name: study.table["state"].value_counts() for study in studies}
-    words = {"pruned": "stopped early", "failed": "failed", "interrupted": "interrupted and tried again", "running": "still running"}
+    words = {"pruned": "stopped early", "failed": "failed", "interrupted": "interrupted, tried again", "running": "still running"}
     parts = [
         f"{name}: {', '.join(f'{states[state]} {text}' for state, text in words.items() if state in states)}"
         for name, states in counts.items()

@@ -5,6 +5,7 @@ The values are those of `yaml.safe_load`, which W&B's client uses too; the lines
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -17,6 +18,12 @@ Place = tuple[str | int, ...]  # where a value stands: ("parameters", "learning_
 
 BOOLEAN_WORDS = {"yes", "no", "on", "off", "y", "n"}
 SCIENTIFIC = re.compile(r"[-+]?\d+(\.\d*)?e[-+]?\d+", re.IGNORECASE)  # YAML 1.1 wants a point and a sign: 1.0e-4
+OPENED = {  # what PyYAML was reading -> how a person calls it
+    "while parsing a flow sequence": "a list '['",
+    "while parsing a flow mapping": "a mapping '{'",
+    "while scanning a quoted scalar": "a quoted text",
+}
+LARGEST = 100_000  # nodes with every anchor written out: a few lines of anchors in anchors can stand for billions
 
 
 @dataclass
@@ -47,10 +54,11 @@ class Definition:
             return ""
         value = _at(self.values, place)
         if isinstance(value, str):
-            return f"; YAML reads {text} as text: write {number_in_yaml(float(text))}"
+            advice = f": write {number_in_yaml(float(text))}" if math.isfinite(float(text)) else ""
+            return f"; YAML reads {text} as text{advice}"
         if isinstance(value, bool):
             return f"; YAML reads the bare word {text} as {value}: write '{text}'"
-        return f"; YAML reads {text} as {value}: write it in decimal or in quotes"
+        return f"; YAML reads {text} as {value}: write {value} if that is meant, a text in quotes"
 
     def check(self) -> None:
         """Raise every fault found so far, in the order of the lines.
@@ -60,7 +68,12 @@ class Definition:
         """
         if self.faults:
             found = sorted(dict.fromkeys(self.faults), key=lambda fault: fault[0])
-            raise UsageError("\n".join(f"{self.path}{f':{line}' if line else ''}: {sentence}" for line, sentence in found))
+            raise UsageError("\n".join(f"{self.path}{f':{line}' if line else ''}: {_shown(sentence)}" for line, sentence in found))
+
+
+def _shown(sentence: str) -> str:
+    """Return a sentence on one line, whatever a person's key or value holds."""
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in sentence)
 
 
 def read_definition(path: Path) -> Definition:
@@ -73,14 +86,24 @@ def read_definition(path: Path) -> Definition:
 
     try:
         text = path.read_text(encoding="utf-8")
-        values = yaml.safe_load(text)
         tree = yaml.compose(text, Loader=yaml.SafeLoader)
+        if _written_out(path, tree, {}) > LARGEST:
+            raise UsageError(f"{path}: holds more than {LARGEST:,} values once its anchors are written out: use fewer anchors.")
+        values = yaml.safe_load(text)
     except FileNotFoundError:
         near = did_you_mean(path.name, [file.name for file in path.parent.glob("*.yaml")]) if path.parent.is_dir() else ""
         raise UsageError(f"{path}: there is no such file{near or '; give the path of a sweep YAML.'}") from None
     except yaml.YAMLError as error:
         raise UsageError(_not_yaml(path, error)) from None
-    except (OSError, UnicodeDecodeError, ValueError, RecursionError) as error:  # ValueError: a date such as 2026-13-40
+    except UsageError:
+        raise
+    except UnicodeDecodeError:
+        raise UsageError(f"{path}: cannot be read as UTF-8 text: save it with the encoding UTF-8.") from None
+    except (ValueError, LookupError, AttributeError, ArithmeticError) as error:  # a date such as 2026-13-40, !!bool perhaps
+        raise UsageError(f"{path}: YAML cannot read a value in it ({' '.join(str(error).split())}): put it in quotes.") from None
+    except RecursionError:
+        raise UsageError(f"{path}: cannot be read: lists or mappings are nested too deeply in it.") from None
+    except OSError as error:
         raise UsageError(f"{path}: cannot be read ({' '.join(str(error).split())}).") from None
     if not isinstance(values, dict):
         raise UsageError(f"{path}:1: a sweep must be a mapping with program, method, metric and parameters. Got {_kind(values)}.")
@@ -90,12 +113,36 @@ def read_definition(path: Path) -> Definition:
 
 
 def _not_yaml(path: Path, error: Exception) -> str:
-    mark = getattr(error, "problem_mark", None)
+    mark, begun = getattr(error, "problem_mark", None), getattr(error, "context_mark", None)
     line = f":{mark.line + 1}" if mark is not None else ""
     problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+    context = getattr(error, "context", None) or ""
     if "'\\t'" in problem:
         return f"{path}{line}: a tab begins something here; YAML indents with spaces only: replace it by spaces."
+    if begun is not None and mark is not None and context in OPENED:
+        found = f"line {mark.line + 1}: {problem}"
+        return f"{path}:{begun.line + 1}: {OPENED[context]} is opened here and not closed in its place ({found})."
+    if "mapping values are not allowed" in problem:
+        problem += "; a text that holds ': ' stands in quotes, and a key begins a line of its own"
     return f"{path}{line}: not valid YAML ({problem})."
+
+
+def _written_out(path: Path, node: Any, counts: dict[int, int]) -> int:
+    """Return how many nodes a tree has once every anchor is written out.
+
+    Raises:
+        UsageError: if an anchor is used inside itself, which no value can hold.
+    """
+    if node is None:  # an empty file
+        return 0
+    if id(node) in counts:
+        if counts[id(node)] < 0:
+            raise UsageError(f"{path}:{node.start_mark.line + 1}: an anchor that begins here is used inside itself: remove that.")
+        return counts[id(node)]
+    counts[id(node)] = -1
+    parts = [part for pair in node.value for part in pair] if node.id == "mapping" else node.value
+    counts[id(node)] = 1 + (0 if node.id == "scalar" else sum(_written_out(path, part, counts) for part in parts))
+    return counts[id(node)]
 
 
 def _walk(definition: Definition, node: Any, place: Place, seen: set[int]) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,19 +39,25 @@ class Parameter:
 
     def encode(self, value: Any) -> Any:
         """Return the draw of a value that `contains`."""
-        return value
+        return int(value) if isinstance(self.distribution, IntDistribution) else float(value)
 
     def contains(self, value: Any) -> bool:
         """Whether the parameter can take a value."""
         if isinstance(value, bool) or not isinstance(value, int | float):
             return False
-        if isinstance(self.distribution, IntDistribution) and not float(value).is_integer():
+        if isinstance(self.distribution, IntDistribution) and isinstance(value, float) and not value.is_integer():
             return False
         return self.distribution.low <= value <= self.distribution.high  # type: ignore[attr-defined]
 
     def ends(self) -> list[Any]:
         """Return the values by which the trainer's limits are checked: every choice, or both ends of a range."""
         return [self.distribution.low, self.distribution.high]  # type: ignore[attr-defined]
+
+    def n_values(self) -> float:
+        """Return how many values there are at most, before a grid makes a list of them."""
+        if isinstance(self.distribution, IntDistribution):
+            return self.distribution.high - self.distribution.low + 1
+        return math.inf
 
     def grid(self) -> list[Any] | None:
         """Return every value in the order in which W&B tries them; None where they cannot be counted."""
@@ -71,8 +77,10 @@ class Choices(Parameter):
     @classmethod
     def of(cls, path: Path, values: Sequence[Any]) -> Choices:
         """Build from the values of a YAML list; equal ones count once."""
-        texts = [_text(value) for value in values]
-        kept = [value for place, value in enumerate(values) if texts.index(texts[place]) == place]
+        first: dict[str, Any] = {}
+        for value in values:
+            first.setdefault(_text(value), value)
+        kept = list(first.values())
         plain = all(value is None or isinstance(value, bool | int | float | str) for value in kept)
         as_text = not plain or len({_hashable(value) for value in kept}) < len(kept)
         choices = [_text(value) for value in kept] if as_text else kept
@@ -91,6 +99,9 @@ class Choices(Parameter):
     def ends(self) -> list[Any]:
         return list(self.values)
 
+    def n_values(self) -> float:
+        return len(self.values)
+
     def grid(self) -> list[Any] | None:
         return list(self.values)
 
@@ -105,7 +116,8 @@ class Weighted(Choices):
     @classmethod
     def with_probabilities(cls, path: Path, values: Sequence[Any], probabilities: Sequence[float]) -> Weighted:
         """Build from two YAML lists of one length; the probabilities add up to 1."""
-        bounds = np.cumsum(probabilities) / np.sum(probabilities)
+        sums = np.cumsum(probabilities)
+        bounds = sums / sums[-1]  # np.sum rounds otherwise, and the last bound would not be 1
         return cls(path, FloatDistribution(0.0, 1.0), tuple(values), False, tuple(bounds.tolist()))
 
     def decode(self, drawn: Any) -> Any:
@@ -127,8 +139,11 @@ class Weighted(Choices):
     def ends(self) -> list[Any]:
         return [choice for choice in self.values if self.contains(choice)]
 
+    def n_values(self) -> float:
+        return math.inf  # W&B refuses probabilities in a grid, too
+
     def grid(self) -> list[Any] | None:
-        return None  # W&B refuses probabilities in a grid, too
+        return None
 
 
 @dataclass(frozen=True)
@@ -163,7 +178,11 @@ class Quantile(Parameter):
     def _part(self, value: float) -> tuple[float, float]:
         """Return the quantiles between which a multiple of q is drawn."""
         assert self.q is not None
-        low, high = max(value - self.q / 2, self.support[0]), min(value + self.q / 2, self.support[1])
+        if self.support[0] == self.support[1]:
+            return (0.0, 1.0) if value == multiple(self.support[0], self.q) else (0.0, 0.0)
+        below, above = (math.nextafter(value, end) for end in (-math.inf, math.inf))  # where q is less than a float's precision
+        low = max(min(value - self.q / 2, below), self.support[0])
+        high = min(max(value + self.q / 2, above), self.support[1])
         if low >= high:
             return 0.0, 0.0
         return float(self.cumulative(low)), float(self.cumulative(high))
@@ -171,8 +190,12 @@ class Quantile(Parameter):
     def ends(self) -> list[Any]:
         """Both ends of a bounded range; of an unbounded one the middle, as only far draws may leave a trainer's limits."""
         if all(map(math.isfinite, self.support)):
-            return [number if self.q is None else multiple(number, self.q) for number in self.support]
+            return [self.decode(0.0), self.decode(1.0)]  # not the multiple next to an end, which may never be drawn
         return [self.decode(0.5)]
+
+    def n_values(self) -> float:
+        low, high = self.support
+        return math.inf if self.q is None else (high - low) / self.q + 2
 
     def grid(self) -> list[Any] | None:
         if self.q is None or not all(map(math.isfinite, self.support)):
@@ -187,7 +210,8 @@ class UniformSteps(Quantile):
 
     def grid(self) -> list[Any] | None:
         assert self.q is not None
-        return [whole(value) for value in np.arange(*self.support, self.q).tolist()]
+        steps = np.arange(*self.support, self.q).tolist() or [self.decode(0.5)]  # where min and max are the same
+        return [whole(value) for value in steps]
 
 
 def multiple(number: float, q: float) -> float | int:
@@ -201,7 +225,16 @@ def whole(number: float) -> float | int:
 
 
 def _text(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, default=str)
+    """Return what W&B, whose configs are JSON, compares values by: keys are texts, and 3.0 is 3."""
+    return json.dumps(_plain(value), sort_keys=True, default=str)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return whole(value) if isinstance(value, float) else value
 
 
 def _hashable(value: Any) -> Any:

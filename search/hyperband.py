@@ -7,6 +7,7 @@ Source: W&B's documentation, "Early termination"; Li et al. 2018, "Hyperband". F
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ import numpy as np
 
 from search.definition import Definition, check_keys
 from search.front import signed
+from trainers.errors import did_you_mean
 
 KEYS = ("type", "min_iter", "max_iter", "s", "eta", "strict")
 PLACE = "early_terminate"
@@ -82,21 +84,24 @@ def _finite(history: Sequence[Sequence[float]], goals: Sequence[str]) -> np.ndar
 def read_hyperband(definition: Definition) -> Hyperband | None:
     """Read the `early_terminate` section: min_iter, or max_iter and s; eta and strict. Faults go to the definition."""
     given = definition.values[PLACE]
-    if not isinstance(given, Mapping) or given.get("type") != "hyperband":
+    if not isinstance(given, Mapping):
         definition.fault((PLACE,), f"{PLACE} must be a mapping with type: hyperband. Got {given!r}.")
         return None
     before = len(definition.faults)
+    if given.get("type") != "hyperband":
+        near = did_you_mean(str(given.get("type")), ["hyperband"]) or "."
+        definition.fault((PLACE, "type"), f"{PLACE}.type must be hyperband. Got {given.get('type')!r}{near}")
     check_keys(definition, given, KEYS, (PLACE,), "hyperband")
     strict = given.get("strict", False)
     if not isinstance(strict, bool):
-        definition.fault((PLACE, "strict"), f"{PLACE}.strict must be true or false. Got {strict!r}.")
+        definition.fault((PLACE, "strict"), f"{PLACE}.strict must be true or false, without quotes. Got {strict!r}.")
     eta = _number(definition, given, "eta", 1, above=True, default=3)
     if "max_iter" in given:
         brackets = _downwards(definition, given, eta)
     elif "min_iter" in given:
         brackets = _upwards(_number(definition, given, "min_iter", 1, whole=True), eta)
     else:
-        definition.fault((PLACE,), f"{PLACE} needs min_iter, or max_iter and s.")
+        definition.fault((PLACE,), f"{PLACE} needs min_iter, the epoch of the first comparison, or max_iter and s.")
         return None
     return None if len(definition.faults) > before else Hyperband(tuple(sorted(brackets)), float(eta), strict)
 
@@ -136,7 +141,7 @@ def _number(
 ) -> Any:
     found = given.get(key, default)
     fits = not isinstance(found, bool) and isinstance(found, int if whole else int | float)
-    if fits and (found > least if above else found >= least):
+    if fits and (found > least if above else found >= least) and found <= sys.float_info.max:
         return found
     kind = "whole number" if whole else "number"
     limit = f"above {least}" if above else f"of at least {least}"

@@ -8,7 +8,10 @@ returns a mapping of values. Source: wandb 0.31, `wandb sweep-scheduler --help`.
 from __future__ import annotations
 
 import ast
+import contextlib
 import importlib.util
+import sys
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,6 +91,7 @@ class Scheduler:
         if spec is None or spec.loader is None:
             raise UsageError(f"{self.source} cannot be imported: scheduler.source must be a Python file.")
         module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module  # dataclasses look their module up there
         try:
             spec.loader.exec_module(module)
         except Exception as error:
@@ -132,7 +136,7 @@ def read_scheduler(definition: Definition) -> Scheduler | None:
         definition.notes.append(f"{PLACE}.engine {engine} is W&B's; offline Optuna searches the parameters.")
         return Scheduler(engine)
     source = _source(definition, given.get("source"), needed=bool(named))
-    functions = _functions_in(source) if source is not None else None
+    functions = _functions_in(definition, source) if source is not None else None
     for key, name in named.items():
         if functions is not None and name not in functions:
             near = did_you_mean(str(name), functions) or f"; it defines {', '.join(functions) or 'none'}."
@@ -148,24 +152,36 @@ def _source(definition: Definition, given: Any, *, needed: bool) -> Path | None:
         definition.fault(place, f"{PLACE}.source must name the Python file of optimizer and search_space. Got {given!r}.")
         return None
     for path in (Path(given), definition.path.parent / given):
-        if path.is_file():
-            return path.resolve()
+        with contextlib.suppress(OSError, ValueError):  # a name that is too long, or holds a zero byte
+            if path.is_file():
+                return path.resolve()
     definition.fault(place, f"{PLACE}.source {given!r} is neither here nor beside the sweep file.")
     return None
 
 
-def _functions_in(source: Path) -> list[str] | None:
-    """Return the names that a file binds at its top level; None where it is not Python."""
+def _functions_in(definition: Definition, source: Path) -> list[str] | None:
+    """Return the names that a file may bind at its top level; None where that cannot be seen without running it."""
     try:
-        tree = ast.parse(source.read_text(encoding="utf-8"))
-    except (OSError, SyntaxError, ValueError):
+        with warnings.catch_warnings():  # Python's own, on '\\d' and the like, come when the file is run
+            warnings.simplefilter("ignore")
+            waiting: list[ast.AST] = [ast.parse(source.read_text(encoding="utf-8"))]
+    except SyntaxError as error:
+        fault = f"{PLACE}.source {source} is not valid Python (line {error.lineno}: {error.msg})."
+        definition.fault((PLACE, "source"), fault)
+        return None
+    except (OSError, ValueError, MemoryError, RecursionError) as error:
+        definition.fault((PLACE, "source"), f"{PLACE}.source {source} cannot be read as a Python file ({error}).")
         return None
     names: list[str] = []
-    for node in tree.body:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+    while waiting:
+        node = waiting.pop(0)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             names.append(node.name)
-        elif isinstance(node, ast.Assign):
-            names += [target.id for target in node.targets if isinstance(target, ast.Name)]
-        elif isinstance(node, ast.ImportFrom | ast.Import):
-            names += [alias.asname or alias.name for alias in node.names]
-    return names
+            continue  # what stands inside is not of the top level; inside if, try and with it is
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.append(node.id)
+        elif isinstance(node, ast.alias):
+            names.append(node.asname or node.name.partition(".")[0])
+        elif not isinstance(node, ast.expr) or isinstance(node, ast.Tuple | ast.List | ast.Starred | ast.NamedExpr):
+            waiting += ast.iter_child_nodes(node)
+    return None if "*" in names else names

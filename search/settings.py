@@ -7,6 +7,7 @@ in `controller.search`, so that one file serves both: W&B does not act on them.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -49,7 +50,7 @@ def read_settings(definition: Definition, space: Space, metrics: list[str] | Non
     if not isinstance(controller, Mapping):
         definition.fault(("controller",), f"controller must be a mapping with type: cloud or local. Got {controller!r}.")
         return Settings()
-    if controller.get("type") not in {"cloud", "local"}:
+    if controller.get("type") not in ("cloud", "local"):
         definition.fault(
             ("controller", "type"),
             f"controller.type must be cloud or local, or W&B refuses the file. Got {controller.get('type')!r}.",
@@ -77,7 +78,8 @@ def _sampler(definition: Definition, given: Any) -> tuple[str, dict[str, Any]]:
     if isinstance(given, Mapping):
         options = {str(key): value for key, value in given.items() if key != "name"}
         name = given.get("name")
-    fault = check_sampler(name, options)
+    metrics = definition.values.get("metrics")
+    fault = check_sampler(name, options, n_objectives=len(metrics) if isinstance(metrics, list) else 1)
     if fault:
         definition.fault(place, f"controller.search.sampler: {fault}")
         return "auto", {}
@@ -91,11 +93,12 @@ def _read_conditions(definition: Definition, space: Space, given: Any) -> None:
     if not isinstance(given, Mapping):
         definition.fault(place, f"controller.search.conditions must be a mapping of parameters to expressions. Got {given!r}.")
         return
-    known = [*space.parameters, *space.fixed]
+    known = [*space.parameters, *_names_in(space.fixed)]
     for key, text in given.items():
         here = (*place, str(key))
         if key not in space.parameters:
-            if key not in space.fixed:  # what the command line fixed exists without condition
+            outer = any(name.startswith(f"{key}.") for name in space.parameters)
+            if outer or key not in known:  # what the command line fixed exists without condition
                 near = did_you_mean(str(key), space.parameters) or "."
                 definition.fault(here, f"controller.search.conditions.{key} is not a searched parameter{near}")
             continue
@@ -125,11 +128,26 @@ def _expression(
 def _circle(space: Space) -> list[str]:
     """Return the parameters whose conditions lead back to themselves."""
 
-    def reached(name: str, seen: frozenset[str]) -> bool:
-        names = space.conditions[name].names if name in space.conditions else frozenset()
-        return any(next_ in seen or reached(next_, seen | {next_}) for next_ in names & set(space.conditions))
+    def leads_to(name: str) -> set[str]:
+        reached: set[str] = set()
+        waiting = {name}
+        while waiting:
+            named = set().union(*(space.conditions[other].names for other in waiting)) & set(space.conditions)
+            waiting = named - reached
+            reached |= named
+        return reached
 
-    return [name for name in space.conditions if reached(name, frozenset({name}))]
+    return [name for name in space.conditions if name in leads_to(name)]
+
+
+def _names_in(fixed: Mapping[str, Any], outer: str = "") -> list[str]:
+    """Return the names of fixed values, and of those nested in them with points between."""
+    names = []
+    for name, value in fixed.items():
+        names.append(f"{outer}{name}")
+        if isinstance(value, Mapping):
+            names += _names_in(value, f"{outer}{name}.")
+    return names
 
 
 def _constraints(definition: Definition, space: Space, given: Any, metrics: list[str] | None) -> tuple[Expression, ...]:
@@ -141,7 +159,7 @@ def _constraints(definition: Definition, space: Space, given: Any, metrics: list
         return ()
     read = []
     for index, text in enumerate(given):
-        known = [*space.parameters, *space.fixed, *(metrics or [])]
+        known = [*space.parameters, *_names_in(space.fixed), *(metrics or [])]
         if metrics is None and isinstance(text, str):  # a program of the person's own may log anything
             with contextlib.suppress(ValueError):
                 known += read_expression(text).names
@@ -153,7 +171,7 @@ def _repeats(definition: Definition, given: Any) -> tuple[int, str]:
     place = (*PLACE, "repeats")
     if given is None:
         return 1, "seeds"
-    if not isinstance(given, Mapping) or len(given) != 1 or next(iter(given)) not in {"seeds", "folds"}:
+    if not isinstance(given, Mapping) or len(given) != 1 or next(iter(given)) not in ("seeds", "folds"):
         definition.fault(place, f"controller.search.repeats must be 'seeds: K' or 'folds: K'. Got {given!r}.")
         return 1, "seeds"
     over, count = next(iter(given.items()))
@@ -175,7 +193,7 @@ def _stop(definition: Definition, given: Any) -> tuple[int | None, float]:
     if isinstance(trials, bool) or not isinstance(trials, int) or trials < 1:
         definition.fault((*place, "trials"), f"controller.search.stop.trials must be a whole number of at least 1. Got {trials!r}.")
         return None, 0.0
-    if isinstance(improvement, bool) or not isinstance(improvement, int | float) or improvement < 0:
+    if isinstance(improvement, bool) or not isinstance(improvement, int | float) or not 0 <= improvement < math.inf:
         trap = definition.trap((*place, "improvement"))
         definition.fault(
             (*place, "improvement"),

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -58,6 +60,9 @@ KEYS: dict[str, tuple[str, ...]] = {  # what each distribution takes, beside `di
 DEFAULTS = {"q": 1.0, "mu": 0.0, "sigma": 1.0, "a": 1.0, "b": 1.0}
 ABOVE_ZERO = {"q", "sigma", "a", "b"}
 LARGEST_EXPONENT = 700  # exp(710) is no float any more
+LARGEST_FLOAT = sys.float_info.max
+LARGEST_WHOLE = 2**53  # beyond it a float no longer tells neighbours apart, and Optuna keeps whole numbers as floats
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")  # of a parameter, as W&B's schema has it
 
 
 @dataclass
@@ -106,6 +111,10 @@ class Space:
 
     def fix(self, name: str, value: Any) -> None:
         """Take a parameter (a nested one with all its parts) out of the search and give it one value."""
+        if name in self.parameters:  # by its full name, with points where it is nested
+            _put(self.fixed, self.parameters.pop(name).path, value)
+            self.conditions.pop(name, None)
+            return
         for known in [known for known, parameter in self.parameters.items() if parameter.path[0] == name]:
             del self.parameters[known]
             self.conditions.pop(known, None)
@@ -132,7 +141,7 @@ class Space:
 
     def uncountable(self) -> list[str]:
         """Return the searched names that no grid can go through."""
-        return [name for name, parameter in self.parameters.items() if parameter.grid() is None]
+        return [name for name, parameter in self.parameters.items() if parameter.n_values() == math.inf]
 
     def combinations(self) -> Iterator[dict[str, Any]]:
         """Yield every combination of draws, by sorted names with the last changing fastest, as W&B orders them.
@@ -208,7 +217,11 @@ def _read_level(definition: Definition, space: Space, parameters: Mapping[Any, A
     for key, given in parameters.items():
         here, name = (*place, str(key)), (*path, str(key))
         where = ".".join(map(str, here))
-        if not isinstance(given, Mapping):
+        if not isinstance(key, str) or not NAME.fullmatch(key):
+            definition.fault(
+                here, f"{where}: a parameter's name must begin with a letter and hold letters, digits, _ . - only. Got {key!r}."
+            )
+        elif not isinstance(given, Mapping):
             definition.fault(here, f"{where} must be a mapping such as 'value: 3' or 'values: [1, 2]'. Got {given!r}.")
         elif "parameters" in given:
             _read_nested(definition, space, given, here, name)
@@ -232,19 +245,19 @@ def _read_nested(definition: Definition, space: Space, given: Mapping[Any, Any],
 
 def _read_parameter(definition: Definition, space: Space, given: Mapping[Any, Any], place: Place, path: Path) -> None:
     where, name = ".".join(map(str, place)), ".".join(path)
-    if name in space.parameters:
+    if name in space.parameters or _get_fixed(space, name):
         definition.fault(place, f"{where} has the same full name as another parameter: rename one of the two.")
         return
     all_keys = sorted({key for keys in KEYS.values() for key in keys} | {"distribution", "parameters"})
     before = len(definition.faults)
     check_keys(definition, given, all_keys, place, "a parameter")
-    kind = given.get("distribution", _inferred(given))
-    if kind is None:
+    kind = given["distribution"] if "distribution" in given else _inferred(given)
+    if kind is None and "distribution" not in given:
         if len(definition.faults) == before:
             came = ", ".join(map(str, given)) or "nothing"
             definition.fault(place, f"{where} must hold value, values, or min and max, or name a distribution. Got {came}.")
         return
-    if kind not in KEYS:
+    if not isinstance(kind, str) or kind not in KEYS:
         near = did_you_mean(str(kind), KEYS) or f"; there are {', '.join(KEYS)}."
         definition.fault((*place, "distribution"), f"{where}.distribution {kind!r} is not known{near}")
         return
@@ -265,6 +278,11 @@ def _read_parameter(definition: Definition, space: Space, given: Mapping[Any, An
         parameter = _read_numbers(definition, given, kind, place, path)
     if parameter is not None:
         space.parameters[name] = parameter
+
+
+def _get_fixed(space: Space, name: str) -> bool:
+    """Whether a full name, with points, is that of a fixed value, nested or not."""
+    return name in space.fixed or _get(space.fixed, tuple(name.split(".")))[0]
 
 
 def _inferred(given: Mapping[Any, Any]) -> str | None:
@@ -300,7 +318,8 @@ def _read_choices(definition: Definition, given: Mapping[Any, Any], kind: str, p
         return None
     probabilities = [float(item) for item in numbers if item is not None]
     if min(probabilities) < 0 or not math.isclose(sum(probabilities), 1.0, abs_tol=1e-3):
-        definition.fault(spot, f"{where}.probabilities must be 0 or more and add up to 1. Got {given_probabilities}.")
+        came = f"{given_probabilities}, which add up to {sum(probabilities):.6g}"
+        definition.fault(spot, f"{where}.probabilities must be 0 or more and add up to 1. Got {came}.")
         return None
     return Weighted.with_probabilities(path, values, probabilities)
 
@@ -325,7 +344,23 @@ def _read_numbers(definition: Definition, given: Mapping[Any, Any], kind: str, p
         _check_range(definition, numbers, kind, place, where)
     if len(definition.faults) > before:
         return None
-    return BUILD[kind](path, numbers)
+    parameter = BUILD[kind](path, numbers)
+    if not _can_be_drawn(parameter):
+        came = ", ".join(f"{key}={value!r}" for key, value in numbers.items())
+        definition.fault(
+            place, f"{where}: the numbers of {kind} go beyond what a computer holds: take smaller ones, or a larger q. Got {came}."
+        )
+        return None
+    return parameter
+
+
+def _can_be_drawn(parameter: Parameter) -> bool:
+    """Whether the far ends of a distribution are numbers, and so are their multiples of q."""
+    try:
+        low, high = (float(parameter.decode(draw)) for draw in Parameter.ends(parameter))
+    except (ArithmeticError, ValueError):
+        return False
+    return math.isfinite(high - low)
 
 
 def _check_range(definition: Definition, numbers: Mapping[str, Any], kind: str, place: Place, where: str) -> None:
@@ -333,7 +368,11 @@ def _check_range(definition: Definition, numbers: Mapping[str, Any], kind: str, 
     if low > high:
         definition.fault((*place, "min"), f"{where}: min must not be above max. Got {low!r} and {high!r}: exchange them.")
     elif kind == "int_uniform" and not (isinstance(low, int) and isinstance(high, int)):
-        definition.fault((*place, "min"), f"{where}: int_uniform takes whole numbers. Got {low!r} and {high!r}.")
+        definition.fault(
+            (*place, "min"), f"{where}: int_uniform takes whole numbers. Got {low!r} and {high!r}: write uniform for others."
+        )
+    elif kind == "int_uniform" and max(abs(low), abs(high)) > LARGEST_WHOLE:
+        definition.fault((*place, "min"), f"{where}: whole numbers must lie between -2**53 and 2**53. Got {low!r} and {high!r}.")
     elif kind.endswith("_values") and low <= 0:
         definition.fault((*place, "min"), f"{where}.min must be above 0 for {kind}. Got {low!r}.")
     elif "log" in kind and not kind.endswith("_values") and max(abs(low), abs(high)) > LARGEST_EXPONENT:
@@ -342,6 +381,8 @@ def _check_range(definition: Definition, numbers: Mapping[str, Any], kind: str, 
             f"{where}: min and max of {kind} are exponents of e, so they must lie between -{LARGEST_EXPONENT} and "
             f"{LARGEST_EXPONENT}. Got {low!r} and {high!r}: for limits of the value itself write {kind}_values.",
         )
+    elif low == high:
+        definition.notes.append(f"{where}: W&B refuses a min that equals max; 'value: {low!r}' says the same.")
 
 
 BUILD: dict[str, Callable[[Path, Mapping[str, Any]], Parameter]] = {
@@ -369,16 +410,21 @@ def number(definition: Definition, value: Any, place: Place, where: str) -> floa
         isinstance(value, bool)
         or not isinstance(value, int | float | str)
         or (isinstance(value, float) and not math.isfinite(value))
+        or (isinstance(value, int) and abs(value) > LARGEST_FLOAT)
     ):
-        definition.fault(place, f"{where} must be a number. Got {value!r}{definition.trap(place)}.")
+        trap = definition.trap(place).partition(": write")[0]  # a word in quotes would be no number either
+        definition.fault(place, f"{where} must be a number. Got {value!r}{trap}.")
         return None
     if not isinstance(value, str):
         if place in definition.written:
-            definition.fault(place, f"{where} must be a number that reads one way only{definition.trap(place)}.")
+            trap = definition.trap(place).partition(", a text")[0]
+            definition.fault(place, f"{where} must be a number that reads one way only{trap}.")
             return None
         return value
     try:
         meant = float(value)
+        if not math.isfinite(meant):
+            raise ValueError
     except ValueError:
         definition.fault(place, f"{where} must be a number. Got the text {value!r}.")
         return None

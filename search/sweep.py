@@ -6,6 +6,7 @@ in W&B's own `sweeps` package 0.3.0.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from typing import Any
 from search.definition import Definition, Place, read_definition
 from search.hyperband import Hyperband, read_hyperband
 from search.scheduler import Scheduler, read_scheduler
+from search.settings import KEYS as SETTINGS
 from search.settings import Settings, read_settings
 from search.space import Space, number, read_space
 from trainers import CLASSIFIERS, classifier_class
@@ -36,6 +38,7 @@ MACROS = (
     *("env", "interpreter", "program", "args", "args_no_equals", "args_no_hyphens", "args_no_boolean_flags"),
     *("args_json", "args_json_file", "args_append_hydra", "args_override_hydra"),
 )
+LARGEST_GRID = 1_000_000
 DEFAULT_COMMAND = ("${env}", "${interpreter}", "${program}", "${args}")
 
 
@@ -119,6 +122,7 @@ def _read(definition: Definition, fixed: Mapping[str, Any]) -> Sweep | None:
     for key in given:
         if key not in (*TOP_LEVEL, *WITHOUT_EFFECT):
             near = did_you_mean(str(key), TOP_LEVEL) or f"; there are {', '.join(TOP_LEVEL)}."
+            near = ": it stands below controller.search." if key in SETTINGS else near
             definition.fault((str(key),), f"{key} is not a key of a sweep{near}")
     without = [key for key in WITHOUT_EFFECT if key in given]
     if without:
@@ -141,11 +145,12 @@ def _read(definition: Definition, fixed: Mapping[str, Any]) -> Sweep | None:
         definition.notes.append(f"method {method} with several metrics is for the offline search; W&B wants method: custom there.")
     if scheduler is not None and early_terminate is not None:
         definition.notes.append("W&B refuses early_terminate beside a scheduler; offline both work.")
-    if method == "grid" and not definition.faults:
+    if method == "grid":
         _check_grid(definition, space)
         space = space if definition.faults else space.as_grid()
     if classifier is not None:
         _check_against_config(definition, classifier, space, settings, fixed)
+    _note_traps(definition, classifier)
     if definition.faults:
         return None
     return Sweep(
@@ -168,11 +173,25 @@ def _read(definition: Definition, fixed: Mapping[str, Any]) -> Sweep | None:
     )
 
 
+def _note_traps(definition: Definition, classifier: type[Classifier] | None) -> None:
+    """Say of the parameters' values what YAML made of them; a trainer of ours has its own say on yes and no."""
+    for place in definition.written:
+        trap = definition.trap(place).removeprefix("; ")
+        if place[0] == "parameters" and not (classifier is not None and "bare word" in trap):
+            definition.notes.append(f"line {definition.line(place)}: {trap}.")
+
+
+def _came(value: Any) -> str:
+    """Return what came in the words of a sentence: a key that is not there came as nothing."""
+    return "nothing" if value is None else repr(value)
+
+
 def _text(definition: Definition, key: str) -> str | None:
     value = definition.values.get(key)
     if value is None or isinstance(value, str):
         return value
-    definition.fault((key,), f"{key} must be a text. Got {value!r}{definition.trap((key,))}: put it in quotes.")
+    advice = definition.trap((key,)) or ": put it in quotes"
+    definition.fault((key,), f"{key} must be a text. Got {value!r}{advice}.")
     return None
 
 
@@ -180,7 +199,7 @@ def _method(definition: Definition, scheduler: Scheduler | None) -> str:
     method = definition.values.get("method")
     if method not in METHODS:
         near = did_you_mean(str(method), METHODS) or "."
-        definition.fault(("method",), f"method must be {' or '.join(METHODS)}. Got {method!r}{near}")
+        definition.fault(("method",), f"method must be {' or '.join(METHODS)}. Got {_came(method)}{near}")
         return "bayes"
     if method == "custom" and "scheduler" not in definition.values:
         definition.fault(("method",), "method custom needs a scheduler, such as 'scheduler: {engine: optuna}'.")
@@ -212,12 +231,12 @@ def _program(definition: Definition, command: tuple[str, ...]) -> tuple[str, typ
     if not isinstance(program, str) or not program:
         if program is None and "command" in definition.values and "${program}" not in command:
             return "", None
-        definition.fault(("program",), f"program must name the script to run, such as trainers/ann.py. Got {program!r}.")
+        definition.fault(("program",), f"program must name the script to run, such as trainers/ann.py. Got {_came(program)}.")
         return "", None
     path = Path(program)
     trainers = [f"trainers/{name}.py" for name in CLASSIFIERS]
     ours = path.as_posix().removeprefix("./") in trainers or (
-        path.stem in CLASSIFIERS and path.resolve().parent == ROOT / "trainers"
+        path.stem in CLASSIFIERS and _is_file(path) and path.resolve().parent == ROOT / "trainers"
     )
     if ours:
         plain = all(part.startswith("${") and not part.startswith("${envvar:") for part in command)
@@ -225,10 +244,17 @@ def _program(definition: Definition, command: tuple[str, ...]) -> tuple[str, typ
             return program, classifier_class(path.stem)
         definition.notes.append("command holds more than W&B's macros, so each trial is a process of its own.")
         return program, None
-    if not path.is_file():
+    if not _is_file(path):
         near = did_you_mean(program, trainers) or f"; the trainers here are {', '.join(trainers)}."
         definition.fault(("program",), f"program {program!r} is no file seen from {os.getcwd()}{near}")
     return program, None
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that is too long, or holds a zero byte
+        return False
 
 
 def _space(definition: Definition, method: str, scheduler: Scheduler | None, fixed: Mapping[str, Any]) -> Space:
@@ -237,7 +263,7 @@ def _space(definition: Definition, method: str, scheduler: Scheduler | None, fix
     if own_space and parameters is None:
         return Space(fixed=dict(fixed))
     if not isinstance(parameters, Mapping) or not parameters:
-        definition.fault(("parameters",), f"parameters must be a mapping with at least one parameter. Got {parameters!r}.")
+        definition.fault(("parameters",), f"parameters must be a mapping with at least one parameter. Got {_came(parameters)}.")
         return Space()
     space = read_space(definition, parameters)
     if own_space and space.parameters:
@@ -256,6 +282,13 @@ def _check_grid(definition: Definition, space: Space) -> None:
             place_of(space.parameters[name].path),
             f"parameters.{name} has no countable values; method grid needs values (without probabilities), whole numbers, or a "
             "bounded distribution with q.",
+        )
+    count = math.prod(float(parameter.n_values()) for parameter in space.parameters.values() if parameter.n_values() < math.inf)
+    if count > LARGEST_GRID:
+        definition.fault(
+            ("parameters",),
+            f"a grid may hold {LARGEST_GRID:,} combinations at most. Got about {count:,.0f}: give fewer values, or write "
+            "method: random.",
         )
 
 
@@ -300,15 +333,18 @@ def _objective(
     definition: Definition, given: Any, place: Place, classifier: type[Classifier] | None, metrics: list[str] | None
 ) -> Objective | None:
     where = ".".join(map(str, place))
-    if not isinstance(given, Mapping) or not isinstance(given.get("name"), str):
-        definition.fault(place, f"{where} must be a mapping with name and goal. Got {given!r}.")
+    if not isinstance(given, Mapping):
+        definition.fault(place, f"{where} must be a mapping with name and goal. Got {_came(given)}.")
         return None
+    name = given.get("name")
+    if not isinstance(name, str):
+        definition.fault((*place, "name"), f"{where}.name must be the name of a metric. Got {_came(name)}.")
     for key in given:
         if key not in METRIC_KEYS:
             near = did_you_mean(str(key), METRIC_KEYS) or f"; there are {', '.join(METRIC_KEYS)}."
             definition.fault((*place, str(key)), f"{where}.{key} is not a key of a metric{near}")
     goal = given.get("goal", "minimize")
-    if goal not in {"minimize", "maximize"}:
+    if goal not in ("minimize", "maximize"):
         near = did_you_mean(str(goal), ("minimize", "maximize")) or "."
         definition.fault((*place, "goal"), f"{where}.goal must be minimize or maximize. Got {goal!r}{near}")
     target = None
@@ -323,7 +359,8 @@ def _objective(
         definition.fault(
             (*place, "impute_while_running"), f"{where}.impute_while_running must be {choices}. Got {while_running!r}."
         )
-    name = str(given["name"])
+    if not isinstance(name, str):
+        return None
     if classifier is not None and metrics is not None and name not in metrics:
         hint = did_you_mean(name, metrics) or f"; there are {', '.join(metrics)}."
         if classifier.name == "svm" and name.endswith("_loss"):
@@ -354,11 +391,12 @@ def _check_against_config(
     """Hold every name and value against the trainer's own checks."""
     fields = {**classifier.Config.model_fields, **DataOptions.model_fields, **RunOptions.model_fields}
     tops = dict.fromkeys([*(parameter.path[0] for parameter in space.parameters.values()), *space.fixed])
-    for name in tops:
+    for name in {**tops, **_faulty(definition)}:
         if name not in fields:
+            near = did_you_mean(name, fields) or f"; 'python trainers/{classifier.name}.py --help' lists them."
             definition.fault(
                 ("parameters", name),
-                f"parameters.{name} is not a hyper-parameter of trainers/{classifier.name}.py{did_you_mean(name, fields) or '.'}",
+                f"parameters.{name} is not a hyper-parameter of trainers/{classifier.name}.py{near}",
             )
     before = len(definition.faults)
     for name in [name for name in tops if name in fields]:
@@ -376,11 +414,20 @@ def _check_against_config(
     ends = {name: parameter.ends() for name, parameter in space.parameters.items()}
     if data.evaluation_split != "holdout" or 0 in ends.get("holdout", []) or True in ends.get("curves_on_test", []):
         definition.fault(
-            ("parameters",),
+            ("parameters", "curves_on_test" if data.curves_on_test or True in ends.get("curves_on_test", []) else "holdout"),
             "a sweep chooses, so it needs a hold-out. Got holdout=0 or curves_on_test, which would choose on the locked part.",
         )
     if settings.repeats > 1:
         _check_repeats(definition, space, settings, classifier)
+
+
+def _faulty(definition: Definition) -> dict[str, None]:
+    """Return the names of parameters that have faults, and so are in no space: the name itself may be another fault."""
+    parameters = definition.values.get("parameters")
+    lines = {line for line, _ in definition.faults}
+    places = [place for place in definition.lines if place[:1] == ("parameters",) and definition.lines[place] in lines]
+    names = {str(place[1]) for place in places if len(place) > 1}
+    return {name: None for name in parameters if name in names} if isinstance(parameters, Mapping) else {}
 
 
 def _check_repeats(definition: Definition, space: Space, settings: Settings, classifier: type[Classifier]) -> None:
