@@ -6,6 +6,7 @@ fills `wandb.config`. W&B's client writes its file in blocks of 32 KiB, so a run
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -17,17 +18,27 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from search.sweep import Sweep
 from search.training import Attempt, Epochs
 from trainers.base import Epoch
+from trainers.best import best_row
+from trainers.errors import UsageError, did_you_mean
 from trainers.provenance import git_commit, versions
 from trainers.tracking import PROJECT
 
-POLL = 0.25  # seconds between looks at the run file
+if TYPE_CHECKING:
+    from trainers.run_files import RunFile
+
+POLL = 0.25  # seconds between looks at the run file, more where reading it takes long
+KEPT = 500  # rows that a study keeps of a run before it keeps fewer and fewer of them, beside the best and the last
 GRACE = 30.0  # seconds from the request to end to the kill, as under W&B's agent
-ENVIRONMENT_VARIABLE = re.compile(r"\$\{envvar:([A-Za-z0-9_]*)\}")
+ENVIRONMENT_VARIABLE = re.compile(r"\$\{envvar:([A-Z0-9_]*)\}")  # capitals only, as at W&B
+# a sweep of W&B's and a service of its client, around this one
+NOT_INHERITED = {"WANDB_SERVICE", "WANDB_SWEEP_ID", "WANDB_RESUME", "WANDB_DISABLED"}
+RUNTIME = "_runtime"  # W&B's seconds since the start of a run
+TAIL = 64 * 1024  # bytes at the end of what a program printed, in which its last line is looked for
 
 
 @dataclass
@@ -47,59 +58,93 @@ class Command:
             {**values, "best_metric": self.sweep.metric, "evaluation_split": "holdout", "provenance": _origin()}, str(folder)
         )
         output = folder / "output.log"
-        with output.open("ab") as log:
-            # a session of its own: Ctrl-C is for the sweep, which lets running trials end
-            process = subprocess.Popen(
-                arguments,
-                env=self._environment(attempt, folder, parameters),
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,
-            )
+        self._before = set(_run_files(folder))  # where a trial is run again, those of the time before
+        with output.open("wb") as log:
+            environment = self._environment(attempt, folder, parameters)
+            try:  # a session of its own: Ctrl-C is for the sweep, which lets running trials end
+                process = subprocess.Popen(
+                    arguments,
+                    env=environment,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    stdin=subprocess.DEVNULL,
+                    start_new_session=True,
+                )
+            except OSError as error:
+                raise UsageError(f"{arguments[0]} cannot be started ({error.strerror}).") from None
             try:
                 yield from self._watched(process, folder)
             except BaseException:
                 _end(process)
                 raise
-        if process.returncode not in (0, None) and not self._stopped:
-            raise RuntimeError(f"the program ended with exit code {process.returncode}: {_last_line(output)}")
+        if self._stopped:
+            return
+        if process.returncode:
+            raise UsageError(f"the program {_end_of(process.returncode)}: {_last_line(output)}")
+        if not self._rows(folder, ended=True)[0]:
+            raise UsageError(self._why_nothing(folder))
 
     def _watched(self, process: subprocess.Popen[bytes], folder: Path) -> Epochs:
         """Yield the rows that hold an objective, as they become readable, until the program has ended."""
         self._stopped = False
-        shown = 0
+        seen, kept = 0, set[int]()
         while True:
             ended = process.poll() is not None
-            rows = self._rows(folder)
-            for row in rows[shown:]:
-                shown += 1
-                last = ended and shown == len(rows)
-                if (yield Epoch(shown, row, last)) and not ended:
+            begin = time.monotonic()
+            rows, over = self._rows(folder, ended=ended)
+            places = {place for place in range(seen, len(rows)) if place % max(1, place // KEPT) == 0}
+            if over and rows:
+                places |= {self._best(rows), len(rows) - 1}
+            for place in sorted(places - kept):
+                kept.add(place)
+                if (yield Epoch(place + 1, rows[place], over)) and not over:
                     self._stopped = True
                     _end(process)
                     return
+            seen = len(rows)
             if ended:
                 return
-            time.sleep(POLL)
+            time.sleep(max(POLL, 10 * (time.monotonic() - begin)))
 
-    def _rows(self, folder: Path) -> list[dict[str, float]]:
+    def _best(self, rows: Sequence[Mapping[str, float]]) -> int:
+        """Return the place of the best row, or of the last where none has a value."""
+        found = best_row(({**row, "place": place} for place, row in enumerate(rows)), self.sweep.metric, self.sweep.goal)
+        return len(rows) - 1 if found is None else int(found["place"])
+
+    def _rows(self, folder: Path, *, ended: bool) -> tuple[list[dict[str, float]], bool]:
+        """Return the rows that hold an objective, and whether they are all: then there is nothing left to stop."""
+        found = self._found(folder)
+        over = ended or (bool(found) and all(run.state != "running" for run in found))
+        rows = [row for row in (_numbers(row) for run in found for row in run.rows) if row.keys() & self.sweep.goals.keys()]
+        if self.sweep.metric == RUNTIME:  # it counts up: only its end says something
+            return (rows[-1:] if over else []), over
+        if not rows and over and found:  # what a program only writes into its summary counts as its one row
+            summary = _numbers(found[-1].summary)
+            rows = [summary] if summary.keys() & self.sweep.goals.keys() else []
+        return rows, over
+
+    def _found(self, folder: Path) -> list[RunFile]:
         from trainers.run_files import read_run
 
-        found = [run for run in map(read_run, sorted(folder.glob("wandb/*run-*/run-*.wandb"))) if run is not None]
+        files = [path for path in _run_files(folder) if path not in self._before]
+        return [run for run in map(read_run, files) if run is not None]
+
+    def _why_nothing(self, folder: Path) -> str:
+        """Return why a program that ended well has no result."""
+        found, metric = self._found(folder), self.sweep.metric
         if not found:
-            return []
-        rows = [_numbers(row) for row in found[-1].rows]
-        rows = [row for row in rows if any(objective.name in row for objective in self.sweep.objectives)]
-        if not rows:  # what a program only writes into its summary counts as its one row
-            summary = _numbers(found[-1].summary)
-            rows = [summary] if any(objective.name in summary for objective in self.sweep.objectives) else []
-        return rows
+            return f"the program wrote no W&B run below {folder}: it must call wandb.init (without dir) and log {metric}"
+        names = {name: None for run in found for row in (*run.rows, run.summary) for name in _numbers(row) if name != RUNTIME}
+        return f"the program never logged {metric}" + (
+            did_you_mean(metric, names) or f"; it logged {', '.join(names) or 'nothing'}"
+        )
 
     def _environment(self, attempt: Attempt, folder: Path, parameters: Path) -> dict[str, str]:
         own = str(Path(sys.executable).parent)
+        inherited = {name: value for name, value in os.environ.items() if name not in NOT_INHERITED}
         return {
-            **os.environ,
+            "PYTHONUNBUFFERED": "1",  # output.log shows what the program prints as it prints it
+            **inherited,
             "PATH": own + os.pathsep + os.environ.get("PATH", ""),  # ${env} ${interpreter} is the first python there
             "WANDB_MODE": self.mode,
             "WANDB_ERROR_REPORTING": "false",
@@ -155,32 +200,45 @@ def _origin() -> dict[str, Any]:
 
 
 def _numbers(row: Mapping[str, Any]) -> dict[str, float]:
-    """Return what a logged row holds in numbers; W&B writes NaN and infinity as texts."""
-    found = {}
+    """Return what a logged row holds in numbers, nested ones by names with points; W&B writes NaN and infinity as texts."""
+    found: dict[str, float] = {}
     for name, value in row.items():
-        if name in {"_step", "_timestamp"}:
+        if name in {"_step", "_timestamp", "_wandb"}:
             continue
-        if value in ("NaN", "Infinity", "-Infinity"):
+        if isinstance(value, Mapping):
+            found |= {f"{name}.{inner}": number for inner, number in _numbers(value).items() if "_type" not in value}
+        elif value in ("NaN", "Infinity", "-Infinity"):
             found[name] = float(str(value).replace("Infinity", "inf"))
         elif isinstance(value, int | float) and not isinstance(value, bool):
             found[name] = float(value) if math.isfinite(value) else math.nan
     return found
 
 
+def _run_files(folder: Path) -> list[Path]:
+    """Return the W&B run files of a trial, the oldest first."""
+    return sorted(folder.glob("wandb/*run-*/run-*.wandb"))
+
+
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ask a program and all that it has started to end; kill them where they do not."""
-    for how, patience in ((signal.SIGTERM, GRACE), (signal.SIGKILL, None)):
-        try:
+    """Ask a program and all that it has started to end; kill them where they do not, or where the person insists."""
+    how = signal.SIGTERM
+    while process.poll() is None:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, how)
-        except ProcessLookupError:
-            break
         try:
-            process.wait(patience)
-            break
-        except subprocess.TimeoutExpired:
-            continue
+            process.wait(GRACE)
+        except (subprocess.TimeoutExpired, KeyboardInterrupt):
+            how = signal.SIGKILL
+
+
+def _end_of(code: int) -> str:
+    return f"ended with exit code {code}" if code > 0 else f"was ended by {signal.Signals(-code).name}"
 
 
 def _last_line(path: Path) -> str:
-    lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    return lines[-1] if lines else "it printed nothing"
+    """Return the last line that a program printed, but not what W&B's client says when it ends."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - TAIL))
+        text = file.read().decode("utf-8", errors="replace")
+    lines = [line for line in text.strip().splitlines() if line.strip() and not line.startswith("wandb:")]
+    return lines[-1].strip() if lines else "it printed nothing"

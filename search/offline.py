@@ -63,6 +63,7 @@ class Engine:
         self._claims = Claims(self.folder)
         self.study_id = str(self.study.user_attrs.get(records.STUDY_ID, ""))
         self._best = ""
+        self._unbuilt: FrozenTrial | None = None  # a trial whose values could not be drawn
         self._seen: Sequence[FrozenTrial] = ()  # the trials as the last claim found them
 
     # Asking
@@ -85,8 +86,8 @@ class Engine:
             trial.set_user_attr(records.WORKER, self.lease.sign())
             try:
                 values = draw(trial, self.sweep, self.own_space)
-            except UsageError as error:
-                self.fail(trial.number, str(error))
+            except UsageError as error:  # the person's own space
+                self._unbuilt = self.fail(trial.number, str(error))
                 return outlook, None, {}
         if not self.watch.local and self._surplus(trial):
             return Outlook.WAIT, None, {}
@@ -336,6 +337,8 @@ class Engine:
                     ran += told is not None
                 elif outlook is Outlook.WAIT:
                     self.interruption.wait(0.5)
+                else:
+                    told, self._unbuilt = self._unbuilt, None
         return ran
 
     def _check_failures(self, ended: Sequence[FrozenTrial]) -> None:
@@ -462,7 +465,8 @@ def _bring_own_study(sweep: Sweep, study: optuna.Study, name: str) -> Callable[[
         return None
     from search.scheduler import SweepInfo
 
-    info = SweepInfo(name, sweep.name, sweep.entity or "", sweep.project or "", sweep.definition, "")
+    goals: dict[str, Any] = {} if "metrics" in sweep.definition else {"metric": {"name": sweep.metric, "goal": sweep.goal}}
+    info = SweepInfo(name, sweep.name, sweep.entity or "", sweep.project or "", {**sweep.definition, **goals}, "")
     theirs, terminator = sweep.scheduler.study_of(info)
     if theirs is not None:
         sampler = study.sampler

@@ -6,6 +6,8 @@ Points without a result are tried first, and count.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,48 +23,63 @@ from search.sweep import Sweep
 from trainers import records
 from trainers.best import best_row
 from trainers.errors import UsageError, did_you_mean
-from trainers.storage import database, open_storage
+from trainers.storage import close, database, open_storage, readable_errors
 
 FORMS = "a study's folder, a folder of offline runs, ENTITY/PROJECT/RUN, or a .yaml, .json or .csv file of points"
 
 
 @dataclass(frozen=True)
 class Known:
-    """One configuration and, where it was trained already, its history."""
+    """One configuration and, where it was trained already, its history; `key` tells it from all others."""
 
     label: str
     values: Mapping[str, Any]
     rows: Sequence[Mapping[str, Any]] = ()
+    key: str = ""
+
+    @property
+    def identity(self) -> str:
+        """What a study remembers it by."""
+        return self.key or self.label
 
 
 def bring(study: optuna.Study, sweep: Sweep, sources: Sequence[str]) -> list[str]:
     """Add what the sources know to a study, each thing once; return a line per source on what came of it.
 
     Raises:
-        UsageError: if a source cannot be read, or a point does not fit the space.
+        UsageError: if a source cannot be read, or a point does not fit the space; then nothing is added.
     """
     if sources and (sweep.method == "grid" or not sweep.space.parameters):
         raise UsageError(f"{sweep.path}: --prior is for a search of parameters; a grid tries every combination once.")
+    found = {source: list(read_prior(source, sweep)) for source in sources}
+    own = f"{study.user_attrs.get(records.STUDY_ID)}/"
+    for source, all_known in found.items():
+        if any(known.identity.startswith(own) for known in all_known):
+            raise UsageError(f"--prior {source} is this study itself, which goes on by itself: leave it out, or give another.")
     there = {trial.user_attrs.get(key) for trial in study.get_trials(deepcopy=False) for key in (records.PRIOR, records.POINT)}
-    lines = []
-    for source in sources:
-        told = asked = left = 0
-        for known in read_prior(source, sweep):
-            values = _objective_values(known, sweep)
-            encoded = sweep.space.encode(known.values)
-            if known.label in there:
-                continue
-            if values is None and not known.rows:
-                _check_point(known, sweep)
-                study.enqueue_trial(encoded, user_attrs={records.POINT: known.label})
-                asked += 1
-            elif values is None or sweep.space.outside(known.values):
-                left += 1
-            else:
-                _tell(study, sweep, known, encoded, values)
-                told += 1
-        lines.append(f"{source}: {told} finished runs taken over, {asked} points to try, {left} left out (other space or metric)")
-    return lines
+    return [f"{source}: {_added(study, sweep, all_known, there)}" for source, all_known in found.items()]
+
+
+def _added(study: optuna.Study, sweep: Sweep, all_known: Sequence[Known], there: set[str | None]) -> str:
+    """Add what is new to the study; return in words what came of it."""
+    counts: dict[str, int] = {}
+    for known in all_known:
+        values, outside = _objective_values(known, sweep), sweep.space.outside(known.values)
+        if known.identity in there:
+            came = "known already"
+        elif not known.rows:
+            study.enqueue_trial(sweep.space.encode(known.values), user_attrs={records.POINT: known.identity})
+            came = "to be tried first"
+        elif values is None:
+            came = f"left out, without {' and '.join(sweep.goals)}"
+        elif outside:
+            came = f"left out, with {', '.join(outside)} missing or outside the space"
+        else:
+            _tell(study, sweep, known, sweep.space.encode(known.values), values)
+            came = "learnt from"
+        there.add(known.identity)
+        counts[came] = counts.get(came, 0) + 1
+    return ", ".join(f"{count} {came}" for came, count in counts.items())
 
 
 def _tell(study: optuna.Study, sweep: Sweep, known: Known, encoded: Mapping[str, Any], values: Sequence[float]) -> None:
@@ -73,7 +90,7 @@ def _tell(study: optuna.Study, sweep: Sweep, known: Known, encoded: Mapping[str,
             params=dict(encoded),
             distributions={name: space[name] for name in encoded},
             values=list(values),
-            user_attrs={records.PRIOR: known.label},
+            user_attrs={records.PRIOR: known.identity},
         )
     )
 
@@ -87,6 +104,9 @@ def _objective_values(known: Known, sweep: Sweep) -> list[float] | None:
 def _check_point(known: Known, sweep: Sweep) -> None:
     flat = sweep.space.flat(known.values)
     for name in flat:
+        fixed = sweep.space.fixed.get(name, flat[name])
+        if fixed != flat[name]:
+            raise UsageError(f"{known.label}: {name} is fixed at {fixed!r} in {sweep.path}. Got {flat[name]!r}: leave it out.")
         if name not in sweep.space.parameters and name not in sweep.space.fixed:
             near = did_you_mean(name, sweep.space.parameters) or f"; there are {', '.join(sweep.space.parameters)}."
             raise UsageError(f"{known.label}: {name} is not a searched parameter of {sweep.path}{near}")
@@ -99,7 +119,7 @@ def read_prior(source: str, sweep: Sweep) -> Iterator[Known]:
     """Yield what a source knows.
 
     Raises:
-        UsageError: if it is of no known form.
+        UsageError: if it is of no known form, or holds nothing.
     """
     path = Path(source)
     if "://" in source or (path / "study.db").is_file() or path.suffix == ".db":
@@ -119,35 +139,68 @@ def read_prior(source: str, sweep: Sweep) -> Iterator[Known]:
 
 def _of_study(source: str) -> Iterator[Known]:
     url, name = database(source)
-    storage = open_storage(url)
-    for summary in optuna.get_all_study_summaries(storage):
-        if name in (None, summary.study_name):
-            study = optuna.load_study(study_name=summary.study_name, storage=storage)
-            for trial in finished(study.get_trials(deepcopy=False)):
-                config = trial.user_attrs.get(records.RUN, {}).get("config")
-                if config is not None and trial.state == TrialState.COMPLETE:
-                    label = f"{study.user_attrs.get(records.STUDY_ID)}/{trial.number}"
-                    yield Known(label, config, records.epochs_of(trial.user_attrs))
+    with readable_errors(url, writing=False):
+        storage = open_storage(url, writing=False)
+        names = sorted(optuna.get_all_study_names(storage))
+        if not names or name not in (None, *names):
+            raise UsageError(f"{source} holds no study{f' {name!r}' if name else ''}; there are {', '.join(names) or 'none'}.")
+        studies = [optuna.load_study(study_name=name, storage=storage) for name in ([name] if name else names)]
+        found = [known for study in studies for known in _of_trials(study)]
+        close(storage)
+    if not found:
+        raise UsageError(f"{source} holds no finished trial of ours yet: run its sweep first.")
+    yield from found
+
+
+def _of_trials(study: optuna.Study) -> Iterator[Known]:
+    for trial in finished(study.get_trials(deepcopy=False)):
+        config = trial.user_attrs.get(records.RUN, {}).get("config")
+        if config is not None and trial.state == TrialState.COMPLETE:
+            label = f"{study.user_attrs.get(records.STUDY_ID)}/{trial.number}"
+            yield Known(label, config, records.epochs_of(trial.user_attrs))
 
 
 def _of_run_files(path: Path) -> Iterator[Known]:
     from trainers.run_files import read_run
 
     files = sorted(path.rglob("run-*.wandb")) if path.is_dir() else [path]
-    for file in files:
-        run = read_run(file)
-        if run is not None:
-            yield Known(run.run_id, run.config, run.rows or ([run.summary] if run.summary else []))
+    try:
+        runs = [run for run in map(read_run, files) if run is not None and run.state == "finished"]
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read ({error.strerror}): give {FORMS}.") from None
+    if not runs:
+        raise UsageError(f"{path} holds no finished run of W&B's: give {FORMS}.")
+    for run in runs:
+        yield Known(run.run_id, run.config, run.rows or [run.summary])
 
 
 def _of_points(path: Path, sweep: Sweep) -> Iterator[Known]:
-    for index, point in enumerate(_points(path)):
+    points = _points(path)
+    if not points:
+        raise UsageError(f"{path} holds no point: give a list of mappings of parameters to values.")
+    for index, point in enumerate(points):
         label = f"{path.name}:{index + 1}"
         if not isinstance(point, Mapping):
             raise UsageError(f"{label}: a point must be a mapping of parameters to values. Got {point!r}.")
-        metrics = {name: float(point[name]) for name in sweep.goals if isinstance(point.get(name), int | float)}
-        values = {str(name): value for name, value in point.items() if name not in sweep.goals}
-        yield Known(label, _nested(values), [metrics] if len(metrics) == len(sweep.goals) else [])
+        read = {str(name): _number(value) for name, value in point.items()}
+        given = {name: read[name] for name in sweep.goals if isinstance(read.get(name), int | float)}
+        metrics = {name: float(value) for name, value in given.items() if not isinstance(value, bool)}
+        values = _nested({name: value for name, value in read.items() if name not in sweep.goals})
+        text = json.dumps(read, sort_keys=True, default=str)  # a point that was changed in its file is another one
+        known = Known(
+            label,
+            values,
+            [metrics] if len(metrics) == len(sweep.goals) else [],
+            key=f"{label} {hashlib.sha256(text.encode()).hexdigest()[:8]}",
+        )
+        if not known.rows:
+            _check_point(known, sweep)
+        yield known
+
+
+def _number(value: Any) -> Any:
+    """Return 1e-3, which YAML takes for a text, as the number that is meant."""
+    return float(value) if isinstance(value, str) and re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", value) else value
 
 
 def _points(path: Path) -> list[Any]:

@@ -2,12 +2,14 @@
 
 usage: python -m search.run STUDY --trial N [--device NAME]
 
-Nothing is written to the study; the run's own files go to runs/NAME/again/ (not with --wandb=disabled).
+Nothing is written to the study; the run's own files go to runs/NAME/again/ (not with --wandb=disabled). Ends with exit code 1
+where an epoch is not as recorded.
 """
 
 from __future__ import annotations
 
 import math
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
     from search.training import Training
 
+# what the record of a program of the person's own holds beside its values
+ADDED = {"best_metric", "evaluation_split", "provenance"}
 TIMES = {"seconds", "_runtime", "_timestamp"}  # differ from run to run
 
 
@@ -39,9 +43,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         study = open_existing(options.study, options.name)
         trial = trial_of(study, options.trial)
-        differing = again(study, trial, device=options.device, mode=options.wandb)
+        folder = folder_of(options.study, study.study_name)
+        differing = again(study, trial, folder, device=options.device, mode=options.wandb)
         print("every epoch is as recorded" if not differing else f"epochs that differ from the record: {', '.join(differing)}")
-    return 0
+    return 1 if differing else 0
+
+
+def folder_of(source: str, name: str) -> Path:
+    """Return where the files of a run again go: beside its study, or below runs/ where that is behind a URL."""
+    path = Path(source)
+    folder = ROOT / "runs" / name if "://" in source else path if path.is_dir() else path.parent
+    return folder / "again"
 
 
 def trial_of(study: optuna.Study, number: int) -> FrozenTrial:
@@ -53,6 +65,10 @@ def trial_of(study: optuna.Study, number: int) -> FrozenTrial:
     from trainers import records
 
     trials = study.get_trials(deepcopy=False)
+    if records.SWEEP not in study.user_attrs:
+        raise UsageError(f"{study.study_name} is no study of a sweep of ours, so its trials cannot be run from here.")
+    if not trials:
+        raise UsageError(f"{study.study_name} has no trial yet. Got --trial {number}.")
     if not 0 <= number < len(trials):
         raise UsageError(f"{study.study_name} has the trials 0 to {len(trials) - 1}. Got --trial {number}.")
     if "config" not in trials[number].user_attrs.get(records.RUN, {}):
@@ -60,8 +76,12 @@ def trial_of(study: optuna.Study, number: int) -> FrozenTrial:
     return trials[number]
 
 
-def again(study: optuna.Study, trial: FrozenTrial, *, device: str, mode: str) -> list[str]:
-    """Train a trial again, printing its epochs; return the epochs that differ from the record."""
+def again(study: optuna.Study, trial: FrozenTrial, folder: Path, *, device: str, mode: str) -> list[str]:
+    """Train a trial again, printing its epochs; return the epochs that differ from the record, or are missing.
+
+    Raises:
+        UsageError: if it does not train.
+    """
     from search.training import Attempt
     from trainers import records
 
@@ -73,24 +93,25 @@ def again(study: optuna.Study, trial: FrozenTrial, *, device: str, mode: str) ->
         name=f"{study.study_name}-{trial.number}-again",
         group=study.study_name,
         tags=["again"],
-        folder=ROOT / "runs" / study.study_name / "again",
+        folder=folder,
         started=lambda config, path: None,
     )
-    differing = []
+    differing, seen = [], set[int]()
     pruned = trial.user_attrs.get(records.PRUNED)
     epochs = training.epochs(attempt, values)
     try:
         epoch = next(epochs)
         while True:
+            seen.add(epoch.number)
             same = _same(recorded.get(epoch.number, {}), epoch.metrics)
             differing += [] if same else [str(epoch.number)]
             shown = "  ".join(f"{name} {value:.6f}" for name, value in epoch.metrics.items() if name not in TIMES)
             print(f"epoch {epoch.number}{'' if same else ' (differs)'}  {shown}", flush=True)
             epoch = epochs.send(pruned == epoch.number)
     except StopIteration:
-        return differing
-    except RuntimeError as error:
-        raise UsageError(f"trial {trial.number} did not run again: {error}; start this from the folder of the sweep.") from None
+        return differing + [str(number) for number in recorded if number not in seen]
+    except UsageError as error:
+        raise UsageError(f"trial {trial.number} did not run again: {error}") from None
 
 
 def _training(study: optuna.Study, config: Mapping[str, Any], *, device: str, mode: str) -> tuple[Training, dict[str, Any]]:
@@ -118,8 +139,11 @@ def _training(study: optuna.Study, config: Mapping[str, Any], *, device: str, mo
     if sweep.classifier is None:
         from search.command import Command
 
-        values.pop("best_metric", None)
-        return Command(sweep, "offline"), values
+        if sweep.program and not Path(sweep.program).is_file():
+            raise UsageError(
+                f"program {sweep.program!r} is no file seen from {os.getcwd()}: start this where the sweep was started."
+            )
+        return Command(sweep, "offline"), {key: value for key, value in config.items() if key not in ADDED}
     from search.training import InProcess
 
     return InProcess(sweep, mode, device), values

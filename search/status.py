@@ -1,4 +1,4 @@
-"""Where a study stands: state, best, front, rate, time left, failures with their causes.
+"""Where a study stands: how its trials ended, the best or the front, what runs, the rate, failures with their causes.
 
 usage: python -m search.status STUDY [--name NAME] [--watch] [--export FILE.csv|FILE.parquet|FILE.json]
 
@@ -8,6 +8,8 @@ STUDY is a study's folder (runs/ann-digits), its study.db, or a storage URL with
 from __future__ import annotations
 
 import argparse
+import contextlib
+import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -23,7 +25,9 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 ROWS = 5
+MOST = 16  # running trials that are listed
 EVERY = 2.0  # seconds between looks of --watch
+WORDS = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running", "WAITING": "waiting"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,18 +38,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     with exit_with_sentence():
         study = open_existing(options.study, options.name)
-        if options.export:
-            export(study, Path(options.export))
-            print(f"wrote {options.export}")
-            return 0
-        print(report(study))
-        while options.watch:
-            try:
-                time.sleep(EVERY)
-            except KeyboardInterrupt:
-                break
-            print(f"\x1b[2J\x1b[H{report(study)}" if sys.stdout.isatty() else f"\n{report(study)}", flush=True)
+        from trainers.storage import database, readable_errors
+
+        with readable_errors(database(options.study)[0], writing=False):
+            if options.export:
+                export(study, Path(options.export))
+                print(f"wrote {options.export}")
+            elif options.watch:
+                watch(study)
+            else:
+                print(report(study))
     return 0
+
+
+def watch(study: optuna.Study) -> None:
+    """Print the report every two seconds, until Ctrl-C."""
+    clear = "\x1b[2J\x1b[H" if sys.stdout.isatty() else ""
+    with contextlib.suppress(KeyboardInterrupt):
+        while True:
+            print(f"{clear}{report(study)}\n", flush=True)
+            time.sleep(EVERY)
 
 
 def open_existing(source: str, name: str | None = None) -> optuna.Study:
@@ -79,26 +91,45 @@ def report(study: optuna.Study) -> str:
     goals = goals_of(study)
     lines = [table(study, goals)]
     running = [trial for trial in trials if trial.state.name == "RUNNING"]
-    for trial in running:
+    for trial in running[:MOST]:
         rows = records.epochs_of(trial.user_attrs)
         host = trial.user_attrs.get(records.WORKER, {}).get("host", "?")
         latest = ", ".join(f"{name} {rows[-1].get(name, float('nan')):.4f}" for name in goals) if rows else "no epoch yet"
-        lines.append(f"running: trial {trial.number} on {host}, epoch {len(rows)}, {latest}")
+        lines.append(f"running: trial {trial.number} on {host}, " + (f"epoch {rows[-1]['epoch']}, " if rows else "") + latest)
+    if len(running) > MOST:
+        lines.append(f"running: {len(running) - MOST} more")
     rate = _rate(finished(trials))
+    waiting = sum(trial.state.name == "WAITING" for trial in trials)
     if rate is not None:
-        waiting = sum(trial.state.name == "WAITING" for trial in trials)
-        lines.append(f"rate: {rate:.1f} trials an hour" + (f"; {waiting} waiting" if waiting else ""))
-    causes: dict[str, list[int]] = {}
-    for trial in trials:
-        if records.CAUSE in trial.user_attrs:
-            causes.setdefault(trial.user_attrs[records.CAUSE], []).append(trial.number)
-    for cause, numbers in causes.items():
-        what = "given back and tried again" if cause == records.INTERRUPTED else f"failed: {cause}"
-        lines.append(f"{len(numbers)} {what} (trial {', '.join(map(str, numbers[:ROWS]))}{', …' if len(numbers) > ROWS else ''})")
+        lines.append(f"rate: {rate:,.{0 if rate >= 10 else 1}f} trials an hour")
+    if waiting:
+        lines.append(f"waiting: {waiting}")
+    back = [trial.number for trial in trials if trial.user_attrs.get(records.CAUSE) == records.INTERRUPTED]
+    if back:
+        lines.append(f"given back and tried again: {_listed(back)}")
     prior = sum(records.PRIOR in trial.user_attrs for trial in trials)
     if prior:
-        lines.append(f"{prior} finished runs taken over from elsewhere")
-    return "\n".join(lines)
+        lines.append(f"learnt from elsewhere: {prior} finished runs")
+    return "\n".join(lines).lstrip("\n")
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    """Return `trial 3` or `trials 3, 4, …`."""
+    shown = ", ".join(map(str, numbers[:ROWS])) + (", …" if len(numbers) > ROWS else "")
+    return f"trial{'s' if len(numbers) > 1 else ''} {shown}"
+
+
+def _causes(trials: Sequence[FrozenTrial]) -> list[str]:
+    """Return a line per cause of failure."""
+    from optuna.trial import TrialState
+
+    from trainers import records
+
+    causes: dict[str, list[int]] = {}
+    for trial in trials:
+        if trial.state == TrialState.FAIL:
+            causes.setdefault(trial.user_attrs.get(records.CAUSE, "no cause is known"), []).append(trial.number)
+    return [f"failed: {_listed(numbers)}: {cause}" for cause, numbers in causes.items()]
 
 
 def goals_of(study: optuna.Study) -> dict[str, str]:
@@ -128,7 +159,7 @@ def table(study: optuna.Study, goals: Mapping[str, str]) -> str:
     from trainers import records
 
     trials = finished(study.get_trials(deepcopy=False))
-    counts = [(state.name.lower(), sum(trial.state == state for trial in trials)) for state in TrialState]
+    counts = [(WORDS[state.name], sum(trial.state == state for trial in trials)) for state in TrialState]
     lines = [
         f"\n{study.study_name}: " + (", ".join(f"{count} {state}" for state, count in counts if count) or "no trial has ended")
     ]
@@ -137,10 +168,10 @@ def table(study: optuna.Study, goals: Mapping[str, str]) -> str:
     if broken:
         lines.append(f"{broken} of the complete trials break a constraint and do not compete")
     if not complete:
-        return "\n".join(lines)
+        return "\n".join([*lines, *_causes(trials)])
     best = _front(complete, goals, lines) if len(goals) > 1 else _best(complete, goals)
     baseline = [trial for trial in complete if trial.user_attrs.get(records.BASELINE) and trial not in best]
-    return "\n".join([*lines, *_cells([*best, *baseline], goals)])
+    return "\n".join([*lines, *_cells([*best, *baseline], goals), *_causes(trials)])
 
 
 def _best(complete: Sequence[FrozenTrial], goals: Mapping[str, str]) -> list[FrozenTrial]:
@@ -197,8 +228,8 @@ def values_of(trial: FrozenTrial) -> dict[str, Any]:
     config = trial.user_attrs.get(records.RUN, {}).get("config", {})
     found = {}
     for name, drawn in trial.params.items():
-        value: Any = config
-        for step in name.split("."):
+        value: Any = config.get(name, config)
+        for step in name.split(".") if name not in config else ():
             value = value.get(step) if isinstance(value, Mapping) else None
         found[name] = drawn if value is None else value
     return found
@@ -239,7 +270,7 @@ def export(study: optuna.Study, path: Path) -> None:
                 **{f"config.{name}": value for name, value in values_of(trial).items()},
             }
         )
-    frame = pd.DataFrame(lines)
+    frame = pd.DataFrame(lines)  # in a file of JSON the lines stand as they are
     for column in filter(lambda name: pd.api.types.is_object_dtype(frame[name]), frame.columns):
         kinds = {type(value) for value in frame[column] if value is not None and value == value}
         if len(kinds) > 1 or kinds & {list, dict}:  # a column of Parquet has one type
@@ -248,7 +279,7 @@ def export(study: optuna.Study, path: Path) -> None:
         if path.suffix == ".csv":
             frame.to_csv(path, index=False)
         elif path.suffix == ".json":
-            frame.to_json(path, orient="records", indent=1)
+            path.write_text(json.dumps(lines, indent=1, default=str) + "\n", encoding="utf-8")
         else:
             frame.to_parquet(path, index=False)
     except OSError as error:

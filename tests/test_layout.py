@@ -32,7 +32,11 @@ DRAWERS = {"utils", "util", "helpers", "helper", "common", "manager", "misc"}
 
 PACKAGES = [package for package in MAY_IMPORT if (ROOT / package).is_dir()]
 MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
-TEXTS = [path for path in (ROOT / "README.md", *sorted((ROOT / "sweeps").glob("*.md"))) if path.is_file()]
+TEXTS = [
+    path
+    for path in (ROOT / "README.md", *sorted((ROOT / "sweeps").glob("*.md")), *sorted((ROOT / "docs").glob("sweeps.md")))
+    if path.is_file()
+]
 
 
 def place(path: Path) -> str:
@@ -173,3 +177,16 @@ def test_every_flag_of_a_trainer_that_a_text_shows_is_one(path: Path) -> None:
             if re.search(rf"\bpython\S* \S*trainers/{name}\.py\b", line):
                 flags = [with_underscores([flag])[0] for flag in re.findall(r"(?<=\s)(--[a-z][\w-]*)", line)]
                 assert set(flags) <= set(build_parser(name, classifier_class(name))._option_string_actions), line
+
+
+def test_every_row_of_the_conformance_table_is_ours_and_backed_by_a_test() -> None:
+    text = (ROOT / "docs" / "sweeps.md").read_text()
+    rows = [line for line in text.splitlines() if line.startswith("| ") and "::" in line]
+    assert len(rows) >= 45
+    for row in rows:
+        *_, ours, test = (cell.strip() for cell in row.strip("|").split("|"))
+        file, _, name = test.strip("`").partition("::")
+        path = ROOT / "tests" / "search" / file
+        assert ours.startswith(("yes", "accepted")), row
+        assert path.is_file(), row
+        assert re.search(rf"^def {name}\(", path.read_text(), flags=re.MULTILINE), row

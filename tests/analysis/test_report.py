@@ -292,3 +292,17 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(studies: list[report.St
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="cannot be written"):
         write_report(studies, tmp_path / "file" / "report")
+
+
+def test_the_report_counts_the_runs_that_did_not_finish() -> None:
+    import pandas as pd
+
+    from analysis.sections import left_out_in_words
+
+    class Searched:
+        def __init__(self, name: str, *states: str) -> None:
+            self.name, self.table = name, pd.DataFrame({"state": states})
+
+    words = left_out_in_words([Searched("ann", "finished", "pruned", "pruned", "failed"), Searched("svm", "finished")])  # type: ignore[list-item]
+    assert words == "Runs that did not finish have no place on it (ann: 2 stopped early, 1 failed)."
+    assert left_out_in_words([Searched("svm", "finished")]) == "Every run has finished."  # type: ignore[list-item]

@@ -1,0 +1,349 @@
+"""Programs of the person's own: started as W&B's agent starts them, their metrics read from their offline run file."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import yaml
+from optuna.trial import TrialState
+
+from analysis.history import load_runs
+from analysis.pareto import main as pareto
+from search.command import Command, command_line
+from search.offline import run
+from search.sweep import Sweep, read_sweep
+from search.training import Attempt
+from tests.samples import ROOT, environment, start
+from trainers import records
+from trainers.base import Epoch
+from trainers.errors import UsageError
+
+VALUES: dict[str, Any] = {
+    "rate": 1e-05,
+    "layers": [64, 32],
+    "flag": True,
+    "off": False,
+    "none": None,
+    "name": "a b='c'",
+    "net": {"width": 3, "deep": {"act": "relu"}},
+}
+MACROS = (
+    *("${env}", "${interpreter}", "${program}", "${args}", "${args_no_hyphens}", "${args_no_boolean_flags}", "${args_no_equals}"),
+    *("${args_json}", "${args_append_hydra}", "${args_override_hydra}"),
+    *("${envvar:THERE}", "${envvar:NOT_THERE}", "--to=${envvar:THERE}/${envvar:THERE}", "${envvar:lower}", "${unknown}", "plain"),
+)
+LOGS = """\
+import wandb
+with wandb.init() as run:
+    for row in {rows}:
+        run.log(row)
+"""
+
+
+def script(folder: Path, text: str, **changes: Any) -> Sweep:
+    """Write a program and a sweep file over it; return the sweep."""
+    (folder / "train.py").write_text(text)
+    definition: dict[str, Any] = {
+        "program": str(folder / "train.py"),
+        "method": "random",
+        "metric": {"name": "loss", "goal": "minimize"},
+        "parameters": {"rate": {"min": 0.0, "max": 1.0}},
+        **changes,
+    }
+    path = folder / "own.yaml"
+    path.write_text(yaml.safe_dump({key: value for key, value in definition.items() if value is not None}))
+    return read_sweep(path)
+
+
+def trained(sweep: Sweep, folder: Path, values: dict[str, Any] | None = None) -> list[Epoch]:
+    """Run the program once; return its epochs."""
+    attempt = Attempt("abc", "own-0", "own", ["first"], folder / "runs", lambda config, path: None)
+    return list(Command(sweep).epochs(attempt, {"rate": 0.5} if values is None else values))
+
+
+def output(folder: Path) -> str:
+    return (folder / "runs" / "trials" / "abc" / "output.log").read_text()
+
+
+# The command line
+
+
+@pytest.fixture
+def of_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[list[str]], list[str]]:
+    """The command line that W&B's own agent starts for a run with VALUES."""
+    from wandb import wandb_agent
+
+    monkeypatch.setattr(wandb_agent, "AgentProcess", lambda command, **_: SimpleNamespace(command=command))
+    for name, value in {"SWEEP_ID": "s", "RUN_ID": "r", "SWEEP_PARAM_PATH": "p", "DIR": str(tmp_path)}.items():
+        monkeypatch.setenv(f"WANDB_{name}", value)
+
+    def agent(command: list[str]) -> list[str]:
+        made = object.__new__(wandb_agent.Agent)
+        made._sweep_command, made._function, made._in_jupyter, made._forward_signals = list(command), None, False, False
+        made._run_processes = {}
+        args = {name: {"value": value} for name, value in VALUES.items()}
+        made._command_run({"run_id": "r", "program": "my train.py", "args": args})
+        return list(made._run_processes["r"].command)
+
+    return agent
+
+
+@pytest.mark.parametrize("macro", MACROS)
+def test_every_macro_gives_what_wandb_agent_gives(
+    macro: str, of_wandb: Callable[[list[str]], list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("THERE", "a value")
+    monkeypatch.setenv("lower", "never read")
+    monkeypatch.delenv("NOT_THERE", raising=False)
+    command = ["first", macro, "last"]
+    assert command_line(command, "my train.py", VALUES, tmp_path / "ours.json") == of_wandb(command)
+
+
+def test_the_file_of_arguments_holds_what_that_of_wandb_agent_holds(
+    of_wandb: Callable[[list[str]], list[str]], tmp_path: Path
+) -> None:
+    command = ["run", "${args_json_file}"]
+    ours, theirs = command_line(command, "train.py", VALUES, tmp_path / "ours.json"), of_wandb(command)
+    assert Path(ours[1]).read_text() == Path(theirs[1]).read_text()
+    assert json.loads(Path(ours[1]).read_text()) == VALUES
+
+
+def test_no_file_of_arguments_is_written_where_none_is_asked_for(tmp_path: Path) -> None:
+    command_line(["${args_json}"], "train.py", VALUES, tmp_path / "ours.json")
+    assert not (tmp_path / "ours.json").exists()
+
+
+# What a program gets
+
+
+def test_values_come_by_config_alone_nested_ones_nested(tmp_path: Path) -> None:
+    text = (
+        "import json, wandb\nwith wandb.init() as run:\n    print('GOT', json.dumps(dict(run.config)))\n    run.log({'loss': 1})\n"
+    )
+    sweep = script(tmp_path, text, command=["${env}", "${interpreter}", "${program}"])
+    trained(sweep, tmp_path, VALUES)
+    (line,) = [line for line in output(tmp_path).splitlines() if line.startswith("GOT ")]
+    assert json.loads(line.removeprefix("GOT ")) == VALUES
+
+
+def test_values_come_by_arguments_also_where_paths_hold_spaces(tmp_path: Path) -> None:
+    folder = tmp_path / "a folder"
+    folder.mkdir()
+    text = "import sys, wandb\nwith wandb.init() as run:\n    print(sys.argv[1:])\n    run.log({'loss': float(sys.argv[1][7:])})\n"
+    epochs = trained(script(folder, text), folder, {"rate": 0.25, "name": "two words"})
+    assert "['--rate=0.25', '--name=two words']" in output(folder)
+    assert [epoch.metrics["loss"] for epoch in epochs] == [0.25]
+
+
+def test_the_run_is_named_grouped_and_tagged_for_its_sweep(tmp_path: Path) -> None:
+    from trainers.run_files import read_run
+
+    trained(script(tmp_path, LOGS.format(rows=[{"loss": 1.0}])), tmp_path)
+    (found,) = [read_run(path) for path in (tmp_path / "runs").rglob("run-*.wandb")]
+    assert found is not None
+    assert (found.run_id, found.name, found.group, found.tags) == ("abc", "own-0", "own", ["first"])
+    assert found.config["rate"] == 0.5
+
+
+# What is read of it
+
+
+def test_every_row_that_holds_the_metric_is_an_epoch(tmp_path: Path) -> None:
+    rows = [{"loss": 3.0, "val": {"accuracy": 0.5}}, {"other": 1}, {"loss": float("nan")}, {"loss": 2, "text": "x"}]
+    epochs = trained(script(tmp_path, LOGS.format(rows=rows).replace("nan", "float('nan')")), tmp_path)
+    assert [epoch.number for epoch in epochs] == [1, 2, 3]
+    assert [epoch.metrics["loss"] for epoch in epochs][::2] == [3.0, 2.0]
+    assert epochs[0].metrics["val.accuracy"] == 0.5
+    assert epochs[-1].last
+
+
+def test_what_is_only_in_the_summary_counts_as_the_one_row(tmp_path: Path) -> None:
+    text = "import wandb\nrun = wandb.init()\nrun.log({'step': 1})\nrun.summary['loss'] = 0.75\nrun.finish()\n"
+    epochs = trained(script(tmp_path, text), tmp_path)
+    assert [(epoch.number, epoch.metrics["loss"], epoch.last) for epoch in epochs] == [(1, 0.75, True)]
+
+
+def test_a_program_may_name_its_run_and_project_itself(tmp_path: Path) -> None:
+    text = LOGS.format(rows=[{"loss": 1.0}]).replace("init()", "init(id='mine', project='elsewhere', name='x')")
+    assert [epoch.metrics["loss"] for epoch in trained(script(tmp_path, text), tmp_path)] == [1.0]
+
+
+def test_without_a_metric_the_run_time_counts(tmp_path: Path) -> None:
+    rows = "[{'a': 1}, {'a': 2}]:\n        __import__('time').sleep(0.3)\n        _ = {}"
+    sweep = script(tmp_path, LOGS.format(rows=rows).replace("_ = {}:", "_ = row"), metric=None)
+    assert sweep.metric == "_runtime"
+    epochs = trained(sweep, tmp_path)
+    assert len(epochs) == 1
+    assert epochs[0].metrics["_runtime"] > 0.5
+
+
+def test_a_program_that_runs_again_shows_its_new_rows_alone(tmp_path: Path) -> None:
+    text = "import sys, wandb\nwith wandb.init() as run:\n    run.log({'loss': float(sys.argv[1][7:])})\n"
+    sweep = script(tmp_path, text)
+    assert [[e.metrics["loss"] for e in trained(sweep, tmp_path, {"rate": rate})] for rate in (1.0, 2.0)] == [[1.0], [2.0]]
+
+
+def test_long_histories_are_kept_in_part_with_the_best_and_the_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("search.command.KEPT", 3)
+    rows = [{"loss": 10.0 - (place == 17)} for place in range(21)]
+    epochs = trained(script(tmp_path, LOGS.format(rows=rows)), tmp_path)
+    numbers = [epoch.number for epoch in epochs]
+    assert len(numbers) < 21
+    assert {1, 2, 3, 18, 21} <= set(numbers)
+    assert min(epochs, key=lambda epoch: epoch.metrics["loss"]).number == 18
+
+
+# What fails
+
+
+@pytest.mark.parametrize(
+    ("text", "cause"),
+    [
+        (
+            "print('before')\nraise ValueError('the rate is too high')\n",
+            "ended with exit code 1: ValueError: the rate is too high$",
+        ),
+        ("import os\nos.kill(os.getpid(), 9)\n", "was ended by SIGKILL: it printed nothing$"),
+        ("print('done')\n", "wrote no W&B run below .*abc: it must call wandb.init"),
+        ("print('line ' * 20_000_000)\nraise SystemExit('the end')\n", "ended with exit code 1: the end$"),
+    ],
+)
+def test_a_program_that_ends_without_wandb_fails_with_its_cause(tmp_path: Path, text: str, cause: str) -> None:
+    with pytest.raises(UsageError, match=cause):
+        trained(script(tmp_path, text), tmp_path)
+
+
+def test_a_program_that_crashes_in_its_run_fails_with_its_own_last_line(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="exit code 1: KeyError: 'no such key'$"):
+        trained(script(tmp_path, LOGS.format(rows=[{"loss": 1.0}]) + "    {}['no such key']\n"), tmp_path)
+    assert "KeyError" in output(tmp_path)
+
+
+def test_a_program_that_logs_other_metrics_is_told_which(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="the program never logged loss; did you mean 'los'"):
+        trained(script(tmp_path, LOGS.format(rows=[{"los": 1.0}])), tmp_path)
+
+
+def test_a_program_that_logs_nothing_is_told_so(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="the program never logged loss; it logged nothing$"):
+        trained(script(tmp_path, "import wandb\nwandb.init().finish()\n"), tmp_path)
+
+
+def test_a_program_that_cannot_be_started_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"^\./nowhere cannot be started \(No such file or directory\)\.$"):
+        trained(script(tmp_path, "", command=["./nowhere", "${args}"]), tmp_path)
+
+
+# A whole sweep
+
+
+def test_a_sweep_of_a_program_takes_the_best_of_each_history(away: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (
+        "import wandb\nwith wandb.init() as run:\n    rate = run.config['rate']\n    assert rate < 0.4, 'too fast'\n"
+        "    for row in (3.0, 1.0, 2.0):\n        run.log({'loss': row * rate, 'score': -row})\n"
+    )
+    sweep = script(
+        away, text, method="grid", parameters={"rate": {"values": [0.1, 0.2, 0.9]}, "net": {"parameters": {"n": {"value": 1}}}}
+    )
+    trials = run(sweep, trials=3, name="own", runs=away / "runs").get_trials()
+    assert [trial.state for trial in trials] == [TrialState.COMPLETE, TrialState.COMPLETE, TrialState.FAIL]
+    assert [trial.value for trial in trials[:2]] == [0.1, 0.2]
+    assert trials[2].user_attrs[records.CAUSE] == "the program ended with exit code 1: AssertionError: too fast"
+    kept = trials[0].user_attrs[records.RUN]
+    assert kept["config"]["net"] == {"n": 1}
+    assert (away / "runs" / "own" / kept["path"] / "output.log").is_file()
+
+    runs = load_runs(away / "runs" / "own")
+    assert [record.state for record in runs] == ["finished", "finished", "failed"]
+    assert [row["loss"] for row in runs[0].rows] == pytest.approx([0.3, 0.1, 0.2])
+    assert pareto([str(away / "runs" / "own"), "--metrics", "loss", "score"]) == 0
+    with pytest.raises(SystemExit, match="2"):
+        pareto([str(away / "runs" / "own")])
+    assert capsys.readouterr().err.startswith("error: no run has the metric 'precision'; there are ")
+
+
+def test_a_poor_program_is_ended_by_sigterm_and_counts_as_pruned(tmp_path: Path) -> None:
+    text = (
+        "import signal, sys, time, wandb\nfrom pathlib import Path\n"
+        "def end(*_):\n    (Path(__file__).parent / 'ended').write_text('SIGTERM')\n    sys.exit(143)\n"
+        "run = wandb.init()\nsignal.signal(signal.SIGTERM, end)\n"
+        "for step in range(40):\n    run.log({'loss': run.config['rate'], 'padding': 'x' * 4000})\n"  # W&B writes 32 KiB at a time
+        "if run.config['rate'] > 1:\n    time.sleep(100)\n"
+        "run.finish()\n"
+    )
+    rule = {"type": "hyperband", "min_iter": 3, "eta": 2}
+    sweep = script(tmp_path, text, method="grid", parameters={"rate": {"values": [0.1, 9.0]}}, early_terminate=rule)
+    begin = time.monotonic()
+    trials = run(sweep, trials=2, name="own", runs=tmp_path / "runs").get_trials()
+    assert time.monotonic() - begin < 60
+    assert [trial.state for trial in trials] == [TrialState.COMPLETE, TrialState.PRUNED]
+    assert trials[1].user_attrs[records.PRUNED] >= 3
+    assert (tmp_path / "ended").read_text() == "SIGTERM"
+
+
+def test_ctrl_c_twice_ends_the_program_and_gives_its_trial_back(tmp_path: Path) -> None:
+    script(tmp_path, "import os, time\nopen('pid', 'w').write(str(os.getpid()))\ntime.sleep(100)\n")
+    line = [sys.executable, str(ROOT / "sweeps" / "offline.py"), "own.yaml", "--trials=1", "--runs=runs"]
+    with subprocess.Popen(line, cwd=tmp_path, env=environment(tmp_path), stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        wait_until(lambda: (tmp_path / "pid").is_file() and bool((tmp_path / "pid").read_text()))
+        pid = int((tmp_path / "pid").read_text())
+        process.send_signal(signal.SIGINT)
+        assert "once more to give it back" in "".join(process.stderr.readline() for _ in range(2))
+        os.kill(pid, 0)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == 130
+    wait_until(lambda: not alive(pid))
+    from search.status import open_existing
+
+    trials = open_existing(str(tmp_path / "runs" / "own")).get_trials()
+    assert [trial.state for trial in trials] == [TrialState.FAIL, TrialState.WAITING]
+    assert trials[0].user_attrs[records.CAUSE] == records.INTERRUPTED
+
+
+def wait_until(what: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
+    except OSError:
+        return False
+
+
+def test_without_a_run_file_nothing_can_be_read_so_disabled_is_refused(tmp_path: Path) -> None:
+    script(tmp_path, "")
+    result = start(
+        sys.executable,
+        str(ROOT / "sweeps" / "offline.py"),
+        "own.yaml",
+        "--trials=1",
+        "--wandb=disabled",
+        "--runs=runs",
+        cwd=tmp_path,
+    )
+    assert result.returncode == 2
+    assert result.stderr.count("\n") == 1
+    assert "read from its W&B run: use --wandb=offline." in result.stderr
+
+
+def test_a_sweep_of_a_program_needs_no_network(tmp_path: Path) -> None:
+    script(tmp_path, LOGS.format(rows=[{"loss": 1.0}]))
+    line = [sys.executable, str(ROOT / "sweeps" / "offline.py"), "own.yaml", "--trials=1", "--runs=runs", "--rate=0.5"]
+    result = start(*line, cwd=tmp_path, closed=True)
+    assert result.returncode == 0, result.stderr
+    assert "own: 1 complete" in result.stdout
