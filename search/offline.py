@@ -135,13 +135,13 @@ class Engine:
         if died and attempt + 1 >= MOST_ATTEMPTS:
             self.fail(trial.number, f"its worker died {MOST_ATTEMPTS} times, last on {_host_of(trial)}")
         elif self.fail(trial.number, records.INTERRUPTED) is not None:
-            self._retry(trial)
+            self._retry(trial, died=died)
 
-    def _retry(self, trial: FrozenTrial) -> None:
+    def _retry(self, trial: FrozenTrial, *, died: bool = True) -> None:
         kept = {key: value for key, value in trial.user_attrs.items() if key in (records.BASELINE, records.POINT)}
         tried = {
             records.RETRY_OF: trial.number,
-            records.ATTEMPT: trial.user_attrs.get(records.ATTEMPT, 0) + 1,
+            records.ATTEMPT: trial.user_attrs.get(records.ATTEMPT, 0) + died,
             records.ORIGIN: trial.user_attrs.get(records.ORIGIN, trial.number),
         }
         drawn = {**trial.system_attrs.get("fixed_params", {}), **trial.params}

@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,17 +102,27 @@ def _objective_values(known: Known, sweep: Sweep) -> list[float] | None:
 
 
 def _check_point(known: Known, sweep: Sweep) -> None:
-    flat = sweep.space.flat(known.values)
-    for name in flat:
-        fixed = sweep.space.fixed.get(name, flat[name])
-        if fixed != flat[name]:
-            raise UsageError(f"{known.label}: {name} is fixed at {fixed!r} in {sweep.path}. Got {flat[name]!r}: leave it out.")
-        if name not in sweep.space.parameters and name not in sweep.space.fixed:
-            near = did_you_mean(name, sweep.space.parameters) or f"; there are {', '.join(sweep.space.parameters)}."
+    space = sweep.space
+    fixed = dict(_leaves(space.fixed, space.parameters))
+    for name, value in _leaves(known.values, space.parameters):
+        if name in space.parameters:
+            if not space.parameters[name].contains(value):
+                raise UsageError(f"{known.label}: {name} must lie in the space of {sweep.path}. Got {value!r}.")
+        elif name not in fixed:
+            near = did_you_mean(name, space.parameters) or f"; there are {', '.join(space.parameters)}."
             raise UsageError(f"{known.label}: {name} is not a searched parameter of {sweep.path}{near}")
-    for name, parameter in sweep.space.parameters.items():
-        if name in flat and not parameter.contains(flat[name]):
-            raise UsageError(f"{known.label}: {name} must lie in the space of {sweep.path}. Got {flat[name]!r}.")
+        elif fixed[name] != value:
+            raise UsageError(f"{known.label}: {name} is fixed at {fixed[name]!r} in {sweep.path}. Got {value!r}: leave it out.")
+
+
+def _leaves(values: Mapping[str, Any], whole: Collection[str], outer: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield nested values by their full names, with points; those of `whole` as they are."""
+    for key, value in values.items():
+        name = f"{outer}{key}"
+        if isinstance(value, Mapping) and name not in whole:
+            yield from _leaves(value, whole, f"{name}.")
+        else:
+            yield name, value
 
 
 def read_prior(source: str, sweep: Sweep) -> Iterator[Known]:

@@ -126,12 +126,13 @@ def finished(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
 
     Not those that were interrupted or too many, nor what was taken over from elsewhere.
     """
-    ended = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
-    return [
-        trial
-        for trial in trials
-        if trial.state in ended and trial.user_attrs.get(records.CAUSE) not in UNCOUNTED and records.PRIOR not in trial.user_attrs
-    ]
+    return [trial for trial in trials if _counts(trial)]
+
+
+def _counts(trial: FrozenTrial) -> bool:
+    if records.PRIOR in trial.user_attrs or not trial.state.is_finished():
+        return False
+    return trial.state != TrialState.FAIL or trial.user_attrs.get(records.CAUSE) not in UNCOUNTED
 
 
 def feasible(trial: FrozenTrial) -> bool:

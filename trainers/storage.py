@@ -42,8 +42,16 @@ def shown(url: str) -> str:
 
 
 def open_storage(url: str, *, writing: bool = True) -> BaseStorage:
-    """Open `sqlite:///PATH`, `journal:///PATH`, `postgresql://…` or any other URL of SQLAlchemy's."""
+    """Open `sqlite:///PATH`, `journal:///PATH`, `postgresql://…` or any other URL of SQLAlchemy's.
+
+    Raises:
+        UsageError: if a file that is only to be read is not there; to open it would make an empty one.
+    """
     from optuna.storages import RDBStorage
+
+    file = url.removeprefix("sqlite:///") if url.startswith("sqlite:///") else url.removeprefix(JOURNAL)
+    if not writing and file != url and "?" not in file and not Path(file).is_file():
+        raise UsageError(f"{file} is not there: give a study's folder (runs/NAME), its study.db, or a storage URL with #NAME.")
 
     if url.startswith(JOURNAL):
         from optuna.storages.journal import JournalFileBackend, JournalStorage

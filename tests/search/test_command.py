@@ -224,7 +224,7 @@ def test_a_program_that_ends_without_wandb_fails_with_its_cause(tmp_path: Path, 
 
 
 def test_a_program_that_crashes_in_its_run_fails_with_its_own_last_line(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="exit code 1: KeyError: 'no such key'$"):
+    with pytest.raises(UsageError, match=r"exit code 1: KeyError: 'no such key'$"):
         trained(script(tmp_path, LOGS.format(rows=[{"loss": 1.0}]) + "    {}['no such key']\n"), tmp_path)
     assert "KeyError" in output(tmp_path)
 
@@ -235,7 +235,7 @@ def test_a_program_that_logs_other_metrics_is_told_which(tmp_path: Path) -> None
 
 
 def test_a_program_that_logs_nothing_is_told_so(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="the program never logged loss; it logged nothing$"):
+    with pytest.raises(UsageError, match=r"the program never logged loss; it logged nothing$"):
         trained(script(tmp_path, "import wandb\nwandb.init().finish()\n"), tmp_path)
 
 
@@ -269,7 +269,7 @@ def test_a_sweep_of_a_program_takes_the_best_of_each_history(away: Path, capsys:
     assert pareto([str(away / "runs" / "own"), "--metrics", "loss", "score"]) == 0
     with pytest.raises(SystemExit, match="2"):
         pareto([str(away / "runs" / "own")])
-    assert capsys.readouterr().err.startswith("error: no run has the metric 'precision'; there are ")
+    assert "\nerror: no run has the metric 'precision'; there are " in capsys.readouterr().err
 
 
 def test_a_poor_program_is_ended_by_sigterm_and_counts_as_pruned(tmp_path: Path) -> None:
@@ -278,14 +278,14 @@ def test_a_poor_program_is_ended_by_sigterm_and_counts_as_pruned(tmp_path: Path)
         "def end(*_):\n    (Path(__file__).parent / 'ended').write_text('SIGTERM')\n    sys.exit(143)\n"
         "run = wandb.init()\nsignal.signal(signal.SIGTERM, end)\n"
         "for step in range(40):\n    run.log({'loss': run.config['rate'], 'padding': 'x' * 4000})\n"  # W&B writes 32 KiB at a time
-        "if run.config['rate'] > 1:\n    time.sleep(100)\n"
+        "if run.config['rate'] > 1:\n    time.sleep(50)\n"
         "run.finish()\n"
     )
-    rule = {"type": "hyperband", "min_iter": 3, "eta": 2}
+    rule = {"type": "hyperband", "min_iter": 3, "eta": 3}
     sweep = script(tmp_path, text, method="grid", parameters={"rate": {"values": [0.1, 9.0]}}, early_terminate=rule)
     begin = time.monotonic()
     trials = run(sweep, trials=2, name="own", runs=tmp_path / "runs").get_trials()
-    assert time.monotonic() - begin < 60
+    assert time.monotonic() - begin < 45
     assert [trial.state for trial in trials] == [TrialState.COMPLETE, TrialState.PRUNED]
     assert trials[1].user_attrs[records.PRUNED] >= 3
     assert (tmp_path / "ended").read_text() == "SIGTERM"

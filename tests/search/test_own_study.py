@@ -1,4 +1,4 @@
-"""The person's own Optuna code, offline: a study factory with its terminator, and a define-by-run space."""
+"""The person's own Optuna code, run offline: study factory, terminator, define-by-run space."""
 
 from __future__ import annotations
 
@@ -8,35 +8,50 @@ from typing import Any
 import optuna
 import pytest
 import yaml
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from search import training
 from search.offline import run
-from search.suggest import SlotSampler
-from search.sweep import read_sweep
+from search.study import finished
+from search.sweep import Sweep, read_sweep
 from tests.samples import small_data
 from trainers import records
 from trainers.errors import UsageError
 
-SOURCE = """
+SOURCE = """\
+from pathlib import Path
 import optuna
 
-def study(sweep):
-    assert sweep.config["metric"]["name"] == "f1"
-    return optuna.create_study(direction="maximize", sampler=optuna.samplers.RandomSampler(seed=4)), lambda s: len(s.trials) >= 4
+class Low(optuna.samplers.RandomSampler):
+    def sample_independent(self, study, trial, name, distribution):
+        return distribution.low if hasattr(distribution, "low") else distribution.choices[-1]
 
-def backwards(sweep):
+def study(sweep):
+    Path(__file__).with_suffix(".seen").write_text(f"{sweep.id} {sweep.config['metric']} {sweep.config['parameters']['epochs']}")
+    made = optuna.create_study(direction="maximize", sampler=Low(seed=1), pruner=optuna.pruners.NopPruner())
+    return made, lambda study: len([trial for trial in study.trials if trial.state.is_finished()]) >= 3
+
+def pruned(sweep):
+    return optuna.create_study(direction="maximize", pruner=optuna.pruners.ThresholdPruner(lower=2.0, n_warmup_steps=2))
+
+def wrong(sweep):
     return optuna.create_study(direction="minimize")
 
+def broken(sweep):
+    raise KeyError("in the factory")
+
+def none(sweep):
+    return 3
+
 def space(trial):
-    values = {"learning_rate": trial.suggest_float("learning_rate", 0.01, 0.1, log=True)}
-    values["optimizer"] = trial.suggest_categorical("optimizer", ["sgd", "adam"])
-    if values["optimizer"] == "sgd":
+    name = trial.suggest_categorical("optimizer", ["sgd", "adam"])
+    values = {"optimizer": name, "learning_rate": trial.suggest_float("learning_rate", 1e-4, 1e-1, log=True)}
+    if name == "sgd":
         values["momentum"] = trial.suggest_float("momentum", 0.0, 0.9)
     return values
 
-def nothing(trial):
-    return trial.suggest_float("learning_rate", 0.01, 0.1)
+def list_space(trial):
+    return [trial.suggest_float("learning_rate", 0.1, 0.2)]
 """
 
 
@@ -45,48 +60,106 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "load_data", lambda options, **_: small_data())
 
 
-def searched(folder: Path, trials: int, parameters: dict[str, Any], **functions: str) -> optuna.Study:
-    (folder / "source.py").write_text(SOURCE)
+def sweep_of(folder: Path, source: str = SOURCE, **functions: str) -> Sweep:
+    (folder / "mine.py").write_text(source)
+    parameters: dict[str, Any] = {"epochs": {"value": 3}}
+    if "search_space" not in functions:
+        parameters |= {"learning_rate": {"min": 0.01, "max": 0.5}, "batch_size": {"values": [16, 32]}}
     definition = {
         "program": "trainers/softmax.py",
         "method": "custom",
         "metric": {"name": "f1", "goal": "maximize"},
-        "scheduler": {"engine": "optuna", "source": "source.py", **functions},
+        "scheduler": {"engine": "optuna", "source": "mine.py", **functions},
         "parameters": parameters,
     }
     path = folder / "own.yaml"
     path.write_text(yaml.safe_dump(definition))
-    return run(read_sweep(path), trials=trials, name="s", mode="disabled", device="cpu", runs=folder / "runs")
+    return read_sweep(path)
 
 
-RANGE = {"epochs": {"value": 1}, "learning_rate": {"min": 0.1, "max": 0.5}}
+def searched(sweep: Sweep, trials: int) -> list[FrozenTrial]:
+    study = run(sweep, trials=trials, name="own", mode="disabled", device="cpu", runs=sweep.path.parent / "runs")
+    return study.get_trials()
 
 
-def test_the_persons_own_sampler_suggests_and_the_terminator_ends_it(tmp_path: Path) -> None:
-    study = searched(tmp_path, 99, RANGE, optimizer="study")
-    assert len(study.trials) == 4
-    assert isinstance(study.sampler, SlotSampler)
-    assert isinstance(study.sampler.own, optuna.samplers.RandomSampler)
-    assert len(searched(tmp_path, 99, RANGE, optimizer="study").trials) == 4
+def test_the_sampler_of_the_persons_study_suggests(tmp_path: Path) -> None:
+    trials = searched(sweep_of(tmp_path, optimizer="study"), 2)
+    assert [trial.params for trial in trials if records.BASELINE not in trial.user_attrs] == [
+        {"learning_rate": 0.01, "batch_size": 32}
+    ] * len([trial for trial in trials if records.BASELINE not in trial.user_attrs])
+    assert (tmp_path / "mine.seen").read_text() == "own {'name': 'f1', 'goal': 'maximize'} {'value': 3}"
 
 
-def test_a_study_of_another_direction_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"backwards must make a study with directions=\['maximize'\]\. Got \['minimize'\]"):
-        searched(tmp_path, 2, RANGE, optimizer="backwards")
+def test_the_terminator_ends_the_sweep_also_when_it_goes_on(tmp_path: Path) -> None:
+    sweep = sweep_of(tmp_path, optimizer="study")
+    assert len(finished(searched(sweep, 2))) == 2
+    assert len(finished(searched(sweep, 10))) == 3
+    assert len(finished(searched(sweep, 20))) == 3
 
 
-def test_the_persons_own_space_is_drawn_run_by_run_and_gone_on_with(tmp_path: Path) -> None:
-    fixed = {"epochs": {"value": 1}}
-    searched(tmp_path, 5, fixed, search_space="space")
-    trials = searched(tmp_path, 12, fixed, search_space="space").get_trials()
-    assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 12
-    assert {len(trial.params) for trial in trials} == {2, 3}
+def test_the_pruner_of_the_persons_study_stops_runs(tmp_path: Path) -> None:
+    trials = searched(sweep_of(tmp_path, optimizer="pruned"), 2)
+    assert [trial.state for trial in trials] == [TrialState.PRUNED] * 2
+    assert {trial.user_attrs[records.PRUNED] for trial in trials} == {2}
+
+
+def test_a_space_with_a_branch_is_searched_and_goes_on(tmp_path: Path) -> None:
+    sweep = sweep_of(tmp_path, search_space="space")
+    first = searched(sweep, 5)
+    trials = searched(sweep, 8)
+    assert [trial.params for trial in trials[:5]] == [trial.params for trial in first]
+    assert {trial.params["optimizer"] for trial in trials} == {"sgd", "adam"}
     for trial in trials:
+        assert trial.state == TrialState.COMPLETE
+        assert ("momentum" in trial.params) == (trial.params["optimizer"] == "sgd")
         config = trial.user_attrs[records.RUN]["config"]
-        assert config["epochs"] == 1
         assert {name: config[name] for name in trial.params} == trial.params
+        assert config["epochs"] == 3
 
 
-def test_a_space_that_returns_no_mapping_is_the_cause_of_failure(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="nothing must return a mapping of parameters to values"):
-        searched(tmp_path, 5, {"epochs": {"value": 1}}, search_space="nothing")
+def test_a_space_and_a_study_of_ones_own_work_together(tmp_path: Path) -> None:
+    trials = searched(sweep_of(tmp_path, optimizer="study", search_space="space"), 5)
+    assert [trial.params for trial in trials] == [{"optimizer": "adam", "learning_rate": 1e-4}] * 3
+
+
+@pytest.mark.parametrize(
+    ("functions", "sentence"),
+    [
+        ({"optimizer": "wrong"}, r"mine.py: wrong must make a study with directions=\['maximize'\]. Got \['minimize'\]"),
+        ({"optimizer": "broken"}, r"mine.py: broken failed \(KeyError: 'in the factory'\)"),
+        ({"optimizer": "none"}, r"mine.py: none must return an optuna.Study, or a study and a function of it. Got 3"),
+    ],
+)
+def test_a_factory_that_makes_no_fitting_study_is_refused(tmp_path: Path, functions: dict[str, str], sentence: str) -> None:
+    with pytest.raises(UsageError, match=sentence) as error:
+        searched(sweep_of(tmp_path, **functions), 1)
+    assert "\n" not in str(error.value)
+
+
+def test_a_space_that_returns_no_mapping_fails_with_its_sentence(tmp_path: Path) -> None:
+    sweep = sweep_of(tmp_path, search_space="list_space")
+    try:
+        searched(sweep, 5)
+    except UsageError as error:
+        assert "the first 3 trials failed" in str(error)  # noqa: PT017
+    study = optuna.load_study(study_name="own", storage=f"sqlite:///{tmp_path}/runs/own/study.db")
+    ended = finished(study.get_trials())
+    assert len(ended) >= 3
+    for trial in ended:
+        assert trial.state == TrialState.FAIL
+        assert "list_space must return a mapping of parameters to values. Got [0.1" in trial.user_attrs[records.CAUSE]
+
+
+def test_a_space_that_raises_fails_with_its_error(tmp_path: Path) -> None:
+    source = SOURCE.replace(
+        "    name = trial", "    if trial.number == 1:\n        raise RuntimeError('not this one')\n    name = trial"
+    )
+    trials = searched(sweep_of(tmp_path, source, search_space="space"), 3)
+    assert [trial.state for trial in trials] == [TrialState.COMPLETE, TrialState.FAIL, TrialState.COMPLETE]
+    assert "space failed (RuntimeError: not this one)" in trials[1].user_attrs[records.CAUSE]
+
+
+def test_a_space_whose_values_the_trainer_refuses_fails_with_the_trainers_sentence(tmp_path: Path) -> None:
+    source = SOURCE.replace('{"optimizer": name,', '{"optimizr": name,')
+    with pytest.raises(UsageError, match="the first 3 trials failed; the last one: optimizr is not a hyper-parameter"):
+        searched(sweep_of(tmp_path, source, search_space="space"), 5)

@@ -1,4 +1,4 @@
-"""Warm start: results from elsewhere are learnt from and do not count, points are tried first and do."""
+"""Warm start: every kind of source, each thing once, learnt from or tried first, and what does not fit is refused."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from typing import Any
 import optuna
 import pytest
 import yaml
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from search import online, training
+from search.command_line import main
 from search.offline import run
-from search.prior import bring
-from search.study import finished
-from search.sweep import read_sweep
+from search.prior import bring, read_prior
+from search.study import finished, open_study
+from search.sweep import Sweep, read_sweep
 from tests.samples import small_data
 from trainers import records
 from trainers.errors import UsageError
@@ -24,10 +25,13 @@ DEFINITION: dict[str, Any] = {
     "program": "trainers/softmax.py",
     "method": "bayes",
     "metric": {"name": "f1", "goal": "maximize"},
-    "controller": {"type": "local", "search": {"sampler": "tpe"}},
-    "parameters": {"epochs": {"value": 1}, "learning_rate": {"min": 0.0005, "max": 0.5}, "batch_size": {"values": [16, 64]}},
+    "parameters": {
+        "epochs": {"value": 1},
+        "learning_rate": {"distribution": "log_uniform_values", "min": 0.0001, "max": 0.5},
+        "batch_size": {"values": [16, 32, 64]},
+    },
 }
-POINTS = [{"learning_rate": 0.25, "batch_size": 16}, {"learning_rate": 0.125}]
+POINTS = [{"learning_rate": 0.3, "batch_size": 64}, {"learning_rate": 0.2, "batch_size": 16}]
 
 
 @pytest.fixture(autouse=True)
@@ -35,84 +39,228 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "load_data", lambda options, **_: small_data())
 
 
-def searched(folder: Path, trials: int, *sources: str, name: str = "s", **changes: Any) -> optuna.Study:
-    path = folder / "prior.yaml"
-    path.write_text(yaml.safe_dump({**DEFINITION, **changes}))
-    sweep = read_sweep(path)
+def sweep_of(folder: Path, **changes: Any) -> Sweep:
+    folder.mkdir(exist_ok=True)
+    path = folder / "small.yaml"
+    path.write_text(yaml.safe_dump({key: value for key, value in {**DEFINITION, **changes}.items() if value is not None}))
+    return read_sweep(path)
 
+
+def searched(sweep: Sweep, trials: int, *sources: Path | str, mode: str = "disabled", name: str = "s") -> list[FrozenTrial]:
     def before(study: optuna.Study) -> None:
-        bring(study, sweep, sources)
+        bring(study, sweep, list(map(str, sources)))
 
-    return run(sweep, trials=trials, name=name, mode="disabled", device="cpu", runs=folder / "runs", before=before)
-
-
-@pytest.mark.parametrize("kind", ["folder", "file", "url"])
-def test_the_results_of_another_study_are_learnt_from_and_do_not_count(tmp_path: Path, kind: str) -> None:
-    first = searched(tmp_path, 12)
-    database = tmp_path / "runs" / "s" / "study.db"
-    source = {"folder": str(database.parent), "file": str(database), "url": f"sqlite:///{database}#s"}[kind]
-    study = searched(tmp_path, 3, source, name="t")
-    searched(tmp_path, 4, source, name="t")
-    trials = study.get_trials()
-    prior = [trial for trial in trials if records.PRIOR in trial.user_attrs]
-    assert [trial.values for trial in prior] == [trial.values for trial in first.get_trials()]
-    assert len(finished(trials)) == 4
-    cold = searched(tmp_path, 3, name="cold").get_trials()
-    own = [trial.params for trial in trials if records.PRIOR not in trial.user_attrs]
-    assert own[1] != cold[1].params, "the sampler has something to go by"
+    runs = sweep.path.parent / "runs"
+    return run(sweep, trials=trials, name=name, mode=mode, device="cpu", runs=runs, before=before).get_trials()
 
 
-@pytest.mark.parametrize("suffix", ["yaml", "json", "csv"])
-def test_points_are_tried_in_order_and_count(tmp_path: Path, suffix: str) -> None:
-    path = tmp_path / f"points.{suffix}"
-    if suffix == "csv":
-        path.write_text("learning_rate,batch_size\n0.25,16\n0.125,\n")
-    else:
-        path.write_text(json.dumps(POINTS) if suffix == "json" else yaml.safe_dump(POINTS))
-    trials = searched(tmp_path, 3, str(path)).get_trials()
-    assert len(trials) == 3
-    assert trials[0].user_attrs.get(records.BASELINE)
-    assert trials[1].params == POINTS[0]
-    assert trials[2].params["learning_rate"] == 0.125, "the sampler completes what a point leaves open"
-    assert len(searched(tmp_path, 3, str(path)).trials) == 3, "each point once"
+def written(folder: Path, points: Any, name: str = "points.yaml") -> Path:
+    path = folder / name
+    path.write_text(points if isinstance(points, str) else yaml.safe_dump(points))
+    return path
 
 
-def test_points_with_a_result_are_results(tmp_path: Path) -> None:
-    path = tmp_path / "points.yaml"
-    path.write_text(yaml.safe_dump([{**POINTS[0], "f1": 0.75}]))
-    trials = searched(tmp_path, 1, str(path)).get_trials()
-    assert [(trial.state, trial.value) for trial in trials if records.PRIOR in trial.user_attrs] == [(TrialState.COMPLETE, 0.75)]
+def brought(sweep: Sweep, *sources: Path | str) -> tuple[list[str], list[FrozenTrial]]:
+    """Bring sources into a new study without running it."""
+    study = open_study(sweep, f"sqlite:///{sweep.path.parent}/new.db", "new", seed=0)
+    return bring(study, sweep, list(map(str, sources))), study.get_trials()
 
 
-def test_a_run_at_wandb_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = {"learning_rate": 0.25, "batch_size": 64}
-    monkeypatch.setattr(online, "prior_run", lambda path: (config, [{"f1": 0.5}, {"f1": 0.625}]))
-    trials = searched(tmp_path, 1, "me/project/abc123").get_trials()
-    assert [(trial.params, trial.value) for trial in trials if records.PRIOR in trial.user_attrs] == [(config, 0.625)]
+def learnt(trials: list[FrozenTrial]) -> list[FrozenTrial]:
+    return [trial for trial in trials if records.PRIOR in trial.user_attrs]
+
+
+# Sources with results
+
+
+@pytest.mark.parametrize("kind", ["folder", "study.db", "url", "wandb", "file"])
+def test_finished_runs_of_every_source_are_learnt_from_and_do_not_count(tmp_path: Path, kind: str) -> None:
+    before = searched(sweep_of(tmp_path / "first"), 2, mode="offline")
+    folder = tmp_path / "first" / "runs" / "s"
+    source = {
+        "folder": folder,
+        "study.db": folder / "study.db",
+        "url": f"sqlite:///{folder}/study.db#s",
+        "wandb": folder / "wandb",
+        "file": next(folder.rglob("run-*.wandb")),
+    }[kind]
+    lines, trials = brought(sweep_of(tmp_path / "second"), source)
+    count = 1 if kind == "file" else 2
+    assert lines == [f"{source}: {count} learnt from"]
+    told = [(trial.params, trial.values) for trial in learnt(trials)]
+    assert len(told) == count
+    assert all(pair in [(trial.params, pytest.approx(trial.values)) for trial in before] for pair in told)
+    assert finished(trials) == []
+
+
+def test_the_same_command_takes_them_once(tmp_path: Path) -> None:
+    source = written(tmp_path, [{**POINTS[0], "f1": 0.5}, POINTS[1]])
+    sweep = sweep_of(tmp_path)
+    for trials in (2, 2, 3):
+        found = searched(sweep, trials, source, source)
+    assert len(learnt(found)) == 1
+    assert sum(records.POINT in trial.user_attrs for trial in found) == 1
+    assert len(finished(found)) == 3
+    study = optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path}/runs/s/study.db")
+    assert bring(study, sweep, [str(source)]) == [f"{source}: 2 known already"]
+
+
+def test_the_sampler_learns_from_them(tmp_path: Path) -> None:
+    results = [{"learning_rate": 0.3 + place / 100, "batch_size": 64, "f1": 0.9 + place / 1000} for place in range(12)]
+    results += [{"learning_rate": 0.0001 * (place + 1), "batch_size": 16, "f1": 0.1} for place in range(12)]
+    source = written(tmp_path, results)
+    without = searched(sweep_of(tmp_path), 5, name="without")
+    with_them = searched(sweep_of(tmp_path), 5, source, name="with")
+    suggested = [trial.params for trial in with_them if records.PRIOR not in trial.user_attrs]
+    assert suggested[0] == without[0].params, "the default configuration comes first in both"
+    assert suggested[1:] != [trial.params for trial in without][1:]
+    assert sum(params["learning_rate"] > 0.1 for params in suggested[1:]) >= 3
+
+
+def test_results_do_not_keep_constraints_from_working(tmp_path: Path) -> None:
+    controller = {"type": "local", "search": {"constraints": ["n_parameters <= 1e9"], "sampler": "tpe"}}
+    results = [{"learning_rate": 0.01 * (place + 1), "batch_size": 16, "f1": 0.5} for place in range(12)]
+    found = searched(sweep_of(tmp_path, controller=controller), 2, written(tmp_path, results))
+    assert [trial.state for trial in finished(found)] == [TrialState.COMPLETE] * 2
+
+
+def test_what_does_not_fit_is_left_out_and_the_reason_said(tmp_path: Path) -> None:
+    points = [{"learning_rate": 9.0, "batch_size": 16, "f1": 0.5}, {"learning_rat": 0.1, "batch_size": 16, "f1": 0.5}]
+    source = written(tmp_path, [*points, {"learning_rate": 0.1, "batch_size": 16, "f1": float("nan")}])
+    lines, trials = brought(sweep_of(tmp_path), source)
+    assert lines == [f"{source}: 2 left out, with learning_rate missing or outside the space, 1 left out, without f1"]
+    assert learnt(trials) == []
+
+
+def test_several_objectives_are_taken_from_one_row(tmp_path: Path) -> None:
+    metrics = [{"name": "f1", "goal": "maximize"}, {"name": "test_loss", "goal": "minimize"}]
+    source = written(tmp_path, [{**POINTS[0], "f1": 0.5, "test_loss": 0.25}, {**POINTS[1], "f1": 0.5}])
+    _, trials = brought(sweep_of(tmp_path, metric=None, metrics=metrics), source)
+    assert [trial.values for trial in learnt(trials)] == [[0.5, 0.25]]
+    assert [records.POINT in trial.user_attrs for trial in trials if trial.state == TrialState.WAITING] == [False, True]
+
+
+def test_a_run_at_wandb_is_asked_for_by_its_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [{"f1": 0.25, "_step": 0}, {"f1": 0.75, "_step": 1}]
+    monkeypatch.setattr(online, "prior_run", lambda path: ({**POINTS[0], "epochs": 1}, rows))
+    lines, trials = brought(sweep_of(tmp_path), "someone/tried/run00001")
+    assert lines == ["someone/tried/run00001: 1 learnt from"]
+    assert [trial.values for trial in learnt(trials)] == [[0.75]]
+
+
+def test_without_credentials_a_run_at_wandb_is_one_sentence(away: Path) -> None:
+    with pytest.raises(UsageError, match="someone/tried/run1 is no file here, and W&B cannot be asked for it: log in"):
+        brought(sweep_of(away), "someone/tried/run1")
+
+
+# Points to try
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("points.yaml", yaml.safe_dump(POINTS)),
+        ("points.json", json.dumps(POINTS)),
+        ("points.csv", "learning_rate,batch_size\n3e-1,64\n2e-1,16\n"),
+    ],
+)
+def test_points_are_tried_after_the_default_in_their_order_and_count(tmp_path: Path, name: str, text: str) -> None:
+    found = searched(sweep_of(tmp_path), 4, written(tmp_path, text, name))
+    assert found[0].user_attrs[records.BASELINE]
+    assert [trial.params for trial in found[1:3]] == POINTS
+    assert len(found) == len(finished(found)) == 4
+
+
+def test_an_exponent_without_a_point_is_a_number(tmp_path: Path) -> None:
+    source = written(tmp_path, '[{"learning_rate": 1e-3, "batch_size": 16}]', "points.json")
+    (known,) = read_prior(str(source), sweep_of(tmp_path))
+    assert known.values == {"learning_rate": 0.001, "batch_size": 16}
+
+
+def test_what_a_point_leaves_open_the_sampler_draws(tmp_path: Path) -> None:
+    found = searched(sweep_of(tmp_path), 3, written(tmp_path, "learning_rate,batch_size\n0.3,\n,16\n", "points.csv"))
+    assert found[1].params["learning_rate"] == 0.3
+    assert found[2].params["batch_size"] == 16
+    assert all(trial.params.keys() == {"learning_rate", "batch_size"} for trial in found)
+
+
+def test_nested_parameters_are_written_with_points_or_nested(tmp_path: Path) -> None:
+    parameters = {
+        "optimizer_settings": {"parameters": {"weight_decay": {"min": 0.0, "max": 1.0}}},
+        "hidden": {"values": [[8], [4, 4]]},
+    }
+    definition = {"program": "trainers/ann.py", "parameters": parameters}
+    points = [{"optimizer_settings.weight_decay": 0.5, "hidden": [4, 4]}, {"optimizer_settings": {"weight_decay": 0.25}}]
+    sweep = sweep_of(tmp_path, **definition)
+    assert [known.values for known in read_prior(str(written(tmp_path, points)), sweep)] == [
+        {"optimizer_settings": {"weight_decay": 0.5}, "hidden": [4, 4]},
+        {"optimizer_settings": {"weight_decay": 0.25}},
+    ]
+
+
+def test_a_point_that_was_changed_in_its_file_is_tried_too(tmp_path: Path) -> None:
+    sweep = sweep_of(tmp_path)
+    brought(sweep, written(tmp_path, POINTS[:1]))
+    lines, _ = brought(sweep, written(tmp_path, [{**POINTS[0], "batch_size": 32}, POINTS[1]]))
+    assert lines == [f"{tmp_path}/points.yaml: 2 to be tried first"]
+
+
+# What is refused
 
 
 @pytest.mark.parametrize(
     ("points", "sentence"),
     [
-        ([{"learning_rat": 0.1}], r"points\.yaml:1: learning_rat is not a searched parameter .*did you mean 'learning_rate'"),
-        ([POINTS[0], {"learning_rate": 2.0}], r"points\.yaml:2: learning_rate must lie in the space of .*Got 2\.0"),
-        ({"learning_rate": 0.1}, "must hold a list of points"),
-        (["a"], "a point must be a mapping"),
+        ([POINTS[0], {"learning_rate": 0.9}], "^points.yaml:2: learning_rate must lie in the space of .* Got 0.9.$"),
+        ([{"batch_size": 17}], "points.yaml:1: batch_size must lie in the space of .* Got 17.$"),
+        ([{"learning_rat": 0.1}], r"learning_rat is not a searched parameter of .*; did you mean 'learning_rate'\?$"),
+        ([{"epochs": 7}], "points.yaml:1: epochs is fixed at 1 in .* Got 7: leave it out.$"),
+        ([3], "points.yaml:1: a point must be a mapping of parameters to values. Got 3.$"),
+        ({"learning_rate": 0.1}, "must hold a list of points, .* Got dict.$"),
+        ([], "holds no point"),
+        ("a: [", "cannot be read"),
     ],
 )
-def test_an_unfit_point_is_refused_in_words(tmp_path: Path, points: Any, sentence: str) -> None:
-    path = tmp_path / "points.yaml"
-    path.write_text(yaml.safe_dump(points))
-    with pytest.raises(UsageError, match=sentence):
-        searched(tmp_path, 1, str(path))
+def test_a_point_that_does_not_fit_is_refused_and_nothing_is_added(tmp_path: Path, points: Any, sentence: str) -> None:
+    with pytest.raises(UsageError, match=sentence) as error:
+        brought(sweep_of(tmp_path), written(tmp_path, points))
+    assert "\n" not in str(error.value)
+    study = optuna.load_study(study_name="new", storage=f"sqlite:///{tmp_path}/new.db")
+    assert len(study.trials) == 1, "only the default configuration"
 
 
-def test_a_grid_needs_no_start(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "source", ["nowhere", "nowhere.yaml", "nowhere.db", "nowhere.wandb", "empty", "broken.db", "sqlite:///a.db#b"]
+)
+def test_a_source_that_is_none_is_one_sentence(away: Path, source: str) -> None:
+    (away / "empty").mkdir()
+    (away / "broken.db").write_text("no database")
+    with pytest.raises(UsageError) as error:
+        brought(sweep_of(away), source)
+    assert source.partition("#")[0].removeprefix("sqlite:///") in str(error.value)
+    assert "\n" not in str(error.value)
+    assert not (away / "a.db").exists()
+
+
+def test_a_study_is_no_source_of_itself(tmp_path: Path) -> None:
+    sweep = sweep_of(tmp_path)
+    searched(sweep, 1)
+    with pytest.raises(UsageError, match="is this study itself"):
+        searched(sweep, 2, tmp_path / "runs" / "s")
+
+
+def test_a_grid_takes_no_prior(tmp_path: Path) -> None:
     parameters = {"epochs": {"value": 1}, "batch_size": {"values": [16, 32]}}
     with pytest.raises(UsageError, match="a grid tries every combination once"):
-        searched(tmp_path, 1, "points.yaml", method="grid", parameters=parameters)
+        brought(sweep_of(tmp_path, method="grid", parameters=parameters), written(tmp_path, POINTS))
 
 
-def test_a_source_of_no_known_form_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="--prior takes a study's folder"):
-        searched(tmp_path, 1, "nonsense")
+def test_the_command_line_says_what_came_of_each_source(away: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sweep_of(away)
+    line = ["small.yaml", "--trials=3", "--wandb=disabled", "--device=cpu", "--runs=runs", "--name=s"]
+    assert (
+        main([*line, "-R", str(written(away, POINTS)), "--prior", str(written(away, [{**POINTS[0], "f1": 0.5}], "old.yaml"))]) == 0
+    )
+    out = capsys.readouterr().out
+    assert f"{away}/points.yaml: 2 to be tried first\n{away}/old.yaml: 1 learnt from\n" in out
+    assert "s: 3 complete" in out

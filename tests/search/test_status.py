@@ -1,0 +1,295 @@
+"""`python -m search.status`: what it says of a study in every state, and the tables that it writes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pandas as pd
+import pytest
+from optuna.trial import TrialState
+
+from search.status import main
+from tests.samples import ROOT, environment, start
+from trainers import records
+
+BEGIN = datetime(2026, 11, 21, 12, 0, 0)
+SPACE: dict[str, optuna.distributions.BaseDistribution] = {
+    "learning_rate": optuna.distributions.FloatDistribution(0.0, 1.0),
+    "hidden": optuna.distributions.CategoricalDistribution(["[8]", "[4, 4]"]),
+}
+
+
+def study_of(folder: Path, goals: Mapping[str, str] | None = None, name: str = "s") -> optuna.Study:
+    """Make an empty study as a sweep makes it."""
+    goals = goals or {"f1": "maximize"}
+    folder.mkdir(exist_ok=True)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(storage=f"sqlite:///{folder}/study.db", study_name=name, directions=list(goals.values()))
+    study.set_user_attr(records.GOALS, dict(goals))
+    return study
+
+
+def add(study: optuna.Study, state: TrialState, *values: float, minutes: int = 0, rate: float = 0.5, **attributes: Any) -> None:
+    """Add a trial whose config holds the real values of what was drawn."""
+    config = {"learning_rate": rate, "hidden": [4, 4], "epochs": 3}
+    run = {"id": f"run{len(study.trials)}", "host": "here", "path": None, "config": config}
+    trial = optuna.trial.create_trial(
+        state=state,
+        params={"learning_rate": rate, "hidden": "[4, 4]"},
+        distributions=SPACE,
+        values=list(values) or None,
+        user_attrs={records.RUN: run, **attributes},
+    )
+    trial.datetime_start = BEGIN
+    trial.datetime_complete = BEGIN + timedelta(minutes=minutes) if state.is_finished() else None
+    study.add_trial(trial)
+
+
+def epoch(number: int, **metrics: float) -> dict[str, Any]:
+    return {records.epoch_key(number): {**metrics, "last": False}}
+
+
+def shown(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[str]:
+    assert main(arguments) == 0
+    return capsys.readouterr().out.splitlines()
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    with pytest.raises(SystemExit) as exit_:
+        main(arguments)
+    errors = capsys.readouterr().err
+    assert exit_.value.code == 2
+    assert errors.startswith("error: ")
+    assert errors.count("\n") == 1
+    return errors
+
+
+def test_a_finished_study_shows_its_best_first_with_real_values(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study = study_of(tmp_path / "s")
+    add(study, TrialState.COMPLETE, 0.25, minutes=1, **{records.BASELINE: True}, **epoch(1, f1=0.25))
+    for place in range(6):
+        add(study, TrialState.COMPLETE, 0.5 + place / 100, minutes=2 + place, rate=place / 10, **epoch(2, f1=0.5 + place / 100))
+    lines = shown(capsys, str(tmp_path / "s"))
+    assert lines[0] == "s: 7 complete"
+    assert lines[1].split() == ["trial", "f1", "epoch", "learning_rate", "hidden"]
+    assert [line.split()[0] for line in lines[2:8]] == ["6", "5", "4", "3", "2", "0"]
+    assert lines[2].split(maxsplit=4) == ["6", "0.5500", "2", "0.5", "[4, 4]"]
+    assert lines[7].startswith("0 (default)  0.2500")
+    assert len({line.index("[4, 4]") for line in lines[2:8]}) == 1, "the columns stand under each other"
+    assert lines[8:] == ["rate: 60 trials an hour"]
+
+
+def test_a_running_study_shows_who_trains_what(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study = study_of(tmp_path / "s")
+    add(study, TrialState.RUNNING, **{records.WORKER: {"host": "left", "lock": "x"}})
+    rows = {**epoch(1, f1=0.25), **epoch(2, f1=0.375)}
+    add(study, TrialState.RUNNING, **{records.WORKER: {"host": "right", "lock": "x"}}, **rows)
+    add(study, TrialState.RUNNING)
+    study.enqueue_trial({"learning_rate": 0.5})
+    assert shown(capsys, str(tmp_path / "s" / "study.db")) == [
+        "s: no trial has ended",
+        "running: trial 0 on left, no epoch yet",
+        "running: trial 1 on right, epoch 2, f1 0.3750",
+        "running: trial 2 on ?, no epoch yet",
+        "waiting: 1",
+    ]
+
+
+def test_failures_stand_with_their_causes_and_retries_with_their_numbers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = study_of(tmp_path / "s")
+    for cause in ("f1 was never a finite number", "it is too deep", "f1 was never a finite number", records.INTERRUPTED):
+        add(study, TrialState.FAIL, minutes=1, **{records.CAUSE: cause})
+    add(study, TrialState.PRUNED, minutes=1, **{records.PRUNED: 2})
+    add(study, TrialState.COMPLETE, 0.5, minutes=1, **{records.PRIOR: "other/3"})
+    assert shown(capsys, str(tmp_path / "s")) == [
+        "s: 1 pruned, 3 failed",
+        "failed: trials 0, 2: f1 was never a finite number",
+        "failed: trial 1: it is too deep",
+        "given back and tried again: trial 3",
+        "learnt from elsewhere: 1 finished runs",
+    ]
+
+
+def test_several_objectives_show_the_front_and_a_hypervolume_that_never_falls(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = study_of(tmp_path / "s", {"f1": "maximize", "n_parameters": "minimize"})
+    for pair in ((0.5, 100.0), (0.4, 200.0), (0.6, 300.0), (0.45, 50.0), (0.3, 400.0)):
+        add(study, TrialState.COMPLETE, *pair)
+    lines = shown(capsys, str(tmp_path / "s"))
+    assert lines[0] == "s: 5 complete"
+    assert lines[1].startswith("front of 3 trials; hypervolume from the worst values (f1 0.3, n_parameters 400) over the trials: ")
+    volumes = [float(part.split()[0]) for part in lines[1].partition("over the trials: ")[2].split(", ")]
+    assert volumes == sorted(volumes)
+    assert volumes[-1] > volumes[0]
+    assert lines[2].split()[:4] == ["trial", "f1", "n_parameters", "epoch"]
+    assert [line.split()[0] for line in lines[3:6]] == ["0", "2", "3"]
+
+
+def test_trials_that_break_a_constraint_do_not_compete(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study = study_of(tmp_path / "s")
+    for value, violation in ((0.5, -1.0), (0.75, 2.0)):
+        trial = study.ask()
+        trial.set_constraint("n_parameters <= 5", violation)
+        study.tell(trial, value)
+    lines = shown(capsys, str(tmp_path / "s"))
+    assert lines[:2] == ["s: 2 complete", "1 of the complete trials break a constraint and do not compete"]
+    assert [line.split()[0] for line in lines[2:4]] == ["trial", "0"]
+
+
+def test_repeats_show_their_spread(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study = study_of(tmp_path / "s")
+    add(study, TrialState.COMPLETE, 0.5, **epoch(1, f1=0.5, f1_std=0.03125))
+    assert "0.5000 ± 0.0312" in shown(capsys, str(tmp_path / "s"))[2]
+
+
+def test_a_parameter_with_a_point_in_its_name_shows_its_value(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study = study_of(tmp_path / "s")
+    run = {"id": "r", "host": "h", "path": None, "config": {"a.b": "dotted", "c": {"d": "nested"}}}
+    trial = optuna.trial.create_trial(
+        params={"a.b": 0.5, "c.d": 0.5},
+        distributions={name: optuna.distributions.FloatDistribution(0.0, 1.0) for name in ("a.b", "c.d")},
+        value=0.5,
+        user_attrs={records.RUN: run},
+    )
+    study.add_trial(trial)
+    assert shown(capsys, str(tmp_path / "s"))[2].split() == ["0", "0.5000", "dotted", "nested"]
+
+
+# Export
+
+
+def test_the_tables_read_back_equal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study = study_of(tmp_path / "s")
+    add(study, TrialState.COMPLETE, 0.1 + 0.2, minutes=1, rate=1 / 3, **epoch(1, f1=0.3))
+    add(study, TrialState.FAIL, minutes=2, rate=2 / 3, **{records.CAUSE: "it broke, twice\n"})
+    study.enqueue_trial({"learning_rate": 0.5})
+    wanted = {
+        "trial": [0, 1, 2],
+        "state": ["complete", "fail", "waiting"],
+        "cause": [None, "it broke, twice\n", None],
+        "run": ["run0", "run1", None],
+        "epochs": [1, 0, 0],
+        "f1": [0.1 + 0.2, None, None],
+        "ended": ["2026-11-21T12:01:00", "2026-11-21T12:02:00", None],
+        "config.learning_rate": [1 / 3, 2 / 3, None],
+    }
+    readers = {"csv": pd.read_csv, "parquet": pd.read_parquet, "json": lambda path: pd.DataFrame(json.loads(path.read_text()))}
+    for ending, read in readers.items():
+        path = tmp_path / f"all.{ending}"
+        assert shown(capsys, str(tmp_path / "s"), "--export", str(path)) == [f"wrote {path}"]
+        table = read(path)
+        found = {name: [None if pd.isna(value) else value for value in table[name]] for name in wanted}
+        assert found == wanted, ending
+        assert str(table["config.hidden"][0]) == "[4, 4]"
+
+
+def test_an_export_of_another_kind_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study_of(tmp_path / "s")
+    assert "--export must end in .csv, .parquet or .json" in refused(capsys, str(tmp_path / "s"), "--export=a.xlsx")
+    assert "cannot be written" in refused(capsys, str(tmp_path / "s"), f"--export={tmp_path}/no/a.csv")
+    assert "cannot be written" in refused(capsys, str(tmp_path / "s"), f"--export={tmp_path}/no/a.json")
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet", "json"])
+def test_an_empty_study_can_be_exported(tmp_path: Path, ending: str, capsys: pytest.CaptureFixture[str]) -> None:
+    study_of(tmp_path / "s")
+    shown(capsys, str(tmp_path / "s"), f"--export={tmp_path}/all.{ending}")
+    assert (tmp_path / f"all.{ending}").is_file()
+
+
+# What is pointed at
+
+
+@pytest.mark.parametrize(
+    "source", ["nowhere", "empty", "broken.db", "text.txt", "sqlite:///no.db", "sqlite:///no.db#s", "zoo://x", "journal:///no.log"]
+)
+def test_what_is_no_study_is_one_sentence(away: Path, source: str, capsys: pytest.CaptureFixture[str]) -> None:
+    (away / "empty").mkdir()
+    (away / "broken.db").write_text("no database")
+    (away / "text.txt").write_text("no database")
+    before = sorted(away.rglob("*"))
+    refused(capsys, source)
+    assert sorted(away.rglob("*")) == before
+
+
+def test_of_several_studies_one_must_be_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a", "b"):
+        study_of(tmp_path / "s", name=name)
+    folder = str(tmp_path / "s")
+    assert "holds 2 studies (a, b): name one with --name." in refused(capsys, folder)
+    assert "holds no study 'c'; there are a, b." in refused(capsys, folder, "--name=c")
+    assert shown(capsys, folder, "--name=b") == ["b: no trial has ended"]
+    assert shown(capsys, f"sqlite:///{folder}/study.db#a") == ["a: no trial has ended"]
+
+
+def test_a_study_of_another_program_is_shown_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study = optuna.create_study(storage=f"sqlite:///{tmp_path}/study.db", study_name="foreign")
+    study.optimize(lambda trial: trial.suggest_float("x", 0.0, 1.0), n_trials=2)
+    with contextlib.suppress(ZeroDivisionError):
+        study.optimize(lambda trial: 1 / 0, n_trials=1)
+    lines = shown(capsys, str(tmp_path))
+    assert lines[0] == "foreign: 2 complete, 1 failed"
+    assert lines[1].split() == ["trial", "value", "0", "epoch", "x"]
+    assert "failed: trial 2: no cause is known" in lines
+    shown(capsys, str(tmp_path), f"--export={tmp_path}/all.csv")
+
+
+# --watch and --help
+
+
+def test_watch_shows_what_changes_until_ctrl_c(tmp_path: Path) -> None:
+    study = study_of(tmp_path / "s")
+    line = [sys.executable, "-m", "search.status", str(tmp_path / "s"), "--watch"]
+    values = environment(tmp_path, PYTHONPATH=str(ROOT))
+    with subprocess.Popen(line, cwd=tmp_path, env=values, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "s: no trial has ended\n"
+        trial = study.ask()
+        trial.set_user_attr(*epoch(1, f1=0.5).popitem())
+        seen = [process.stdout.readline() for _ in range(3)]
+        study.tell(trial, 0.5)
+        seen += [process.stdout.readline() for _ in range(3)]
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == 0
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+    assert "running: trial 0 on ?, epoch 1, f1 0.5000\n" in seen
+    assert "s: 1 complete\n" in seen
+
+
+@pytest.mark.parametrize("module", ["check", "status", "run", "agent", "online", "sync"])
+def test_help_is_quick_and_loads_nothing_heavy(module: str, tmp_path: Path) -> None:
+    code = (
+        f"import sys, runpy; sys.argv = ['x', '--help']\n"
+        f"try:\n    runpy.run_module('search.{module}', run_name='__main__')\n"
+        "except SystemExit as end:\n    assert not end.code\n"
+        "print(sorted({'torch', 'optuna', 'wandb', 'pandas', 'sklearn'} & sys.modules.keys()))"
+    )
+    result = start(sys.executable, "-c", code, cwd=tmp_path, PYTHONPATH=str(ROOT))
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines()[-1] == "[]"
+    assert result.stdout.startswith("usage: python -m search.")
+
+
+@pytest.mark.skipif(os.cpu_count() is not None and os.getloadavg()[0] > 2 * (os.cpu_count() or 1), reason="the machine is busy")
+def test_help_takes_less_than_half_a_second(tmp_path: Path) -> None:
+    def seconds() -> float:
+        begin = time.monotonic()
+        start(sys.executable, "-m", "search.status", "--help", cwd=tmp_path, PYTHONPATH=str(ROOT))
+        return time.monotonic() - begin
+
+    assert min(seconds() for _ in range(3)) < 0.5
