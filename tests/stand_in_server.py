@@ -24,7 +24,7 @@ class StandInServer:
     def __init__(self, configurations: list[dict[str, Any]]) -> None:
         self.waiting = list(configurations)
         self.runs: dict[str, dict[str, Any]] = {}
-        self.definition: dict[str, Any] = {}
+        self.definition: dict[str, Any] | None = {}  # None: there is no such sweep
         self.operations: list[str] = []
         self.unknown: list[str] = []  # operations that the client asked for in vain
         self._lock = threading.Lock()
@@ -113,6 +113,8 @@ class StandInServer:
         return {"upsertSweep": {"sweep": {"name": SWEEP, "project": PROJECT_NODE}, "configValidationWarnings": []}}
 
     def answer_SweepWithRuns(self, _: dict[str, Any]) -> dict[str, Any]:
+        if self.definition is None:
+            return {"project": {"sweep": None}}
         sweep = {"id": "s1", "name": SWEEP, "method": "bayes", "state": "RUNNING", "description": "", "runs": {"edges": []}}
         return {"project": {"sweep": {**sweep, "config": yaml.safe_dump(self.definition), "createdAt": None}}}
 

@@ -1,0 +1,75 @@
+"""`python -m search.agent`: the runs of an online sweep in one process, against a stand-in server."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from search.agent import main
+from tests.samples import ROOT, start
+from tests.stand_in_server import ENTITY, KEY, PROJECT, SWEEP, StandInServer
+
+PATH = f"{ENTITY}/{PROJECT}/{SWEEP}"
+CONFIGURATIONS = [{"epochs": 2, "learning_rate": 0.1}, {"epochs": 1, "learning_rate": 0.2}, {"epochs": 1}]
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    with pytest.raises(SystemExit) as exit_:
+        main(arguments)
+    errors = capsys.readouterr().err
+    assert exit_.value.code == 2
+    assert errors.startswith("error: ")
+    assert errors.count("\n") == 1
+    return errors
+
+
+def agent(server: StandInServer, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    account = {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": KEY}
+    folders = {"WANDB_DIR": str(folder), "WANDB_CACHE_DIR": str(folder / "cache"), "PYTHONPATH": str(ROOT)}
+    return start(sys.executable, "-m", "search.agent", PATH, *arguments, cwd=folder, **account, **folders)
+
+
+@pytest.mark.slow
+def test_one_process_trains_what_the_server_asks_for_up_to_the_count(tmp_path: Path) -> None:
+    with StandInServer(CONFIGURATIONS) as server:
+        server.definition = yaml.safe_load((ROOT / "sweeps/softmax.yaml").read_text())
+        result = agent(server, tmp_path, "--count=2", "--device=cpu")
+        assert result.returncode == 0, result.stderr
+        assert sorted(server.runs) == ["run00001", "run00002"], "the third waits for another agent"
+        for name, wanted in zip(["run00002", "run00001"], CONFIGURATIONS, strict=False):
+            config = {key: entry["value"] for key, entry in server.runs[name]["config"].items() if key != "_wandb"}
+            assert {key: config[key] for key in wanted} == wanted
+            assert (config["classifier"], server.runs[name]["state"], server.runs[name]["sweep"]) == ("softmax", "finished", SWEEP)
+            assert [row["epoch"] for row in server.rows(name)] == list(range(1, wanted["epochs"] + 1))
+
+
+@pytest.mark.slow
+def test_a_sweep_of_another_program_is_sent_to_wandb_agent(tmp_path: Path) -> None:
+    with StandInServer([]) as server:
+        server.definition = {"program": "mine.py", "method": "random", "parameters": {"x": {"values": [1]}}}
+        result = agent(server, tmp_path)
+    assert result.returncode == 2
+    assert result.stderr == f"error: {PATH} runs 'mine.py', which is not a trainer of ours: use 'wandb agent {PATH}'.\n"
+
+
+@pytest.mark.slow
+def test_a_sweep_that_does_not_exist_is_a_sentence(tmp_path: Path) -> None:
+    with StandInServer([]) as server:
+        server.definition = None
+        result = agent(server, tmp_path)
+    assert result.returncode == 2
+    assert result.stderr.startswith(f"error: {PATH}: W&B has no such sweep (")
+
+
+@pytest.mark.parametrize("path", ["sweep001", "someone/sweep001", "a/b/c/d", "a b/c/d"])
+def test_what_is_no_path_of_a_sweep_is_refused(path: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "must be ENTITY/PROJECT/SWEEP" in refused(capsys, path)
+
+
+def test_without_credentials_nothing_is_tried(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("trainers.tracking.logged_in", lambda: False)
+    assert "needs W&B credentials" in refused(capsys, PATH)
