@@ -42,7 +42,8 @@ STYLE: Any = {
 matplotlib.rcParams.update(STYLE)
 
 
-def _figure(width: float, height: float, columns: int = 1) -> tuple[Figure, list[Axes]]:
+def new_figure(width: float, height: float, columns: int = 1) -> tuple[Figure, list[Axes]]:
+    """Return an empty figure of so many inches, and its panels in a row."""
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, list(figure.subplots(1, columns, squeeze=False)[0])
 
@@ -75,7 +76,7 @@ def pareto_figure(
         tables: runs with a bool column `on_front`, by classifier.
         chosen: the id of the chosen run, by classifier.
     """
-    figure, panels = _figure(4.2 * len(tables), 3.8, len(tables))
+    figure, panels = new_figure(4.2 * len(tables), 3.8, len(tables))
     for place, (axes, (name, table)) in enumerate(zip(panels, tables.items(), strict=True)):
         x, y = (table[metric].to_numpy(dtype=np.float64) for metric in metrics)
         front = table["on_front"].to_numpy(dtype=bool)
@@ -140,7 +141,7 @@ def _shade(
 
 def tradeoff_figure(tables: Mapping[str, pd.DataFrame], chosen: Mapping[str, str] | None = None) -> Figure:
     """Draw F1 against `n_parameters` and against `seconds`, all classifiers together."""
-    figure, panels = _figure(8.4, 3.3, 2)
+    figure, panels = new_figure(8.4, 3.3, 2)
     for axes, metric in zip(panels, ("n_parameters", "seconds"), strict=True):
         for place, (name, table) in enumerate(tables.items()):
             axes.scatter(
@@ -166,7 +167,7 @@ def curves_figure(history: pd.DataFrame, *, title: str, n_epochs: int, part: str
         history: the rows of one run.
         n_epochs: the epoch that is marked as the best.
     """
-    figure, panels = _figure(8.4, 3.1, 2)
+    figure, panels = new_figure(8.4, 3.1, 2)
     for axes, name in zip(panels, ("loss", "accuracy"), strict=True):
         for place, (column, label) in enumerate(((f"train_{name}", "training"), (f"test_{name}", part))):
             if column in history and history[column].notna().any():
@@ -184,7 +185,7 @@ def curves_figure(history: pd.DataFrame, *, title: str, n_epochs: int, part: str
 
 def search_figure(tables: Mapping[str, pd.DataFrame], metric: str = "f1") -> Figure:
     """Draw each trial's value and the best so far, in the order of the trials."""
-    figure, (axes,) = _figure(8.4, 2.9)
+    figure, (axes,) = new_figure(8.4, 2.9)
     lows = []
     for place, (name, table) in enumerate(tables.items()):
         values = table[metric].to_numpy(dtype=np.float64)
@@ -211,7 +212,7 @@ def confusion_figure(confusion: np.ndarray, class_names: Sequence[str], *, title
     """Draw a confusion matrix (n_classes, n_classes): counts as numbers, mistakes as shades."""
     n_classes = len(class_names)
     side = min(max(3.4, 0.42 * n_classes + 1.2), 9.0)
-    figure, (axes,) = _figure(side, side)
+    figure, (axes,) = new_figure(side, side)
     mistakes = confusion.astype(np.float64).copy()
     np.fill_diagonal(mistakes, 0.0)
     axes.imshow(mistakes, cmap="Oranges", vmin=0, vmax=max(mistakes.max(), 5.0))

@@ -116,7 +116,10 @@ class StandInServer:
         if self.definition is None:
             return {"project": {"sweep": None}}
         sweep = {"id": "s1", "name": SWEEP, "method": "bayes", "state": "RUNNING", "description": "", "runs": {"edges": []}}
-        return {"project": {"sweep": {**sweep, "config": yaml.safe_dump(self.definition), "createdAt": None}}}
+        config = yaml.safe_dump(self.definition)
+        return {"project": {"sweep": {**sweep, "config": config, "createdAt": None, "bestLoss": None, "__typename": "Sweep"}}}
+
+    answer_GetSweepLegacy = answer_SweepWithRuns
 
     def answer_CreateAgent(self, _: dict[str, Any]) -> dict[str, Any]:
         return {"createAgent": {"agent": {"id": "a1"}}}
