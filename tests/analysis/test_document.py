@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from analysis.document import Document, Heading, Paragraph, Picture, Table, write_html, write_pdf
-from analysis.figures import _figure, save_figure
+from analysis.figures import new_figure, save_figure
 from tests.analysis.reading import Page, characters_of, pages_of, pictures_of
 
 SPECIAL = "#$*<&@\"'>_`\\[]{}~^%|="
@@ -17,7 +17,7 @@ LETTERS = set(SENTENCE) - {" "}
 
 @pytest.fixture
 def picture(tmp_path: Path) -> Path:
-    figure, (axes,) = _figure(2, 2)
+    figure, (axes,) = new_figure(2, 2)
     axes.plot([0, 1])
     return save_figure(figure, tmp_path / "pictures" / "line.png")
 
