@@ -80,7 +80,7 @@ def pareto_figure(
     for place, (axes, (name, table)) in enumerate(zip(panels, tables.items(), strict=True)):
         x, y = (table[metric].to_numpy(dtype=np.float64) for metric in metrics)
         front = table["on_front"].to_numpy(dtype=bool)
-        limits = [window(values, goal) for values, goal in zip((x, y), goals, strict=True)]
+        limits = [frame(values, front, goal) for values, goal in zip((x, y), goals, strict=True)]
         axes.set_xlim(limits[0])
         axes.set_ylim(limits[1])
         color = COLORS[place % len(COLORS)]
@@ -116,6 +116,14 @@ def window(values: np.ndarray, goal: str) -> tuple[float, float]:
     best = values.max() if goal == "maximize" else values.min()
     span = max(abs(best - good), 1e-3 * max(abs(best), 1e-9), 1e-9)
     return float(min(good, best) - 0.25 * span), float(max(good, best) + 0.25 * span)
+
+
+def frame(values: np.ndarray, front: np.ndarray, goal: str) -> tuple[float, float]:
+    """Return axis limits: the window of the values (n_runs,), made wider where a run of the front (n_runs,) lies outside."""
+    low, high = window(values, goal)
+    shown = values[front]
+    room = 0.06 * (max(high, shown.max()) - min(low, shown.min()))
+    return (low if shown.min() > low else float(shown.min() - room), high if shown.max() < high else float(shown.max() + room))
 
 
 def _shade(

@@ -2,65 +2,153 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from html import escape
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
+from trainers.errors import UsageError
+
 if TYPE_CHECKING:
+    from analysis.history import RunRecord
     from analysis.report import Study
 
 SYMBOLS = ["circle", "square", "triangle-up", "diamond"]
+MOST_LINES, MOST_CHARACTERS = 25, 70  # of one run's configuration on hover
 
 
-def pareto_html(studies: Sequence[Study], metrics: Sequence[str] = ("precision", "recall")) -> str:
-    """Return a figure of all studies in one plane as HTML that needs no other file."""
+def pareto_html(
+    studies: Sequence[Study], metrics: Sequence[str] = ("precision", "recall"), goals: Sequence[str] = ("maximize", "maximize")
+) -> str:
+    """Return a figure of all studies together as HTML that needs no other file."""
+    from analysis.sections import searched
+
+    shown = {
+        run.run: {name: run.config.get(name) for name in names}
+        for study, names in [(study, searched(study)) for study in studies]
+        for run in study.runs
+    }
+    chosen = {study.name: str(study.choice.run["run"]) for study in studies}
+    return front_html({study.name: study.front for study in studies}, shown, metrics, goals, chosen)
+
+
+def configurations(runs: Sequence[RunRecord]) -> dict[str, dict[str, Any]]:
+    """Return by run id what tells its configuration from the others'; all of it where nothing does."""
+    from analysis.sections import SAME_FOR_ALL
+
+    names = dict.fromkeys(name for run in runs for name in run.config if name not in SAME_FOR_ALL and name != "provenance")
+    texts = {name: {json.dumps(run.config.get(name), sort_keys=True, default=str) for run in runs} for name in names}
+    differing = [name for name in names if len(texts[name]) > 1] or list(names)
+    return {run.run: {name: run.config[name] for name in differing if name in run.config} for run in runs}
+
+
+def front_html(
+    tables: Mapping[str, pd.DataFrame],
+    configs: Mapping[str, Mapping[str, Any]],
+    metrics: Sequence[str],
+    goals: Sequence[str],
+    chosen: Mapping[str, str] | None = None,
+) -> str:
+    """Return a figure as HTML that needs no other file: a plane for two metrics, a grid of pairs for more.
+
+    Args:
+        tables: runs with a bool column `on_front`, by name.
+        configs: by run id, what a run's label shows of its configuration.
+        chosen: the id of the chosen run, by name.
+    """
     from plotly import graph_objects
 
-    from analysis.figures import COLORS, GREY, LABELS, window
-    from analysis.sections import searched, short
+    from analysis.figures import COLORS, LABELS, frame
 
     figure = graph_objects.Figure()
-    for place, study in enumerate(studies):
-        names, by_id = searched(study), {run.run: run for run in study.runs}
+    together = pd.concat(list(tables.values()))
+    front = together["on_front"].to_numpy(dtype=bool)
+    limits = [frame(together[metric].to_numpy(dtype=float), front, goal) for metric, goal in zip(metrics, goals, strict=True)]
+    titles = [LABELS.get(metric, metric) for metric in metrics]
+    for place, (name, table) in enumerate(tables.items()):
         for on_front in (False, True):
-            part = study.front[study.front["on_front"] == on_front]
-            texts = []
-            for _, row in part.iterrows():
-                config = by_id[row["run"]].config
-                lines = [f"<b>{escape(str(row['name']))}</b>", f"F1 {row['f1']:.4f}, epoch {row['best_epoch']:.0f}"]
-                texts.append("<br>".join([*lines, *(f"{name}: {escape(short(config.get(name)))}" for name in names)]))
-            chosen = [run == study.choice.run["run"] for run in part["run"]]
-            figure.add_scatter(
-                x=part[metrics[0]].tolist(),
-                y=part[metrics[1]].tolist(),
-                mode="markers",
-                name=f"{study.name}, {'on the front' if on_front else 'dominated'}",
-                text=texts,
-                hovertemplate="%{text}<br>precision %{x:.4f}, recall %{y:.4f}<extra></extra>",
-                marker={
-                    "symbol": SYMBOLS[place % len(SYMBOLS)],
-                    "size": [15 if pick else 11 if on_front else 8 for pick in chosen],
-                    "color": COLORS[place % len(COLORS)] if on_front else GREY,
-                    "opacity": 1.0 if on_front else 0.55,
-                    "line": {"width": [3 if pick else 1 for pick in chosen], "color": "black"},
-                },
-            )
-    together = pd.concat([study.front for study in studies])
-    limits = [window(together[metric].to_numpy(dtype=float), "maximize") for metric in metrics]
-    for place, study in enumerate(studies):
-        for x, y in {tuple(point) for point in study.front.loc[study.front["on_front"], list(metrics)].to_numpy().tolist()}:
-            color = COLORS[place % len(COLORS)]
-            figure.add_shape(type="rect", x0=0, y0=0, x1=x, y1=y, fillcolor=color, opacity=0.12, line_width=0, layer="below")
-    figure.update_xaxes(range=limits[0])
-    figure.update_yaxes(range=limits[1])
-    figure.update_layout(
-        template="plotly_white",
-        height=480,
-        margin={"l": 60, "r": 20, "t": 20, "b": 55},
-        legend={"orientation": "h", "y": -0.18},
-        xaxis_title=LABELS.get(metrics[0], metrics[0]),
-        yaxis_title=LABELS.get(metrics[1], metrics[1]),
-    )
+            part = table[table["on_front"] == on_front]
+            look = {
+                "name": f"{name}, {'on the front' if on_front else 'dominated'}",
+                "text": [_text(row, metrics, configs.get(str(row["run"]), {})) for _, row in part.iterrows()],
+                "hovertemplate": "%{text}<extra></extra>",
+                "marker": _marker(part, place, (chosen or {}).get(name), on_front=on_front),
+            }
+            columns = [part[metric].tolist() for metric in metrics]
+            if len(metrics) == 2:
+                figure.add_scatter(x=columns[0], y=columns[1], mode="markers", **look)
+            else:
+                dimensions = [{"label": title, "values": column} for title, column in zip(titles, columns, strict=True)]
+                figure.add_splom(dimensions=dimensions, showupperhalf=False, diagonal={"visible": False}, **look)
+        if len(metrics) == 2:
+            _shade(figure, table, together, metrics, goals, COLORS[place % len(COLORS)])
+    layout: dict[str, Any] = {"template": "plotly_white", "margin": {"l": 60, "r": 20, "t": 20, "b": 55}}
+    if len(metrics) == 2:
+        figure.update_xaxes(range=limits[0], title=titles[0])
+        figure.update_yaxes(range=limits[1], title=titles[1])
+        layout |= {"height": 480, "legend": {"orientation": "h", "y": -0.18}}
+    else:
+        for place, limit in enumerate(limits, start=1):
+            layout |= {f"xaxis{place}": {"range": limit}, f"yaxis{place}": {"range": limit}}
+        layout |= {"height": 200 * len(metrics) + 80, "legend": {"x": 0.98, "y": 0.98, "xanchor": "right"}}
+    figure.update_layout(**layout)
     return figure.to_html(full_html=False, include_plotlyjs=True, config={"displaylogo": False, "responsive": True})
+
+
+def _text(row: pd.Series, metrics: Sequence[str], config: Mapping[str, Any]) -> str:
+    """Return a run's label: its name, its metrics, its best epoch, then its configuration."""
+    from analysis.sections import short
+
+    lines = [f"<b>{escape(str(row['name'] or row['run']))}</b>"]
+    lines += [f"{escape(metric)} {row[metric]:.5g}" for metric in dict.fromkeys([*metrics, "f1"]) if metric in row]
+    if pd.notna(row.get("best_epoch")):
+        lines.append(f"epoch {row['best_epoch']:.0f}")
+    lines += [f"{escape(name)}: {escape(short(value)[:MOST_CHARACTERS])}" for name, value in list(config.items())[:MOST_LINES]]
+    return "<br>".join([*lines, "…"] if len(config) > MOST_LINES else lines)
+
+
+def _marker(part: pd.DataFrame, place: int, chosen: str | None, *, on_front: bool) -> dict[str, Any]:
+    from analysis.figures import COLORS, GREY
+
+    picks = [run == chosen for run in part["run"]]
+    return {
+        "symbol": SYMBOLS[place % len(SYMBOLS)],
+        "size": [15 if pick else 11 if on_front else 8 for pick in picks],
+        "color": COLORS[place % len(COLORS)] if on_front else GREY,
+        "opacity": 1.0 if on_front else 0.55,
+        "line": {"width": [3 if pick else 1 for pick in picks], "color": "black"},
+    }
+
+
+def _shade(
+    figure: Any, table: pd.DataFrame, together: pd.DataFrame, metrics: Sequence[str], goals: Sequence[str], color: str
+) -> None:
+    """Shade the rectangle that each point of the front dominates, as far as the worst run of all, or zero, lies."""
+    corner = []
+    for metric, goal in zip(metrics, goals, strict=True):
+        values = np.append(together[metric].to_numpy(dtype=float), 0.0)
+        low, high = values.min(), values.max()
+        corner.append(float(low if goal == "maximize" else high + (high - low)))
+    for x, y in {tuple(point) for point in table.loc[table["on_front"], list(metrics)].to_numpy().tolist()}:
+        sides = {"x0": corner[0], "y0": corner[1], "x1": x, "y1": y}
+        figure.add_shape(type="rect", **sides, fillcolor=color, opacity=0.12, line_width=0, layer="below")
+
+
+def save_page(figure: str, path: Path) -> Path:
+    """Write a figure as one page that needs no other file.
+
+    Raises:
+        UsageError: if the file cannot be written.
+    """
+    head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Pareto front</title>'
+    page = f'<!doctype html>\n<html lang="en"><head>{head}</head><body>{figure}</body></html>\n'
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written ({error.strerror}): choose another place.") from None
+    return path

@@ -1,28 +1,35 @@
 """The Pareto front: the runs that no other run beats in every metric; and the hypervolume that it dominates.
 
-usage: python -m analysis.pareto SOURCE [SOURCE …] [--metrics precision recall] [--figure FILE.png]
+usage: python -m analysis.pareto SOURCE [SOURCE …] [--metrics METRIC …] [--goals maximize|minimize …] [--reference VALUE …]
+                                 [--figure FILE.png] [--hypervolume FILE.png] [--html FILE.html]
 
 A point dominates another if it is at least as good in every metric and better in one. Every non-dominated run is kept,
-duplicates included. The filter and the hypervolume are moocore's (exact).
+duplicates included. The filter and the hypervolume are moocore's (exact). The hypervolume is measured from a reference
+point: by default the worst value of each metric among the finished runs.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from analysis.history import add_sources, load_runs, runs_table
-from trainers.best import goal_of
+from analysis.history import RunRecord, add_sources, load_runs, runs_table
+from trainers.best import known_goal
 from trainers.errors import UsageError, did_you_mean
+from trainers.front import hypervolumes, non_dominated, reference_point
 
 if TYPE_CHECKING:
+    import argparse
+
     import pandas as pd
 
 DEFAULT_METRICS = ("precision", "recall")
+NO_METRICS = ("created", "epochs")
+MOST_NAMES = 10
 
 
 def pareto_front(values: np.ndarray, goals: Sequence[str]) -> np.ndarray:
@@ -35,20 +42,12 @@ def pareto_front(values: np.ndarray, goals: Sequence[str]) -> np.ndarray:
     Returns:
         (n_points,) bool. Equal points are on the front together.
     """
-    import moocore
-
     values = np.asarray(values, dtype=np.float64)
     if values.ndim != 2 or values.shape[1] != len(goals):
         raise ValueError(f"values must be (n_points, {len(goals)}). Got {values.shape}.")
     if not np.isfinite(values).all():
         raise ValueError("values must be finite: leave out runs without a value first.")
-    if len(values) == 0:
-        return np.zeros(0, dtype=bool)
-    if values.shape[1] == 1:
-        best = values.max() if goals[0] == "maximize" else values.min()
-        return (values == best)[:, 0]
-    maximize = [goal == "maximize" for goal in goals]
-    return np.asarray(moocore.is_nondominated(values, maximise=maximize, keep_weakly=True), dtype=bool)
+    return np.asarray(non_dominated(values, goals), dtype=bool)
 
 
 def hypervolume(values: np.ndarray, goals: Sequence[str], reference: Sequence[float]) -> float:
@@ -61,29 +60,61 @@ def hypervolume(values: np.ndarray, goals: Sequence[str], reference: Sequence[fl
     return float(moocore.hypervolume(np.asarray(values, dtype=np.float64), ref=np.asarray(reference, float), maximise=maximize))
 
 
+def default_metrics(runs: Sequence[RunRecord]) -> tuple[str, ...]:
+    """Return the objectives of the runs' sweep, where it has two or more; else precision and recall."""
+    searched = [run.goals for run in runs if run.goals]
+    same = all(goals == searched[0] for goals in searched)
+    return tuple(searched[0]) if searched and same and len(searched[0]) > 1 else DEFAULT_METRICS
+
+
+def stated_goals(runs: Sequence[RunRecord]) -> dict[str, str]:
+    """Return what the runs' sweeps say of their objectives: metric -> goal.
+
+    Raises:
+        UsageError: if one sweep maximizes what another minimizes.
+    """
+    stated: dict[str, str] = {}
+    for run in runs:
+        for metric, goal in run.goals.items():
+            if stated.setdefault(metric, goal) != goal:
+                raise UsageError(f"one sweep here maximizes {metric} and another minimizes it: give them one by one.")
+    return stated
+
+
+def goals_of(metrics: Sequence[str], stated: Mapping[str, str]) -> list[str]:
+    """Return the goal of each metric: what its sweep states, else what its name tells.
+
+    Raises:
+        UsageError: if neither tells.
+    """
+    goals = [stated.get(metric) or known_goal(metric) for metric in metrics]
+    unknown = [metric for metric, goal in zip(metrics, goals, strict=True) if goal is None]
+    if unknown:
+        raise UsageError(
+            f"neither the sweep nor the name tells whether {' and '.join(unknown)} shall be maximized or minimized: "
+            "say it with --goals, one for each metric."
+        )
+    return [goal for goal in goals if goal is not None]
+
+
 def candidates(runs: pd.DataFrame, metrics: Sequence[str]) -> tuple[pd.DataFrame, dict[str, int]]:
     """Return the runs that may be on a front, and how many others there are by reason.
 
-    Runs that were stopped early, failed or still run are no candidates, nor are those without a finite value.
+    Runs that were stopped early, failed or still run are no candidates, nor are those without a finite value; the reason
+    names these.
 
     Raises:
         UsageError: if the metric is unknown, no run is left, or runs were scored on the locked part or on a mix of parts.
     """
-    import pandas as pd
-
-    known = [
-        column for column in runs.columns if pd.api.types.is_numeric_dtype(runs[column]) and column not in ("created", "epochs")
-    ]
     for metric in metrics:
+        known = _metrics_in(runs)
         if metric not in known:
-            raise UsageError(
-                f"no run has the metric {metric!r}{did_you_mean(metric, known) or '; there are ' + ', '.join(known) + '.'}"
-            )
+            there = f"; there are {', '.join(known)}: name those to weigh." if known else "; no run has logged any."
+            raise UsageError(f"no run has the metric {metric!r}{did_you_mean(metric, known) or there}")
     left_out = {str(state): int(count) for state, count in runs["state"].value_counts().items() if state != "finished"}
     rest = runs[runs["state"] == "finished"]
     finite = np.isfinite(rest[list(metrics)].to_numpy(dtype=np.float64)).all(axis=1)
-    if (~finite).any():
-        left_out[f"without {' and '.join(metrics)}"] = int((~finite).sum())
+    left_out |= _reasons(rest[~finite], metrics)
     rest = rest[finite]
     if rest.empty:
         counts = ", ".join(f"{count} {reason}" for reason, count in left_out.items()) or "no run at all"
@@ -94,8 +125,9 @@ def candidates(runs: pd.DataFrame, metrics: Sequence[str]) -> tuple[pd.DataFrame
             "runs scored on the locked test part cannot be compared to choose from (evaluation_split is test): "
             "use runs with a hold-out."
         )
+    ours = rest[rest["evaluation_split"] != "unknown"]  # in other people's runs these keys may mean anything
     for column, what in (("data", "data sets"), ("average", "averages over the classes")):
-        values = sorted({str(value) for value in rest[column] if value}) if column in rest else []
+        values = sorted({str(value) for value in ours[column] if value}) if column in ours else []
         if len(values) > 1:
             raise UsageError(f"runs of different {what} ({', '.join(values)}) cannot stand on one front: give them one by one.")
     if len(splits) > 1:
@@ -103,13 +135,50 @@ def candidates(runs: pd.DataFrame, metrics: Sequence[str]) -> tuple[pd.DataFrame
     return rest, left_out
 
 
+def _metrics_in(runs: pd.DataFrame) -> list[str]:
+    from pandas.api.types import is_bool_dtype, is_numeric_dtype
+
+    return [
+        name for name in runs.columns if is_numeric_dtype(runs[name]) and not is_bool_dtype(runs[name]) and name not in NO_METRICS
+    ]
+
+
+def _reasons(runs: pd.DataFrame, metrics: Sequence[str]) -> dict[str, int]:
+    """Count runs that lack a finite value, by what each lacks; the key names the runs."""
+    names: dict[str, list[str]] = {}
+    for _, run in runs.iterrows():
+        missing = " and ".join(metric for metric in metrics if np.isnan(run[metric]))
+        infinite = " and ".join(metric for metric in metrics if np.isinf(run[metric]))
+        parts = [f"without {missing}"] * bool(missing) + [f"with infinite {infinite}"] * bool(infinite)
+        names.setdefault(" and ".join(parts), []).append(str(run["name"] or run["run"]))
+    return {f"{reason}: {_first(found)}": len(found) for reason, found in names.items()}
+
+
+def _first(names: Sequence[str]) -> str:
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    return ", ".join(names[:MOST_NAMES]) + more
+
+
 def front_of(
     runs: pd.DataFrame, metrics: Sequence[str] = DEFAULT_METRICS, goals: Sequence[str] | None = None
 ) -> tuple[pd.DataFrame, dict[str, int]]:
-    """Return the candidates with a bool column `on_front`, and the count of the others by reason."""
+    """Return the candidates with a bool column `on_front`, and the count of the others by reason.
+
+    Args:
+        goals: `maximize` or `minimize` for each metric; by default what their names tell.
+    """
     rest, left_out = candidates(runs, metrics)
-    goals = goals or [goal_of(metric) for metric in metrics]
+    goals = goals or goals_of(metrics, {})
     return rest.assign(on_front=pareto_front(rest[list(metrics)].to_numpy(dtype=np.float64), goals)), left_out
+
+
+def volumes_of(
+    front: pd.DataFrame, metrics: Sequence[str], goals: Sequence[str], reference: Sequence[float] | None = None
+) -> tuple[np.ndarray, list[float]]:
+    """Return the hypervolume after each candidate, in the order of their creation (n_candidates,), and its reference point."""
+    values = front.sort_values("created", kind="stable")[list(metrics)].to_numpy(dtype=np.float64)
+    corner = list(reference) if reference else reference_point(values, goals)
+    return hypervolumes(values, goals, corner), corner
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -117,34 +186,107 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     parser = SentenceParser(prog="python -m analysis.pareto", description=__doc__.splitlines()[0], allow_abbrev=False)
     add_sources(parser)
-    parser.add_argument("--metrics", nargs="+", default=list(DEFAULT_METRICS), help="metrics to weigh (default: precision recall)")
-    parser.add_argument("--goals", nargs="+", choices=["maximize", "minimize"], help="one per metric (default: known by the name)")
-    parser.add_argument("--figure", help="write the front as a picture (two metrics)")
+    parser.add_argument(
+        "--metrics", nargs="+", metavar="METRIC", help="metrics to weigh (default: the sweep's objectives, else precision recall)"
+    )
+    parser.add_argument(
+        "--goals", nargs="+", choices=["maximize", "minimize"], help="one per metric (default: by the sweep, then by the name)"
+    )
+    parser.add_argument(
+        "--reference",
+        nargs="+",
+        type=float,
+        metavar="VALUE",
+        help="where the hypervolume begins (default: the worst of each metric)",
+    )
+    parser.add_argument(
+        "--figure", metavar="FILE.png", help="write the front as a picture; a grid of pairs for three or more metrics"
+    )
+    parser.add_argument("--hypervolume", metavar="FILE.png", help="write the hypervolume over the runs as a picture")
+    parser.add_argument("--html", metavar="FILE.html", help="write the front as a page that shows each run's configuration")
     options = parser.parse_args(arguments)
     with exit_with_sentence():
-        if options.goals and len(options.goals) != len(options.metrics):
-            raise UsageError(f"--goals must be one per metric, {len(options.metrics)}. Got {len(options.goals)}.")
-        runs = runs_table([run for source in options.sources for run in load_runs(source)])
-        goals = options.goals or [goal_of(metric) for metric in options.metrics]
-        front, left_out = front_of(runs, options.metrics, goals)
-        best = front[front["on_front"]].sort_values(options.metrics[0], ascending=goals[0] == "minimize")
-        shown = [c for c in dict.fromkeys(["run", "name", *options.metrics, "f1", "best_epoch"]) if c in best]
-        print(best[shown].to_string(index=False, float_format=lambda value: f"{value:.4f}"))
-        aims = ", ".join(f"{metric} {goal}d" for metric, goal in zip(options.metrics, goals, strict=True))
-        print(
-            f"\n{len(best)} of {len(front)} finished runs are on the front "
-            f"({aims}; scored on the {front['evaluation_split'].iloc[0]})"
-        )
-        for reason, count in left_out.items():
-            print(f"left out: {count} {reason}")
-        if options.figure:
-            if len(options.metrics) != 2:
-                raise UsageError(f"--figure draws two metrics. Got {len(options.metrics)}.")
-            from analysis.figures import pareto_figure, save_figure
-
-            save_figure(pareto_figure({"runs": front}, options.metrics, goals), Path(options.figure))
-            print(f"wrote {options.figure}")
+        runs = [run for source in options.sources for run in load_runs(source)]
+        metrics = options.metrics or list(default_metrics(runs))
+        _check(options, metrics)
+        table = runs_table(runs)
+        candidates(table, metrics)
+        goals = options.goals or goals_of(metrics, stated_goals(runs))
+        front, left_out = front_of(table, metrics, goals)
+        volumes, reference = volumes_of(front, metrics, goals, options.reference)
+        _print_front(front, left_out, metrics, goals)
+        _print_volumes(volumes, metrics, reference, given=bool(options.reference))
+        _write(options, runs, front, metrics, goals, volumes)
     return 0
+
+
+def _check(options: argparse.Namespace, metrics: Sequence[str]) -> None:
+    """Refuse options that do not go together, before anything is computed.
+
+    Raises:
+        UsageError: that says which.
+    """
+    doubled = sorted({metric for metric in metrics if list(metrics).count(metric) > 1})
+    if doubled:
+        raise UsageError(f"--metrics must name each metric once. Got {', '.join(doubled)} twice.")
+    for flag, values in (("--goals", options.goals), ("--reference", options.reference)):
+        if values and len(values) != len(metrics):
+            raise UsageError(f"{flag} must be one per metric, {len(metrics)} ({', '.join(metrics)}). Got {len(values)}.")
+    if options.reference and not np.isfinite(options.reference).all():
+        raise UsageError(f"--reference must be finite. Got {', '.join(map(str, options.reference))}.")
+    for flag, file in (("--figure", options.figure), ("--html", options.html)):
+        if file and len(metrics) < 2:
+            raise UsageError(f"{flag} draws two metrics or more. Got {len(metrics)}.")
+    if options.html and Path(options.html).suffix != ".html":
+        raise UsageError(f"--html must end in .html. Got {options.html}.")
+
+
+def _print_front(front: pd.DataFrame, left_out: Mapping[str, int], metrics: Sequence[str], goals: Sequence[str]) -> None:
+    best = front[front["on_front"]].sort_values(metrics[0], ascending=goals[0] == "minimize")
+    shown = [c for c in dict.fromkeys(["run", "name", *metrics, "f1", "best_epoch"]) if c in best]
+    print(best[shown].to_string(index=False, float_format=lambda value: f"{value:.4f}"))
+    aims = ", ".join(f"{metric} {goal}d" for metric, goal in zip(metrics, goals, strict=True))
+    split = front["evaluation_split"].iloc[0]
+    scored = "the runs do not say on which images" if split == "unknown" else f"scored on the {split}"
+    print(f"\n{len(best)} of {len(front)} finished runs are on the front ({aims}; {scored})")
+    for reason, count in left_out.items():
+        print(f"left out: {count} {reason}")
+
+
+def _print_volumes(volumes: np.ndarray, metrics: Sequence[str], reference: Sequence[float], *, given: bool) -> None:
+    corner = ", ".join(f"{metric} {value:.6g}" for metric, value in zip(metrics, reference, strict=True))
+    origin = "as given" if given else "the worst of each among the finished runs; --reference sets another"
+    print(f"hypervolume {volumes[-1]:.6g}, from the reference point {corner} ({origin})")
+    places = sorted({round(place) for place in np.linspace(0, len(volumes) - 1, min(8, len(volumes)))})
+    print(f"hypervolume over the finished runs: {', '.join(f'{volumes[i]:.4g} (after {i + 1})' for i in places)}")
+
+
+def _write(
+    options: argparse.Namespace,
+    runs: Sequence[RunRecord],
+    front: pd.DataFrame,
+    metrics: Sequence[str],
+    goals: Sequence[str],
+    volumes: np.ndarray,
+) -> None:
+    """Write the pictures and the page that were asked for."""
+    name = " and ".join(Path(source.partition("#")[2] or source).name for source in options.sources)
+    if options.figure:
+        from analysis.figures import pareto_figure, save_figure
+        from analysis.front_figures import pairs_figure
+
+        draw = pareto_figure({name: front}, metrics, goals) if len(metrics) == 2 else pairs_figure(front, metrics, goals)
+        print(f"wrote {save_figure(draw, Path(options.figure))}")
+    if options.hypervolume:
+        from analysis.figures import save_figure
+        from analysis.front_figures import hypervolume_figure
+
+        print(f"wrote {save_figure(hypervolume_figure({name: volumes}), Path(options.hypervolume))}")
+    if options.html:
+        from analysis.interactive import configurations, front_html, save_page
+
+        figure = front_html({name: front}, configurations(runs), metrics, goals)
+        print(f"wrote {save_page(figure, Path(options.html))}")
 
 
 if __name__ == "__main__":

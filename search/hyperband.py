@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from search.definition import Definition, check_keys
-from search.front import signed
 from trainers.errors import did_you_mean
+from trainers.front import signed
 
 KEYS = ("type", "min_iter", "max_iter", "s", "eta", "strict")
 PLACE = "early_terminate"

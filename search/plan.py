@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 
-from search.front import hypervolumes, reference_point
 from search.leases import running
 from search.study import feasible, finished
 from search.suggest import takes_slot
 from search.sweep import Sweep
+from trainers.front import hypervolumes, reference_point
 
 
 class Outlook(enum.Enum):

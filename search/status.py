@@ -183,7 +183,7 @@ def _front(complete: Sequence[FrozenTrial], goals: Mapping[str, str], lines: lis
     """Return the trials on the front; adds its size and the hypervolume over the trials to the lines."""
     import numpy as np
 
-    from search.front import hypervolumes, non_dominated, reference_point
+    from trainers.front import hypervolumes, non_dominated, reference_point
 
     ordered = sorted(complete, key=lambda trial: trial.number)
     values = np.array([trial.values for trial in ordered])

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 Row = TypeVar("Row", bound=Mapping[str, float])
-MINIMIZED = {"seconds", "n_parameters"}
+# the last words of metrics' names, ours and those of other people's scripts
+MINIMIZED_WORDS = {"loss", "seconds", "parameters", "error", "err", "mse", "rmse", "mae", "perplexity", "latency"}
+MAXIMIZED_WORDS = {"accuracy", "acc", "precision", "recall", "f1", "auc", "auroc", "score"}
 
 
 def goal_of(metric: str) -> str:
-    """Return `minimize` for losses, `seconds` and `n_parameters`, `maximize` for the other metrics of ours."""
-    return "minimize" if metric in MINIMIZED or metric.endswith("loss") else "maximize"
+    """Return `minimize` for losses, errors, `seconds` and `n_parameters`, `maximize` for everything else."""
+    return known_goal(metric) or "maximize"
+
+
+def known_goal(metric: str) -> str | None:
+    """Return the goal that a metric's name tells by its last word (`val/acc`, `test_loss`); None where it tells none."""
+    *_, word = re.split(r"[^a-z0-9]+", metric.lower())
+    if word in MINIMIZED_WORDS or word.endswith("loss"):
+        return "minimize"
+    return "maximize" if word in MAXIMIZED_WORDS else None
 
 
 def best_row(rows: Iterable[Row], metric: str, goal: str | None = None) -> Row | None:

@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis import pareto
-from analysis.history import load_runs, runs_table
-from analysis.pareto import candidates, front_of, hypervolume, pareto_front
+from analysis.history import RunRecord, load_runs, runs_table
+from analysis.pareto import candidates, default_metrics, front_of, goals_of, hypervolume, pareto_front, stated_goals, volumes_of
+from tests.analysis.reading import Page, is_a_drawing
 from tests.analysis.tables import runs_of, scored
 from trainers.errors import UsageError
 
@@ -139,6 +140,40 @@ def test_no_points_have_no_hypervolume_and_points_beyond_the_reference_add_none(
     assert hypervolume(np.array([[2.0, 2.0], [5.0, -1.0]]), goals, [0, 0]) == pytest.approx(4.0)
 
 
+@given(points(), st.data())
+def test_the_hypervolume_is_that_of_counted_cells(drawn: tuple[np.ndarray, list[str]], data: st.DataObject) -> None:
+    values, goals = drawn
+    values = np.round(
+        values / (np.abs(values).max(initial=0.0) or 1.0) * 3
+    )  # whole numbers from -3 to 3: space falls into unit cells
+    corner = data.draw(st.lists(st.integers(-3, 3), min_size=len(goals), max_size=len(goals)))
+    signs = np.array([1.0 if goal == "minimize" else -1.0 for goal in goals])
+    cells = np.array(list(itertools.product(np.arange(-3.5, 4.0), repeat=len(goals))))  # the middles
+    inside = np.zeros(len(cells), dtype=bool)
+    for point in values:
+        inside |= ((cells * signs > point * signs) & (cells * signs < np.array(corner) * signs)).all(axis=1)
+    assert hypervolume(values, goals, [float(value) for value in corner]) == pytest.approx(float(inside.sum()))
+
+
+@pytest.mark.parametrize("goals", list(itertools.product(GOALS, repeat=3)), ids="-".join)
+def test_the_hypervolume_is_optunas(goals: tuple[str, ...]) -> None:
+    from optuna._hypervolume import compute_hypervolume
+
+    values = np.random.default_rng(2).normal(size=(40, 3))
+    signs = np.array([1.0 if goal == "minimize" else -1.0 for goal in goals])
+    theirs = compute_hypervolume(values * signs, np.full(3, 5.0))
+    assert hypervolume(values, goals, (5.0 * signs).tolist()) == pytest.approx(theirs)
+
+
+def test_volumes_grow_in_the_order_of_creation_and_begin_at_the_worst_values() -> None:
+    table = runs_of(scored(3, 3, created=9.0), scored(1, 4, created=5.0), scored(2, 1, created=7.0))
+    metrics, goals = ["precision", "recall"], ["maximize", "maximize"]
+    volumes, reference = volumes_of(table, metrics, goals)
+    assert (volumes.tolist(), reference) == ([0.0, 0.0, 4.0], [1.0, 1.0])
+    volumes, reference = volumes_of(table, metrics, goals, [0.0, 0.0])  # 1 x 4; and 1 x 1 beside it; and 3 x 3 joined
+    assert (volumes.tolist(), reference) == ([4.0, 5.0, 10.0], [0.0, 0.0])
+
+
 # -- the runs of a table
 
 
@@ -154,7 +189,52 @@ def test_runs_that_did_not_finish_or_have_no_value_are_left_out_and_counted() ->
     )
     rest, left_out = candidates(table, ["precision", "recall"])
     assert rest["run"].tolist() == ["a"]
-    assert left_out == {"pruned": 2, "failed": 1, "running": 1, "without precision and recall": 2}
+    reasons = {"without precision: run-f": 1, "with infinite recall: run-g": 1}
+    assert left_out == {"pruned": 2, "failed": 1, "running": 1, **reasons}
+
+
+def test_of_many_runs_without_a_value_ten_are_named_and_all_are_counted() -> None:
+    nan = float("nan")
+    _, left_out = candidates(runs_of(scored(0.5, 0.5), *[scored(nan, nan)] * 13), ["precision", "recall"])
+    named = ", ".join(f"run-{letter}" for letter in "bcdefghijk")
+    assert left_out == {f"without precision and recall: {named} and 3 more": 13}
+
+
+def test_other_peoples_runs_stand_on_one_front_whatever_their_keys_mean() -> None:
+    own = {"evaluation_split": "unknown", "val_loss": 0.5}
+    table = runs_of({**own, "data": "a.csv", "val_acc": 0.9}, {**own, "data": "b.csv", "val_acc": 0.8})
+    front, _ = front_of(table, ["val_acc", "val_loss"])
+    assert front["on_front"].tolist() == [True, False]
+    with pytest.raises(UsageError, match=r"different data sets \(a.csv, b.csv\)"):
+        candidates(runs_of(scored(1, 1, data="a.csv"), scored(1, 1, data="b.csv")), ["precision"])
+
+
+def test_a_flag_of_the_runs_is_no_metric() -> None:
+    with pytest.raises(UsageError, match=r"no run has the metric 'precision'; there are best_epoch, loss: name those to weigh\."):
+        candidates(runs_of({"loss": 1.0, "baseline": True}), ["precision", "recall"])
+
+
+# -- which metrics, and which way
+
+
+def of_sweep(**goals: str) -> RunRecord:
+    return RunRecord("a", goals=goals)
+
+
+def test_by_default_the_objectives_of_the_sweep_are_weighed() -> None:
+    two = {"n_parameters": "minimize", "x": "maximize"}
+    assert default_metrics([of_sweep(**two), of_sweep(**two), of_sweep()]) == ("n_parameters", "x")
+    for runs in ([of_sweep()], [of_sweep(loss="minimize")], [of_sweep(**two), of_sweep(f1="maximize", x="maximize")]):
+        assert default_metrics(runs) == ("precision", "recall")
+
+
+def test_what_the_sweep_states_goes_before_what_a_name_tells() -> None:
+    stated = stated_goals([of_sweep(f1="minimize"), of_sweep(x="minimize"), of_sweep()])
+    assert goals_of(["f1", "x", "test_loss", "val/acc"], stated) == ["minimize", "minimize", "minimize", "maximize"]
+    with pytest.raises(UsageError, match="whether y and z shall be maximized or minimized: say it with --goals"):
+        goals_of(["f1", "y", "x", "z"], stated)
+    with pytest.raises(UsageError, match="one sweep here maximizes x and another minimizes it"):
+        stated_goals([of_sweep(x="minimize"), of_sweep(x="maximize")])
 
 
 def test_a_run_without_a_value_that_is_not_weighed_stays() -> None:
@@ -241,12 +321,70 @@ def test_the_command_takes_any_number_of_metrics_and_their_goals(study_folder: P
     assert "f1 minimized, test_loss maximized, seconds maximized" in capsys.readouterr().out
 
 
+def test_the_command_says_the_hypervolume_and_where_it_begins(study_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from optuna._hypervolume import compute_hypervolume
+
+    front, _ = front_of(runs_table(load_runs(study_folder)))
+    values = front[["precision", "recall"]].to_numpy(dtype=float)
+    arguments = ["--metrics", "precision", "recall", "--reference", "0.1", "0.2"]
+    assert pareto.main([str(study_folder), *arguments]) == 0
+    area = compute_hypervolume(-values, np.array([-0.1, -0.2]))
+    out = capsys.readouterr().out
+    assert f"hypervolume {area:.6g}, from the reference point precision 0.1, recall 0.2 (as given)\n" in out
+    assert f"{area:.4g} (after 4)\n" in out
+    assert pareto.main([str(study_folder)]) == 0
+    worst = f"precision {values[:, 0].min():.6g}, recall {values[:, 1].min():.6g} (the worst of each among the finished runs"
+    assert worst in capsys.readouterr().out
+
+
+def test_the_command_draws_pairs_the_hypervolume_and_a_page(study_folder: Path, tmp_path: Path) -> None:
+    files = [tmp_path / "new" / name for name in ("pairs.png", "volume.png", "front.html")]
+    flags = zip(("--figure", "--hypervolume", "--html"), map(str, files), strict=True)
+    metrics = ["f1", "test_loss", "seconds"]
+    assert pareto.main([str(study_folder), "--metrics", *metrics, *itertools.chain(*flags)]) == 0
+    assert all(is_a_drawing(file) for file in files[:2])
+    page = Page(files[2])
+    assert page.loaded() == []
+    run = load_runs(study_folder)[0]
+    text = files[2].read_text(encoding="utf-8")
+    assert run.name in text
+    assert f"batch_size: {run.config['batch_size']}" in text
+
+
+def test_a_sweep_of_another_objective_is_told_what_there_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    storage = f"sqlite:///{tmp_path / 'study.db'}"
+    study = optuna.create_study(storage=storage, study_name="own")
+    study.set_user_attr("goals", {"loss": "minimize"})
+    trial = study.ask()
+    trial.set_user_attr("run", {"id": "a", "host": "here", "path": None, "config": {}})
+    trial.set_user_attr("epoch:1", {"loss": 0.5, "cost": 2.0})
+    study.tell(trial, 0.5)
+    for arguments, sentence in (
+        ([], "no run has the metric 'precision'; there are best_epoch, loss, cost: name those to weigh."),
+        (["--metrics", "loss", "cost"], "whether cost shall be maximized or minimized: say it with --goals"),
+    ):
+        with pytest.raises(SystemExit, match="2"):
+            pareto.main([str(tmp_path), *arguments])
+        assert sentence in capsys.readouterr().err
+    assert pareto.main([str(tmp_path), "--metrics", "loss", "cost", "--goals", "minimize", "minimize"]) == 0
+    out = capsys.readouterr().out
+    assert "1 of 1 finished runs are on the front (loss minimized, cost minimized; the runs do not say on which images)" in out
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
         (["--metrics", "presicion"], "did you mean 'precision'?"),
-        (["--goals", "maximize"], "--goals must be one per metric, 2. Got 1."),
-        (["--metrics", "f1", "--figure", "front.png"], "--figure draws two metrics. Got 1."),
+        (["--goals", "maximize"], "--goals must be one per metric, 2 (precision, recall). Got 1."),
+        (["--reference", "1", "2", "3"], "--reference must be one per metric, 2 (precision, recall). Got 3."),
+        (["--reference", "0", "nan"], "--reference must be finite. Got 0.0, nan."),
+        (["--reference", "0", "x"], "--reference"),
+        (["--metrics", "f1", "recall", "f1"], "--metrics must name each metric once. Got f1 twice."),
+        (["--metrics", "f1", "--figure", "front.png"], "--figure draws two metrics or more. Got 1."),
+        (["--metrics", "f1", "--html", "front.html"], "--html draws two metrics or more. Got 1."),
+        (["--html", "front.png"], "--html must end in .html. Got front.png."),
+        (["--html", "/dev/null/front.html"], "/dev/null/front.html cannot be written"),
+        (["--figure", "front.txt"], "front.txt must end in .png, .svg or .pdf."),
         (["--goals", "maximise", "maximize"], "maximise"),
     ],
 )

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from trainers.base import METRICS
-from trainers.best import best_row, goal_of
+from trainers.best import best_row, goal_of, known_goal
 
 NAN, INFINITE = float("nan"), float("inf")
 
@@ -19,6 +19,25 @@ def rows(*values: dict[str, float]) -> list[dict[str, float]]:
 def test_every_metric_has_its_goal() -> None:
     lower = {"train_loss", "test_loss", "seconds", "n_parameters"}
     assert {metric for metric in METRICS if goal_of(metric) == "minimize"} == lower
+    assert all(known_goal(metric) == goal_of(metric) for metric in METRICS)
+
+
+@pytest.mark.parametrize(
+    ("metric", "goal"),
+    [
+        ("val_acc", "maximize"),
+        ("val/loss", "minimize"),
+        ("logloss", "minimize"),
+        ("valid.ROC-AUC", "maximize"),
+        ("top1 error", "minimize"),
+        ("f1_std", None),
+        ("cost", None),
+        ("", None),
+    ],
+)
+def test_other_peoples_metrics_tell_their_goal_by_the_last_word(metric: str, goal: str | None) -> None:
+    assert known_goal(metric) == goal
+    assert goal_of(metric) == (goal or "maximize")
 
 
 @pytest.mark.parametrize(

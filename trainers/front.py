@@ -1,4 +1,4 @@
-"""The front of a study and its hypervolume, trial by trial; computed by moocore, which minimises."""
+"""The Pareto front of points and its hypervolume, point by point; computed by moocore (exact), which minimises."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.front import hypervolumes, non_dominated, reference_point, signed
+from trainers.front import hypervolumes, non_dominated, reference_point, signed
 
 GOALS = ["maximize", "minimize"]
 POINTS = np.array([[1.0, 3.0], [2.0, 3.0], [3.0, 5.0], [2.0, 3.0], [2.0, 4.0]])
