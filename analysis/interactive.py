@@ -38,12 +38,18 @@ def pareto_html(
 
 def configurations(runs: Sequence[RunRecord]) -> dict[str, dict[str, Any]]:
     """Return by run id what tells its configuration from the others'; all of it where nothing does."""
+    configs = [run.config for run in runs]
+    names = differing(configs) or list(dict.fromkeys(name for config in configs for name in config if name != "provenance"))
+    return {run.run: {name: run.config[name] for name in names if name in run.config} for run in runs}
+
+
+def differing(configs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the names whose values differ between configurations; what follows from the others is left out."""
     from analysis.sections import SAME_FOR_ALL
 
-    names = dict.fromkeys(name for run in runs for name in run.config if name not in SAME_FOR_ALL and name != "provenance")
-    texts = {name: {json.dumps(run.config.get(name), sort_keys=True, default=str) for run in runs} for name in names}
-    differing = [name for name in names if len(texts[name]) > 1] or list(names)
-    return {run.run: {name: run.config[name] for name in differing if name in run.config} for run in runs}
+    names = dict.fromkeys(name for config in configs for name in config if name not in SAME_FOR_ALL and name != "provenance")
+    texts = {name: {json.dumps(config.get(name), sort_keys=True, default=str) for config in configs} for name in names}
+    return [name for name in names if len(texts[name]) > 1]
 
 
 def front_html(

@@ -19,11 +19,12 @@ MAY_IMPORT = {
     "demo": {"demo", "trainers"},
     "service": {"service", "search", "trainers"},
 }
-# Where runs are written, where they are read, and where the command line hands over to W&B.
+# Where runs are written, where they are read and shown, and where the command line hands over to W&B.
 MAY_IMPORT_WANDB = {
     "trainers/tracking.py",
     "trainers/run_files.py",
     "analysis/history.py",
+    "analysis/dashboard.py",
     "search/online.py",
     "search/sync.py",
     "search/agent.py",
