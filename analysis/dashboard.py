@@ -10,6 +10,8 @@ recall of every run, parallel coordinates of what was searched, and which parame
 from __future__ import annotations
 
 import re
+import shlex
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -213,7 +215,10 @@ def curves_hint(source: str) -> str | None:
     """Return the command that shows the curves of a study's runs in this terminal; None where their files are not here."""
     path = Path(source.partition("#")[0])
     folder = (path if path.is_dir() else path.parent) / "wandb"
-    return f"wandb leet {folder}" if "://" not in source and any(folder.glob("*run-*")) else None
+    if "://" in source or not any(folder.glob("*run-*")):
+        return None
+    program = "wandb" if shutil.which("wandb") else str(Path(sys.executable).with_name("wandb"))
+    return shlex.join([program, "leet", str(folder)])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -106,8 +106,8 @@ def candidates(runs: pd.DataFrame, metrics: Sequence[str]) -> tuple[pd.DataFrame
     Raises:
         UsageError: if the metric is unknown, no run is left, or runs were scored on the locked part or on a mix of parts.
     """
+    known = _metrics_in(runs)
     for metric in metrics:
-        known = _metrics_in(runs)
         if metric not in known:
             there = f"; there are {', '.join(known)}: name those to weigh." if known else "; no run has logged any."
             raise UsageError(f"no run has the metric {metric!r}{did_you_mean(metric, known) or there}")
