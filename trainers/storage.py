@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 JOURNAL = "journal://"
 FULL = 100_000  # bytes, with which SQLite cannot go on
 PATIENCE = 120  # seconds that a writer waits for the others
+OPENING_PAUSES = (0.1, 0.3, 1.0, 3.0)  # seconds
 
 
 def is_local(url: str) -> bool:
@@ -47,8 +49,6 @@ def open_storage(url: str, *, writing: bool = True) -> BaseStorage:
     Raises:
         UsageError: if a file that is only to be read is not there; to open it would make an empty one.
     """
-    from optuna.storages import RDBStorage
-
     file = url.removeprefix("sqlite:///") if url.startswith("sqlite:///") else url.removeprefix(JOURNAL)
     if not writing and file != url and "?" not in file and not Path(file).is_file():
         raise UsageError(f"{file} is not there: give a study's folder (runs/NAME), its study.db, or a storage URL with #NAME.")
@@ -57,13 +57,16 @@ def open_storage(url: str, *, writing: bool = True) -> BaseStorage:
         from optuna.storages.journal import JournalFileBackend, JournalStorage
 
         return JournalStorage(JournalFileBackend(url.removeprefix(JOURNAL)))
-    if not url.startswith("sqlite:"):
-        return RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
-    from sqlalchemy import event
+    from optuna.storages import RDBStorage
 
-    storage = RDBStorage(url, engine_kwargs={"connect_args": {"timeout": PATIENCE}})
-    if not writing:
+    sqlite = url.startswith("sqlite:")
+    engine: dict[str, Any] = {"connect_args": {"timeout": PATIENCE}} if sqlite else {"pool_pre_ping": True}
+    if writing:
+        _make_tables(url, engine)
+    storage = RDBStorage(url, engine_kwargs=engine)
+    if not (sqlite and writing):
         return storage
+    from sqlalchemy import event
 
     def write_ahead(connection: Any, _: Any) -> None:
         connection.execute("PRAGMA journal_mode=WAL")
@@ -72,6 +75,22 @@ def open_storage(url: str, *, writing: bool = True) -> BaseStorage:
     event.listen(storage.engine, "connect", write_ahead)
     storage.engine.dispose()  # the connections that opened it were made without
     return storage
+
+
+def _make_tables(url: str, engine: dict[str, Any]) -> None:
+    """Make the tables of a new database, as another process may be doing at this moment: then one of the two is refused."""
+    from optuna.storages import RDBStorage
+    from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
+    from sqlalchemy.pool import NullPool  # the connections of what was refused would stay open otherwise
+
+    for pause in OPENING_PAUSES:
+        try:
+            RDBStorage(url, engine_kwargs={**engine, "poolclass": NullPool})
+            return
+        except (IntegrityError, ProgrammingError, OperationalError) as error:
+            if not any(words in str(error) for words in ("already exists", "UNIQUE constraint")):
+                raise
+            time.sleep(pause)
 
 
 def settle(study: optuna.Study) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import shutil
 import subprocess
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import optuna
 import pytest
 import yaml
 from optuna.trial import TrialState
+from sqlalchemy import create_engine
 
 from search import training
 from search.offline import run
@@ -23,7 +26,7 @@ from tests.postgres import binaries, postgres
 from tests.samples import small_data
 from trainers import records
 from trainers.errors import UsageError
-from trainers.storage import database, is_local, open_storage, settle, shown
+from trainers.storage import close, database, is_local, open_storage, settle, shown
 
 SWEEP: dict[str, Any] = {
     "program": "trainers/softmax.py",
@@ -90,6 +93,32 @@ def test_a_trial_that_a_dead_worker_left_is_tried_again(tmp_path: Path, url: str
     assert len(finished(trials)) == 2
     assert trials[1].user_attrs[records.CAUSE] == records.INTERRUPTED
     assert trials[2].user_attrs[records.RETRY_OF] == 1
+
+
+@pytest.mark.parametrize("place", ["sqlite", "postgresql"])
+def test_several_may_open_a_new_database_at_once(tmp_path: Path, place: str, request: pytest.FixtureRequest) -> None:
+    """Each makes the tables that are not there yet; the one that comes second to a table must not fail."""
+    fresh = [f"sqlite:///{tmp_path}/{number}.db" for number in range(3)]
+    if place == "postgresql":
+        server = request.getfixturevalue("server")
+        engine = create_engine(server, isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            for number in range(3):
+                connection.exec_driver_sql(f"CREATE DATABASE fresh{number}")
+        engine.dispose()
+        fresh = [server.replace("/postgres", f"/fresh{number}") for number in range(3)]
+    for url in fresh:
+        line = threading.Barrier(6)
+
+        def opened(url: str = url, line: threading.Barrier = line) -> list[Any]:
+            line.wait()
+            storage = open_storage(url)
+            found = storage.get_all_studies()
+            close(storage)
+            return found
+
+        with ThreadPoolExecutor(6) as pool:
+            assert [one.result() for one in [pool.submit(opened) for _ in range(6)]] == [[]] * 6
 
 
 def test_a_copy_of_the_file_alone_is_whole(tmp_path: Path) -> None:
