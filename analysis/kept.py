@@ -9,7 +9,7 @@ import functools
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,10 +48,23 @@ def _parted(runs: Sequence[dict[str, Any]], columns: dict[str, Any]) -> Iterator
     for entry in runs:
         end = begin + entry["n_rows"]
         own = {name: columns[name][begin:end] for name in entry["columns"]}
-        read_summary = functools.partial(json.loads, entry["summary"])
+        kept, file = entry["summary"], entry["file"]
+        read_summary = functools.partial(json.loads, kept) if kept is not None else functools.partial(_summary_in, file)
         record = RunRecord(**{key: entry[key] for key in IDENTITY}, columns=own, read_summary=read_summary)
         yield entry["mark"], record
         begin = end
+
+
+def _ours(run: RunRecord) -> bool:
+    """Whether a run is our classifiers' own in a file here: its summary repeats its rows, and is read there when asked for."""
+    return "classifier" in run.config and run.file.endswith(".wandb")
+
+
+def _summary_in(file: str) -> Mapping[str, Any]:
+    from trainers.run_files import read_run
+
+    found = read_run(Path(file)) if Path(file).is_file() else None
+    return {} if found is None else found.summary
 
 
 def write(place: Path, marked: Sequence[tuple[str, RunRecord]]) -> None:
@@ -66,7 +79,7 @@ def write(place: Path, marked: Sequence[tuple[str, RunRecord]]) -> None:
     described = [
         {
             **{key: getattr(run, key) for key in IDENTITY},
-            "summary": json.dumps(dict(run.summary), default=str),
+            "summary": None if _ours(run) else json.dumps(dict(run.summary), default=str),
             "mark": mark,
             "n_rows": run.n_rows,
             "columns": list(run.columns),

@@ -132,7 +132,7 @@ def _trial_runs(study: optuna.Study) -> list[RunRecord]:
                 file=f"on {run['host']}" if elsewhere else "",
                 config=run["config"],
                 columns=columns_of(
-                    {key: value for key, value in row.items() if key != "last"} for row in records.epochs_of(attributes)
+                    [{key: value for key, value in row.items() if key != "last"} for row in records.epochs_of(attributes)]
                 ),
                 tags=["baseline"] if attributes.get(records.BASELINE) else [],
                 goals=goals,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import operator
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from trainers.base import METRICS
@@ -58,12 +60,15 @@ class RunRecord:
         return self.read_summary()
 
 
-def columns_of(logged: Iterable[Mapping[str, Any]]) -> dict[str, np.ndarray]:
+def columns_of(logged: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
     """Lay logged rows out as columns; a row of tables and images alone is no row."""
     import numpy as np
 
-    from trainers.run_files import numbers
+    from trainers.run_files import INTERNAL, numbers
 
+    columns = _columns_of_equal_rows(logged, INTERNAL)
+    if columns is not None:
+        return columns
     rows, steps = [], []
     for row in logged:
         found = numbers(row)
@@ -72,9 +77,22 @@ def columns_of(logged: Iterable[Mapping[str, Any]]) -> dict[str, np.ndarray]:
             steps.append(float(row.get("_step", math.nan)))
     names = dict.fromkeys(name for row in rows for name in row)
     columns = {name: np.array([row.get(name, math.nan) for row in rows]) for name in names}
-    if rows and "epoch" not in columns:
-        columns = {"epoch": np.array(steps), **columns}
-    return columns
+    return columns if "epoch" in columns or not rows else {"epoch": np.array(steps), **columns}
+
+
+def _columns_of_equal_rows(logged: Sequence[Mapping[str, Any]], internal: Collection[str]) -> dict[str, np.ndarray] | None:
+    """Do the same for rows that all hold an epoch and the same numbers, without a look at each; None where they do not."""
+    import numpy as np
+
+    if not logged or "epoch" not in logged[0] or any(row.keys() != logged[0].keys() for row in logged):
+        return None
+    names = [name for name in logged[0] if name not in internal]
+    if len(names) < 2:
+        return None
+    rows = list(map(operator.itemgetter(*names), logged))
+    if not {float, int}.issuperset(map(type, chain.from_iterable(rows))):
+        return None
+    return dict(zip(names, np.array(rows, dtype=np.float64).T, strict=True))
 
 
 def tidy(runs: Sequence[RunRecord]) -> pd.DataFrame:

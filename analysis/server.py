@@ -93,7 +93,7 @@ def _pulled(run: Any) -> RunRecord:
         created=pd.Timestamp(run.created_at).timestamp(),
         file=run.url,
         config=dict(run.config),
-        columns=columns_of(run.scan_history(page_size=LARGEST_PAGE)),
+        columns=columns_of(list(run.scan_history(page_size=LARGEST_PAGE))),
         tags=list(run.tags),
         read_summary=lambda: summary,
     )

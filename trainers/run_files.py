@@ -19,7 +19,6 @@ import struct
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +26,17 @@ BLOCK = 32 * 1024
 FILE_HEADER = struct.Struct("<4sHB")
 PIECE_HEADER = struct.Struct("<IHB")
 WHOLE, FIRST, MIDDLE, LAST = 1, 2, 3, 4
+KINDS = {kind: zlib.crc32(bytes([kind])) for kind in (WHOLE, FIRST, MIDDLE, LAST)}  # what the crc of a piece begins with
 INTERNAL = {"_wandb", "_step", "_timestamp", "_runtime"}
-# An item of a row or summary: its length, the parts of its key, and its value as JSON, each below 128 bytes. JSON holds no
-# control character, so that a value ends where one follows: the next item's tag, or the end.
-PLAIN_ITEM = re.compile(rb"(?s)\n.((?:[\n\x12].[^\x82\n\x12]*)+)\x82\x01.([^\x00-\x1f]*)")
-PLAIN_ITEM_BYTES = 5  # beside key and value
-KEY_PART = re.compile(rb"(?s)[\n\x12](.)([^\n\x12]*)")
+# An item of a row: its length, a key of one part, the length of its value, and the value as JSON. JSON holds no control
+# character, so that a value ends where one follows: the next item's tag, or the end. A key has less than 128 bytes.
+LENGTH = rb"[\x80-\xff]*[\x00-\x7f]"
+PLAIN_ITEMS = re.compile(rb"(?:\n" + LENGTH + rb"\x12.[^\x82\n\x12]*\x82\x01" + LENGTH + rb"[^\x00-\x1f]*)*+", re.DOTALL)
+BETWEEN = re.compile(rb"\n" + LENGTH + rb"\x12.|\x82\x01" + LENGTH, re.DOTALL)  # what stands before each key and value
 STEP = re.compile(rb"(?s)\x12.(\x08[\x80-\xff]*[\x00-\x7f])?")  # what stands behind the items of a row
-# The field that a record is, with its length, behind the record's number: 2 history, 3 summary; 4 output, 7 stats,
-# 11 telemetry, 12 metric, 13 output_raw. Any other goes through protobuf.
-FIELD = re.compile(rb"(?s)(?:\x08[\x80-\xff]*[\x00-\x7f])?([\x12\x1a\x22\x3a\x5a\x62\x6a])([\x80-\xff]*[\x00-\x7f])")
-HISTORY, SUMMARY = b"\x12", b"\x1a"
+# Tags of what a record is, behind its number; any other goes through protobuf
+NUMBER, HISTORY, SUMMARY = b"\x08", 0x12, 0x1A
+PASSED_OVER = {SUMMARY, 0x22, 0x3A, 0x5A, 0x62, 0x6A}  # kept for later; output, stats, telemetry, metric, output_raw
 PRUNED = b"pruned"  # the key by which `ended` knows a run that was stopped early
 
 
@@ -61,20 +60,18 @@ class RunFile:
         """The last value of each key; decoded when it is asked for, as there is one as long as a row for every row."""
         from wandb.proto import wandb_internal_pb2
 
-        together = b"".join(self.summaries)
-        items = PLAIN_ITEM.findall(together)
-        found: dict[str, Any] = {}
-        latest: dict[bytes, bytes] = {}
-        for key, value in reversed(items):
-            latest.setdefault(key, value)
-        if _covered(items) == len(together) and all(map(_is_key, latest)):
-            _fill([found], [list(reversed(latest))], list(reversed(latest.values())))
-            return found
+        latest: dict[tuple[str, ...], str] = {}
         for raw in self.summaries:
-            record: Any = wandb_internal_pb2.SummaryRecord.FromString(raw)  # type: ignore[attr-defined]
-            _update(found, record.update)
-            for item in record.remove:
-                found.pop(item.key, None)
+            sent: Any = wandb_internal_pb2.Record.FromString(raw).summary  # type: ignore[attr-defined]
+            for item in sent.update:
+                key = tuple(item.nested_key) or (item.key,)
+                latest.pop(key, None)  # so that it stands behind what it replaces
+                latest[key] = item.value_json
+            for item in sent.remove:
+                latest = {key: value for key, value in latest.items() if key[0] != item.key}
+        found: dict[str, Any] = {}
+        for key, value in latest.items():
+            _put(found, key, json.loads(value))
         return found
 
 
@@ -83,36 +80,37 @@ class _Reading:
 
     def __init__(self) -> None:
         self.run: RunFile | None = None
-        self._keys: list[list[bytes]] = []  # of each plain row
-        self._values: list[bytes] = []  # of all plain rows, one after another
-        self._rows: list[dict[str, Any]] = []
-        self._summaries: list[bytes] = []
-        self._known: set[bytes] = set()  # keys as they stand in the file, seen to be right
+        self._rows: list[dict[str, Any]] = []  # the plain ones, their keys, and all their values one after another
+        self._keys: list[list[bytes]] = []
+        self._values: list[bytes] = []
+        self._names: dict[bytes, str] = {}  # of keys that were seen to be right
 
     def take_plain(self, raw: bytes) -> bool:
         """Take a record that is a summary or a row of plain items; False where it is anything else."""
-        found = FIELD.match(raw)
-        if found is None:
-            return False
-        tag, length = found.group(1, 2)
-        begin = found.end()
-        end = begin + _varint(length)
-        if tag == SUMMARY:
-            self._summaries.append(raw[begin:end])
+        place = 0
+        if raw[:1] == NUMBER:
+            place = 2
+            while place < len(raw) and raw[place - 1] >= 0x80:
+                place += 1
+        tag = raw[place] if place < len(raw) else 0
+        if tag == SUMMARY and self.run is not None:
+            self.run.summaries.append(raw)
         if tag != HISTORY:
-            return True
-        items = PLAIN_ITEM.findall(raw, begin, end)
-        covered = begin + _covered(items)
-        if covered != end and not STEP.fullmatch(raw, covered, end):
+            return tag in PASSED_OVER
+        begin, size = _length(raw, place + 1)
+        end = begin + size
+        plain = PLAIN_ITEMS.match(raw, begin, end)
+        if plain is None or (plain.end() != end and not STEP.fullmatch(raw, plain.end(), end)):
             return False
-        keys = [key for key, _ in items]
-        if not self._known.issuperset(keys):
-            if not all(map(_is_key, keys)):
+        parts = BETWEEN.split(plain.group())
+        keys, values = parts[1::2], parts[2::2]
+        if not self._names.keys() >= set(keys):
+            if not all(b"\x12%c%b\x82\x01" % (len(key), key) in raw for key in keys if len(key) < 0x80):
                 return False
-            self._known.update(keys)
+            self._names.update({key: key.decode() for key in keys})
         if self.run is not None:
             self._keys.append(keys)
-            self._values += [value for _, value in items]
+            self._values += values
             self._rows.append({})
             self.run.rows.append(self._rows[-1])
         return True
@@ -135,17 +133,17 @@ class _Reading:
             _update(row, record.history.item)
             self.run.rows.append(row)
         elif kind == "summary":
-            self._summaries.append(record.summary.SerializeToString())
+            self.run.summaries.append(record.SerializeToString())
         elif kind == "exit":
             self.run.state = "finished" if record.exit.exit_code == 0 else "failed"
 
     def whole(self) -> RunFile | None:
         """Decode what waits, and return the run."""
-        if self.run is None:
-            return None
-        _fill(self._rows, self._keys, self._values)
-        self.run.summaries = self._summaries
-        if any(PRUNED in raw for raw in self._summaries):
+        values = iter(json.loads(b"[" + b",".join(self._values) + b"]"))
+        for row, keys in zip(self._rows, self._keys, strict=True):
+            row.update(zip(map(self._names.__getitem__, keys), values, strict=False))
+            row.pop("_wandb", None)
+        if self.run is not None and any(PRUNED in raw for raw in self.run.summaries):
             self.run.state = ended(self.run.state, self.run.summary)
         return self.run
 
@@ -192,41 +190,15 @@ def numbers(row: Mapping[str, Any], without: Collection[str] = INTERNAL) -> dict
     return found
 
 
-def _covered(items: Sequence[tuple[bytes, bytes]]) -> int:
-    return sum(map(len, chain.from_iterable(items))) + PLAIN_ITEM_BYTES * len(items)
-
-
-def _fill(rows: Sequence[dict[str, Any]], keys: Sequence[Sequence[bytes]], values: Sequence[bytes]) -> None:
-    """Put items into the rows that they belong to: per row its keys as they stand in the file, and all values in order."""
-    paths = {key: _path(key) for key in set(chain.from_iterable(keys))}
-    nested = {key for key, path in paths.items() if len(path) > 1 or path == ("_wandb",)}
-    names = {key: path[0] for key, path in paths.items()}
-    decoded = json.loads(b"[" + b",".join(values) + b"]")
-    place = 0
-    for row, own in zip(rows, keys, strict=True):
-        part = decoded[place : place + len(own)]
-        place += len(own)
-        if nested.isdisjoint(own):
-            row.update(zip(map(names.__getitem__, own), part, strict=True))
-        else:
-            for key, value in zip(own, part, strict=True):
-                _put(row, paths[key], value)
-
-
-def _is_key(key: bytes) -> bool:
-    """Whether each part of a key is as long as the byte before it says: a part's text may hold a tag's byte."""
-    return all(length[0] == len(part) for length, part in KEY_PART.findall(key))
-
-
-def _path(key: bytes) -> tuple[str, ...]:
-    return tuple(part.decode() for _, part in KEY_PART.findall(key))
-
-
-def _varint(raw: bytes) -> int:
-    value = 0
-    for place, byte in enumerate(raw):
-        value |= (byte & 0x7F) << 7 * place
-    return value
+def _length(raw: bytes, place: int) -> tuple[int, int]:
+    """Return where a field begins whose length stands at `place`, and that length."""
+    size = shift = 0
+    while True:
+        byte = raw[place]
+        size |= (byte & 0x7F) << shift
+        place, shift = place + 1, shift + 7
+        if byte < 0x80:
+            return place, size
 
 
 def _update(target: dict[str, Any], items: Iterable[Any]) -> None:
@@ -249,21 +221,22 @@ def read_records(path: Path) -> Iterator[bytes]:
     raw = path.read_bytes()
     if len(raw) < FILE_HEADER.size or FILE_HEADER.unpack_from(raw) != (b":W&B", 0xBEE1, 0):
         return
-    position, parts = FILE_HEADER.size, b""
+    position, parts, size = FILE_HEADER.size, b"", len(raw)
     while True:
         left = BLOCK - position % BLOCK
         if left < PIECE_HEADER.size:
             position += left  # the rest of a block that no header fits into is padding
-        if position + PIECE_HEADER.size > len(raw):
+        start = position + PIECE_HEADER.size
+        if start > size:
             return
         checksum, length, kind = PIECE_HEADER.unpack_from(raw, position)
-        start = position + PIECE_HEADER.size
-        data = raw[start : start + length]
-        if len(data) < length or not WHOLE <= kind <= LAST or zlib.crc32(data, zlib.crc32(bytes([kind]))) != checksum:
-            return
         position = start + length
-        if kind in (WHOLE, FIRST):
-            parts = b""
-        parts += data
-        if kind in (WHOLE, LAST):
+        data = raw[start:position]
+        if position > size or kind not in KINDS or zlib.crc32(data, KINDS[kind]) != checksum:
+            return
+        if kind == WHOLE:
+            yield data
+            continue
+        parts = data if kind == FIRST else parts + data
+        if kind == LAST:
             yield parts
