@@ -53,8 +53,8 @@ class Svm(Classifier):
     name: ClassVar[str] = "svm"
     Config: ClassVar[type[SvmConfig]] = SvmConfig
 
-    def __init__(self, config: ClassifierConfig | None = None, *, device: str = "auto") -> None:
-        super().__init__(config, device=device)
+    def __init__(self, config: ClassifierConfig | None = None, *, device: str = "auto", precision: str = "fp32") -> None:
+        super().__init__(config, device=device, precision=precision)
         self._state: dict[str, np.ndarray] = {}
 
     @classmethod
