@@ -22,6 +22,7 @@ from trainers.errors import UsageError
 if TYPE_CHECKING:
     import numpy as np
     import torch
+    from torch import nn
 
     from trainers.data import Data
 
@@ -121,6 +122,14 @@ class Classifier(ABC):
 
         A state of another configuration, of other data, or of another form is ignored: that training starts anew.
         """
+
+    def inference_module(self) -> nn.Module:
+        """Return a module from images (n_samples, channels, height, width) in [0, 1] to probabilities, on the CPU, for export.
+
+        Raises:
+            UsageError: where the classifier has none, or was trained without probabilities.
+        """
+        raise UsageError(f"{self.name} models cannot be exported: they have no form as a torch module.")
 
     @property
     def device(self) -> torch.device:

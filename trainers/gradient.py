@@ -282,6 +282,12 @@ class GradientClassifier(Classifier):
     def predict(self, x: Any) -> np.ndarray:
         return self._logits(self._on_device(x)).argmax(dim=1).cpu().numpy()
 
+    def inference_module(self) -> nn.Module:
+        from trainers.network import Inference
+
+        assert self._net is not None, "fit or load a model before it is exported"
+        return Inference(copy.deepcopy(self._net).cpu(), self._shift.cpu(), self._spread.cpu())
+
     def state(self) -> dict[str, np.ndarray]:
         assert self._net is not None, "fit or load a model before it is saved"
         arrays = {f"net.{name}": value.cpu().numpy() for name, value in self._net.state_dict().items()}

@@ -74,7 +74,7 @@ def test_a_baseline_that_did_not_finish_is_not_retrained(study_folder: Path, tmp
 def test_a_retrained_model_says_where_it_came_from(models: SimpleNamespace, study_folder: Path) -> None:
     run, row = chosen_of(study_folder)
     kept = describe(models.folder / "tiny")
-    choice = choose(runs_table(load_runs(study_folder)))
+    choice = choose(runs_table(load_runs(study_folder)), records=load_runs(study_folder))
     assert (kept["run"], kept["n_epochs"]) == (run.run, row["best_epoch"])
     assert kept["choice"] == choice.to_dict()
     assert kept["choice"]["rule"] == "f1"
