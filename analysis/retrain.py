@@ -8,7 +8,8 @@ it, is retrained beside it as the baseline. A model that stands there already fo
 With --seeds K, K models are trained with the chosen run's seed and the K - 1 after it, and evaluated in one reading of the
 locked part when all are trained. The model kept is the first one's, whatever the others reach. Finished seeds, and the
 checkpoints of long trainings, lie in models/.NAME.parts until the model is saved: after an interruption the same command
-goes on. That the locked part is read is written down there before it happens.
+goes on. That the locked part is read is written down there before it happens. For more seeds than a standing model has, or
+in another precision, it is made anew, and the locked part is read again: on record as well.
 """
 
 from __future__ import annotations
@@ -132,6 +133,7 @@ def retrain(
     n_epochs, values = int(row["best_epoch"]), config_of(run)
     parts = directory.with_name(f".{directory.name}.parts")
     if _stands(directory, run, n_epochs, n_seeds, precision):
+        _add_reads(directory, parts)
         return None
     check_destination(directory)  # before the training, and before the locked part is read
     locked = run.config.get("provenance", {}).get("fingerprints", {}).get("test")
@@ -183,10 +185,13 @@ def retrain(
 
 
 def intervals(scores: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:
-    """Return per metric the mean over the seeds, and low and high of its 95 % t interval; nothing of a single seed."""
+    """Return per metric the mean over the seeds, and low and high of its 95 % t interval.
+
+    Nothing of a single seed, or of a classifier that does not depend on it: its repeats say nothing about the spread.
+    """
     import numpy as np
 
-    if len(scores) < 2:
+    if all(one == scores[0] for one in scores):
         return {}
     found = {}
     for name in scores[0]:
@@ -221,10 +226,17 @@ def _earlier_reads(directory: Path, parts: Path) -> list[dict[str, Any]]:
     return kept + [entry for entry in begun if (entry["run"], entry["when"]) not in known]
 
 
-def _write_down(path: Path, reads: Sequence[Mapping[str, Any]]) -> None:
-    """Write the readings so that not even a machine that stops in the next moment forgets them."""
+def _add_reads(directory: Path, parts: Path) -> None:
+    """Put readings that another run's interrupted retrain left on the record of the model that stands."""
+    metrics, reads = read_metrics(directory), _earlier_reads(directory, parts)
+    if len(reads) > len(metrics.get("locked_part_reads", [])):
+        _write_down(directory / "metrics.json", {**metrics, "locked_part_reads": reads})
+
+
+def _write_down(path: Path, values: Any) -> None:
+    """Write JSON, whole or not at all, so that not even a machine that stops in the next moment forgets it."""
     partial = path.with_name(f".{path.name}.partial")
-    write_json(partial, reads)
+    write_json(partial, values)
     with partial.open("rb") as file:
         os.fsync(file.fileno())
     os.replace(partial, path)
@@ -283,8 +295,10 @@ def _spread_lines(folder: Path) -> list[str]:
     metrics = read_metrics(folder)
     spreads = [f"{name} {mean:.4f} [{low:.4f}, {high:.4f}]" for name, (mean, low, high) in metrics["interval"].items()]
     seeds = [entry["seed"] for entry in metrics["seeds"]]
-    if not spreads:
+    if len(seeds) == 1:
         return []
+    if not spreads:
+        return [f"all {len(seeds)} seeds gave the same scores, so that they say nothing about the spread"]
     which = f"mean [95 % t interval] over the seeds {seeds[0]} to {seeds[-1]}: {', '.join(spreads)}"
     return [which, f"the model saved is that of seed {seeds[0]}, whatever the others reached"]
 
