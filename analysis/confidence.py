@@ -34,6 +34,7 @@ REPEATED_OVER = ("seed", "fold")  # what may differ between runs that are repeat
 NO_HYPER_PARAMETERS = (*REPEATED_OVER, "provenance")
 EXACT = ("n_parameters", "seconds")  # not estimated from images: no doubt of ours is about them
 ACCURACY = "test_accuracy"
+LIKELY = 0.05  # to be on the front: configurations with less are not listed beside it
 
 
 @dataclass(frozen=True)
@@ -234,7 +235,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def summary(runs: Sequence[RunRecord], metrics: Sequence[str] = DEFAULT_METRICS, *, seed: int = 0) -> list[str]:
-    """Return lines: the front's configurations with their intervals and p(front), and what is within noise.
+    """Return lines: the configurations that are or may be on the front, with their intervals, and what is within noise.
 
     Raises:
         UsageError: as `analysis.pareto.candidates`.
@@ -245,23 +246,39 @@ def summary(runs: Sequence[RunRecord], metrics: Sequence[str] = DEFAULT_METRICS,
     estimates = configurations(runs, table)
     goals = [goal_of(metric) for metric in metrics]
     means = np.array([[estimate.means[metric] for metric in metrics] for estimate in estimates])
-    front = [estimate for estimate, on_front in zip(estimates, pareto_front(means, goals), strict=True) if on_front]
+    on_front = pareto_front(means, goals)
     chances = front_probabilities(estimates, metrics, goals, seed=seed)
-    shown = [name for name in dict.fromkeys([*metrics, "f1", ACCURACY]) if name in front[0].means]
+    listed = [place for place in range(len(estimates)) if on_front[place] or (chances is not None and chances[place] >= LIKELY)]
+    shown = [name for name in dict.fromkeys([*metrics, "f1", ACCURACY]) if any(name in one.means for one in estimates)]
     lines = []
-    for estimate in sorted(front, key=lambda one: one.means[metrics[0]], reverse=goals[0] == "maximize"):
-        line = {"name": estimate.name, "repeats": estimate.n_repeats, **{name: _cell(estimate, name) for name in shown}}
-        lines.append({**line, **({} if chances is None else {"p(front)": f"{chances[estimates.index(estimate)]:.3f}"})})
-    claimed = [name for name in shown if any(estimate.interval(name) for estimate in front)]
+    for place in sorted(listed, key=lambda place: estimates[place].means[metrics[0]], reverse=goals[0] == "maximize"):
+        one = estimates[place]
+        line: dict[str, Any] = {"name": one.name, "front": "yes" if on_front[place] else "no", "repeats": one.n_repeats}
+        line |= {name: _cell(one, name) for name in shown}
+        lines.append(line if chances is None else {**line, "p(front)": f"{chances[place]:.3f}"})
+    claimed = [name for name in shown if any(estimates[place].interval(name) for place in listed)]
     notes = [f"95 % intervals in brackets: {', '.join(claimed) or 'of no metric'}; without brackets, none is claimed."]
     if chances is None:
         notes.append(f"p(front) needs repeats of every configuration with a deviation of {' and '.join(metrics)}.")
-    key = "f1" if "f1" in shown else metrics[0]
-    sign = 1.0 if goal_of(key) == "minimize" else -1.0
-    best, *others = sorted(estimates, key=lambda one: sign * one.means.get(key, math.inf * sign))
-    doubt = doubt_of(best, others, [key], runner_up=others[0].name if others else "")
-    notes += [f"By {key}, {doubt}."] if doubt else []
-    return [pd.DataFrame(lines).to_string(index=False), "", *notes]
+    if any(one.over == "folds" for one in estimates):
+        notes.append("Intervals over folds are too narrow: folds share their training images.")
+    return [
+        pd.DataFrame(lines).to_string(index=False),
+        "",
+        *notes,
+        *_doubts(estimates, [name for name in shown if name != ACCURACY]),
+    ]
+
+
+def _doubts(estimates: Sequence[Estimate], metrics: Sequence[str]) -> list[str]:
+    """Say what is within noise of the best, by each metric that can be tested (without repeats: by their accuracies)."""
+    found = []
+    for metric in metrics:
+        sign = 1.0 if goal_of(metric) == "minimize" else -1.0
+        best, *others = sorted(estimates, key=lambda one: sign * one.means.get(metric, math.inf * sign))
+        doubt = doubt_of(best, others, [metric], runner_up=others[0].name if others else "")
+        found += [f"By {metric}, {doubt}."] if doubt else []
+    return found
 
 
 def _cell(estimate: Estimate, metric: str) -> str:
