@@ -213,7 +213,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             choice = choose(runs_table(runs), options.rule, records=runs)
             print(f"{source}: {choice.run['name']} ({choice.run['run']}) by rule {choice.rule}: {choice.reason}")
             if choice.doubt:
-                print(f"in doubt: {choice.doubt}")
+                print(f"how sure: {choice.doubt}")
     return 0
 
 

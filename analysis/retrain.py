@@ -89,7 +89,8 @@ def fit_again(
         if progress is not None:
             progress.reach(progress.done + n_epochs, f"{part.name} was finished before")
         return load(part, device=device), data, data_options
-    checkpoint = None if part is None else part.with_name(f"{part.name}.checkpoint")
+    # by the number of epochs: a training that ends earlier must not go on from beyond its end
+    checkpoint = None if part is None else part.with_name(f"{part.name}-of-{n_epochs}.checkpoint")
     done = 0 if progress is None else progress.done
     for epoch in classifier.fit_from_checkpoint(data, checkpoint):
         if progress is not None:
@@ -265,7 +266,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"{folder.name}: run {row['name']} by rule {choice['rule']}: {choice['reason']}")
             label = folder.name
             if choice.get("doubt"):
-                print(f"{folder.name}: in doubt: {choice['doubt']}")
+                print(f"{folder.name}: how sure: {choice['doubt']}")
             result = retrain(
                 run,
                 row,

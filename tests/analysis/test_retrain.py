@@ -20,7 +20,7 @@ from analysis.history import RunRecord, load_runs, runs_table
 from analysis.retrain import config_of, fit_again, retrain, to_retrain
 from tests.analysis.sources import Run
 from tests.samples import ROOT, start
-from trainers import classifier_class
+from trainers import checkpoint, classifier_class
 from trainers.base import Classifier
 from trainers.data import DataOptions, load_data
 from trainers.errors import UsageError
@@ -355,6 +355,24 @@ def test_a_killed_retrain_goes_on_and_ends_as_if_it_had_not_been(study_folder: P
     assert metrics_of(tmp_path / "whole")["seeds"] == metrics["seeds"]
     assert_same_model(load(folder, device="cpu"), load(tmp_path / "whole", device="cpu"))
     assert sorted(path.name for path in tmp_path.iterdir() if "model" in path.name) == ["model"]
+
+
+def test_a_retrain_for_fewer_epochs_does_not_go_on_from_a_checkpoint_beyond_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint, "CHECKPOINT_SECONDS", 0.0)
+    values = {"classifier": "softmax", "epochs": 6}
+
+    def stopped(*_: Any, **__: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(step, "save", stopped)  # when the fifth epoch is trained, and the fourth one's checkpoint lies there
+        with pytest.raises(KeyboardInterrupt):
+            fit_again(values, 5, device="cpu", part=tmp_path / "seed-0")
+    assert [path.suffix for path in tmp_path.iterdir()] == [".checkpoint"]
+    ours, _, _ = fit_again(values, 2, device="cpu", part=tmp_path / "seed-0")
+    assert_same_model(ours, fit_again(values, 2, device="cpu")[0])
 
 
 def test_a_reading_that_another_runs_retrain_did_not_end_stays_on_record(
