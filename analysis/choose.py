@@ -1,9 +1,17 @@
-"""Choose one run of the front by an explicit rule, and say why.
+"""Choose one run by an explicit rule, and say why.
 
-usage: python -m analysis.choose SOURCE [SOURCE …] [--rule f1|knee|max:METRIC|min:METRIC|run:ID]
+usage: python -m analysis.choose SOURCE [SOURCE …] [--rule RULE]
 
-f1 is max:f1. knee is the front's run nearest to the ideal point when each metric spans 0 to 1 over the front. Of equals,
-the run of lower test_loss is taken, then the smaller one (n_parameters), then the earlier.
+    f1, max:METRIC, min:METRIC                 the best of the front; f1 is max:f1
+    knee                                       the front's run nearest to the ideal point, each metric spanning 0 to 1
+    recall>=0.98 and test_loss<=0.1 then RULE  the best of all finished runs that satisfy every condition
+    RULE within 0.5% of best f1                the best of all finished runs whose f1 lacks at most that share of the best f1
+    run:ID                                     that run
+
+Conditions look at all finished runs, not at the front alone: a run that another one beats in precision and recall may be
+the smallest that is good enough. With both, `within` counts from the best among the runs that satisfy the conditions; the
+knee is then of the front of what is left. Of equals, the run of lower test_loss is taken, then the smaller one
+(n_parameters), then the earlier.
 """
 
 from __future__ import annotations
@@ -15,15 +23,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from analysis.history import add_sources, load_runs, runs_table
-from analysis.pareto import DEFAULT_METRICS, front_of
+from analysis.confidence import configurations, doubt_of
+from analysis.history import RunRecord, add_sources, load_runs, runs_table
+from analysis.pareto import DEFAULT_METRICS, front_of, pareto_front
+from analysis.rules import RULES, Rule, parse_rule
 from trainers.best import goal_of
 from trainers.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
     import pandas as pd
-
-RULES = ("f1", "knee", "max:METRIC", "min:METRIC", "run:ID")
 
 
 @dataclass(frozen=True)
@@ -36,6 +44,8 @@ class Choice:
     candidates: list[str]
     metrics: tuple[str, ...]
     left_out: dict[str, int]
+    runner_up: str = ""  # the name of the run that comes next by the same rule; none for a run that a person named
+    doubt: str = ""  # how many other configurations are within noise of the chosen one, where that can be said
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values, for a model's metadata."""
@@ -47,58 +57,125 @@ class Choice:
             "front": list(self.metrics),
             "candidates": self.candidates,
             "left_out": self.left_out,
+            "runner_up": self.runner_up,
+            "doubt": self.doubt,
         }
 
 
-def choose(runs: pd.DataFrame, rule: str = "f1", metrics: Sequence[str] = DEFAULT_METRICS) -> Choice:
-    """Choose from the Pareto front of `metrics` over a runs table.
+def choose(
+    runs: pd.DataFrame, rule: str = "f1", metrics: Sequence[str] = DEFAULT_METRICS, *, records: Sequence[RunRecord] = ()
+) -> Choice:
+    """Choose from a runs table by a rule; the front is of `metrics`.
+
+    Args:
+        records: the runs themselves; with them, the choice says what is within noise of it.
 
     Raises:
-        UsageError: if the rule is unknown, or names a metric or run that is not there.
+        UsageError: if the rule is unknown, names a metric or run that is not there, or no run satisfies it.
     """
-    import pandas as pd
-
-    kind, _, name = rule.partition(":")
+    wanted = parse_rule(rule)
     table, left_out = front_of(runs, metrics)
-    front = table[table["on_front"]]
-    names = [str(run) for run in front["run"]]
-    if kind == "run" and name:
-        picked = table[(table["run"] == name) | (table["name"] == name)]
-        if picked.empty:
-            near = did_you_mean(name, [*table["run"], *table["name"]]) or "; python -m analysis.history lists them."
-            raise UsageError(f"rule {rule}: there is no finished run {name!r}{near}")
-        chosen = picked.iloc[0]
+    if wanted.kind == "run":
+        chosen = _named(table, wanted)
+        names = [str(run) for run in table.loc[table["on_front"], "run"]]
         where = "on the front" if chosen["on_front"] else "not on the front"
         return Choice(chosen, rule, f"named by the person; it is {where}", names, tuple(metrics), left_out)
-    if kind == "knee" and not name:
+    eligible, among = _eligible(table, wanted)
+    if wanted.kind == "knee":
         goals = [goal_of(metric) for metric in metrics]
-        chosen = _best(front, _distance_to_ideal(front, metrics, goals))
-        reason = f"nearest to the best {' and '.join(metrics)} of the front"
-        return Choice(chosen, rule, f"{reason}, of {_count(front)}", names, tuple(metrics), left_out)
-    if rule == "f1":
-        kind, name = "max", "f1"
-    if kind in {"max", "min"} and name:
-        if name not in front or not pd.api.types.is_numeric_dtype(front[name]):
-            raise UsageError(f"rule {rule}: no run has the metric {name!r}{did_you_mean(name, front.columns) or '.'}")
-        values = front[name].to_numpy(dtype=np.float64)
-        if not np.isfinite(values).any():
-            raise UsageError(f"rule {rule}: no run on the front has a value of {name}: choose by another metric.")
-        chosen = _best(front, -values if kind == "max" else values)
-        equals = front[values == chosen[name]]
-        reason = f"{'highest' if kind == 'max' else 'lowest'} {name}, {chosen[name]:.4f}, of {_count(front)} on the front"
+        if wanted.filters:
+            eligible = eligible[pareto_front(eligible[list(metrics)].to_numpy(dtype=np.float64), goals)]
+        score = _distance_to_ideal(eligible, metrics, goals)
+        whose = f"the front of the {among}" if wanted.filters else "the front"
+        reason = f"nearest to the best {' and '.join(metrics)} of {whose}, of {_count(eligible)}"
+    else:
+        values = _numbers(eligible, wanted.name, rule, "on the front" if not wanted.filters else "that satisfies it")
+        score = -values if wanted.kind == "max" else values
+        best = values[np.nanargmin(score)]
+        reason = f"{'highest' if wanted.kind == 'max' else 'lowest'} {wanted.name}, {_shown(best)}, of {_count(eligible)} "
+        reason += f"({among})" if wanted.filters else "on the front"
+        equals = eligible[values == best]
         if len(equals) > 1:
             reason += f"; of {len(equals)} equals {_told_apart(equals)}"
-        return Choice(chosen, rule, reason, names, tuple(metrics), left_out)
-    near = did_you_mean(rule, ["f1", "knee"]) or f"; there are {', '.join(RULES)}."
-    raise UsageError(f"rule {rule!r} is not known{near}")
+    ordered = _ordered(eligible, score)
+    runner_up = str(ordered.iloc[1]["name"]) if len(ordered) > 1 else ""
+    names = [str(run) for run in eligible["run"]]
+    judged_by = metrics if wanted.kind == "knee" else [wanted.name]
+    others = eligible if wanted.filters else table
+    doubt = _doubt(ordered.iloc[0], others, records, judged_by, runner_up)
+    return Choice(ordered.iloc[0], rule, reason, names, tuple(metrics), left_out, runner_up, doubt)
 
 
-def _count(front: pd.DataFrame) -> str:
-    return f"{len(front)} run{'s' if len(front) > 1 else ''}"
+def _named(table: pd.DataFrame, rule: Rule) -> pd.Series:
+    picked = table[(table["run"] == rule.name) | (table["name"] == rule.name)]
+    if picked.empty:
+        near = did_you_mean(rule.name, [*table["run"], *table["name"]]) or "; python -m analysis.history lists them."
+        raise UsageError(f"rule {rule.text}: there is no finished run {rule.name!r}{near}")
+    return picked.iloc[0]
+
+
+def _eligible(table: pd.DataFrame, rule: Rule) -> tuple[pd.DataFrame, str]:
+    """Return the runs that a rule chooses from, and in words which these are."""
+    if not rule.filters:
+        return table[table["on_front"]], "on the front"
+    words = [str(condition) for condition in rule.conditions]
+    if rule.conditions:
+        # how far each run is from each bound, (n_runs, n_conditions); 0 where it keeps it
+        values = np.stack([_numbers(table, one.metric, rule.text, "finished") for one in rule.conditions], axis=1)
+        signs = np.array([1.0 if one.sign == ">=" else -1.0 for one in rule.conditions])
+        lacking = np.maximum(signs * (np.array([one.bound for one in rule.conditions]) - values), 0.0)
+        if not (lacking == 0).all(axis=1).any():
+            spans = np.nanmax(values, axis=0) - np.nanmin(values, axis=0)
+            far = (np.nan_to_num(lacking, nan=np.inf) / np.where(spans > 0, spans, 1.0)).sum(axis=1)
+            nearest = table.iloc[int(far.argmin())]
+            has = " and ".join(f"{one.metric} {_shown(nearest[one.metric])}" for one in rule.conditions)
+            raise UsageError(
+                f"rule {rule.text}: none of {_count(table, 'finished ')} has {' and '.join(words)}; "
+                f"the nearest, {nearest['name']}, has {has}: loosen the rule or search further."
+            )
+        table = table[(lacking == 0).all(axis=1)]
+    if rule.tolerance is not None:
+        values = _numbers(table, rule.tolerated, rule.text, "that satisfies it" if rule.conditions else "finished")
+        sign = 1.0 if goal_of(rule.tolerated) == "maximize" else -1.0
+        best = values[np.nanargmax(sign * values)]
+        table = table[sign * values >= sign * best - rule.tolerance * abs(best)]
+        words.append(f"{rule.tolerated} within {100 * rule.tolerance:g}% of the best, {_shown(best)}")
+    return table, f"those with {' and '.join(words)}"
+
+
+def _numbers(table: pd.DataFrame, metric: str, rule: str, which: str) -> np.ndarray:
+    """Return a metric of the runs (n_runs,), NaN where a run has none; at least one is finite."""
+    import pandas as pd
+
+    if metric not in table or not pd.api.types.is_numeric_dtype(table[metric]):
+        known = [name for name in table.columns if pd.api.types.is_numeric_dtype(table[name])]
+        raise UsageError(f"rule {rule}: no run has the metric {metric!r}{did_you_mean(metric, known) or '.'}")
+    values = table[metric].to_numpy(dtype=np.float64)
+    values = np.where(np.isfinite(values), values, np.nan)
+    if np.isnan(values).all():
+        raise UsageError(f"rule {rule}: no run {which} has a value of {metric}: choose by another metric.")
+    return values
+
+
+def _doubt(chosen: pd.Series, table: pd.DataFrame, records: Sequence[RunRecord], metrics: Sequence[str], runner_up: str) -> str:
+    if not records:
+        return ""
+    estimates = configurations(records, table)
+    ours = next(estimate for estimate in estimates if chosen["run"] in estimate.runs)
+    others = [estimate for estimate in estimates if estimate is not ours]
+    return doubt_of(ours, others, metrics, runner_up=runner_up)
+
+
+def _shown(value: float) -> str:
+    return f"{value:,.0f}" if float(value).is_integer() and abs(value) >= 10 else f"{value:.4f}"
+
+
+def _count(table: pd.DataFrame, kind: str = "") -> str:
+    return f"{len(table)} {kind}run{'s' if len(table) > 1 else ''}"
 
 
 def _told_apart(equals: pd.DataFrame) -> str:
-    """Say which of the keys of `_best` decided between runs of equal score."""
+    """Say which of the keys of `_ordered` decided between runs of equal score."""
     for name, words in (("test_loss", "the one of lower test_loss"), ("n_parameters", "the one of fewer parameters")):
         if name in equals and equals[name].notna().any():
             equals = equals[equals[name] == equals[name].min()]
@@ -107,14 +184,14 @@ def _told_apart(equals: pd.DataFrame) -> str:
     return "the earlier one"
 
 
-def _best(front: pd.DataFrame, score: np.ndarray) -> pd.Series:
-    """Return the row of least score; ties by test_loss, then n_parameters, then creation."""
+def _ordered(front: pd.DataFrame, score: np.ndarray) -> pd.DataFrame:
+    """Return the rows from the least score; ties by test_loss, then n_parameters, then creation."""
     import pandas as pd
 
     keys = pd.DataFrame({"score": score, "order": range(len(front))}, index=front.index)
     for name in ("test_loss", "n_parameters"):
         keys[name] = front[name].fillna(np.inf) if name in front else 0.0
-    return front.loc[keys.sort_values(["score", "test_loss", "n_parameters", "order"]).index[0]]
+    return front.loc[keys.sort_values(["score", "test_loss", "n_parameters", "order"]).index]
 
 
 def _distance_to_ideal(front: pd.DataFrame, metrics: Sequence[str], goals: Sequence[str]) -> np.ndarray:
@@ -128,12 +205,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     parser = SentenceParser(prog="python -m analysis.choose", description=__doc__.splitlines()[0], allow_abbrev=False)
     add_sources(parser)
-    parser.add_argument("--rule", default="f1", help=f"one of {', '.join(RULES)} (default: f1)")
+    parser.add_argument("--rule", default="f1", help=f"{'; '.join(RULES)} (default: f1)".replace("%", "%%"))
     options = parser.parse_args(arguments)
     with exit_with_sentence():
         for source in options.sources:
-            choice = choose(runs_table(load_runs(source)), options.rule)
+            runs = load_runs(source)
+            choice = choose(runs_table(runs), options.rule, records=runs)
             print(f"{source}: {choice.run['name']} ({choice.run['run']}) by rule {choice.rule}: {choice.reason}")
+            if choice.doubt:
+                print(f"how sure: {choice.doubt}")
     return 0
 
 

@@ -1,21 +1,32 @@
 """Retrain the chosen run on the whole training set, evaluate it once on the locked test part, save it under models/.
 
-usage: python -m analysis.retrain SOURCE [--rule f1] [--to models/NAME]
+usage: python -m analysis.retrain SOURCE [--rule f1] [--to models/NAME] [--seeds K] [--precision bf16] [--onnx]
 
 The number of epochs is that of the chosen run's best epoch on the hold-out. The default configuration, if the sweep tried
 it, is retrained beside it as the baseline. A model that stands there already for the same run and data is kept.
+
+With --seeds K, K models are trained with the chosen run's seed and the K - 1 after it, and evaluated in one reading of the
+locked part when all are trained. The model kept is the first one's, whatever the others reach. Finished seeds, and the
+checkpoints of long trainings, lie in models/.NAME.parts until the model is saved: after an interruption the same command
+goes on. That the locked part is read is written down there before it happens. For more seeds than a standing model has, or
+in another precision, it is made anew, and the locked part is read again: on record as well.
 """
 
 from __future__ import annotations
 
 import datetime
+import json
+import os
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.choose import Choice, choose
+from analysis.confidence import t_interval
 from analysis.history import RunRecord, load_runs, runs_table
+from analysis.rules import RULES
 from trainers import classifier_class
 from trainers.base import Classifier
 from trainers.command_line import ROOT, configure
@@ -24,10 +35,13 @@ from trainers.errors import UsageError
 from trainers.evaluate import Evaluation, evaluate
 from trainers.progress import Progress
 from trainers.provenance import provenance
-from trainers.saved import check_destination, describe, load, read_metrics, save
+from trainers.saved import check_destination, describe, load, read_metrics, save, write_json
 
 if TYPE_CHECKING:
     import pandas as pd
+
+READS = "locked_part_reads.json"
+MAX_SEEDS = 100
 
 
 def config_of(run: RunRecord) -> dict[str, Any]:
@@ -40,13 +54,19 @@ def fit_again(
     n_epochs: int,
     *,
     device: str = "auto",
+    precision: str = "fp32",
     locked_split: int = LOCKED_SPLIT,
     locked_fingerprint: str | None = None,
     progress: Progress | None = None,
+    part: Path | None = None,
 ) -> tuple[Classifier, Data, DataOptions]:
     """Train a configuration on everything but the locked part, for `n_epochs` epochs of its own schedule.
 
     `train_size`, the hold-out or fold and early stopping are dropped; an svm gets probabilities, which do not change its labels.
+
+    Args:
+        part: a folder for the finished model (and beside it the checkpoint of a long training); where it holds that very
+            model already, this one is loaded.
 
     Raises:
         UsageError: if the locked part is not the one of `locked_fingerprint`, which the run never saw.
@@ -58,20 +78,42 @@ def fit_again(
         config = config.replace(early_stopping=None)
     if "probability" in kind.Config.model_fields:
         config = config.replace(probability=True)
+    classifier = kind(config, device=device, precision=precision)  # a precision that cannot be had is refused before the data
     data = load_data(data_options, locked_split=locked_split)
     if locked_fingerprint not in (None, data.fingerprints["test"]):
         raise UsageError(
             f"the locked test part of {data.name} is not the one of the sweep (files changed since): run the sweep anew."
         )
-    classifier = kind(config, device=device)
-    for epoch in classifier.fit_epochs(data):
+    identity = {"n_epochs": n_epochs, "precision": precision, "fingerprints": dict(data.fingerprints)}
+    if part is not None and _holds(part, classifier, identity):
         if progress is not None:
-            progress.step(
-                ", ".join(f"{name} {epoch.metrics[name]:.4f}" for name in ("train_loss", "train_f1") if name in epoch.metrics)
-            )
+            progress.reach(progress.done + n_epochs, f"{part.name} was finished before")
+        return load(part, device=device), data, data_options
+    # by the number of epochs: a training that ends earlier must not go on from beyond its end
+    checkpoint = None if part is None else part.with_name(f"{part.name}-of-{n_epochs}.checkpoint")
+    done = 0 if progress is None else progress.done
+    for epoch in classifier.fit_from_checkpoint(data, checkpoint):
+        if progress is not None:
+            shown = [name for name in ("train_loss", "train_f1") if name in epoch.metrics]
+            progress.reach(done + epoch.number, ", ".join(f"{name} {epoch.metrics[name]:.4f}" for name in shown))
         if epoch.number == n_epochs:
             break
+    if part is not None:
+        save(classifier, part, metrics={}, origin=identity)
+    if checkpoint is not None:
+        checkpoint.unlink(missing_ok=True)
     return classifier, data, data_options
+
+
+def _holds(part: Path, classifier: Classifier, identity: Mapping[str, Any]) -> bool:
+    """Whether a folder holds the whole model that this training would end with."""
+    expected = {"classifier": classifier.name, "config": classifier.config.to_dict(), **identity}
+    try:
+        known = describe(part)
+        load(part, device="cpu")
+    except UsageError:
+        return False
+    return {key: known.get(key) for key in expected} == json.loads(json.dumps(expected))
 
 
 def retrain(
@@ -82,57 +124,123 @@ def retrain(
     choice: Mapping[str, Any],
     device: str = "auto",
     label: str = "retrain",
+    n_seeds: int = 1,
+    precision: str = "fp32",
 ) -> Evaluation | None:
-    """Retrain one run into `directory`; return its evaluation, or None where that very model stands there already."""
-    n_epochs = int(row["best_epoch"])
-    if _stands(directory, run, n_epochs):
+    """Retrain one run into `directory`; return its evaluation, or None where that very model stands there already.
+
+    With several seeds, the evaluation and the model are of the run's own seed, the first.
+    """
+    n_epochs, values = int(row["best_epoch"]), config_of(run)
+    parts = directory.with_name(f".{directory.name}.parts")
+    if _stands(directory, run, n_epochs, n_seeds, precision):
+        _add_reads(directory, parts)
         return None
     check_destination(directory)  # before the training, and before the locked part is read
-    with Progress(label, n_epochs, unit="epoch", every=10) as progress:
-        locked = run.config.get("provenance", {}).get("fingerprints", {}).get("test")
-        classifier, data, data_options = fit_again(
-            config_of(run), n_epochs, device=device, locked_fingerprint=locked, progress=progress
-        )
-    evaluation = evaluate(classifier, data.test, data)  # the one look at the locked part
+    locked = run.config.get("provenance", {}).get("fingerprints", {}).get("test")
+    first = int(values.get("seed", 0))
+    trained = {}
+    with Progress(label, n_epochs * n_seeds, unit="epoch", every=10) as progress:
+        for seed in range(first, first + n_seeds):
+            trained[seed], data, data_options = fit_again(
+                {**values, "seed": seed},
+                n_epochs,
+                device=device,
+                precision=precision,
+                locked_fingerprint=locked,
+                progress=progress,
+                part=parts / f"seed-{seed}",
+            )
+    classifier = trained[first]
+    when = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+    read = {"run": run.run, "rule": choice.get("rule"), "when": when, "accuracy": None}
+    reads = [*_earlier_reads(directory, parts), read]  # of every run that this folder has held
+    _write_down(parts / READS, reads)
+    # The one look at the locked part, with those at the other seeds' models below; nothing is chosen by it.
+    evaluation = evaluate(classifier, data.test, data)
+    others = [evaluate(trained[seed], data.test, data) for seed in trained if seed != first]
+    read["accuracy"] = evaluation.metrics["accuracy"]
+    scores = [one.metrics for one in (evaluation, *others)]
     origin = {
         "data_options": data_options.to_dict(),
         "provenance": provenance(data, str(classifier.device)),
         "run": run.run,
         "n_epochs": n_epochs,
+        "precision": precision,
         "choice": dict(choice),
     }
     holdout = {key: float(value) for key, value in row.items() if isinstance(value, float) and key != "created" and value == value}
-    when = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    read = {"run": run.run, "rule": choice.get("rule"), "when": when, "accuracy": evaluation.metrics["accuracy"]}
     metrics = {
         "split": "test",
         "locked_part_read": when,
-        "locked_part_reads": [*_earlier_reads(directory), read],  # of every run that this folder has held
+        "locked_part_reads": reads,
         "n_train": len(data.train),
         "test": evaluation.to_dict(),
+        "seeds": [{"seed": seed, **values} for seed, values in zip(trained, scores, strict=True)],
+        "interval": intervals(scores),
         "holdout": holdout,
     }
     save(classifier, directory, metrics=metrics, origin=origin)
+    shutil.rmtree(parts, ignore_errors=True)
     return evaluation
 
 
-def _stands(directory: Path, run: RunRecord, n_epochs: int) -> bool:
+def intervals(scores: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:
+    """Return per metric the mean over the seeds, and low and high of its 95 % t interval.
+
+    Nothing of a single seed, or of a classifier that does not depend on it: its repeats say nothing about the spread.
+    """
+    import numpy as np
+
+    if all(one == scores[0] for one in scores):
+        return {}
+    found = {}
+    for name in scores[0]:
+        values = np.array([one[name] for one in scores])
+        found[name] = [float(values.mean()), *map(float, t_interval(values.mean(), values.std(ddof=1), len(values)))]
+    return found
+
+
+def _stands(directory: Path, run: RunRecord, n_epochs: int, n_seeds: int, precision: str) -> bool:
     """Whether the folder holds the whole model of this very run: its locked part is not read a second time."""
     try:
-        known = describe(directory)
-        if known.get("run") != run.run or known.get("n_epochs") != n_epochs:
+        known, metrics = describe(directory), read_metrics(directory)
+        if (known.get("run"), known.get("n_epochs"), known.get("precision", "fp32")) != (run.run, n_epochs, precision):
             return False
         load(directory, device="cpu")
-        return "test" in read_metrics(directory)
     except UsageError:
         return False  # nothing there, or a broken model: it is made anew
+    return "test" in metrics and len(metrics.get("seeds", [None])) >= n_seeds
 
 
-def _earlier_reads(directory: Path) -> list[dict[str, Any]]:
+def _earlier_reads(directory: Path, parts: Path) -> list[dict[str, Any]]:
+    """Return the readings of the locked part that the model's metrics hold, then those that ended before it was saved."""
     try:
-        return list(read_metrics(directory).get("locked_part_reads", []))
+        kept = list(read_metrics(directory).get("locked_part_reads", []))
     except UsageError:
-        return []
+        kept = []
+    try:
+        begun = json.loads((parts / READS).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        begun = []
+    known = {(entry["run"], entry["when"]) for entry in kept}
+    return kept + [entry for entry in begun if (entry["run"], entry["when"]) not in known]
+
+
+def _add_reads(directory: Path, parts: Path) -> None:
+    """Put readings that another run's interrupted retrain left on the record of the model that stands."""
+    metrics, reads = read_metrics(directory), _earlier_reads(directory, parts)
+    if len(reads) > len(metrics.get("locked_part_reads", [])):
+        _write_down(directory / "metrics.json", {**metrics, "locked_part_reads": reads})
+
+
+def _write_down(path: Path, values: Any) -> None:
+    """Write JSON, whole or not at all, so that not even a machine that stops in the next moment forgets it."""
+    partial = path.with_name(f".{path.name}.partial")
+    write_json(partial, values)
+    with partial.open("rb") as file:
+        os.fsync(file.fileno())
+    os.replace(partial, path)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -140,30 +248,67 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     parser = SentenceParser(prog="python -m analysis.retrain", description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("source", metavar="SOURCE", help="runs/NAME, a folder of offline runs, or entity/project[/sweep]")
-    parser.add_argument("--rule", default="f1", help="how the run is chosen (default: f1); see python -m analysis.choose --help")
+    parser.add_argument("--rule", default="f1", help=f"{'; '.join(RULES)} (default: f1)".replace("%", "%%"))
     parser.add_argument("--to", help="folder of the model (default: models/ and the source's name)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+    parser.add_argument("--seeds", type=int, default=1, metavar="K", help="train K models that differ by seed (default: 1)")
+    parser.add_argument(
+        "--precision", default="fp32", help="fp32, tf32 (CUDA) or bf16: what training calculates with (default: fp32)"
+    )
+    parser.add_argument("--onnx", action="store_true", help="write model.onnx as well; see python -m trainers.export --help")
     options = parser.parse_args(arguments)
     with exit_with_sentence():
+        if not 1 <= options.seeds <= MAX_SEEDS:
+            raise UsageError(f"--seeds must be from 1 to {MAX_SEEDS}. Got {options.seeds}.")
         runs = load_runs(options.source)
         directory = Path(options.to) if options.to else ROOT / "models" / Path(options.source).name
         for run, row, folder, choice in to_retrain(runs, options.rule, directory):
             print(f"{folder.name}: run {row['name']} by rule {choice['rule']}: {choice['reason']}")
             label = folder.name
-            result = retrain(run, row, folder, choice=choice, device=options.device, label=label)
+            if choice.get("doubt"):
+                print(f"{folder.name}: how sure: {choice['doubt']}")
+            result = retrain(
+                run,
+                row,
+                folder,
+                choice=choice,
+                device=options.device,
+                label=label,
+                n_seeds=options.seeds,
+                precision=options.precision,
+            )
             if result is None:
                 print(f"{folder.name}: that model stands in {folder} already; its locked part was read, and is read once")
             else:
                 scores = ", ".join(f"{name} {value:.4f}" for name, value in result.metrics.items())
                 print(f"{folder.name}: locked test part ({result.n_samples:,} images): {scores}; saved in {folder}")
+                for line in _spread_lines(folder):
+                    print(f"{folder.name}: {line}")
+            if options.onnx:
+                from trainers.export import export_saved
+
+                print(export_saved(folder).sentence)
     return 0
+
+
+def _spread_lines(folder: Path) -> list[str]:
+    """Say what the seeds of a model reached, where there are several."""
+    metrics = read_metrics(folder)
+    spreads = [f"{name} {mean:.4f} [{low:.4f}, {high:.4f}]" for name, (mean, low, high) in metrics["interval"].items()]
+    seeds = [entry["seed"] for entry in metrics["seeds"]]
+    if len(seeds) == 1:
+        return []
+    if not spreads:
+        return [f"all {len(seeds)} seeds gave the same scores, so that they say nothing about the spread"]
+    which = f"mean [95 % t interval] over the seeds {seeds[0]} to {seeds[-1]}: {', '.join(spreads)}"
+    return [which, f"the model saved is that of seed {seeds[0]}, whatever the others reached"]
 
 
 def to_retrain(runs: Sequence[RunRecord], rule: str, directory: Path) -> list[tuple[RunRecord, pd.Series, Path, dict[str, Any]]]:
     """Return what a source retrains: the chosen run, and the baseline where there is one and it is another run."""
     table = runs_table(runs)
     by_id = {run.run: run for run in runs}
-    choice: Choice = choose(table, rule)
+    choice: Choice = choose(table, rule, records=runs)
     jobs = [(by_id[choice.run["run"]], choice.run, directory, choice.to_dict())]
     baseline = table[table["baseline"] & (table["state"] == "finished")]
     if not baseline.empty and baseline.iloc[0]["run"] != choice.run["run"]:

@@ -22,6 +22,7 @@ from trainers.errors import UsageError
 if TYPE_CHECKING:
     import numpy as np
     import torch
+    from torch import nn
 
     from trainers.data import Data
 
@@ -60,14 +61,26 @@ class Classifier(ABC):
     Args:
         config: the checked hyper-parameters.
         device: `auto` (CUDA, then MPS, then CPU) or a torch device name.
+        precision: what training calculates with, one of `PRECISIONS`; predictions are always made in fp32.
+
+    Raises:
+        UsageError: if this classifier, or the device, does not train in that precision.
     """
 
     name: ClassVar[str]
     Config: ClassVar[type[ClassifierConfig]]
+    PRECISIONS: ClassVar[tuple[str, ...]] = ("fp32",)
 
-    def __init__(self, config: ClassifierConfig | None = None, *, device: str = "auto") -> None:
+    def __init__(self, config: ClassifierConfig | None = None, *, device: str = "auto", precision: str = "fp32") -> None:
         self.config: Any = config if config is not None else self.Config()
         self.device_name = device
+        self.precision = precision
+        if precision != "fp32":
+            from trainers.devices import check_precision
+
+            check_precision(precision, self.device)
+            if precision not in self.PRECISIONS:
+                raise UsageError(f"precision must be {' or '.join(self.PRECISIONS)} for {self.name}. Got {precision!r}.")
         self.input_shape: tuple[int, int, int] = (0, 0, 0)  # channels, height, width
         self.class_names: list[str] = []
 
@@ -109,6 +122,14 @@ class Classifier(ABC):
 
         A state of another configuration, of other data, or of another form is ignored: that training starts anew.
         """
+
+    def inference_module(self) -> nn.Module:
+        """Return a module from images (n_samples, channels, height, width) in [0, 1] to probabilities, on the CPU, for export.
+
+        Raises:
+            UsageError: where the classifier has none, or was trained without probabilities.
+        """
+        raise UsageError(f"{self.name} models cannot be exported: they have no form as a torch module.")
 
     @property
     def device(self) -> torch.device:

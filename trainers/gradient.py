@@ -20,6 +20,7 @@ import numpy as np
 from pydantic import Field
 
 from trainers.base import Classifier, ClassifierConfig, Epoch
+from trainers.devices import PRECISIONS, numerics
 from trainers.errors import UsageError
 
 if TYPE_CHECKING:
@@ -100,6 +101,7 @@ class GradientClassifier(Classifier):
     """A network trained by gradient descent; a subclass says which network."""
 
     Config = GradientConfig
+    PRECISIONS = PRECISIONS
     _net: nn.Module | None = None
     _standing: Standing | None = None
     _resumed: Mapping[str, Any] | None = None
@@ -132,8 +134,12 @@ class GradientClassifier(Classifier):
         n_parameters = float(self.n_parameters)
         for number in range(now.epoch + 1, config.epochs + 1):
             begin = time.perf_counter()
-            with seeded(device, config.seed, number), n_threads(self._threads()):
-                metrics = self._train_epoch(x, data, step, weight, changes)
+            with (
+                seeded(device, config.seed, number),
+                n_threads(self._threads()),
+                numerics(self.precision, device) as forward,
+            ):
+                metrics = self._train_epoch(x, data, step, weight, changes, forward)
             if now.schedule is not None:
                 now.schedule.step()
             now.epoch, now.seconds = number, now.seconds + time.perf_counter() - begin
@@ -180,7 +186,12 @@ class GradientClassifier(Classifier):
             settings=config.optimizer_settings,
         )
         schedule = build_schedule(config.schedule, optimizer, epochs=config.epochs, settings=config.schedule_settings)
-        identity = {"classifier": self.name, "config": config.to_dict(), "data": dict(data.fingerprints)}
+        identity = {
+            "classifier": self.name,
+            "config": config.to_dict(),
+            "data": dict(data.fingerprints),
+            "precision": self.precision,
+        }
         return Standing(net, optimizer, schedule, identity)
 
     def _threads(self) -> int | None:
@@ -198,6 +209,7 @@ class GradientClassifier(Classifier):
         step: Callable[[], Any],
         weight: torch.Tensor | None,
         changes: dict[str, Any],
+        forward: Callable[[], contextlib.AbstractContextManager[object]],
     ) -> dict[str, float]:
         import torch
         from torch.nn.utils import clip_grad_norm_
@@ -219,7 +231,9 @@ class GradientClassifier(Classifier):
             images = x.index_select(0, batch)
             if changes:
                 images = (augment(images, **changes) - self._shift) / self._spread
-            logits = net(images)
+            with forward():
+                logits = net(images)
+            logits = logits.float()  # of bf16; of fp32 it is the same tensor
             loss = loss_of(config.loss, logits, labels, weight=weight, smoothing=config.label_smoothing)
             loss.backward()
             if config.clip_norm is not None:
@@ -247,7 +261,7 @@ class GradientClassifier(Classifier):
 
         assert self._net is not None, "fit or load a model before it predicts"
         self._net.eval()
-        with torch.inference_mode():
+        with torch.inference_mode(), numerics("fp32", x.device):
             parts = x.split(EVALUATION_BATCH)
             return torch.cat([self._net(part if normalized else (part - self._shift) / self._spread) for part in parts])
 
@@ -267,6 +281,12 @@ class GradientClassifier(Classifier):
 
     def predict(self, x: Any) -> np.ndarray:
         return self._logits(self._on_device(x)).argmax(dim=1).cpu().numpy()
+
+    def inference_module(self) -> nn.Module:
+        from trainers.network import Inference
+
+        assert self._net is not None, "fit or load a model before it is exported"
+        return Inference(copy.deepcopy(self._net).cpu(), self._shift.cpu(), self._spread.cpu())
 
     def state(self) -> dict[str, np.ndarray]:
         assert self._net is not None, "fit or load a model before it is saved"

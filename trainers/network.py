@@ -116,6 +116,23 @@ def _with_dropout(
     return result
 
 
+class Inference(nn.Module):
+    """A network from images in [0, 1] to probabilities: normalisation, layers, softmax."""
+
+    shift: torch.Tensor
+    spread: torch.Tensor
+
+    def __init__(self, net: nn.Module, shift: torch.Tensor, spread: torch.Tensor) -> None:
+        super().__init__()
+        self.net = net
+        self.register_buffer("shift", shift)
+        self.register_buffer("spread", spread)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Map (n_samples, channels, height, width) to (n_samples, n_classes)."""
+        return self.net((images - self.shift) / self.spread).softmax(dim=1)
+
+
 def layer_table(network: nn.Module, input_shape: tuple[int, int, int]) -> str:
     """Return a table of every layer: name, kind, output shape, parameters; the last line is the total."""
     rows: list[tuple[str, str, str, int]] = []

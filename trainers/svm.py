@@ -22,6 +22,8 @@ from trainers.base import Classifier, ClassifierConfig, Epoch
 from trainers.errors import UsageError
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from trainers.data import Data, Samples
 
 INTELEX_FROM = 20_000  # training images from which scikit-learn-intelex is the faster solver (measured, docs/decisions.md)
@@ -53,8 +55,8 @@ class Svm(Classifier):
     name: ClassVar[str] = "svm"
     Config: ClassVar[type[SvmConfig]] = SvmConfig
 
-    def __init__(self, config: ClassifierConfig | None = None, *, device: str = "auto") -> None:
-        super().__init__(config, device=device)
+    def __init__(self, config: ClassifierConfig | None = None, *, device: str = "auto", precision: str = "fp32") -> None:
+        super().__init__(config, device=device, precision=precision)
         self._state: dict[str, np.ndarray] = {}
 
     @classmethod
@@ -198,6 +200,13 @@ class Svm(Classifier):
         from trainers.votes import winners
 
         return self._state["classes"][winners(self.decisions(x), len(self._state["classes"]))]
+
+    def inference_module(self) -> nn.Module:
+        from trainers.svm_module import SvmInference
+
+        if "calibration" not in self._state:
+            raise UsageError("this svm was trained without probabilities: train it with --probability=True to export it.")
+        return SvmInference(self._state, self.config, len(self.class_names))
 
     def state(self) -> dict[str, np.ndarray]:
         return dict(self._state)

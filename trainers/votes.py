@@ -41,7 +41,7 @@ def pairwise_decisions(
     import torch
 
     where = torch.device("cpu" if device.type == "mps" else device)  # no float64 on mps
-    coefficients, offset = _pair_coefficients(dual_coef, intercept, n_support)
+    coefficients, offset = pair_coefficients(dual_coef, intercept, n_support)
 
     def tensor(array: np.ndarray) -> torch.Tensor:
         return torch.as_tensor(array, dtype=torch.float64, device=where)
@@ -63,7 +63,7 @@ def pairwise_decisions(
     return torch.cat(parts).numpy() if parts else np.zeros((0, len(offset)))
 
 
-def _pair_coefficients(dual_coef: np.ndarray, intercept: np.ndarray, n_support: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def pair_coefficients(dual_coef: np.ndarray, intercept: np.ndarray, n_support: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Spread the dual coefficients over the pairs: (n_support, n_pairs) and (n_pairs,)."""
     n_classes = len(n_support)
     if n_classes == 2:  # scikit-learn flips the signs of two-class machines, so that above 0 means the second class

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from analysis import choose as step
 from analysis.choose import choose
-from analysis.history import load_runs, runs_table
+from analysis.history import RunRecord, load_runs, runs_table
 from tests.analysis.tables import runs_of, scored
 from trainers.errors import UsageError
 
@@ -129,7 +130,7 @@ def test_a_person_may_name_a_run_by_id_or_name_and_is_told_where_it_stands(rule:
     ("rule", "sentence"),
     [
         ("knees", "rule 'knees' is not known; did you mean 'knee'?"),
-        ("best", "rule 'best' is not known; there are f1, knee, max:METRIC, min:METRIC, run:ID."),
+        ("best", "rule 'best' is not known; there are f1, knee, max:METRIC, min:METRIC, run:ID, METRIC>=NUMBER then RULE, "),
         ("max:", "rule 'max:' is not known"),
         ("max:presicion", "rule max:presicion: no run has the metric 'presicion'; did you mean 'precision'?"),
         ("min:name", "rule min:name: no run has the metric 'name'"),
@@ -143,6 +144,87 @@ def test_a_rule_that_cannot_be_followed_is_refused_with_a_suggestion(rule: str, 
         choose(TABLE.assign(train_loss=[NAN, NAN, NAN, 0.1, 0.1]), rule)
     assert str(refused.value).startswith(sentence)
     assert "\n" not in str(refused.value)
+
+
+SIZED = runs_of(
+    scored(0.99, 0.90, f1=0.9400, test_loss=0.10, n_parameters=900.0),
+    scored(0.97, 0.97, f1=0.9700, test_loss=0.20, n_parameters=800.0),
+    scored(0.96, 0.96, f1=0.9660, test_loss=0.15, n_parameters=90.0),
+    scored(0.95, 0.95, f1=0.9500, test_loss=0.30, n_parameters=10.0),
+    scored(0.90, 0.99, f1=0.9430, test_loss=NAN, n_parameters=700.0),
+    scored(1.00, 1.00, f1=1.0000, test_loss=0.01, n_parameters=1.0, state="pruned"),
+)
+
+
+@pytest.mark.parametrize(
+    ("rule", "chosen", "candidates"),
+    [
+        ("recall>=0.95 then max:precision", "b", "bcde"),
+        ("recall >= 0.95  then  max:precision", "b", "bcde"),
+        ("recall>=0.98 then max:precision", "e", "e"),
+        ("n_parameters<=100 then f1", "c", "cd"),
+        ("recall>=0.95 and test_loss<=0.18 then min:n_parameters", "c", "c"),
+        ("test_loss<=0.3 and precision>=0.95 and f1<=0.967 then max:f1", "c", "acd"),
+        ("recall>=0.95 then knee", "b", "be"),  # the front of b, c, d and e
+        ("min:n_parameters within 0.5% of best f1", "c", "bc"),
+        ("min:n_parameters within 0% of best f1", "b", "b"),
+        ("min:n_parameters within 5% of the best f1", "d", "abcde"),
+        ("max:f1 within 60% of best test_loss", "c", "ac"),  # a loss may exceed the least by that share
+        ("f1<=0.95 then min:n_parameters within 1.0% of best f1", "d", "de"),
+    ],
+)
+def test_conditions_and_tolerances_look_at_every_finished_run(rule: str, chosen: str, candidates: str) -> None:
+    choice = choose(SIZED, rule)
+    assert choice.run["run"] == chosen
+    assert choice.candidates == list(candidates)
+    assert choice.rule == rule
+
+
+def test_the_reason_of_a_condition_says_what_it_left() -> None:
+    assert choose(SIZED, "n_parameters<=100 then f1").reason == "highest f1, 0.9660, of 2 runs (those with n_parameters<=100)"
+    assert choose(SIZED, "min:n_parameters within 0.5% of best f1").reason == (
+        "lowest n_parameters, 90, of 2 runs (those with f1 within 0.5% of the best, 0.9700)"
+    )
+
+
+def test_the_runner_up_is_next_by_the_same_rule() -> None:
+    assert choose(SIZED, "min:n_parameters within 5% of best f1").runner_up == "run-c"
+    assert choose(SIZED, "recall>=0.98 then f1").runner_up == ""
+    assert choose(SIZED, "run:c").runner_up == ""
+
+
+def test_where_no_run_satisfies_a_rule_the_nearest_is_named_with_what_it_has() -> None:
+    with pytest.raises(UsageError) as refused:
+        choose(SIZED, "recall>=0.965 and n_parameters<=100 then max:f1")
+    assert str(refused.value).startswith(
+        "rule recall>=0.965 and n_parameters<=100 then max:f1: none of 5 finished runs has recall>=0.965 and n_parameters<=100; "
+        "the nearest, run-c, has recall 0.9600 and n_parameters 90"
+    )
+
+
+def test_of_another_metric_a_condition_says_what_is_there() -> None:
+    with pytest.raises(UsageError, match=r"no run has the metric 'recal'; did you mean 'recall'\?"):
+        choose(SIZED, "recal>=0.9 then f1")
+    with pytest.raises(UsageError, match=r"no run has the metric 'sizes'"):
+        choose(SIZED, "min:n_parameters within 1% of best sizes")
+
+
+def recorded(table: pd.DataFrame, **config: Any) -> list[RunRecord]:
+    return [RunRecord(run, config={"place": place, **config}) for place, run in enumerate(table["run"])]
+
+
+def test_a_choice_within_noise_says_so_where_the_runs_tell_their_repeats() -> None:
+    far = SIZED.assign(f1_std=0.0001, precision_std=0.0001)
+    near = SIZED.assign(f1_std=0.1, precision_std=0.1)
+    records = recorded(SIZED, repeats=5, repeats_over="seeds")
+    assert choose(far, "f1", records=records).doubt == (
+        "run-b can be told apart from each of the 4 other configurations (Welch's t-test of f1 over 5 seeds at 5 %)"
+    )
+    doubt = choose(near, "f1", records=records).doubt
+    assert doubt.startswith("4 of 4 other configurations cannot be told apart from run-b, the runner-up run-")
+    assert choose(near, "recall>=0.98 then max:precision", records=records).doubt == ""  # nothing else satisfies it
+    assert choose(near, "min:n_parameters", records=records).doubt == ""  # a count is not estimated
+    assert choose(near, "f1").doubt == ""
 
 
 def test_runs_of_the_locked_test_part_are_refused() -> None:
@@ -161,7 +243,10 @@ def test_a_choice_is_plain_json() -> None:
         "front": ["precision", "recall"],
         "candidates": ["a", "b", "c"],
         "left_out": {"pruned": 1},
+        "runner_up": choice.runner_up,
+        "doubt": "",
     }
+    assert kept["runner_up"] in {"run-a", "run-c"}
 
 
 def test_the_command_says_which_run_by_which_rule_and_why(study_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import json
+import math
+import signal
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from analysis import retrain as step
 from analysis.choose import choose
 from analysis.history import RunRecord, load_runs, runs_table
 from analysis.retrain import config_of, fit_again, retrain, to_retrain
 from tests.analysis.sources import Run
-from trainers import classifier_class
+from tests.samples import ROOT, start
+from trainers import checkpoint, classifier_class
 from trainers.base import Classifier
 from trainers.data import DataOptions, load_data
 from trainers.errors import UsageError
+from trainers.export import run_onnx
 from trainers.saved import describe, load
 
 N_LOCKED = 360  # a fifth of the 1,797 digits
@@ -74,7 +80,7 @@ def test_a_baseline_that_did_not_finish_is_not_retrained(study_folder: Path, tmp
 def test_a_retrained_model_says_where_it_came_from(models: SimpleNamespace, study_folder: Path) -> None:
     run, row = chosen_of(study_folder)
     kept = describe(models.folder / "tiny")
-    choice = choose(runs_table(load_runs(study_folder)))
+    choice = choose(runs_table(load_runs(study_folder)), records=load_runs(study_folder))
     assert (kept["run"], kept["n_epochs"]) == (run.run, row["best_epoch"])
     assert kept["choice"] == choice.to_dict()
     assert kept["choice"]["rule"] == "f1"
@@ -249,3 +255,184 @@ def test_a_folder_with_other_files_is_refused_before_the_locked_part_is_read(
     with pytest.raises(UsageError, match="holds files that are not a saved model"):
         retrain(run, row, tmp_path, choice={"rule": "f1"})
     assert evaluations == []
+
+
+def retrained(source: Path, folder: Path, *flags: str) -> None:
+    """Retrain the chosen run alone, into `folder`."""
+    assert step.main([str(source), "--rule", "run:tiny-0", "--to", str(folder), "--device", "cpu", *flags]) == 0
+
+
+def test_several_seeds_are_read_in_one_session_and_the_first_ones_model_is_kept(
+    study_folder: Path, tmp_path: Path, evaluations: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    retrained(study_folder, tmp_path / "three", "--seeds", "3")
+    out = capsys.readouterr().out
+    assert evaluations == [N_LOCKED] * 3
+    metrics = metrics_of(tmp_path / "three")
+    (run,) = (run for run in load_runs(study_folder) if run.name == "tiny-0")
+    assert [entry["seed"] for entry in metrics["seeds"]] == [run.config["seed"] + i for i in range(3)]
+    assert len(metrics["locked_part_reads"]) == 1
+    assert metrics["locked_part_reads"][0]["accuracy"] == metrics["test"]["accuracy"] == metrics["seeds"][0]["accuracy"]
+    retrained(study_folder, tmp_path / "one")
+    assert_same_model(load(tmp_path / "three", device="cpu"), load(tmp_path / "one", device="cpu"))
+    assert metrics_of(tmp_path / "one")["seeds"] == metrics["seeds"][:1]
+    assert metrics_of(tmp_path / "one")["interval"] == {}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "three"]  # no part is left
+    for name in ("accuracy", "f1", "loss"):
+        values = [entry[name] for entry in metrics["seeds"]]
+        assert len(set(values)) > 1 or name == "accuracy"
+        low, high = stats.t.interval(0.95, 2, np.mean(values), stats.sem(values))
+        assert metrics["interval"][name] == pytest.approx([np.mean(values), low, high])
+    assert "mean [95 % t interval] over the seeds 0 to 2: " in out
+    assert "the model saved is that of seed 0, whatever the others reached" in out
+
+
+def test_each_seeds_model_is_that_of_a_run_with_that_seed(study_folder: Path, tmp_path: Path) -> None:
+    retrained(study_folder, tmp_path / "model", "--seeds", "2")
+    (run,) = (run for run in load_runs(study_folder) if run.name == "tiny-0")
+    classifier, data, _ = fit_again({**config_of(run), "seed": 1}, describe(tmp_path / "model")["n_epochs"], device="cpu")
+    accuracy = np.mean(classifier.predict(data.test.x) == data.test.y.numpy())
+    assert metrics_of(tmp_path / "model")["seeds"][1]["accuracy"] == accuracy
+
+
+def test_seeds_that_change_nothing_claim_no_interval(svm_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert step.main([str(svm_folder), "--to", str(tmp_path / "model"), "--device", "cpu", "--seeds", "2"]) == 0
+    assert metrics_of(tmp_path / "model")["interval"] == {}
+    assert len(metrics_of(tmp_path / "model")["seeds"]) == 2
+    assert "all 2 seeds gave the same scores" in capsys.readouterr().out
+
+
+def test_a_model_of_more_seeds_stands_for_fewer_and_one_of_fewer_is_made_anew_on_record(
+    study_folder: Path, tmp_path: Path, evaluations: list[int]
+) -> None:
+    for flags, n_read, n_sessions in ((("--seeds", "2"), 2, 1), ((), 2, 1), (("--seeds", "3"), 5, 2)):
+        retrained(study_folder, tmp_path / "model", *flags)
+        assert len(evaluations) == n_read
+        assert len(metrics_of(tmp_path / "model")["locked_part_reads"]) == n_sessions
+
+
+KILLED = """
+import os, signal
+from analysis import retrain
+from trainers import checkpoint
+from trainers.softmax import Softmax
+checkpoint.CHECKPOINT_SECONDS = 0.0
+def die(*_): os.kill(os.getpid(), signal.SIGKILL)
+real = Softmax.fit_epochs
+def fit_epochs(self, data):
+    for epoch in real(self, data):
+        print(self.config.seed, epoch.number, flush=True)
+        if (self.config.seed, epoch.number) == {place}: die()
+        yield epoch
+Softmax.fit_epochs = fit_epochs
+if {place} == "reading": retrain.evaluate = die
+retrain.main({command})
+"""
+
+
+def test_a_killed_retrain_goes_on_and_ends_as_if_it_had_not_been(study_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    base = [str(study_folder), "--rule", "run:tiny-0", "--device", "cpu", "--seeds", "2", "--to"]
+    (row,) = (row for _, row in runs_table(load_runs(study_folder)).iterrows() if row["name"] == "tiny-0")
+    n_epochs = int(row["best_epoch"])
+    assert n_epochs == 3, "the test stops a training in its third epoch"
+
+    def killed(place: Any) -> list[str]:
+        code = KILLED.format(place=repr(place), command=[*base, str(folder)])
+        result = start(sys.executable, "-c", code, cwd=ROOT, home=tmp_path)
+        assert result.returncode == (-signal.SIGKILL if place else 0), result.stderr
+        return [line for line in result.stdout.splitlines() if line[:1].isdigit()]
+
+    assert killed((1, 2)) == ["0 1", "0 2", "0 3", "1 1", "1 2"]
+    assert not folder.exists()
+    assert killed("reading") == ["1 2", "1 3"]  # seed 0 stands, seed 1 goes on behind its first epoch
+    begun = json.loads((tmp_path / ".model.parts" / step.READS).read_text(encoding="utf-8"))
+    assert [entry["accuracy"] for entry in begun] == [None]
+    assert killed(None) == []  # nothing is trained anew
+    metrics = metrics_of(folder)
+    assert [entry["accuracy"] for entry in metrics["locked_part_reads"]] == [None, metrics["test"]["accuracy"]]
+    assert step.main([*base, str(tmp_path / "whole")]) == 0
+    assert metrics_of(tmp_path / "whole")["seeds"] == metrics["seeds"]
+    assert_same_model(load(folder, device="cpu"), load(tmp_path / "whole", device="cpu"))
+    assert sorted(path.name for path in tmp_path.iterdir() if "model" in path.name) == ["model"]
+
+
+def test_a_retrain_for_fewer_epochs_does_not_go_on_from_a_checkpoint_beyond_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint, "CHECKPOINT_SECONDS", 0.0)
+    values = {"classifier": "softmax", "epochs": 6}
+
+    def stopped(*_: Any, **__: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(step, "save", stopped)  # when the fifth epoch is trained, and the fourth one's checkpoint lies there
+        with pytest.raises(KeyboardInterrupt):
+            fit_again(values, 5, device="cpu", part=tmp_path / "seed-0")
+    assert [path.suffix for path in tmp_path.iterdir()] == [".checkpoint"]
+    ours, _, _ = fit_again(values, 2, device="cpu", part=tmp_path / "seed-0")
+    assert_same_model(ours, fit_again(values, 2, device="cpu")[0])
+
+
+def test_a_reading_that_another_runs_retrain_did_not_end_stays_on_record(
+    study_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    retrained(study_folder, tmp_path / "model")
+
+    def broken(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(step, "evaluate", broken)
+        with pytest.raises(SystemExit):
+            step.main([str(study_folder), "--rule", "run:tiny-2", "--to", str(tmp_path / "model"), "--device", "cpu"])
+    other = next(run.run for run in load_runs(study_folder) if run.name == "tiny-2")
+    for _ in range(2):
+        retrained(study_folder, tmp_path / "model")
+        reads = metrics_of(tmp_path / "model")["locked_part_reads"]
+        assert [(entry["run"], entry["accuracy"] is None) for entry in reads][1:] == [(other, True)]
+
+
+def test_the_precision_is_on_record_and_another_one_makes_the_model_anew(
+    study_folder: Path, tmp_path: Path, evaluations: list[int]
+) -> None:
+    weights = []
+    for precision in ("fp32", "bf16", "bf16"):
+        retrained(study_folder, tmp_path / "model", "--precision", precision)
+        assert describe(tmp_path / "model")["precision"] == precision
+        weights.append(load(tmp_path / "model", device="cpu").state()["net.output.weight"])
+    assert len(evaluations) == 2
+    assert not np.array_equal(weights[0], weights[1])
+    assert math.isfinite(metrics_of(tmp_path / "model")["test"]["loss"])
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (["--seeds", "0"], "--seeds must be from 1 to 100. Got 0."),
+        (["--precision", "tf32"], "precision tf32 is of CUDA devices alone. Got the device cpu"),
+        (["--precision", "half"], "precision must be one of fp32, tf32, bf16. Got 'half'"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_before_anything_is_read(
+    flags: list[str], sentence: str, study_folder: Path, tmp_path: Path, evaluations: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_info:
+        step.main([str(study_folder), "--to", str(tmp_path / "model"), "--device", "cpu", *flags])
+    assert exit_info.value.code == 2
+    assert sentence in capsys.readouterr().err
+    assert evaluations == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_is_written_as_onnx_too_even_where_it_stands(
+    study_folder: Path, tmp_path: Path, evaluations: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    retrained(study_folder, tmp_path / "model")
+    retrained(study_folder, tmp_path / "model", "--onnx")
+    assert evaluations == [N_LOCKED]
+    assert "model.onnx: images (n, 1, 8, 8)" in capsys.readouterr().out
+    train = load_data(DataOptions(holdout=0.0)).train
+    probabilities = run_onnx(tmp_path / "model" / "model.onnx", train.x[:40].numpy())
+    np.testing.assert_allclose(probabilities, load(tmp_path / "model", device="cpu").predict_proba(train.x[:40]), atol=1e-5)

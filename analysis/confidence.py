@@ -1,0 +1,293 @@
+"""How sure the scores are: intervals, the probability of each configuration to be on the front, and what is within noise.
+
+usage: python -m analysis.confidence SOURCE [SOURCE …] [--metrics precision recall] [--seed 0]
+
+Repeats are the seeds or folds of one trial (controller.search.repeats), or finished runs that differ in `seed` and `fold`
+alone. With k of them a mean has Student's t interval (k - 1 degrees of freedom; over folds it is too narrow, as folds share
+training images: Nadeau and Bengio 2003). Without repeats test_accuracy alone has an interval, Wilson's (1927), over the
+images of the hold-out; precision, recall and F1 averaged over classes are no proportions, and none is claimed for them.
+
+An interval is of one configuration by itself. That its epoch, and the best of many configurations, were picked by the same
+hold-out is in no interval: the locked test part answers that.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from analysis.history import RunRecord, add_sources, load_runs, runs_table
+from analysis.pareto import DEFAULT_METRICS, front_of, pareto_front
+from trainers.best import goal_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+LEVEL = 0.95
+REPEATED_OVER = ("seed", "fold")  # what may differ between runs that are repeats of one configuration
+NO_HYPER_PARAMETERS = (*REPEATED_OVER, "provenance")
+EXACT = ("n_parameters", "seconds")  # not estimated from images: no doubt of ours is about them
+ACCURACY = "test_accuracy"
+LIKELY = 0.05  # to be on the front: configurations with less are not listed beside it
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What is known of one configuration's scores: means, and where there are repeats their standard deviations."""
+
+    name: str  # of its first run
+    runs: tuple[str, ...]
+    means: dict[str, float]
+    n_repeats: int = 1
+    over: str = ""  # seeds or folds
+    deviations: dict[str, float] = field(default_factory=dict)  # of single repeats, with n_repeats - 1
+    values: dict[str, np.ndarray] = field(default_factory=dict)  # (n_repeats,) each, where repeats are runs of their own
+    n_images: int | None = None  # of the hold-out
+
+    def interval(self, metric: str) -> tuple[float, float] | None:
+        """Return the 95 % interval of a metric, or None where none is claimed."""
+        if self.n_repeats > 1:
+            known = metric in self.deviations and metric not in EXACT
+            return t_interval(self.means[metric], self.deviations[metric], self.n_repeats) if known else None
+        if metric == ACCURACY and self.n_images and math.isfinite(self.means.get(metric, math.nan)):
+            return wilson_interval(self.means[metric], self.n_images)
+        return None
+
+
+def t_interval(mean: Any, deviation: Any, n: int, level: float = LEVEL) -> tuple[Any, Any]:
+    """Return low and high of Student's t interval of a mean of `n` values with sample standard deviation `deviation`.
+
+    Numbers or arrays of one shape; `n` must be at least 2.
+    """
+    from scipy.stats import t
+
+    half = t.ppf((1 + level) / 2, n - 1) * deviation / math.sqrt(n)
+    return mean - half, mean + half
+
+
+def wilson_interval(proportion: float, n: int, level: float = LEVEL) -> tuple[float, float]:
+    """Return Wilson's score interval of a proportion of `n` images (Wilson 1927, without continuity correction)."""
+    from scipy.stats import binomtest
+
+    found = binomtest(round(proportion * n), n).proportion_ci(level, method="wilson")
+    return float(found.low), float(found.high)
+
+
+def configurations(runs: Sequence[RunRecord], table: pd.DataFrame) -> list[Estimate]:
+    """Return one estimate per configuration among the rows of a runs table, in their order.
+
+    Runs of the same seed and fold are copies, and count once. A run that is itself a mean over repeats stands alone.
+    """
+    by_id = {run.run: run for run in runs}
+    groups: dict[str, dict[str, pd.Series]] = {}
+    for _, row in table.iterrows():
+        config = by_id[row["run"]].config
+        alone = row["run"] if config.get("repeats", 1) > 1 or not config else ""
+        same = {name: value for name, value in config.items() if name not in NO_HYPER_PARAMETERS}
+        place = json.dumps([config.get(name) for name in REPEATED_OVER])
+        groups.setdefault(alone + json.dumps(same, sort_keys=True, default=str), {}).setdefault(place, row)
+    metrics = [name for name in table.select_dtypes("number").columns if name not in ("created", "epochs", "best_epoch")]
+    return [_estimate(list(rows.values()), by_id, metrics) for rows in groups.values()]
+
+
+def _estimate(rows: Sequence[pd.Series], by_id: dict[str, RunRecord], metrics: Sequence[str]) -> Estimate:
+    first, config = rows[0], by_id[rows[0]["run"]].config
+    names = tuple(str(row["run"]) for row in rows)
+    n_images = config.get("provenance", {}).get("n_holdout")
+    if len(rows) == 1:
+        n_repeats = int(config.get("repeats", 1))
+        means = {name: float(first[name]) for name in metrics}
+        spreads = {name: means[f"{name}_std"] for name in metrics if math.isfinite(means.get(f"{name}_std", math.nan))}
+        if n_repeats > 1 and "n_parameters" in means:
+            spreads["n_parameters"] = 0.0
+        over = str(config.get("repeats_over", "seeds")) if n_repeats > 1 else ""
+        return Estimate(str(first["name"]), names, means, n_repeats, over, spreads, n_images=n_images)
+    values = {name: np.array([float(row[name]) for row in rows]) for name in metrics}
+    values = {name: array for name, array in values.items() if np.isfinite(array).all()}
+    folds = {by_id[name].config.get("fold") for name in names}
+    return Estimate(
+        str(first["name"]),
+        names,
+        {name: float(array.mean()) for name, array in values.items()},
+        len(rows),
+        "folds" if len(folds) > 1 else "seeds",
+        {name: float(array.std(ddof=1)) for name, array in values.items()},
+        values,
+        n_images,
+    )
+
+
+def front_probabilities(
+    estimates: Sequence[Estimate],
+    metrics: Sequence[str],
+    goals: Sequence[str] | None = None,
+    *,
+    n_draws: int = 10_000,
+    seed: int = 0,
+) -> np.ndarray | None:
+    """Return each configuration's probability to be on the Pareto front, (n_estimates,); None without repeats of all.
+
+    The share of `n_draws` in which it is: each draw takes every configuration's true means from its posterior under a flat
+    prior, mean + s / sqrt(k) * t with k - 1 degrees of freedom. Where the repeats' values are known, the metrics of one
+    configuration are drawn together, by a multivariate t of their covariance whose margins are those same t; where only
+    standard deviations are, independently. The flat prior makes no use of what the other configurations reached: where
+    they differ by less than the noise, probabilities are too far from the base rate (benchmarks/coverage.py).
+    """
+    goals = goals or [goal_of(metric) for metric in metrics]
+    if not all(estimate.n_repeats > 1 and all(metric in estimate.deviations for metric in metrics) for estimate in estimates):
+        return None
+    generator = np.random.default_rng(seed)
+    draws = np.stack([_draws(estimate, metrics, n_draws, generator) for estimate in estimates], axis=1)
+    return np.mean([pareto_front(points, goals) for points in draws], axis=0)
+
+
+def _draws(estimate: Estimate, metrics: Sequence[str], n_draws: int, generator: np.random.Generator) -> np.ndarray:
+    """Return draws (n_draws, n_metrics) of a configuration's true means."""
+    k = estimate.n_repeats
+    means = np.array([estimate.means[metric] for metric in metrics])
+    if all(metric in estimate.values for metric in metrics):
+        values = np.stack([estimate.values[metric] for metric in metrics], axis=1)  # (k, n_metrics)
+        normal = generator.standard_normal((n_draws, k)) @ (values - values.mean(axis=0)) / math.sqrt(k - 1)
+        return means + normal / np.sqrt(generator.chisquare(k - 1, (n_draws, 1)) / (k - 1)) / math.sqrt(k)
+    deviations = np.array([estimate.deviations[metric] for metric in metrics])
+    return means + deviations / math.sqrt(k) * generator.standard_t(k - 1, (n_draws, len(metrics)))
+
+
+def p_of_difference(first: Estimate, second: Estimate, metric: str) -> float | None:
+    """Return the two-sided p of the hypothesis that two configurations do not differ; None where nothing can be tested.
+
+    With repeats of both, Welch's t-test of the metric. With repeats of neither, the two-proportion test of their
+    accuracies, whatever the metric: no other score is a proportion. It takes the two to be scored on different images;
+    they were scored on the same ones, and their errors mostly agree, so that it finds too few differences, not too many.
+    """
+    from scipy.stats import norm, ttest_ind_from_stats
+
+    if first.n_repeats > 1 and second.n_repeats > 1:
+        if metric not in first.deviations or metric not in second.deviations:
+            return None
+        ours, theirs = first.means[metric], second.means[metric]
+        if first.deviations[metric] == second.deviations[metric] == 0:
+            return float(ours == theirs)
+        spread = first.deviations[metric], second.deviations[metric]
+        return float(ttest_ind_from_stats(ours, spread[0], first.n_repeats, theirs, spread[1], second.n_repeats, False).pvalue)
+    accuracies = [estimate.means.get(ACCURACY, math.nan) for estimate in (first, second)]
+    if (
+        first.n_repeats > 1
+        or second.n_repeats > 1
+        or not first.n_images
+        or not second.n_images
+        or not np.isfinite(accuracies).all()
+    ):
+        return None
+    pooled = (accuracies[0] * first.n_images + accuracies[1] * second.n_images) / (first.n_images + second.n_images)
+    variance = pooled * (1 - pooled) * (1 / first.n_images + 1 / second.n_images)
+    return float(2 * norm.sf(abs(accuracies[0] - accuracies[1]) / math.sqrt(variance))) if variance > 0 else 1.0
+
+
+def doubt_of(best: Estimate, others: Sequence[Estimate], metrics: Sequence[str], *, runner_up: str = "") -> str:
+    """Say how many of the other configurations cannot be told apart from the best at 5 %; empty where none can be compared.
+
+    One that differs in none of the metrics cannot. Each is compared alone, without a correction for their number.
+    """
+    metrics = [metric for metric in metrics if metric not in EXACT]
+    found = {other.name: [p_of_difference(best, other, metric) for metric in metrics] for other in others}
+    tested = {name: [p for p in values if p is not None] for name, values in found.items()}
+    tested = {name: values for name, values in tested.items() if values}
+    if not tested:
+        return ""
+    same = [name for name, values in tested.items() if min(values) > 1 - LEVEL]
+    if best.n_repeats > 1:
+        how = f"Welch's t-test of {' and '.join(metrics)} over {best.n_repeats} {best.over} at 5 %"
+    else:
+        how = (
+            f"two-proportion test of the accuracies on {best.n_images:,} hold-out images at 5 %, "
+            "conservative as both were scored on the same images"
+        )
+    if not same:
+        every = "the only other configuration" if len(tested) == 1 else f"each of the {len(tested)} other configurations"
+        return f"{best.name} can be told apart from {every} ({how})"
+    which = f", the runner-up {runner_up} among them" if runner_up in same and len(same) > 1 else ""
+    plural = "s" if len(tested) > 1 else ""
+    return f"{len(same)} of {len(tested)} other configuration{plural} cannot be told apart from {best.name}{which} ({how})"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    from trainers.command_line import SentenceParser, exit_with_sentence
+
+    parser = SentenceParser(prog="python -m analysis.confidence", description=__doc__.splitlines()[0], allow_abbrev=False)
+    add_sources(parser)
+    parser.add_argument(
+        "--metrics", nargs="+", default=list(DEFAULT_METRICS), help="metrics of the front (default: precision recall)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the draws for p(front) (default: 0)")
+    options = parser.parse_args(arguments)
+    with exit_with_sentence():
+        for source in options.sources:
+            runs = load_runs(source)
+            print("\n".join([f"{source}:", *summary(runs, options.metrics, seed=options.seed)]))
+    return 0
+
+
+def summary(runs: Sequence[RunRecord], metrics: Sequence[str] = DEFAULT_METRICS, *, seed: int = 0) -> list[str]:
+    """Return lines: the configurations that are or may be on the front, with their intervals, and what is within noise.
+
+    Raises:
+        UsageError: as `analysis.pareto.candidates`.
+    """
+    import pandas as pd
+
+    table, _ = front_of(runs_table(runs), metrics)
+    estimates = configurations(runs, table)
+    goals = [goal_of(metric) for metric in metrics]
+    means = np.array([[estimate.means[metric] for metric in metrics] for estimate in estimates])
+    on_front = pareto_front(means, goals)
+    chances = front_probabilities(estimates, metrics, goals, seed=seed)
+    listed = [place for place in range(len(estimates)) if on_front[place] or (chances is not None and chances[place] >= LIKELY)]
+    shown = [name for name in dict.fromkeys([*metrics, "f1", ACCURACY]) if any(name in one.means for one in estimates)]
+    lines = []
+    for place in sorted(listed, key=lambda place: estimates[place].means[metrics[0]], reverse=goals[0] == "maximize"):
+        one = estimates[place]
+        line: dict[str, Any] = {"name": one.name, "front": "yes" if on_front[place] else "no", "repeats": one.n_repeats}
+        line |= {name: _cell(one, name) for name in shown}
+        lines.append(line if chances is None else {**line, "p(front)": f"{chances[place]:.3f}"})
+    claimed = [name for name in shown if any(estimates[place].interval(name) for place in listed)]
+    notes = [f"95 % intervals in brackets: {', '.join(claimed) or 'of no metric'}; without brackets, none is claimed."]
+    if chances is None:
+        notes.append(f"p(front) needs repeats of every configuration with a deviation of {' and '.join(metrics)}.")
+    if any(one.over == "folds" for one in estimates):
+        notes.append("Intervals over folds are too narrow: folds share their training images.")
+    return [
+        pd.DataFrame(lines).to_string(index=False),
+        "",
+        *notes,
+        *_doubts(estimates, [name for name in shown if name != ACCURACY]),
+    ]
+
+
+def _doubts(estimates: Sequence[Estimate], metrics: Sequence[str]) -> list[str]:
+    """Say what is within noise of the best, by each metric that can be tested (without repeats: by their accuracies)."""
+    found = []
+    for metric in metrics:
+        sign = 1.0 if goal_of(metric) == "minimize" else -1.0
+        best, *others = sorted(estimates, key=lambda one: sign * one.means.get(metric, math.inf * sign))
+        doubt = doubt_of(best, others, [metric], runner_up=others[0].name if others else "")
+        found += [f"By {metric}, {doubt}."] if doubt else []
+    return found
+
+
+def _cell(estimate: Estimate, metric: str) -> str:
+    if metric not in estimate.means:
+        return "-"
+    interval = estimate.interval(metric)
+    text = f"{estimate.means[metric]:.4f}"
+    return text if interval is None else f"{text} [{interval[0]:.4f}, {interval[1]:.4f}]"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

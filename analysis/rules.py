@@ -1,0 +1,116 @@
+"""The grammar of the rules by which a run is chosen: text to Rule, every fault one sentence.
+
+rule       = [conditions "then"] aim ["within" NUMBER"%" "of" "best" METRIC] | "run:"ID
+aim        = "f1" | "knee" | "max:"METRIC | "min:"METRIC
+conditions = condition {"and" condition};   condition = METRIC (">=" | "<=") NUMBER
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from trainers.errors import UsageError, did_you_mean
+
+RULES = ("f1", "knee", "max:METRIC", "min:METRIC", "run:ID", "METRIC>=NUMBER then RULE", "RULE within NUMBER% of best METRIC")
+CONDITION = re.compile(r"\s*([\w./-]+?)\s*(>=|<=)\s*(\S+)\s*")
+WITHIN = re.compile(r"(.*?)\s+within\s+(\S+?)\s*%\s+of\s+(?:the\s+)?best\s+(\S+)")
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A bound that a run's metric must keep."""
+
+    metric: str
+    sign: str  # >= or <=
+    bound: float
+
+    def __str__(self) -> str:
+        return f"{self.metric}{self.sign}{self.bound:g}"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a rule says: `kind` is max, min, knee or run; `name` the metric or the run."""
+
+    text: str
+    kind: str
+    name: str = ""
+    conditions: tuple[Condition, ...] = ()
+    tolerance: float | None = None  # share of the best value of `tolerated` that a run may lack
+    tolerated: str = ""
+
+    @property
+    def filters(self) -> bool:
+        """Whether the rule says itself which runs may be chosen, rather than leaving it to the front."""
+        return bool(self.conditions) or self.tolerance is not None
+
+
+def parse_rule(text: str) -> Rule:
+    """Read a rule.
+
+    Raises:
+        UsageError: saying which part is not understood, and what can stand there.
+    """
+    rest = " ".join(text.split())
+    if rest.startswith("run:") and rest != "run:":
+        return Rule(text, "run", rest.removeprefix("run:"))
+    conditions: tuple[Condition, ...] = ()
+    if re.search(r"[<>=]", rest):
+        before, then, rest = rest.partition(" then ")
+        if not then:
+            near = "" if " " not in before else did_you_mean(_word_after_number(before), ["then"])
+            raise UsageError(
+                f"rule {text!r} says which runs may be chosen, and not which of them{near or ': write … then max:f1.'}"
+            )
+        conditions = tuple(_condition(text, part) for part in before.split(" and "))
+    tolerance, tolerated = None, ""
+    found = WITHIN.fullmatch(rest)
+    if found:
+        rest, tolerated = found[1], found[3]
+        tolerance = _number(text, found[2]) / 100
+        if not 0 <= tolerance < 1:
+            raise UsageError(f"rule {text!r}: within must be at least 0% and less than 100%. Got {found[2]}%.")
+    kind, _, name = rest.partition(":")
+    if rest == "f1":
+        kind, name = "max", "f1"
+    elif not (rest == "knee" or (kind in {"max", "min"} and re.fullmatch(r"\S+", name))):
+        raise UsageError(f"rule {text!r} is not known{_nearest(rest)}")
+    return Rule(text, kind, name, conditions, tolerance, tolerated)
+
+
+def _condition(text: str, part: str) -> Condition:
+    found = CONDITION.fullmatch(part)
+    if not found:
+        raise UsageError(
+            f"rule {text!r}: {part.strip()!r} is not a condition: write METRIC>=NUMBER or METRIC<=NUMBER, joined by and."
+        )
+    return Condition(found[1], found[2], _number(text, found[3]))
+
+
+def _number(text: str, written: str) -> float:
+    try:
+        number = float(written)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise UsageError(f"rule {text!r}: {written!r} must be a number, as in recall>=0.98.")
+    return number
+
+
+def _word_after_number(before: str) -> str:
+    words: Sequence[str] = before.split()
+    return next((word for word in words[1:] if word.isalpha() and word != "and"), "")
+
+
+def _nearest(rest: str) -> str:
+    """Return what was probably meant, or which rules there are."""
+    if " within" in rest:
+        return ": write, for example, min:n_parameters within 0.5% of best f1."
+    kind, colon, name = rest.partition(":")
+    if colon and name:
+        near = did_you_mean(kind, ["max", "min", "run"])
+        return near.replace("'?", f":{name}'?") if near else f"; there are {', '.join(RULES)}."
+    return did_you_mean(rest, ["f1", "knee"]) or f"; there are {', '.join(RULES)}."
