@@ -29,7 +29,7 @@ COLUMNS = 4
 def importance_figure(result: Importance) -> Figure:
     """Draw the importance of each hyper-parameter as a bar, the largest on top, with the interval of the resamples."""
     table = result.table
-    figure, (axes,) = new_figure(4.2, 0.26 * len(table) + 1.1)
+    figure, (axes,) = new_figure(4.2, max(0.26 * len(table) + 1.1, 2.1))
     places = np.arange(len(table))
     axes.barh(places, table["importance"], color=COLORS[0], alpha=0.55, height=0.66)
     axes.hlines(places, table["low"], table["high"], color="black", lw=1.1)
