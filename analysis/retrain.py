@@ -3,7 +3,8 @@
 usage: python -m analysis.retrain SOURCE [--rule f1] [--to models/NAME]
 
 The number of epochs is that of the chosen run's best epoch on the hold-out. The default configuration, if the sweep tried
-it, is retrained beside it as the baseline. A model that stands there already for the same run and data is kept.
+it, is retrained beside it as the baseline. What figures show of the locked part is kept with the model (locked_part.py).
+A model that stands there already for the same run and data is kept.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.choose import Choice, choose
 from analysis.history import RunRecord, load_runs, runs_table
+from analysis.locked_part import keep, save_kept
 from trainers import classifier_class
 from trainers.base import Classifier
 from trainers.command_line import ROOT, configure
@@ -93,7 +95,8 @@ def retrain(
         classifier, data, data_options = fit_again(
             config_of(run), n_epochs, device=device, locked_fingerprint=locked, progress=progress
         )
-    evaluation = evaluate(classifier, data.test, data)  # the one look at the locked part
+    evaluation = evaluate(classifier, data.test, data)  # the one look at the locked part …
+    kept = keep(classifier, data, seed=int(run.config.get("seed") or 0))  # … and what the figures show of it later
     origin = {
         "data_options": data_options.to_dict(),
         "provenance": provenance(data, str(classifier.device)),
@@ -112,7 +115,7 @@ def retrain(
         "test": evaluation.to_dict(),
         "holdout": holdout,
     }
-    save(classifier, directory, metrics=metrics, origin=origin)
+    save(classifier, directory, metrics=metrics, origin=origin, beside=lambda folder: save_kept(kept, folder))
     return evaluation
 
 
