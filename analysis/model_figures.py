@@ -229,7 +229,7 @@ def embedding_figure(
         for index in np.unique(labels):
             own = points[labels == index]
             color = PALETTE[index % len(PALETTE)]
-            axes.scatter(own[:, 0], own[:, 1], s=16, marker=f"${signs[index]}$", color=color, lw=0.1, alpha=0.75)
+            axes.scatter(own[:, 0], own[:, 1], s=16, marker=rf"$\mathrm{{{signs[index]}}}$", color=color, lw=0.1, alpha=0.75)
         _name_classes(axes, points, labels, class_names, signs)
         axes.set_title(layer, fontsize=9)
         axes.set_xticks([])
