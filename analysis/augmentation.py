@@ -158,6 +158,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="seed of the images and their changes (default: 0)")
     options = parser.parse_args(arguments)
     with exit_with_sentence():
+        if options.seed < 0:
+            raise UsageError(f"--seed must be at least 0. Got {options.seed}.")
         runs = load_runs(options.source)
         table = compare_augmentation(runs, options.metric)
         print(table.to_string(index=False, float_format=lambda value: f"{value:.4f}", na_rep="-"))

@@ -171,6 +171,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--figures", metavar="DIR", help="draw importance, parallel coordinates and slices into this folder")
     options = parser.parse_args(arguments)
     with exit_with_sentence():
+        if options.seed < 0:
+            raise UsageError(f"--seed must be at least 0. Got {options.seed}.")
         found = tried(load_runs(options.source), options.metric)
         result = importances(found, options.evaluator, seed=options.seed)
         print(result.table.to_string(index=False, float_format=lambda value: f"{value:.3f}"))
