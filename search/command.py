@@ -200,18 +200,10 @@ def _origin() -> dict[str, Any]:
 
 
 def _numbers(row: Mapping[str, Any]) -> dict[str, float]:
-    """Return what a logged row holds in numbers, nested ones by names with points; W&B writes NaN and infinity as texts."""
-    found: dict[str, float] = {}
-    for name, value in row.items():
-        if name in {"_step", "_timestamp", "_wandb"}:
-            continue
-        if isinstance(value, Mapping):
-            found |= {f"{name}.{inner}": number for inner, number in _numbers(value).items() if "_type" not in value}
-        elif value in ("NaN", "Infinity", "-Infinity"):
-            found[name] = float(str(value).replace("Infinity", "inf"))
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            found[name] = float(value) if math.isfinite(value) else math.nan
-    return found
+    """Return a row's numbers; infinity as NaN, which every storage of a study keeps."""
+    from trainers.run_files import INTERNAL, numbers
+
+    return {name: value if math.isfinite(value) else math.nan for name, value in numbers(row, INTERNAL - {RUNTIME}).items()}
 
 
 def _run_files(folder: Path) -> list[Path]:

@@ -122,6 +122,12 @@ class StandInServer:
 
     answer_GetSweepLegacy = answer_SweepWithRuns
 
+    def answer_GetSweep(self, variables: dict[str, Any]) -> dict[str, Any]:
+        found = self.answer_SweepWithRuns(variables)
+        if found["project"]["sweep"] is not None:
+            found["project"]["sweep"] |= {"createdAt": "2026-11-21T00:00:00Z", "runCount": len(self.runs)}
+        return found
+
     def answer_CreateAgent(self, _: dict[str, Any]) -> dict[str, Any]:
         return {"createAgent": {"agent": {"id": "a1"}}}
 

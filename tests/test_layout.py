@@ -23,7 +23,7 @@ MAY_IMPORT = {
 MAY_IMPORT_WANDB = {
     "trainers/tracking.py",
     "trainers/run_files.py",
-    "analysis/history.py",
+    "analysis/server.py",
     "analysis/dashboard.py",
     "search/online.py",
     "search/sync.py",

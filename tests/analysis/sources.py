@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import optuna
@@ -78,7 +79,7 @@ class ServerRun:
         self.summary: Mapping[str, Any] = {**last, "_wandb": {}, **({"pruned": 1} if run.state == "pruned" else {})}
         self.epochs = run.epochs
 
-    def scan_history(self) -> Iterator[dict[str, Any]]:
+    def scan_history(self, page_size: int) -> Iterator[dict[str, Any]]:
         ServerRun.scans += 1
         for row in self.epochs:
             sent = {key: "NaN" if math.isnan(value) else value for key, value in row.items()}
@@ -99,3 +100,6 @@ class Server:
     def runs(self, path: str, filters: dict[str, Any] | None = None, **settings: Any) -> list[ServerRun]:
         self.asked.append((path, filters or {}))
         return self.found
+
+    def sweep(self, path: str) -> SimpleNamespace:
+        return SimpleNamespace(config={"metrics": [{"name": "f1", "goal": "maximize"}, {"name": "seconds"}]})

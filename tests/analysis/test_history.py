@@ -14,8 +14,10 @@ import pandas as pd
 import pytest
 import wandb
 
-from analysis import history
-from analysis.history import LEADING, RunRecord, load_history, load_runs, read_run_file, runs_table, tidy, write_table
+from analysis import history, kept, local
+from analysis.history import LEADING, RunRecord, load_history, load_runs, runs_table, tidy, write_table
+from analysis.local import read_run_file
+from analysis.runs import columns_of
 from tests.analysis.sources import Run, Server, ServerRun, written_out
 from trainers import tracking
 from trainers.base import METRICS, Epoch
@@ -27,7 +29,7 @@ SOURCES = ["study folder", "study.db", "study without run files", "run files", "
 @pytest.fixture
 def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Where pulled runs are kept."""
-    monkeypatch.setattr(history, "ROOT", tmp_path)
+    monkeypatch.setattr(kept, "ROOT", tmp_path)
     return tmp_path / "runs" / ".pulled"
 
 
@@ -161,8 +163,8 @@ def test_runs_beside_the_study_in_its_folder_are_listed_as_well(copied: Path, tr
 def test_a_run_of_another_host_is_named(
     study_folder: Path, truth: list[Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    host = history.socket.gethostname()
-    monkeypatch.setattr(history.socket, "gethostname", lambda: "elsewhere")
+    host = local.socket.gethostname()
+    monkeypatch.setattr(local.socket, "gethostname", lambda: "elsewhere")
     shutil.copy(study_folder / "study.db", tmp_path)
     assert {run.file for run in load_runs(tmp_path)} == {f"on {host}"}
     assert history.main([str(tmp_path)]) == 0
@@ -172,7 +174,7 @@ def test_a_run_of_another_host_is_named(
 def test_a_run_whose_file_was_fetched_from_another_host_is_not_called_elsewhere(
     study_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(history.socket, "gethostname", lambda: "elsewhere")
+    monkeypatch.setattr(local.socket, "gethostname", lambda: "elsewhere")
     assert all(run.file.endswith(".wandb") for run in load_runs(study_folder))
 
 
@@ -217,10 +219,11 @@ def test_a_metric_that_was_not_a_number_comes_back_so_and_tables_are_no_metrics(
     (file,) = written_out(tmp_path)
     run = read_run_file(file)
     assert run is not None
-    assert [set(row) for row in run.rows] == [{"epoch", "f1", "test_loss"}] * 2
+    assert [set(row) for row in run.rows] == [{"epoch", "f1", "test_loss", "parts.inner"}] * 3
     assert math.isnan(run.rows[0]["f1"])
     assert run.rows[0]["test_loss"] == math.inf
-    assert run.rows[1] == {"epoch": 2.0, "f1": 0.5, "test_loss": 1.0}
+    assert {key: run.rows[1][key] for key in ("epoch", "f1", "test_loss")} == {"epoch": 2.0, "f1": 0.5, "test_loss": 1.0}
+    assert [row["parts.inner"] == 1.0 for row in run.rows] == [False, False, True]
 
 
 def test_a_run_that_raised_is_failed(tmp_path: Path) -> None:
@@ -372,8 +375,8 @@ def test_a_project_without_a_run_is_refused(cache: Path, monkeypatch: pytest.Mon
 def test_a_config_value_that_a_run_does_not_have_is_na_and_none_stays_none() -> None:
     table = tidy(
         [
-            RunRecord(run="a", config={"hidden": None, "C": 1}, rows=[{"epoch": 1.0, "f1": 0.5}]),
-            RunRecord(run="b", config={"hidden": [64]}, rows=[{"epoch": 1.0, "f1": 0.5}]),
+            RunRecord(run="a", config={"hidden": None, "C": 1}, columns=columns_of([{"epoch": 1.0, "f1": 0.5}])),
+            RunRecord(run="b", config={"hidden": [64]}, columns=columns_of([{"epoch": 1.0, "f1": 0.5}])),
         ]
     )
     assert table["config.hidden"].tolist() == [None, [64]]
@@ -382,7 +385,9 @@ def test_a_config_value_that_a_run_does_not_have_is_na_and_none_stays_none() -> 
 
 
 def test_a_run_without_rows_keeps_one_line_without_metrics() -> None:
-    table = tidy([RunRecord(run="a"), RunRecord(run="b", rows=[{"epoch": 1.0, "f1": 0.5}, {"epoch": 2.0, "f1": 0.6}])])
+    table = tidy(
+        [RunRecord(run="a"), RunRecord(run="b", columns=columns_of([{"epoch": 1.0, "f1": 0.5}, {"epoch": 2.0, "f1": 0.6}]))]
+    )
     assert table["run"].tolist() == ["a", "b", "b"]
     assert math.isnan(table["f1"][0])
     assert math.isnan(table["epoch"][0])
@@ -391,8 +396,8 @@ def test_a_run_without_rows_keeps_one_line_without_metrics() -> None:
 def test_a_metric_that_one_run_lacks_is_nan_there_and_keeps_its_place() -> None:
     table = tidy(
         [
-            RunRecord(run="svm", rows=[{"epoch": 1.0, "own": 3.0, "f1": 0.9}]),
-            RunRecord(run="ann", rows=[{"epoch": 1.0, "f1": 0.8, "test_loss": 0.1}]),
+            RunRecord(run="svm", columns=columns_of([{"epoch": 1.0, "own": 3.0, "f1": 0.9}])),
+            RunRecord(run="ann", columns=columns_of([{"epoch": 1.0, "f1": 0.8, "test_loss": 0.1}])),
         ]
     )
     assert list(table.columns) == [*LEADING, "epoch", "test_loss", "f1", "own"]
@@ -406,26 +411,29 @@ def rows_of(**columns: list[float]) -> list[dict[str, float]]:
 
 def test_every_value_of_a_run_is_from_its_one_best_epoch() -> None:
     rows = rows_of(f1=[0.5, 0.9, 0.7], precision=[0.99, 0.8, 0.7], test_loss=[0.1, 0.2, 0.3])
-    (line,) = runs_table([RunRecord(run="a", config={"evaluation_split": "holdout"}, rows=rows)]).to_dict("records")
+    (line,) = runs_table([RunRecord(run="a", config={"evaluation_split": "holdout"}, columns=columns_of(rows))]).to_dict("records")
     assert (line["best_epoch"], line["f1"], line["precision"], line["test_loss"]) == (2.0, 0.9, 0.8, 0.2)
     assert line["epochs"] == 3
 
 
 def test_of_equal_epochs_the_one_of_lower_loss_is_the_best() -> None:
     rows = rows_of(f1=[0.9, 0.9, 0.9], test_loss=[0.3, 0.1, 0.2])
-    assert runs_table([RunRecord(run="a", rows=rows)])["best_epoch"][0] == 2.0
+    assert runs_table([RunRecord(run="a", columns=columns_of(rows))])["best_epoch"][0] == 2.0
 
 
 def test_the_best_epoch_is_by_the_metric_of_the_run_and_the_goal_of_its_sweep() -> None:
     rows = rows_of(f1=[0.9, 0.5], own=[2.0, 1.0])
     config = {"best_metric": "own"}
-    lines = [RunRecord(run="a", config=config, rows=rows), RunRecord(run="b", config=config, rows=rows, goals={"own": "minimize"})]
+    lines = [
+        RunRecord(run="a", config=config, columns=columns_of(rows)),
+        RunRecord(run="b", config=config, columns=columns_of(rows), goals={"own": "minimize"}),
+    ]
     assert runs_table(lines)["best_epoch"].tolist() == [1.0, 2.0]
 
 
 def test_nothing_is_picked_on_the_locked_test_part() -> None:
     rows = rows_of(f1=[0.9, 0.5])
-    assert runs_table([RunRecord(run="a", config={"evaluation_split": "test"}, rows=rows)])["f1"][0] == 0.5
+    assert runs_table([RunRecord(run="a", config={"evaluation_split": "test"}, columns=columns_of(rows))])["f1"][0] == 0.5
 
 
 # -- the command
@@ -448,8 +456,8 @@ def test_a_history_that_was_written_reads_back(ending: str, study_folder: Path, 
 def test_runs_of_different_classifiers_are_written_together(ending: str, tmp_path: Path) -> None:
     table = tidy(
         [
-            RunRecord(run="a", config={"gamma": "scale", "hidden": [64]}, rows=[{"epoch": 1.0, "f1": 0.5}]),
-            RunRecord(run="b", config={"gamma": 0.5, "C": 2}, rows=[{"epoch": 1.0, "f1": 0.25}]),
+            RunRecord(run="a", config={"gamma": "scale", "hidden": [64]}, columns=columns_of([{"epoch": 1.0, "f1": 0.5}])),
+            RunRecord(run="b", config={"gamma": 0.5, "C": 2}, columns=columns_of([{"epoch": 1.0, "f1": 0.25}])),
         ]
     )
     file = tmp_path / f"both.{ending}"
@@ -474,7 +482,7 @@ def test_the_command_prints_every_run_and_counts_them(
     ("arguments", "sentence"),
     [
         (["/nowhere/at/all"], "/nowhere/at/all is no folder here"),
-        (["{study}", "--to", "history.xlsx"], "--to must end in .csv or .parquet. Got history.xlsx."),
+        (["{study}", "--to", "history.xlsx"], "a table's file must end in .csv or .parquet. Got history.xlsx."),
         (["{study}", "--to", "{study}/absent/history.csv"], "absent/history.csv cannot be written"),
         ([], "SOURCE"),
         (["{study}", "--too", "x.csv"], "--too"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import struct
 import time
@@ -111,6 +112,63 @@ def test_every_record_of_a_whole_file_is_a_message_of_wandb(long: Path) -> None:
         kinds.append(record.WhichOneof("record_type"))
     assert kinds.count("history") == 600
     assert "exit" in kinds
+
+
+KEYS = st.one_of(
+    st.sampled_from(["f1", "a" * 10, "b" * 18, "c" * 126, "d" * 127, "e" * 128, "f" * 200, "é", "\x12", "a\nb", "", "_wandb"]),
+    st.text(max_size=12),
+)
+VALUES = st.one_of(
+    st.floats(),
+    st.integers(),
+    st.booleans(),
+    st.none(),
+    st.text(max_size=40),
+    st.sampled_from(["x" * 125, "x" * 126, "x" * 300, '\n\x12"\x82']),
+    st.lists(st.integers(), max_size=60),
+    st.dictionaries(st.text(max_size=3), st.floats(), max_size=3),
+)
+PATHS = st.lists(KEYS, min_size=1, max_size=3, unique=True)
+ITEMS = st.lists(st.tuples(PATHS, VALUES, st.booleans()), max_size=20, unique_by=lambda item: item[0][0])
+
+
+@given(st.lists(st.tuples(ITEMS, st.sampled_from(["history", "summary"]), st.integers(-1, 300)), max_size=8))
+def test_the_quick_reading_gives_what_protobuf_gives(tmp_path_factory: pytest.TempPathFactory, sent: Any) -> None:
+    records: list[Any] = []
+    rows: list[dict[str, Any]] = []
+    summary: dict[str, Any] = {}
+    for number, (items, kind, step) in enumerate([([], "run", 0), *sent]):
+        record: Any = wandb_internal_pb2.Record(num=number)  # type: ignore[attr-defined]
+        if kind == "run":
+            record.run.run_id = "x"
+        row: dict[str, Any] = {}
+        for path, value, as_key in items:
+            item = record.history.item.add() if kind == "history" else record.summary.update.add()
+            if as_key and len(path) == 1:
+                item.key = path[0]
+            else:
+                item.nested_key.extend(path)
+            item.value_json = json.dumps(value, ensure_ascii=as_key)
+            if path[0] != "_wandb":
+                place = row if kind == "history" else summary
+                for part in path[:-1]:
+                    inner = place.get(part)
+                    inner = inner if isinstance(inner, dict) else {}
+                    place[part] = inner
+                    place = inner
+                place[path[-1]] = value
+        if kind == "history":
+            record.history.SetInParent()
+            if step >= 0:
+                record.history.step.num = step
+            rows.append(row)
+        records.append(record.SerializeToString())
+    file = tmp_path_factory.mktemp("sent") / "run-x.wandb"
+    file.write_bytes(packed(records))
+    run = read_run(file)
+    assert run is not None
+    assert json.dumps(run.rows, sort_keys=True) == json.dumps(rows, sort_keys=True)  # NaN is not equal to itself
+    assert json.dumps(run.summary, sort_keys=True) == json.dumps(summary, sort_keys=True)
 
 
 def test_a_short_file_cut_off_anywhere_gives_a_prefix_of_its_records(short: Path, tmp_path: Path) -> None:

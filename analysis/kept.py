@@ -1,0 +1,84 @@
+"""Runs that were read once, kept as Parquet, so that a second reading takes only what is new or has changed.
+
+One file holds many runs: their rows one after another, a column per metric, and who they are as JSON in the file's metadata.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from analysis.runs import RunRecord
+from trainers.provenance import ROOT
+
+WORTHWHILE = 20  # run files below which reading them again costs nothing
+VERSION = "2"
+IDENTITY = ("run", "name", "group", "sweep", "state", "created", "file", "config", "tags", "goals")
+
+
+def place_of(kind: str, source: str | Path) -> Path:
+    """Return where the runs of a source are kept: below WANDB_CACHE_DIR, or runs/ here."""
+    folder = Path(os.environ.get("WANDB_CACHE_DIR") or ROOT / "runs") / ".pulled" / kind
+    return folder / f"{hashlib.sha256(str(source).encode()).hexdigest()[:24]}.parquet"
+
+
+def read(place: Path) -> list[tuple[str, RunRecord]]:
+    """Return the runs that are kept, each with the mark it was kept under; nothing where the file is not ours or broken."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(place)
+        described = json.loads((table.schema.metadata or {}).get(b"paretune", b"{}"))
+    except (OSError, ValueError, pa.ArrowException):
+        return []
+    if described.get("version") != VERSION:
+        return []
+    columns = {name: table.column(name).to_numpy() for name in table.column_names}
+    return list(_parted(described["runs"], columns))
+
+
+def _parted(runs: Sequence[dict[str, Any]], columns: dict[str, Any]) -> Iterator[tuple[str, RunRecord]]:
+    begin = 0
+    for entry in runs:
+        end = begin + entry["n_rows"]
+        own = {name: columns[name][begin:end] for name in entry["columns"]}
+        read_summary = functools.partial(json.loads, entry["summary"])
+        record = RunRecord(**{key: entry[key] for key in IDENTITY}, columns=own, read_summary=read_summary)
+        yield entry["mark"], record
+        begin = end
+
+
+def write(place: Path, marked: Sequence[tuple[str, RunRecord]]) -> None:
+    """Keep runs, each under a mark; where the folder cannot be written, nothing is kept and nothing is lost."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    names = list(dict.fromkeys(name for _, run in marked for name in run.columns))
+    blanks = {length: np.full(length, np.nan) for length in {run.n_rows for _, run in marked}}
+    arrays = [np.concatenate([run.columns.get(name, blanks[run.n_rows]) for _, run in marked]) for name in names]
+    described = [
+        {
+            **{key: getattr(run, key) for key in IDENTITY},
+            "summary": json.dumps(dict(run.summary), default=str),
+            "mark": mark,
+            "n_rows": run.n_rows,
+            "columns": list(run.columns),
+        }
+        for mark, run in marked
+    ]
+    metadata = {"paretune": json.dumps({"version": VERSION, "runs": described}, default=str)}
+    table = pa.table(dict(zip(names, arrays, strict=True))).replace_schema_metadata(metadata)
+    partial = place.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(table, partial)
+        partial.replace(place)
+    except OSError:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,160 @@
+"""Runs on this machine: W&B's offline run files, and the trials of a study, joined."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import socket
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from analysis.runs import RunRecord, columns_of
+from trainers import records
+from trainers.progress import Progress
+from trainers.run_files import read_run
+
+if TYPE_CHECKING:
+    import optuna
+
+RUN_FOLDER = re.compile(r"(offline-)?run-\d{8}_\d{6}-.+")  # where nothing but run-*.wandb itself is of interest
+
+
+def file_runs(path: Path) -> list[RunRecord]:
+    """Read W&B's own files below a folder (or one file).
+
+    Many of them are kept together, so that a second reading takes only what has changed (analysis/kept.py).
+    """
+    from analysis import kept
+
+    if path.is_file():
+        found = read_run_file(path)
+        return [] if found is None else [found]
+    files = sorted(run_files_below(str(path)))
+    if len(files) < kept.WORTHWHILE:
+        return [run for run in (read_run_file(Path(file)) for file, _ in files) if run is not None]
+    place = kept.place_of("offline", path.resolve())
+    known = {run.file: (mark, run) for mark, run in kept.read(place)}
+    new: dict[str, tuple[str, RunRecord]] = {}
+    with Progress(f"reading {path}", sum(known.get(file, ("",))[0] != mark for file, mark in files), unit="run") as progress:
+        for file, mark in files:
+            if known.get(file, ("",))[0] != mark:
+                run = read_run_file(Path(file))
+                progress.step(file)
+                if run is not None:
+                    new[file] = (mark, run)
+    if new or len(known) > len(files):
+        known = {file: known[file] for file, _ in files if file in known} | new
+        kept.write(place, list(known.values()))
+    return [known[file][1] for file, _ in files if file in known]
+
+
+def run_files_below(folder: str) -> Iterator[tuple[str, str]]:
+    """Yield each run file below a folder, and a mark that changes with its content (size and time)."""
+    with os.scandir(folder) as entries:
+        inner = []
+        inside = RUN_FOLDER.fullmatch(os.path.basename(folder)) is not None
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                if not inside:
+                    inner.append(entry.path)
+            elif entry.name.startswith("run-") and entry.name.endswith(".wandb"):
+                found = entry.stat()
+                yield entry.path, f"{found.st_size} {found.st_mtime_ns}"
+    for path in inner:
+        yield from run_files_below(path)
+
+
+def read_run_file(path: Path) -> RunRecord | None:
+    """Read one run file; None where not even the run's own record is in it yet."""
+    found = read_run(path)
+    if found is None:
+        return None
+    return RunRecord(
+        run=found.run_id,
+        name=found.name,
+        group=found.group,
+        sweep=found.sweep,
+        state=found.state,
+        created=found.created,
+        file=str(path),
+        config=found.config,
+        columns=columns_of(found.rows),
+        tags=found.tags,
+        read_summary=lambda: found.summary,
+    )
+
+
+def study_runs(source: str | Path) -> list[RunRecord]:
+    """Read the trials of a study's file, or of the studies behind a storage URL (`#NAME` for one of them).
+
+    Raises:
+        UsageError: if it cannot be read.
+    """
+    import optuna
+
+    from trainers.storage import close, database, open_storage, readable_errors
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    url, wanted = database(source)
+    with readable_errors(url, writing=False):
+        storage = open_storage(url, writing=False)
+        names = [name for name in optuna.get_all_study_names(storage) if wanted in (None, name)]
+        studies = [optuna.load_study(study_name=name, storage=storage) for name in names]
+        found = [run for study in studies for run in _trial_runs(study)]
+        close(storage)
+    return found
+
+
+def _trial_runs(study: optuna.Study) -> list[RunRecord]:
+    states = {"COMPLETE": "finished", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running"}
+    result = []
+    name = study.study_name
+    goals = study.user_attrs.get(records.GOALS, {})
+    for trial in study.get_trials(deepcopy=False):
+        attributes = trial.user_attrs
+        run = attributes.get(records.RUN)
+        if run is None:
+            continue
+        state = states.get(trial.state.name, "running")
+        if attributes.get(records.CAUSE) in (records.INTERRUPTED, records.SURPLUS):
+            state = "interrupted"
+        elsewhere = run["path"] is not None and run["host"] != socket.gethostname()
+        result.append(
+            RunRecord(
+                run=run["id"],
+                name=f"{name}-{trial.number}",
+                group=name,
+                sweep=name,
+                state=state,
+                created=trial.datetime_start.timestamp() if trial.datetime_start else math.nan,
+                file=f"on {run['host']}" if elsewhere else "",
+                config=run["config"],
+                columns=columns_of(
+                    {key: value for key, value in row.items() if key != "last"} for row in records.epochs_of(attributes)
+                ),
+                tags=["baseline"] if attributes.get(records.BASELINE) else [],
+                goals=goals,
+            )
+        )
+    return result
+
+
+def join(trials: Sequence[RunRecord], files: Sequence[RunRecord]) -> list[RunRecord]:
+    """Complete the runs of a study by their files: provenance, summary, and the rows where the file is whole.
+
+    A program may have given its run an id of its own: then the file lies in the folder that the trial was given.
+    """
+    by_id = {run.run: run for run in trials}
+    rest = []
+    for file in files:
+        trial = by_id.get(file.run) or next((by_id[part] for part in Path(file.file).parts if part in by_id), None)
+        if trial is None:
+            rest.append(file)
+            continue
+        trial.file, trial.read_summary = file.file, file.read_summary
+        trial.config = {**file.config, **trial.config}
+        if file.n_rows >= trial.n_rows:
+            trial.columns = file.columns
+    return [*trials, *rest]

@@ -1,0 +1,160 @@
+"""Runs as the analysis sees them, wherever they come from, and the two tables made of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from trainers.base import METRICS
+from trainers.best import best_row, goal_of
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+LEADING = ["run", "name", "group", "sweep", "state", "created", "file"]
+BEST_METRIC = "f1"  # of our own runs that do not say otherwise
+
+
+def _no_summary() -> dict[str, Any]:
+    return {}
+
+
+@dataclass
+class RunRecord:
+    """One run as it was found: who it is, its config, and what it logged as a column per metric.
+
+    Each column is (n_rows,) float64, NaN where a row lacks the metric. `epoch` is W&B's step for a run that logs no epoch.
+    """
+
+    run: str
+    name: str = ""
+    group: str = ""
+    sweep: str = ""
+    state: str = "running"
+    created: float = math.nan  # seconds since 1970
+    file: str = ""
+    config: dict[str, Any] = field(default_factory=dict)
+    columns: dict[str, np.ndarray] = field(default_factory=dict)
+    tags: list[str] = field(default_factory=list)
+    goals: dict[str, str] = field(default_factory=dict)  # what its sweep looked for
+    read_summary: Callable[[], Mapping[str, Any]] = _no_summary
+
+    @property
+    def n_rows(self) -> int:
+        return len(next(iter(self.columns.values()))) if self.columns else 0
+
+    @property
+    def rows(self) -> list[dict[str, float]]:
+        """What was logged, row by row."""
+        values = [column.tolist() for column in self.columns.values()]
+        return [dict(zip(self.columns, row, strict=True)) for row in zip(*values, strict=True)]
+
+    @property
+    def summary(self) -> Mapping[str, Any]:
+        """W&B's summary of the run; empty where it comes from a study alone."""
+        return self.read_summary()
+
+
+def columns_of(logged: Iterable[Mapping[str, Any]]) -> dict[str, np.ndarray]:
+    """Lay logged rows out as columns; a row of tables and images alone is no row."""
+    import numpy as np
+
+    from trainers.run_files import numbers
+
+    rows, steps = [], []
+    for row in logged:
+        found = numbers(row)
+        if len(found) > ("epoch" in found):
+            rows.append(found)
+            steps.append(float(row.get("_step", math.nan)))
+    names = dict.fromkeys(name for row in rows for name in row)
+    columns = {name: np.array([row.get(name, math.nan) for row in rows]) for name in names}
+    if rows and "epoch" not in columns:
+        columns = {"epoch": np.array(steps), **columns}
+    return columns
+
+
+def tidy(runs: Sequence[RunRecord]) -> pd.DataFrame:
+    """Lay runs out as one row per logged row; a run without rows keeps one row without metrics.
+
+    Columns: run, name, group, sweep, state, created, file, `config.*`, epoch, and one per metric. A config value that a
+    run does not have is pd.NA.
+    """
+    import numpy as np
+    import pandas as pd
+
+    names = list(dict.fromkeys(name for run in runs for name in run.config if name != "provenance"))
+    logged = dict.fromkeys(["epoch", *METRICS]) | dict.fromkeys(name for run in runs for name in run.columns)
+    there = {name for run in runs for name in run.columns}
+    lengths = [max(run.n_rows, 1) for run in runs]
+
+    def repeated(values: Sequence[Any]) -> np.ndarray:
+        cells = np.empty(
+            len(values), dtype=object
+        )  # object: pandas would turn a None among numbers into NaN, and None is a value here
+        cells[:] = values
+        return np.repeat(cells, lengths)
+
+    columns: dict[str, Any] = {key: pd.Series(repeated([getattr(run, key) for run in runs])).infer_objects() for key in LEADING}
+    columns |= {f"config.{name}": pd.Series(repeated([run.config.get(name, pd.NA) for run in runs])) for name in names}
+    blanks = {length: np.full(length, math.nan) for length in set(lengths)}
+    for name in logged:
+        if name in there:
+            parts = [run.columns.get(name, blanks[length]) for run, length in zip(runs, lengths, strict=True)]
+            columns[name] = np.concatenate(parts)
+    return pd.DataFrame(columns)
+
+
+def runs_table(runs: Sequence[RunRecord]) -> pd.DataFrame:
+    """Return one row per run with every value of its best epoch, all from that one epoch.
+
+    The best epoch is by the run's `best_metric`, or by what its sweep looked for. On the locked test part nothing is
+    picked, and the last row counts; so it does for a program that says neither. What a program only wrote into its
+    summary stands in the row as well.
+
+    Adds best_epoch, epochs, evaluation_split, data, average, classifier and baseline to the columns of the history.
+    """
+    import pandas as pd
+
+    lines = []
+    for run in runs:
+        row = best_values(run)
+        lines.append(
+            {
+                **{key: getattr(run, key) for key in LEADING},
+                "classifier": run.config.get("classifier", ""),
+                "evaluation_split": run.config.get("evaluation_split", "unknown"),
+                "data": run.config.get("data") or "",
+                "average": run.config.get("average") or "",
+                "baseline": "baseline" in run.tags,
+                "epochs": run.n_rows,
+                "best_epoch": row.get("epoch", math.nan),
+                **{key: value for key, value in row.items() if key not in ("epoch", *LEADING)},
+            }
+        )
+    return pd.DataFrame(lines)
+
+
+def best_values(run: RunRecord) -> dict[str, float]:
+    """Return the row of a run's best epoch."""
+    from trainers.run_files import numbers
+
+    rows = run.rows
+    metric = str(run.config.get("best_metric") or next(iter(run.goals), BEST_METRIC))
+    on_test = run.config.get("evaluation_split") == "test"
+    best = None if on_test else best_row(rows, metric, run.goals.get(metric) or goal_of(metric))
+    row = dict(best if best is not None else _latest(rows))
+    if "classifier" not in run.config:  # a program that is not ours may have written its result into the summary alone
+        row = {**{name: value for name, value in numbers(run.summary).items() if name not in run.columns}, **row}
+    return row
+
+
+def _latest(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Return the last value of each metric that is one."""
+    found: dict[str, float] = {}
+    for row in rows:
+        found.update({name: value for name, value in row.items() if not math.isnan(value) or name not in found})
+    return found
