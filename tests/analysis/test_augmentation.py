@@ -14,7 +14,7 @@ from scipy import stats
 from analysis import augmentation as step
 from analysis.augmentation import augmentation_figure, compare_augmentation, examples, in_words, mean_interval, settings_of
 from analysis.figures import save_figure
-from analysis.history import RunRecord
+from analysis.runs import RunRecord, columns_of
 from search import offline
 from search.sweep import read_sweep
 from tests.analysis.reading import is_a_drawing
@@ -28,7 +28,7 @@ SETTINGS = {"translate": 0.1, "scale": 0.1, "rotate": 15.0, "flip": True, "crop"
 def record(place: int, augment: Any, f1: float, gap: float = 0.1, state: str = "finished", **others: float) -> RunRecord:
     config = {"evaluation_split": "holdout", "data": "digits"} | ({} if augment is None else {"augment": augment})
     row = {"epoch": 1.0, "f1": f1, "train_accuracy": 0.5 + gap, "test_accuracy": 0.5, **others}
-    return RunRecord(str(place), f"run-{place}", state=state, created=float(place), config=config, rows=[row])
+    return RunRecord(str(place), f"run-{place}", state=state, created=float(place), config=config, columns=columns_of([row]))
 
 
 def test_the_numbers_are_those_of_pandas_and_scipy() -> None:

@@ -14,9 +14,9 @@ import pytest
 from analysis import importance as step
 from analysis import parameter_figures as figures
 from analysis.figures import save_figure
-from analysis.history import RunRecord
 from analysis.importance import EVALUATORS, importances
 from analysis.parameters import Tried, tried
+from analysis.runs import RunRecord, columns_of
 from search import offline
 from search.sweep import read_sweep
 from tests.analysis.reading import is_a_drawing
@@ -148,7 +148,8 @@ def test_too_few_runs_equal_scores_and_an_unknown_evaluator_are_said_in_a_senten
 
 def record(place: int, config: dict[str, Any], f1: float, state: str = "finished") -> RunRecord:
     config = {"evaluation_split": "holdout", "data": "digits", "seed": 0, **config}
-    return RunRecord(str(place), f"run-{place}", state=state, created=float(place), config=config, rows=[{"epoch": 1.0, "f1": f1}])
+    columns = columns_of([{"epoch": 1.0, "f1": f1}])
+    return RunRecord(str(place), f"run-{place}", state=state, created=float(place), config=config, columns=columns)
 
 
 def test_what_was_tried_leaves_out_what_is_equal_and_what_only_names_a_run() -> None:
