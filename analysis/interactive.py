@@ -144,13 +144,13 @@ def _shade(
         figure.add_shape(type="rect", **sides, fillcolor=color, opacity=0.12, line_width=0, layer="below")
 
 
-def save_page(figure: str, path: Path) -> Path:
+def save_page(figure: str, path: Path, *, title: str = "Pareto front") -> Path:
     """Write a figure as one page that needs no other file.
 
     Raises:
         UsageError: if the file cannot be written.
     """
-    head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Pareto front</title>'
+    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{escape(title)}</title>'
     page = f'<!doctype html>\n<html lang="en"><head>{head}</head><body>{figure}</body></html>\n'
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

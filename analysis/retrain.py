@@ -3,7 +3,8 @@
 usage: python -m analysis.retrain SOURCE [--rule f1] [--to models/NAME] [--seeds K] [--precision bf16] [--onnx]
 
 The number of epochs is that of the chosen run's best epoch on the hold-out. The default configuration, if the sweep tried
-it, is retrained beside it as the baseline. A model that stands there already for the same run and data is kept.
+it, is retrained beside it as the baseline. What figures show of the locked part is kept with the model (locked_part.py).
+A model that stands there already for the same run and data is kept.
 
 With --seeds K, K models are trained with the chosen run's seed and the K - 1 after it, and evaluated in one reading of the
 locked part when all are trained. The model kept is the first one's, whatever the others reach. Finished seeds, and the
@@ -26,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 from analysis.choose import Choice, choose
 from analysis.confidence import t_interval
 from analysis.history import RunRecord, load_runs, runs_table
+from analysis.locked_part import keep, save_kept
 from analysis.rules import RULES
 from trainers import classifier_class
 from trainers.base import Classifier
@@ -158,6 +160,7 @@ def retrain(
     _write_down(parts / READS, reads)
     # The one look at the locked part, with those at the other seeds' models below; nothing is chosen by it.
     evaluation = evaluate(classifier, data.test, data)
+    kept = keep(classifier, data, seed=first)  # what the figures show of it later
     others = [evaluate(trained[seed], data.test, data) for seed in trained if seed != first]
     read["accuracy"] = evaluation.metrics["accuracy"]
     scores = [one.metrics for one in (evaluation, *others)]
@@ -180,7 +183,7 @@ def retrain(
         "interval": intervals(scores),
         "holdout": holdout,
     }
-    save(classifier, directory, metrics=metrics, origin=origin)
+    save(classifier, directory, metrics=metrics, origin=origin, beside=lambda folder: save_kept(kept, folder))
     shutil.rmtree(parts, ignore_errors=True)
     return evaluation
 

@@ -17,7 +17,7 @@ from pydantic import Field
 
 from trainers import checkpoint
 from trainers.config import Config
-from trainers.errors import UsageError
+from trainers.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
     import numpy as np
@@ -130,6 +130,31 @@ class Classifier(ABC):
             UsageError: where the classifier has none, or was trained without probabilities.
         """
         raise UsageError(f"{self.name} models cannot be exported: they have no form as a torch module.")
+
+    def layers(self) -> list[str]:
+        """Return the names of what `activations` can tell of the fitted classifier, from the pixels to the output."""
+        return ["input"]
+
+    def activations(self, x: Any, layer: str) -> np.ndarray:
+        """Return what `layer` makes of images (n_samples, channels, height, width): float32 (n_samples, …).
+
+        Raises:
+            UsageError: if the classifier has no such layer.
+        """
+        import numpy as np
+
+        self.check_layer(layer)
+        return np.asarray(x.cpu() if hasattr(x, "cpu") else x, dtype=np.float32)
+
+    def check_layer(self, layer: str) -> None:
+        """Refuse a name that `layers` does not list.
+
+        Raises:
+            UsageError: that names the nearest one.
+        """
+        if layer not in self.layers():
+            near = did_you_mean(layer, self.layers()) or f"; there are {', '.join(self.layers())}."
+            raise UsageError(f"this {self.name} has no layer {layer!r}{near}")
 
     @property
     def device(self) -> torch.device:

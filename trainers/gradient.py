@@ -288,6 +288,27 @@ class GradientClassifier(Classifier):
         assert self._net is not None, "fit or load a model before it is exported"
         return Inference(copy.deepcopy(self._net).cpu(), self._shift.cpu(), self._spread.cpu())
 
+    def layers(self) -> list[str]:
+        assert self._net is not None, "fit or load a model before its layers are read"
+        return [name for name, layer in self._net.named_modules() if not list(layer.children())]
+
+    def activations(self, x: Any, layer: str) -> np.ndarray:
+        import torch
+
+        self.check_layer(layer)
+        assert self._net is not None
+        parts: list[torch.Tensor] = []
+
+        def keep(_: nn.Module, __: Any, output: torch.Tensor) -> None:
+            parts.append(output.float().cpu())
+
+        hook = self._net.get_submodule(layer).register_forward_hook(keep)
+        try:
+            self._logits(self._on_device(x))
+        finally:
+            hook.remove()
+        return torch.cat(parts).numpy()
+
     def state(self) -> dict[str, np.ndarray]:
         assert self._net is not None, "fit or load a model before it is saved"
         arrays = {f"net.{name}": value.cpu().numpy() for name, value in self._net.state_dict().items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,19 @@ FORMAT = 1
 
 
 def save(
-    classifier: Classifier, directory: Path | str, *, metrics: Mapping[str, Any], origin: Mapping[str, Any] | None = None
+    classifier: Classifier,
+    directory: Path | str,
+    *,
+    metrics: Mapping[str, Any],
+    origin: Mapping[str, Any] | None = None,
+    beside: Callable[[Path], Any] | None = None,
 ) -> Path:
     """Write a fitted classifier, whole or not at all; an earlier model in the folder is replaced.
 
     Args:
         metrics: what was measured, for metrics.json.
         origin: where the model came from (data, provenance, chosen run and rule), kept in config.json.
+        beside: writes more files into the folder, before it is put in its place.
 
     Raises:
         UsageError: if the folder holds something that is not a saved model, or cannot be written.
@@ -48,6 +54,8 @@ def save(
         save_file(arrays, partial / "weights.safetensors")
         write_json(partial / "config.json", description)
         write_json(partial / "metrics.json", metrics)
+        if beside is not None:
+            beside(partial)
         if directory.exists():
             shutil.rmtree(directory)
         partial.rename(directory)

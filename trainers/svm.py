@@ -162,6 +162,12 @@ class Svm(Classifier):
             device=self.device,
         )
 
+    def layers(self) -> list[str]:
+        return ["input", "decisions"]
+
+    def activations(self, x: Any, layer: str) -> np.ndarray:
+        return self.decisions(x).astype(np.float32) if layer == "decisions" else super().activations(x, layer)
+
     def _scores(self, samples: Samples, data: Data, part: str) -> dict[str, float]:
         import torch
 

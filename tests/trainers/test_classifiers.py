@@ -16,6 +16,7 @@ from trainers import CLASSIFIERS, classifier_class
 from trainers.base import Classifier, Epoch
 from trainers.data import Data
 from trainers.errors import UsageError
+from trainers.network import layer_table
 from trainers.saved import describe, load, save
 
 QUICK = {"epochs": 3, "batch_size": 16, "learning_rate": 0.05}
@@ -187,6 +188,33 @@ def test_probabilities_add_up_to_one_and_follow_the_classes(name: str) -> None:
     assert (probabilities >= 0).all()
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-9)
     assert np.mean(probabilities.argmax(axis=1) == data.test.y.numpy()) > 0.8
+
+
+@every_classifier
+def test_every_listed_layer_has_an_activation_for_each_image(name: str) -> None:
+    data = small_data()
+    classifier = built(name).fit(data)
+    layers = classifier.layers()
+    assert layers[0] == "input"
+    for layer in layers:
+        values = classifier.activations(data.test.x, layer)
+        assert (len(values), values.dtype) == (len(data.test), np.float32)
+        assert np.isfinite(values).all()
+    with pytest.raises(UsageError, match=rf"this {name} has no layer 'inptu'; did you mean 'input'\?"):
+        classifier.activations(data.test.x, "inptu")
+
+
+def test_the_activations_of_a_network_are_those_of_its_layers_one_after_another() -> None:
+    data = small_data()
+    classifier = built("ann", n_conv=1, channels=2, hidden=[5], dropout=0.5).fit(data)
+    network, inside = classifier._net, (data.test.x - classifier._shift) / classifier._spread  # type: ignore[attr-defined]
+    network.eval()
+    for layer in classifier.layers():
+        inside = network.get_submodule(layer)(inside)
+        np.testing.assert_allclose(classifier.activations(data.test.x, layer), inside.detach().numpy(), atol=1e-6)
+    np.testing.assert_array_equal(classifier.activations(data.test.x, "output").argmax(axis=1), classifier.predict(data.test.x))
+    table = [line.split()[0] for line in layer_table(network, data.input_shape).splitlines()[2:-2]]
+    assert classifier.layers() == table
 
 
 @every_classifier

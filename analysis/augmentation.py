@@ -1,0 +1,182 @@
+"""What augmentation does: training images with random changes of them, and the runs of a sweep with and without it.
+
+usage: python -m analysis.augmentation SOURCE [--metric f1] [--figure FILE.png] [--seed 0]
+
+The images are training images, changed by `trainers.augment` as the run's own settings say. The intervals are those of
+Student's t for the mean of the runs' best epochs. It is no controlled comparison: the runs differ in other hyper-parameters.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from analysis.history import RunRecord, load_runs, runs_table
+from analysis.pareto import candidates, goals_of, stated_goals
+from trainers.errors import UsageError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+    from trainers.data import Data
+
+SETTINGS = ("translate", "scale", "rotate", "flip", "crop")
+N_IMAGES, N_COPIES = 6, 4
+CONFIDENCE = 0.95
+
+
+def compare_augmentation(runs: Sequence[RunRecord], metric: str = "f1") -> pd.DataFrame:
+    """Compare the finished runs with and without augmentation.
+
+    Returns:
+        a row for augment False and one for True, where there are runs: augment, runs, best, median, mean, low and high (the
+        t interval of the mean, NaN of a single run) of `metric`, and gap (the median train accuracy minus that of the
+        hold-out; NaN where not logged).
+
+    Raises:
+        UsageError: if the runs do not say whether they augmented, or cannot be compared by `metric`.
+    """
+    import pandas as pd
+
+    table, _ = candidates(runs_table(runs), [metric])
+    (goal,) = goals_of([metric], stated_goals(runs))
+    augmented = {run.run: run.config.get("augment") for run in runs}
+    table = table.assign(augment=[augmented[run] for run in table["run"]])
+    table = table[table["augment"].isin([True, False])]
+    if table.empty:
+        raise UsageError("no finished run says whether it augmented its training images: give a sweep of the ann.")
+    lines: list[dict[str, Any]] = []
+    for augment, part in table.groupby(table["augment"].astype(bool)):
+        values = part[metric].to_numpy(dtype=np.float64)
+        low, high = mean_interval(values)
+        gaps = part["train_accuracy"] - part["test_accuracy"] if {"train_accuracy", "test_accuracy"} <= set(part) else pd.Series()
+        lines.append(
+            {
+                "augment": bool(augment),
+                "runs": len(part),
+                "best": values.max() if goal == "maximize" else values.min(),
+                "median": np.median(values),
+                "mean": values.mean(),
+                "low": low,
+                "high": high,
+                "gap": gaps.median(),
+            }
+        )
+    return pd.DataFrame(lines)
+
+
+def mean_interval(values: np.ndarray, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Return Student's t interval of the mean of values (n,); NaN of fewer than two."""
+    from scipy import stats
+
+    if len(values) < 2:
+        return float("nan"), float("nan")
+    half = stats.sem(values) * stats.t.ppf((1 + confidence) / 2, len(values) - 1)
+    return float(values.mean() - half), float(values.mean() + half)
+
+
+def in_words(table: pd.DataFrame, metric: str) -> str:
+    """Say what the comparison shows, and that it is not a controlled one."""
+    if len(table) < 2:
+        which = "with" if table["augment"].iloc[0] else "without"
+        return (
+            f"All {table['runs'].iloc[0]} finished runs were trained {which} augmentation: there is nothing to compare them with."
+        )
+    without, augmented = table.iloc[0], table.iloc[1]
+    gaps = ""
+    if np.isfinite([without["gap"], augmented["gap"]]).all():
+        gaps = (
+            f"; the train accuracy less that of the hold-out was {100 * augmented['gap']:.1f} and {100 * without['gap']:.1f} "
+            "points (median), where the train accuracy is measured on the changed images"
+        )
+    return (
+        f"The median {metric} was {augmented['median']:.4f} over {augmented['runs']} runs with augmentation and "
+        f"{without['median']:.4f} over {without['runs']} runs without{gaps}. This is not a controlled comparison: the runs differ "
+        "in their other hyper-parameters too, and it was the search that chose how many of each kind there are."
+    )
+
+
+def settings_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the augmentation of a run's config, with the trainer's defaults where it says nothing."""
+    from trainers.ann import AnnConfig
+
+    return {name: config.get(name, AnnConfig.model_fields[name].default) for name in SETTINGS}
+
+
+def augmentation_figure(data: Data, settings: Mapping[str, Any], *, seed: int = 0) -> Figure:
+    """Draw training images in a row, of different classes as far as there are, and changed copies of each below it.
+
+    Args:
+        settings: translate, scale, rotate, flip and crop, as `trainers.augment.augment` takes them.
+    """
+    import torch
+    from matplotlib.figure import Figure
+
+    from trainers.augment import augment
+    from trainers.gradient import seeded
+
+    chosen = examples(data.train.y.numpy(force=True), N_IMAGES, seed)
+    images = data.train.x[torch.from_numpy(chosen)]
+    rows = [images]
+    for copy in range(N_COPIES):
+        with seeded(images.device, seed, copy):
+            rows.append(augment(images, **settings))
+    figure = Figure(figsize=(0.72 * N_IMAGES + 0.6, 0.72 * len(rows) + 0.3), layout="constrained")
+    for place, (line, row) in enumerate(zip(figure.subplots(len(rows), len(images), squeeze=False), rows, strict=True)):
+        for axes, image in zip(line, row.clamp(0, 1).movedim(1, -1).numpy(force=True), strict=True):
+            axes.imshow(image[..., 0] if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+            axes.set(xticks=[], yticks=[])
+            axes.spines[:].set_visible(place == 0)
+        line[0].set_ylabel("original" if place == 0 else f"copy {place}", fontsize=8)
+    for axes, label in zip(figure.axes, data.train.y[torch.from_numpy(chosen)], strict=False):
+        axes.set_title(data.class_names[int(label)], fontsize=8)
+    return figure
+
+
+def examples(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Return indices of `count` images, one of each class in turn, drawn at random."""
+    order = np.random.default_rng(seed).permutation(len(labels))
+    turns = np.zeros(len(labels), dtype=np.int64)  # how many of its class stand before an image
+    for label in np.unique(labels):
+        own = np.flatnonzero(labels[order] == label)
+        turns[own] = np.arange(len(own))
+    return order[np.lexsort((labels[order], turns))][:count]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    from trainers.command_line import SentenceParser, exit_with_sentence
+
+    parser = SentenceParser(prog="python -m analysis.augmentation", description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser.add_argument("source", metavar="SOURCE", help="runs/NAME, a folder of offline runs, or entity/project[/sweep]")
+    parser.add_argument("--metric", default="f1", help="the metric that is compared (default: f1)")
+    parser.add_argument("--figure", metavar="FILE.png", help="draw training images and changed copies of them")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the images and their changes (default: 0)")
+    options = parser.parse_args(arguments)
+    with exit_with_sentence():
+        if options.seed < 0:
+            raise UsageError(f"--seed must be at least 0. Got {options.seed}.")
+        runs = load_runs(options.source)
+        table = compare_augmentation(runs, options.metric)
+        print(table.to_string(index=False, float_format=lambda value: f"{value:.4f}", na_rep="-"))
+        print(f"\n{in_words(table, options.metric)}")
+        if options.figure:
+            from analysis.figures import save_figure
+            from analysis.retrain import config_of
+            from trainers import classifier_class
+            from trainers.command_line import configure
+            from trainers.data import load_data
+
+            run = next((run for run in runs if run.config.get("augment")), runs[0])
+            _, data_options, _ = configure(classifier_class(str(run.config.get("classifier"))), config_of(run))
+            figure = augmentation_figure(load_data(data_options), settings_of(run.config), seed=options.seed)
+            print(f"wrote {save_figure(figure, Path(options.figure))}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

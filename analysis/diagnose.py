@@ -1,0 +1,274 @@
+"""Say of each run, from its loss and accuracy curves and by stated rules, whether it over-fits, under-fits, is unstable, …
+
+usage: python -m analysis.diagnose SOURCE [SOURCE …] [--figures DIR]
+
+The rules stand in RULES, their numbers in the constants below it; the first one that holds is the diagnosis. Curves are
+smoothed by a centred running mean before they are judged, and a rise of the loss counts only where it is larger than the
+noise, which is estimated from the curve itself. Train metrics are those of the training: with dropout and augmentation on.
+Slope and its confidence interval: Theil 1950 and Sen 1968, by scipy.stats.theilslopes.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from analysis.history import add_sources, load_runs, tidy
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+NO_LOSS = "no loss"
+TOO_SHORT = "too few epochs"
+UNSTABLE = "unstable"
+OVER = "over-fitting"
+UNDER = "under-fitting"
+IMPROVING = "still improving"
+FINE = "fine"
+KINDS = (NO_LOSS, TOO_SHORT, UNSTABLE, OVER, UNDER, IMPROVING, FINE)
+
+CURVES = ("epoch", "train_loss", "test_loss", "train_accuracy", "test_accuracy")
+
+WINDOW = 5  # epochs of the running mean; 3 where a run has fewer than 10
+MIN_EPOCHS = 6
+NOISE = 2.5  # standard deviations of a smoothed value; smaller rises are taken for noise
+MATERIAL = 0.02  # of the first epoch's loss: changes below it do not matter, whatever their ratio
+TRAIN_RISE = 0.5  # above the lowest train loss: the training came apart
+JUMPS = 0.2  # noise of the train loss from epoch to epoch, as a share of its level
+TEST_RISE = 0.1  # above the lowest hold-out loss …
+RISEN_EPOCHS = 3  # … in at least so many epochs, up to the last
+GAP = 0.1  # of accuracy between training and hold-out
+SHORTFALL = 0.05  # of accuracy, below what is attainable
+ATTAINABLE = 0.9  # accuracy, where no other run tells
+TAIL = 1 / 3  # of the epochs, at least MIN_EPOCHS, in which the hold-out loss is asked whether it still falls
+FALL = 0.05  # over the tail, as a share of the hold-out loss at its begin
+
+RULES = (
+    (NO_LOSS, "the run logged no train loss or no hold-out loss (an svm has no curves)"),
+    (TOO_SHORT, f"fewer than {MIN_EPOCHS} epochs"),
+    (
+        UNSTABLE,
+        f"the loss ends not finite; or the train loss ends more than {100 * TRAIN_RISE:.0f} % above its lowest value; or over the "
+        f"last two thirds of the epochs its noise (by second differences) is above {100 * JUMPS:.0f} % of its level",
+    ),
+    (
+        OVER,
+        f"the hold-out loss ends more than {100 * TEST_RISE:.0f} % above its lowest value, and has been there for {RISEN_EPOCHS} "
+        f"epochs or more, while the train loss fell; or the train accuracy ends more than {100 * GAP:.0f} points above that of the "
+        "hold-out",
+    ),
+    (
+        IMPROVING,
+        f"over the last third of the epochs, at least {MIN_EPOCHS}, the hold-out loss fell by more than {100 * FALL:.0f} %, its "
+        "slope being below 0 with 95 % confidence",
+    ),
+    (
+        UNDER,
+        f"neither the train nor the hold-out accuracy ends within {100 * SHORTFALL:.0f} points of what is attainable: the best "
+        f"hold-out accuracy of all the runs on the same data ({ATTAINABLE:g} where none is known)",
+    ),
+    (FINE, "none of these"),
+)
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What is said of a run: one of KINDS, the epoch from which it holds (None: no particular one), and why in words."""
+
+    kind: str
+    epoch: int | None
+    reason: str
+
+
+def diagnose(history: pd.DataFrame, *, attainable: float = ATTAINABLE) -> Diagnosis:
+    """Diagnose one run.
+
+    Args:
+        history: its rows of `analysis.history.tidy`: epoch, train_loss, test_loss and, where there are, train_accuracy and
+            test_accuracy.
+        attainable: the accuracy that other runs on the same data reached on the hold-out.
+    """
+    curves = _by_epoch(history)
+    epochs, train, test = curves["epoch"], curves["train_loss"], curves["test_loss"]
+    known = np.maximum.accumulate(np.isfinite(train))  # before its first value, a loss that is missing was not logged
+    broken = np.isinf(train) | np.isinf(test) | (known & np.isnan(train) & ~np.isnan(curves["train_accuracy"]))
+    if broken.any() and broken[-1]:
+        begin = int(epochs[broken][0])
+        return Diagnosis(UNSTABLE, begin, f"the loss is not finite from epoch {begin} on")
+    missing = [words for words, values in (("train", train), ("hold-out", test)) if np.isnan(values).all()]
+    if missing:
+        return Diagnosis(NO_LOSS, None, f"it logged no finite {' and no '.join(missing)} loss")
+    both = np.isfinite(train) & np.isfinite(test)  # a loss may be logged every few epochs only
+    curves = {name: values[both] for name, values in curves.items()}
+    n_epochs = int(both.sum())
+    if n_epochs < MIN_EPOCHS:
+        return Diagnosis(TOO_SHORT, None, f"{n_epochs} epoch{'s' if n_epochs != 1 else ''} tell too little")
+    found = _unstable(curves) or _over_fitting(curves) or _improving(curves) or _under_fitting(curves, attainable)
+    return found or Diagnosis(FINE, None, _ends_at(curves))
+
+
+def _by_epoch(history: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Return each curve (n_epochs,), NaN where it was not logged; scripts may log train and hold-out in rows of their own."""
+    rows = history.reindex(columns=CURVES).groupby("epoch", as_index=False).last()
+    return {name: rows[name].to_numpy(dtype=np.float64) for name in CURVES}
+
+
+def smoothed(values: np.ndarray) -> np.ndarray:
+    """Return the centred running mean (n_epochs,); the window is cut at the ends."""
+    half = (WINDOW if len(values) >= 2 * WINDOW else 3) // 2
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    first = np.maximum(np.arange(len(values)) - half, 0)
+    last = np.minimum(np.arange(len(values)) + half + 1, len(values))
+    return (sums[last] - sums[first]) / (last - first)
+
+
+def noise_of(values: np.ndarray) -> float:
+    """Return the standard deviation of a curve's noise, from its second differences, which a smooth curve hardly has.
+
+    The median makes it robust against single jumps; the variance of a second difference is 6 times that of the noise.
+    """
+    return float(1.4826 * np.median(np.abs(np.diff(values, 2))) / np.sqrt(6))
+
+
+def _unstable(curves: dict[str, np.ndarray]) -> Diagnosis | None:
+    epochs, train = curves["epoch"], curves["train_loss"]
+    floor = MATERIAL * train[0]
+    level = smoothed(train)
+    lowest = int(level.argmin())
+    rise = level[-1] - level[lowest]
+    if rise > max(TRAIN_RISE * level[lowest], floor, NOISE * noise_of(train)):
+        begin = int(epochs[lowest])
+        reason = f"the train loss rose from {level[lowest]:.3g} in epoch {begin} to {level[-1]:.3g} at the end"
+        return Diagnosis(UNSTABLE, begin, reason)
+    begin_at = len(train) // 3
+    late = train[begin_at:]
+    spread, typical = noise_of(late), float(np.median(late))
+    if spread > max(JUMPS * typical, floor):
+        begin = int(epochs[begin_at + 1 + int(np.abs(np.diff(late)).argmax())])
+        reason = f"the train loss jumps from epoch to epoch by about {spread / typical:.0%} of its level; most in epoch {begin}"
+        return Diagnosis(UNSTABLE, begin, reason)
+    return None
+
+
+def _over_fitting(curves: dict[str, np.ndarray]) -> Diagnosis | None:
+    epochs, test, train = curves["epoch"], smoothed(curves["test_loss"]), smoothed(curves["train_loss"])
+    lowest = int(test.argmin())
+    limit = test[lowest] + max(TEST_RISE * test[lowest], NOISE * noise_of(curves["test_loss"]))
+    risen = len(test) - 1 - int(np.flatnonzero(test <= limit)[-1])  # epochs above it, up to the last
+    if risen >= RISEN_EPOCHS and train[-1] < train[lowest]:
+        begin = int(epochs[lowest])
+        reason = (
+            f"from epoch {begin} on the hold-out loss rose from {test[lowest]:.3g} to {test[-1]:.3g} while the train loss fell "
+            f"from {train[lowest]:.3g} to {train[-1]:.3g}"
+        )
+        return Diagnosis(OVER, begin, reason)
+    gaps = smoothed(curves["train_accuracy"] - curves["test_accuracy"])
+    if gaps[-1] > GAP:  # False where an accuracy is missing
+        wide = np.concatenate([[False], gaps > GAP])  # [i + 1]: in epoch i
+        begin = int(epochs[np.flatnonzero(~wide)[-1]])
+        reason = f"since epoch {begin} the train accuracy has been above that of the hold-out by more than {100 * GAP:.0f} points; "
+        return Diagnosis(OVER, begin, f"{reason}{_ends_at(curves)}")
+    return None
+
+
+def _improving(curves: dict[str, np.ndarray]) -> Diagnosis | None:
+    from scipy.stats import theilslopes
+
+    n_tail = max(round(TAIL * len(curves["epoch"])), MIN_EPOCHS)
+    epochs, test = curves["epoch"][-n_tail:], curves["test_loss"][-n_tail:]
+    slope, intercept, _, high = theilslopes(test, epochs, 0.95)
+    begin, end = intercept + slope * epochs[0], intercept + slope * epochs[-1]
+    if high < 0 and begin - end > FALL * begin:
+        reason = f"the hold-out loss fell from about {begin:.3g} to {end:.3g} over the last {n_tail} epochs: more epochs may help"
+        return Diagnosis(IMPROVING, int(epochs[0]), reason)
+    return None
+
+
+def _under_fitting(curves: dict[str, np.ndarray], attainable: float) -> Diagnosis | None:
+    ends = [smoothed(curves[name])[-1] for name in ("train_accuracy", "test_accuracy")]
+    if not np.isnan(ends).all() and np.nanmax(ends) < attainable - SHORTFALL:
+        return Diagnosis(UNDER, None, f"{_ends_at(curves)}; attainable is {attainable:.4f}")
+    return None
+
+
+def _ends_at(curves: dict[str, np.ndarray]) -> str:
+    train, test = (smoothed(curves[name])[-1] for name in ("train_accuracy", "test_accuracy"))
+    if np.isnan([train, test]).any():
+        return f"hold-out loss {smoothed(curves['test_loss'])[-1]:.3g} at the end"
+    return f"accuracy {train:.4f} in training and {test:.4f} on the hold-out at the end"
+
+
+def diagnose_runs(history: pd.DataFrame) -> pd.DataFrame:
+    """Diagnose every run of a history, each measured by the best hold-out accuracy of the runs on the same data.
+
+    Returns:
+        a row per run: run, name, state, epochs, diagnosis, epoch (NaN where none), reason.
+    """
+    import pandas as pd
+
+    data = history["config.data"].map(str) if "config.data" in history else pd.Series("", index=history.index)
+    best = history.groupby(data)["test_accuracy"].max() if "test_accuracy" in history else pd.Series(dtype=float)
+    lines: list[dict[str, Any]] = []
+    for run, rows in history.groupby("run", sort=False):
+        attainable = best.get(data[rows.index[0]], np.nan)
+        found = diagnose(rows, attainable=ATTAINABLE if np.isnan(attainable) else float(attainable))
+        first = rows.iloc[0]
+        lines.append(
+            {
+                "run": run,
+                "name": first["name"],
+                "state": first["state"],
+                "epochs": int(rows["epoch"].notna().sum()) if "epoch" in rows else 0,
+                "diagnosis": found.kind,
+                "epoch": np.nan if found.epoch is None else float(found.epoch),
+                "reason": found.reason,
+            }
+        )
+    return pd.DataFrame(lines)
+
+
+def rules_table() -> list[list[str]]:
+    """Return the rules as rows of diagnosis and condition, in the order in which they are asked."""
+    return [[kind, condition] for kind, condition in RULES]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    from trainers.command_line import SentenceParser, exit_with_sentence
+
+    parser = SentenceParser(prog="python -m analysis.diagnose", description=__doc__.splitlines()[0], allow_abbrev=False)
+    add_sources(parser)
+    parser.add_argument("--figures", metavar="DIR", help="draw each run's loss and accuracy with its diagnosis into this folder")
+    options = parser.parse_args(arguments)
+    with exit_with_sentence():
+        history = tidy([run for source in options.sources for run in load_runs(source)])
+        table = diagnose_runs(history)
+        shown = table.assign(epoch=[f"{epoch:.0f}" if epoch == epoch else "-" for epoch in table["epoch"]])
+        print(shown.drop(columns="run").to_string(index=False, justify="left"))
+        counts = ", ".join(f"{count} {kind}" for kind, count in table["diagnosis"].value_counts().items())
+        print(f"\n{len(table)} runs: {counts}\n\nthe first rule that holds, of:")
+        for kind, condition in RULES:
+            print(f"  {kind:<16} {condition}")
+        if options.figures:
+            _draw(history, table, Path(options.figures))
+    return 0
+
+
+def _draw(history: pd.DataFrame, table: pd.DataFrame, folder: Path) -> None:
+    from analysis.curves import diagnosis_figure
+    from analysis.figures import save_figure
+
+    drawn = [row for _, row in table.iterrows() if row["diagnosis"] != NO_LOSS]
+    for row in drawn:
+        found = Diagnosis(row["diagnosis"], None if np.isnan(row["epoch"]) else int(row["epoch"]), row["reason"])
+        figure = diagnosis_figure(history[history["run"] == row["run"]], found, title=str(row["name"]))
+        save_figure(figure, folder / f"curves-{row['run']}.png")
+    print(f"wrote {len(drawn)} figures to {folder}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,215 @@
+"""The diagnosis of curves whose truth is known by construction, with and without noise, and of real runs."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis import diagnose as step
+from analysis.curves import diagnosis_figure
+from analysis.diagnose import (
+    FINE,
+    IMPROVING,
+    KINDS,
+    NO_LOSS,
+    OVER,
+    RULES,
+    TOO_SHORT,
+    UNDER,
+    UNSTABLE,
+    diagnose,
+    diagnose_runs,
+    smoothed,
+)
+from analysis.figures import save_figure
+from tests.analysis.reading import is_a_drawing
+
+Curves = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]
+
+
+def learning(epochs: np.ndarray, *, speed: float = 0.5, end: float = 0.1) -> np.ndarray:
+    return end + (2.2 - end) * np.exp(-speed * (epochs - 1))
+
+
+def fine(epochs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    return learning(epochs), learning(epochs, end=0.14), 0.97 - 0.9 * np.exp(-epochs), 0.95 - 0.9 * np.exp(-epochs)
+
+
+def over(epochs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    train, _, train_accuracy, test_accuracy = fine(epochs)
+    return train, learning(epochs, end=0.2) + 0.02 * np.maximum(epochs - 12, 0), train_accuracy, test_accuracy
+
+
+def apart(epochs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    train, test, train_accuracy, test_accuracy = fine(epochs)
+    return train, test, train_accuracy, test_accuracy - 0.2 * (epochs > 12)
+
+
+def under(epochs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    accuracy = 0.6 - 0.5 * np.exp(-epochs)
+    return learning(epochs, end=1.1), learning(epochs, end=1.15), accuracy, accuracy - 0.01
+
+
+def improving(epochs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    accuracy = 0.9 - 0.8 * np.exp(-0.1 * epochs)
+    return learning(epochs, speed=0.06), learning(epochs, speed=0.055), accuracy, accuracy
+
+
+def unstable(epochs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    train, test, train_accuracy, test_accuracy = fine(epochs)
+    return train + 0.6 * (epochs % 2) * (epochs > 5), test + 0.6 * (epochs % 2) * (epochs > 5), train_accuracy, test_accuracy
+
+
+def coming_apart(epochs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    train, test, train_accuracy, test_accuracy = fine(epochs)
+    rise = 0.2 * np.maximum(epochs - 15, 0)
+    return train + rise, test + rise, train_accuracy, test_accuracy
+
+
+TRUTH: dict[str, tuple[Curves, str]] = {
+    "fine": (fine, FINE),
+    "hold-out loss rises": (over, OVER),
+    "accuracies part": (apart, OVER),
+    "low accuracy": (under, UNDER),
+    "falls to the end": (improving, IMPROVING),
+    "jumps": (unstable, UNSTABLE),
+    "train loss rises": (coming_apart, UNSTABLE),
+}
+
+
+def history_of(curves: Curves, n_epochs: int = 30, *, noise: float = 0.0, seed: int = 0) -> pd.DataFrame:
+    """Return curves with multiplicative noise on the losses and a tenth of it, added, on the accuracies."""
+    random, epochs = np.random.default_rng(seed), np.arange(1.0, n_epochs + 1)
+    train, test, train_accuracy, test_accuracy = curves(epochs)
+    return pd.DataFrame(
+        {
+            "epoch": epochs,
+            "train_loss": train * np.exp(noise / 2 * random.standard_normal(n_epochs)),
+            "test_loss": test * np.exp(noise * random.standard_normal(n_epochs)),
+            "train_accuracy": train_accuracy + noise / 20 * random.standard_normal(n_epochs),
+            "test_accuracy": test_accuracy + noise / 10 * random.standard_normal(n_epochs),
+        }
+    )
+
+
+@pytest.mark.parametrize("name", list(TRUTH))
+def test_curves_without_noise_are_named_for_what_they_are(name: str) -> None:
+    curves, kind = TRUTH[name]
+    assert diagnose(history_of(curves)).kind == kind
+
+
+@pytest.mark.parametrize(("noise", "expected"), [(0.03, 0.98), (0.1, 0.85)], ids=["3 % noise", "10 % noise"])
+@pytest.mark.parametrize("name", list(TRUTH))
+def test_noise_on_the_hold_out_hides_the_truth_in_few_of_100_runs(name: str, noise: float, expected: float) -> None:
+    curves, kind = TRUTH[name]
+    found = [diagnose(history_of(curves, noise=noise, seed=seed)).kind for seed in range(100)]
+    assert found.count(kind) >= 100 * expected, f"{name} at noise {noise}: {Counter(found)}"
+
+
+@pytest.mark.parametrize("curves", [over, apart], ids=["hold-out loss rises", "accuracies part"])
+def test_over_fitting_is_dated_to_where_the_curves_part(curves: Curves) -> None:
+    exact = diagnose(history_of(curves)).epoch
+    noisy = [diagnose(history_of(curves, noise=0.03, seed=seed)).epoch or 0 for seed in range(100)]
+    assert exact is not None
+    assert abs(exact - 12) <= 2
+    assert np.mean(np.abs(np.array(noisy) - 12) <= 3) >= 0.9
+
+
+def test_a_training_that_comes_apart_is_dated_to_its_best_epoch() -> None:
+    found = diagnose(history_of(coming_apart))
+    assert found.epoch is not None
+    assert abs(found.epoch - 15) <= 2
+
+
+def test_a_loss_that_is_not_finite_at_the_end_is_unstable_from_its_first_such_epoch() -> None:
+    for lost in (math.nan, math.inf):
+        history = history_of(fine)
+        history.loc[7:, ["train_loss", "test_loss"]] = lost
+        found = diagnose(history)
+        assert (found.kind, found.epoch) == (UNSTABLE, 8)
+
+
+@pytest.mark.parametrize("missing", [["train_loss"], ["test_loss"], ["train_loss", "test_loss"]], ids=" and ".join)
+def test_a_run_without_a_loss_has_no_diagnosis(missing: list[str]) -> None:
+    for history in (history_of(fine).drop(columns=missing), history_of(fine).assign(**dict.fromkeys(missing, np.nan))):
+        assert diagnose(history).kind == NO_LOSS
+    assert diagnose(history_of(fine).iloc[:0]).kind == NO_LOSS
+
+
+@pytest.mark.parametrize("n_epochs", [1, 3, 5])
+def test_few_epochs_tell_too_little(n_epochs: int) -> None:
+    assert diagnose(history_of(over, n_epochs)).kind == TOO_SHORT
+
+
+def test_a_run_of_another_script_may_log_its_parts_in_rows_of_their_own_and_no_accuracy() -> None:
+    history = history_of(over)[["epoch", "train_loss", "test_loss"]]
+    apart_rows = pd.concat([history.assign(test_loss=np.nan), history.assign(train_loss=np.nan)]).sort_values("epoch")
+    assert diagnose(apart_rows) == diagnose(history)
+    assert diagnose(history).kind == OVER
+
+
+def test_what_is_attainable_comes_from_the_best_run_on_the_same_data() -> None:
+    low = history_of(under).assign(run="low", name="low", state="finished", **{"config.data": "photos"})
+    best = history_of(fine).assign(run="best", name="best", state="finished", **{"config.data": "digits"})
+    alone = diagnose_runs(low).set_index("run")["diagnosis"]
+    together = diagnose_runs(pd.concat([low.assign(**{"config.data": "digits"}), best], ignore_index=True)).set_index("run")[
+        "diagnosis"
+    ]
+    elsewhere = diagnose_runs(pd.concat([low, best], ignore_index=True)).set_index("run")["diagnosis"]
+    assert (alone["low"], together["low"], elsewhere["low"]) == (FINE, UNDER, FINE)
+    assert together["best"] == FINE
+
+
+def test_the_running_mean_is_that_of_pandas() -> None:
+    random = np.random.default_rng(4)
+    for n_values, window in ((7, 3), (10, 5), (31, 5)):
+        values = random.standard_normal(n_values)
+        expected = pd.Series(values).rolling(window, center=True, min_periods=1).mean()
+        np.testing.assert_allclose(smoothed(values), expected, atol=1e-12)
+
+
+def test_the_scale_of_the_loss_does_not_matter() -> None:
+    for curves, kind in TRUTH.values():
+        history = history_of(curves, noise=0.03, seed=1)
+        history[["train_loss", "test_loss"]] *= 1e-3
+        assert diagnose(history).kind == kind
+
+
+def test_every_diagnosis_has_its_rule() -> None:
+    assert [kind for kind, _ in RULES] == [NO_LOSS, TOO_SHORT, UNSTABLE, OVER, IMPROVING, UNDER, FINE]
+    assert set(KINDS) == {kind for kind, _ in RULES}
+
+
+def test_the_command_names_every_run_its_diagnosis_and_the_rules_and_draws_those_with_curves(
+    study_folder: Path, svm_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert step.main([str(study_folder), str(svm_folder), "--figures", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert "7 runs: 5 too few epochs, 2 no loss" in printed
+    for kind, condition in RULES:
+        assert f"{kind:<16} {condition}" in printed
+    pictures = sorted(tmp_path.glob("*.png"))
+    assert len(pictures) == 5
+    assert all(map(is_a_drawing, pictures))
+
+
+@pytest.mark.parametrize("name", list(TRUTH))
+def test_the_figure_marks_the_epoch_and_gives_the_reason(name: str, tmp_path: Path) -> None:
+    history = history_of(TRUTH[name][0], noise=0.05)
+    found = diagnose(history)
+    figure = diagnosis_figure(history, found, title="run-7")
+    for axes, part in zip(figure.axes, ("loss", "accuracy"), strict=True):
+        assert (axes.get_xlabel(), axes.get_ylabel()) == ("epoch", part)
+        np.testing.assert_array_equal(axes.lines[0].get_ydata(), history[f"train_{part}"])
+        np.testing.assert_array_equal(axes.lines[1].get_ydata(), history[f"test_{part}"])
+        marked = [line.get_xdata()[0] for line in axes.lines[2:]]
+        assert marked == ([] if found.epoch is None else [found.epoch])
+    written = " ".join((figure.get_suptitle()).split())
+    assert written == f"run-7: {found.kind}; {found.reason}"
+    assert is_a_drawing(save_figure(figure, tmp_path / "curves.png"))
