@@ -17,17 +17,16 @@ knee is then of the front of what is left. Of equals, the run of lower test_loss
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from analysis.confidence import configurations, doubt_of
-from analysis.history import RunRecord, add_sources, load_runs, runs_table
-from analysis.pareto import DEFAULT_METRICS, front_of, pareto_front
+from analysis.history import RunRecord, add_sources, filters_of, load_runs, runs_table
+from analysis.pareto import add_aims, aims_of, check_aims, front_of, goals_of, pareto_front, stated_goals
 from analysis.rules import RULES, Rule, parse_rule
-from trainers.best import goal_of
 from trainers.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
@@ -63,31 +62,37 @@ class Choice:
 
 
 def choose(
-    runs: pd.DataFrame, rule: str = "f1", metrics: Sequence[str] = DEFAULT_METRICS, *, records: Sequence[RunRecord] = ()
+    runs: pd.DataFrame,
+    rule: str = "f1",
+    metrics: Mapping[str, str] | Sequence[str] | None = None,
+    *,
+    records: Sequence[RunRecord] = (),
 ) -> Choice:
-    """Choose from a runs table by a rule; the front is of `metrics`.
+    """Choose from a runs table by a rule.
 
     Args:
-        records: the runs themselves; with them, the choice says what is within noise of it.
+        metrics: what the front is of, with or without the goals (see `analysis.pareto.aims_of`).
+        records: the runs themselves; with them, the choice knows what their sweep looks for, and what is within noise of it.
 
     Raises:
         UsageError: if the rule is unknown, names a metric or run that is not there, or no run satisfies it.
     """
     wanted = parse_rule(rule)
-    table, left_out = front_of(runs, metrics)
+    aims = dict(metrics) if isinstance(metrics, Mapping) else aims_of(records, metrics)
+    stated = {**stated_goals(records), **aims}
+    table, left_out = front_of(runs, list(aims), list(aims.values()))
     if wanted.kind == "run":
         chosen = _named(table, wanted)
         names = [str(run) for run in table.loc[table["on_front"], "run"]]
         where = "on the front" if chosen["on_front"] else "not on the front"
-        return Choice(chosen, rule, f"named by the person; it is {where}", names, tuple(metrics), left_out)
-    eligible, among = _eligible(table, wanted)
+        return Choice(chosen, rule, f"named by the person; it is {where}", names, tuple(aims), left_out)
+    eligible, among = _eligible(table, wanted, stated)
     if wanted.kind == "knee":
-        goals = [goal_of(metric) for metric in metrics]
         if wanted.filters:
-            eligible = eligible[pareto_front(eligible[list(metrics)].to_numpy(dtype=np.float64), goals)]
-        score = _distance_to_ideal(eligible, metrics, goals)
+            eligible = eligible[pareto_front(eligible[list(aims)].to_numpy(dtype=np.float64), list(aims.values()))]
+        score = _distance_to_ideal(eligible, list(aims), list(aims.values()))
         whose = f"the front of the {among}" if wanted.filters else "the front"
-        reason = f"nearest to the best {' and '.join(metrics)} of {whose}, of {_count(eligible)}"
+        reason = f"nearest to the best {' and '.join(aims)} of {whose}, of {_count(eligible)}"
     else:
         values = _numbers(eligible, wanted.name, rule, "on the front" if not wanted.filters else "that satisfies it")
         score = -values if wanted.kind == "max" else values
@@ -100,10 +105,18 @@ def choose(
     ordered = _ordered(eligible, score)
     runner_up = str(ordered.iloc[1]["name"]) if len(ordered) > 1 else ""
     names = [str(run) for run in eligible["run"]]
-    judged_by = metrics if wanted.kind == "knee" else [wanted.name]
+    judged_by = list(aims) if wanted.kind == "knee" else [wanted.name]
     others = eligible if wanted.filters else table
     doubt = _doubt(ordered.iloc[0], others, records, judged_by, runner_up)
-    return Choice(ordered.iloc[0], rule, reason, names, tuple(metrics), left_out, runner_up, doubt)
+    return Choice(ordered.iloc[0], rule, reason, names, tuple(aims), left_out, runner_up, doubt)
+
+
+def default_rule(runs: Sequence[RunRecord], aims: Mapping[str, str]) -> str:
+    """Return f1, or the best of the first aim for runs that do not log it."""
+    if any("f1" in run.columns for run in runs):
+        return "f1"
+    metric, goal = next(iter(aims.items()))
+    return f"{goal[:3]}:{metric}"
 
 
 def _named(table: pd.DataFrame, rule: Rule) -> pd.Series:
@@ -114,7 +127,7 @@ def _named(table: pd.DataFrame, rule: Rule) -> pd.Series:
     return picked.iloc[0]
 
 
-def _eligible(table: pd.DataFrame, rule: Rule) -> tuple[pd.DataFrame, str]:
+def _eligible(table: pd.DataFrame, rule: Rule, stated: Mapping[str, str]) -> tuple[pd.DataFrame, str]:
     """Return the runs that a rule chooses from, and in words which these are."""
     if not rule.filters:
         return table[table["on_front"]], "on the front"
@@ -136,7 +149,7 @@ def _eligible(table: pd.DataFrame, rule: Rule) -> tuple[pd.DataFrame, str]:
         table = table[(lacking == 0).all(axis=1)]
     if rule.tolerance is not None:
         values = _numbers(table, rule.tolerated, rule.text, "that satisfies it" if rule.conditions else "finished")
-        sign = 1.0 if goal_of(rule.tolerated) == "maximize" else -1.0
+        sign = 1.0 if goals_of([rule.tolerated], stated) == ["maximize"] else -1.0
         best = values[np.nanargmax(sign * values)]
         table = table[sign * values >= sign * best - rule.tolerance * abs(best)]
         words.append(f"{rule.tolerated} within {100 * rule.tolerance:g}% of the best, {_shown(best)}")
@@ -205,12 +218,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     parser = SentenceParser(prog="python -m analysis.choose", description=__doc__.splitlines()[0], allow_abbrev=False)
     add_sources(parser)
-    parser.add_argument("--rule", default="f1", help=f"{'; '.join(RULES)} (default: f1)".replace("%", "%%"))
+    add_aims(parser)
+    rules = "; ".join(RULES).replace("%", "%%")
+    parser.add_argument("--rule", help=f"{rules} (default: f1, or where it is not logged the best of the first objective)")
     options = parser.parse_args(arguments)
     with exit_with_sentence():
+        check_aims(options)
         for source in options.sources:
-            runs = load_runs(source)
-            choice = choose(runs_table(runs), options.rule, records=runs)
+            runs = load_runs(source, filters_of(options))
+            aims = aims_of(runs, options.metrics, options.goals)
+            choice = choose(runs_table(runs), options.rule or default_rule(runs, aims), aims, records=runs)
             print(f"{source}: {choice.run['name']} ({choice.run['run']}) by rule {choice.rule}: {choice.reason}")
             if choice.doubt:
                 print(f"how sure: {choice.doubt}")

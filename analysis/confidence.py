@@ -16,14 +16,14 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from analysis.history import RunRecord, add_sources, load_runs, runs_table
-from analysis.pareto import DEFAULT_METRICS, front_of, pareto_front
+from analysis.history import RunRecord, add_sources, filters_of, load_runs, runs_table
+from analysis.pareto import add_aims, aims_of, check_aims, front_of, pareto_front
 from trainers.best import goal_of
 
 if TYPE_CHECKING:
@@ -222,29 +222,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     parser = SentenceParser(prog="python -m analysis.confidence", description=__doc__.splitlines()[0], allow_abbrev=False)
     add_sources(parser)
-    parser.add_argument(
-        "--metrics", nargs="+", default=list(DEFAULT_METRICS), help="metrics of the front (default: precision recall)"
-    )
+    add_aims(parser)
     parser.add_argument("--seed", type=int, default=0, help="of the draws for p(front) (default: 0)")
     options = parser.parse_args(arguments)
     with exit_with_sentence():
+        check_aims(options)
         for source in options.sources:
-            runs = load_runs(source)
-            print("\n".join([f"{source}:", *summary(runs, options.metrics, seed=options.seed)]))
+            runs = load_runs(source, filters_of(options))
+            aims = aims_of(runs, options.metrics, options.goals)
+            print("\n".join([f"{source}:", *summary(runs, aims, seed=options.seed)]))
     return 0
 
 
-def summary(runs: Sequence[RunRecord], metrics: Sequence[str] = DEFAULT_METRICS, *, seed: int = 0) -> list[str]:
+def summary(runs: Sequence[RunRecord], aims: Mapping[str, str] | None = None, *, seed: int = 0) -> list[str]:
     """Return lines: the configurations that are or may be on the front, with their intervals, and what is within noise.
+
+    Args:
+        aims: what the front is of, metric -> goal; by default as `analysis.pareto.aims_of`.
 
     Raises:
         UsageError: as `analysis.pareto.candidates`.
     """
     import pandas as pd
 
-    table, _ = front_of(runs_table(runs), metrics)
+    aims = aims or aims_of(runs)
+    metrics, goals = list(aims), list(aims.values())
+    table, _ = front_of(runs_table(runs), metrics, goals)
     estimates = configurations(runs, table)
-    goals = [goal_of(metric) for metric in metrics]
     means = np.array([[estimate.means[metric] for metric in metrics] for estimate in estimates])
     on_front = pareto_front(means, goals)
     chances = front_probabilities(estimates, metrics, goals, seed=seed)
@@ -266,15 +270,15 @@ def summary(runs: Sequence[RunRecord], metrics: Sequence[str] = DEFAULT_METRICS,
         pd.DataFrame(lines).to_string(index=False),
         "",
         *notes,
-        *_doubts(estimates, [name for name in shown if name != ACCURACY]),
+        *_doubts(estimates, {name: aims.get(name) or goal_of(name) for name in shown if name != ACCURACY}),
     ]
 
 
-def _doubts(estimates: Sequence[Estimate], metrics: Sequence[str]) -> list[str]:
+def _doubts(estimates: Sequence[Estimate], aims: Mapping[str, str]) -> list[str]:
     """Say what is within noise of the best, by each metric that can be tested (without repeats: by their accuracies)."""
     found = []
-    for metric in metrics:
-        sign = 1.0 if goal_of(metric) == "minimize" else -1.0
+    for metric, goal in aims.items():
+        sign = 1.0 if goal == "minimize" else -1.0
         best, *others = sorted(estimates, key=lambda one: sign * one.means.get(metric, math.inf * sign))
         doubt = doubt_of(best, others, [metric], runner_up=others[0].name if others else "")
         found += [f"By {metric}, {doubt}."] if doubt else []

@@ -37,7 +37,7 @@ def file_runs(path: Path) -> list[RunRecord]:
     place = kept.place_of("offline", path.resolve())
     known = {run.file: (mark, run) for mark, run in kept.read(place)}
     new: dict[str, tuple[str, RunRecord]] = {}
-    with Progress(f"reading {path}", sum(known.get(file, ("",))[0] != mark for file, mark in files), unit="run") as progress:
+    with Progress(f"reading {path}", sum(known.get(file, ("",))[0] != mark for file, mark in files), unit="run", every=2) as progress:
         for file, mark in files:
             if known.get(file, ("",))[0] != mark:
                 run = read_run_file(Path(file))
@@ -136,6 +136,7 @@ def _trial_runs(study: optuna.Study) -> list[RunRecord]:
                 ),
                 tags=["baseline"] if attributes.get(records.BASELINE) else [],
                 goals=goals,
+                feasible=all(value <= 0 for value in trial.constraints.values()) if trial.constraints else True,
             )
         )
     return result

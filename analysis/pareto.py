@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from analysis.history import RunRecord, add_sources, load_runs, runs_table
+from analysis.history import RunRecord, add_sources, runs_table, sources_of
 from trainers.best import known_goal
 from trainers.errors import UsageError, did_you_mean
 from trainers.front import hypervolumes, non_dominated, reference_point
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 DEFAULT_METRICS = ("precision", "recall")
-NO_METRICS = ("created", "epochs")
+NO_METRICS = ("created", "epochs", "best_epoch")
 MOST_NAMES = 10
 
 
@@ -60,11 +60,24 @@ def hypervolume(values: np.ndarray, goals: Sequence[str], reference: Sequence[fl
     return float(moocore.hypervolume(np.asarray(values, dtype=np.float64), ref=np.asarray(reference, float), maximise=maximize))
 
 
+def aims_of(
+    runs: Sequence[RunRecord], metrics: Sequence[str] | None = None, goals: Sequence[str] | None = None
+) -> dict[str, str]:
+    """Return what is weighed, metric -> goal: what is given, else what the runs' sweep looks for, else what the names tell.
+
+    Raises:
+        UsageError: if a metric's goal is not known, or two sweeps want opposite things of it.
+    """
+    metrics = metrics or default_metrics(runs)
+    return dict(zip(metrics, goals or goals_of(metrics, stated_goals(runs)), strict=True))
+
+
 def default_metrics(runs: Sequence[RunRecord]) -> tuple[str, ...]:
-    """Return the objectives of the runs' sweep, where it has two or more; else precision and recall."""
+    """Return the objectives of the runs' sweep, where it has two or more; else precision and recall, or its one objective."""
     searched = [run.goals for run in runs if run.goals]
-    same = all(goals == searched[0] for goals in searched)
-    return tuple(searched[0]) if searched and same and len(searched[0]) > 1 else DEFAULT_METRICS
+    objectives = tuple(searched[0]) if searched and all(goals == searched[0] for goals in searched) else ()
+    logged = any(all(metric in run.columns for metric in DEFAULT_METRICS) for run in runs)
+    return objectives if len(objectives) > 1 or (objectives and not logged) else DEFAULT_METRICS
 
 
 def stated_goals(runs: Sequence[RunRecord]) -> dict[str, str]:
@@ -100,19 +113,27 @@ def goals_of(metrics: Sequence[str], stated: Mapping[str, str]) -> list[str]:
 def candidates(runs: pd.DataFrame, metrics: Sequence[str]) -> tuple[pd.DataFrame, dict[str, int]]:
     """Return the runs that may be on a front, and how many others there are by reason.
 
-    Runs that were stopped early, failed or still run are no candidates, nor are those without a finite value; the reason
-    names these.
+    Runs that were stopped early, failed or still run are no candidates, nor are those that break a constraint of their
+    sweep or are without a finite value; the reason names these.
 
     Raises:
         UsageError: if the metric is unknown, no run is left, or runs were scored on the locked part or on a mix of parts.
     """
     known = _metrics_in(runs)
+    left_out = {str(state): int(count) for state, count in runs["state"].value_counts().items() if state != "finished"}
+    rest = runs[runs["state"] == "finished"]
+    if rest.empty:
+        counts = ", ".join(f"{count} {reason}" for reason, count in left_out.items()) or "there is no run at all"
+        raise UsageError(f"no run has finished yet ({counts}): run the sweep further first.")
     for metric in metrics:
         if metric not in known:
             there = f"; there are {', '.join(known)}: name those to weigh." if known else "; no run has logged any."
             raise UsageError(f"no run has the metric {metric!r}{did_you_mean(metric, known) or there}")
-    left_out = {str(state): int(count) for state, count in runs["state"].value_counts().items() if state != "finished"}
-    rest = runs[runs["state"] == "finished"]
+    if "feasible" in rest:
+        broken = rest[~rest["feasible"].astype(bool)]
+        if len(broken):
+            left_out[f"breaking a constraint of the sweep: {_first(list(broken['name']))}"] = len(broken)
+        rest = rest[rest["feasible"].astype(bool)]
     finite = np.isfinite(rest[list(metrics)].to_numpy(dtype=np.float64)).all(axis=1)
     left_out |= _reasons(rest[~finite], metrics)
     rest = rest[finite]
@@ -186,12 +207,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     parser = SentenceParser(prog="python -m analysis.pareto", description=__doc__.splitlines()[0], allow_abbrev=False)
     add_sources(parser)
-    parser.add_argument(
-        "--metrics", nargs="+", metavar="METRIC", help="metrics to weigh (default: the sweep's objectives, else precision recall)"
-    )
-    parser.add_argument(
-        "--goals", nargs="+", choices=["maximize", "minimize"], help="one per metric (default: by the sweep, then by the name)"
-    )
+    add_aims(parser)
     parser.add_argument(
         "--reference",
         nargs="+",
@@ -206,18 +222,46 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--html", metavar="FILE.html", help="write the front as a page that shows each run's configuration")
     options = parser.parse_args(arguments)
     with exit_with_sentence():
-        runs = [run for source in options.sources for run in load_runs(source)]
+        check_aims(options)
+        runs = sources_of(options)
         metrics = options.metrics or list(default_metrics(runs))
         _check(options, metrics)
         table = runs_table(runs)
         candidates(table, metrics)
-        goals = options.goals or goals_of(metrics, stated_goals(runs))
+        goals = list(aims_of(runs, metrics, options.goals).values())
         front, left_out = front_of(table, metrics, goals)
         volumes, reference = volumes_of(front, metrics, goals, options.reference)
         _print_front(front, left_out, metrics, goals)
-        _print_volumes(volumes, metrics, reference, given=bool(options.reference))
+        if len(metrics) > 1:
+            _print_volumes(volumes, metrics, reference, given=bool(options.reference))
         _write(options, runs, front, metrics, goals, volumes)
     return 0
+
+
+def add_aims(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that say what is weighed."""
+    parser.add_argument(
+        "--metrics", nargs="+", metavar="METRIC", help="metrics to weigh (default: the sweep's objectives, else precision recall)"
+    )
+    parser.add_argument(
+        "--goals", nargs="+", choices=["maximize", "minimize"], help="one per metric (default: by the sweep, then by the name)"
+    )
+
+
+def check_aims(options: argparse.Namespace) -> None:
+    """Refuse goals that do not go with the metrics.
+
+    Raises:
+        UsageError: that says why.
+    """
+    metrics = options.metrics or []
+    doubled = sorted({metric for metric in metrics if metrics.count(metric) > 1})
+    if doubled:
+        raise UsageError(f"--metrics must name each metric once. Got {', '.join(doubled)} twice.")
+    if options.goals and not metrics:
+        raise UsageError("--goals must come with --metrics, one for each: they are in the order of these.")
+    if options.goals and len(options.goals) != len(metrics):
+        raise UsageError(f"--goals must be one per metric, {len(metrics)} ({', '.join(metrics)}). Got {len(options.goals)}.")
 
 
 def _check(options: argparse.Namespace, metrics: Sequence[str]) -> None:
@@ -226,12 +270,10 @@ def _check(options: argparse.Namespace, metrics: Sequence[str]) -> None:
     Raises:
         UsageError: that says which.
     """
-    doubled = sorted({metric for metric in metrics if list(metrics).count(metric) > 1})
-    if doubled:
-        raise UsageError(f"--metrics must name each metric once. Got {', '.join(doubled)} twice.")
-    for flag, values in (("--goals", options.goals), ("--reference", options.reference)):
-        if values and len(values) != len(metrics):
-            raise UsageError(f"{flag} must be one per metric, {len(metrics)} ({', '.join(metrics)}). Got {len(values)}.")
+    if options.reference and len(options.reference) != len(metrics):
+        raise UsageError(
+            f"--reference must be one per metric, {len(metrics)} ({', '.join(metrics)}). Got {len(options.reference)}."
+        )
     if options.reference and not np.isfinite(options.reference).all():
         raise UsageError(f"--reference must be finite. Got {', '.join(map(str, options.reference))}.")
     for flag, file in (("--figure", options.figure), ("--html", options.html)):
@@ -244,7 +286,8 @@ def _check(options: argparse.Namespace, metrics: Sequence[str]) -> None:
 def _print_front(front: pd.DataFrame, left_out: Mapping[str, int], metrics: Sequence[str], goals: Sequence[str]) -> None:
     best = front[front["on_front"]].sort_values(metrics[0], ascending=goals[0] == "minimize")
     shown = [c for c in dict.fromkeys(["run", "name", *metrics, "f1", "best_epoch"]) if c in best]
-    print(best[shown].to_string(index=False, float_format=lambda value: f"{value:.4f}"))
+    printed = best[shown].assign(best_epoch=best["best_epoch"].map("{:.0f}".format))
+    print(printed.to_string(index=False, float_format=lambda value: f"{value:.4f}"))
     aims = ", ".join(f"{metric} {goal}d" for metric, goal in zip(metrics, goals, strict=True))
     split = front["evaluation_split"].iloc[0]
     scored = "the runs do not say on which images" if split == "unknown" else f"scored on the {split}"

@@ -42,6 +42,7 @@ class RunRecord:
     columns: dict[str, np.ndarray] = field(default_factory=dict)
     tags: list[str] = field(default_factory=list)
     goals: dict[str, str] = field(default_factory=dict)  # what its sweep looked for
+    feasible: bool = True  # whether it keeps the constraints of its sweep
     read_summary: Callable[[], Mapping[str, Any]] = _no_summary
 
     @property
@@ -133,7 +134,7 @@ def runs_table(runs: Sequence[RunRecord]) -> pd.DataFrame:
     picked, and the last row counts; so it does for a program that says neither. What a program only wrote into its
     summary stands in the row as well.
 
-    Adds best_epoch, epochs, evaluation_split, data, average, classifier and baseline to the columns of the history.
+    Adds best_epoch, epochs, evaluation_split, data, average, classifier, baseline and feasible to the columns of the history.
     """
     import pandas as pd
 
@@ -148,6 +149,7 @@ def runs_table(runs: Sequence[RunRecord]) -> pd.DataFrame:
                 "data": run.config.get("data") or "",
                 "average": run.config.get("average") or "",
                 "baseline": "baseline" in run.tags,
+                "feasible": run.feasible,
                 "epochs": run.n_rows,
                 "best_epoch": row.get("epoch", math.nan),
                 **{key: value for key, value in row.items() if key not in ("epoch", *LEADING)},

@@ -180,7 +180,7 @@ def numbers(row: Mapping[str, Any], without: Collection[str] = INTERNAL) -> dict
     for name, value in row.items():
         if name in without:
             continue
-        if type(value) is float or type(value) is int:
+        if isinstance(value, int | float) and not isinstance(value, bool):
             found[name] = float(value)
         elif isinstance(value, Mapping):
             if "_type" not in value:
