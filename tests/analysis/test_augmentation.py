@@ -33,7 +33,7 @@ def record(place: int, augment: Any, f1: float, gap: float = 0.1, state: str = "
 
 def test_the_numbers_are_those_of_pandas_and_scipy() -> None:
     random = np.random.default_rng(0)
-    with_it, without = random.uniform(0.8, 1, 7), random.uniform(0.7, 1, 5)
+    with_it, without = random.uniform(0.8, 1, 7).tolist(), random.uniform(0.7, 1, 5).tolist()
     runs = [record(i, True, value, gap=0.01 * i) for i, value in enumerate(with_it)]
     runs += [record(10 + i, False, value, gap=0.03 * i) for i, value in enumerate(without)]
     runs += [record(20, True, 0.999, state="pruned"), record(21, None, 0.999)]
