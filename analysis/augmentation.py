@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from analysis.confidence import t_interval
 from analysis.history import RunRecord, load_runs, runs_table
 from analysis.pareto import candidates, goals_of, stated_goals
 from trainers.errors import UsageError
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 SETTINGS = ("translate", "scale", "rotate", "flip", "crop")
 N_IMAGES, N_COPIES = 6, 4
-CONFIDENCE = 0.95
 
 
 def compare_augmentation(runs: Sequence[RunRecord], metric: str = "f1") -> pd.DataFrame:
@@ -70,14 +70,12 @@ def compare_augmentation(runs: Sequence[RunRecord], metric: str = "f1") -> pd.Da
     return pd.DataFrame(lines)
 
 
-def mean_interval(values: np.ndarray, confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """Return Student's t interval of the mean of values (n,); NaN of fewer than two."""
-    from scipy import stats
-
+def mean_interval(values: np.ndarray) -> tuple[float, float]:
+    """Return the 95 % interval of the mean of values (n,); NaN of fewer than two."""
     if len(values) < 2:
         return float("nan"), float("nan")
-    half = stats.sem(values) * stats.t.ppf((1 + confidence) / 2, len(values) - 1)
-    return float(values.mean() - half), float(values.mean() + half)
+    low, high = t_interval(values.mean(), values.std(ddof=1), len(values))
+    return float(low), float(high)
 
 
 def in_words(table: pd.DataFrame, metric: str) -> str:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from analysis.history import add_sources, load_runs, tidy
+from analysis.history import add_sources, sources_of, tidy
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -245,7 +245,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--figures", metavar="DIR", help="draw each run's loss and accuracy with its diagnosis into this folder")
     options = parser.parse_args(arguments)
     with exit_with_sentence():
-        history = tidy([run for source in options.sources for run in load_runs(source)])
+        history = tidy(sources_of(options))
         table = diagnose_runs(history)
         shown = table.assign(epoch=[f"{epoch:.0f}" if epoch == epoch else "-" for epoch in table["epoch"]])
         print(shown.drop(columns="run").to_string(index=False, justify="left"))

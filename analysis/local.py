@@ -37,7 +37,9 @@ def file_runs(path: Path) -> list[RunRecord]:
     place = kept.place_of("offline", path.resolve())
     known = {run.file: (mark, run) for mark, run in kept.read(place)}
     new: dict[str, tuple[str, RunRecord]] = {}
-    with Progress(f"reading {path}", sum(known.get(file, ("",))[0] != mark for file, mark in files), unit="run", every=2) as progress:
+    with Progress(
+        f"reading {path}", sum(known.get(file, ("",))[0] != mark for file, mark in files), unit="run", every=2
+    ) as progress:
         for file, mark in files:
             if known.get(file, ("",))[0] != mark:
                 run = read_run_file(Path(file))

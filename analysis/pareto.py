@@ -60,14 +60,14 @@ def hypervolume(values: np.ndarray, goals: Sequence[str], reference: Sequence[fl
     return float(moocore.hypervolume(np.asarray(values, dtype=np.float64), ref=np.asarray(reference, float), maximise=maximize))
 
 
-def aims_of(
-    runs: Sequence[RunRecord], metrics: Sequence[str] | None = None, goals: Sequence[str] | None = None
-) -> dict[str, str]:
+def aims_of(runs: Sequence[RunRecord], metrics: Sequence[str] | None = None, goals: Sequence[str] | None = None) -> dict[str, str]:
     """Return what is weighed, metric -> goal: what is given, else what the runs' sweep looks for, else what the names tell.
 
     Raises:
         UsageError: if a metric's goal is not known, or two sweeps want opposite things of it.
     """
+    if metrics and runs:
+        candidates(runs_table(runs), metrics)  # whether they are there, before what they are for
     metrics = metrics or default_metrics(runs)
     return dict(zip(metrics, goals or goals_of(metrics, stated_goals(runs)), strict=True))
 

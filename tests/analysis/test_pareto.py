@@ -210,7 +210,7 @@ def test_other_peoples_runs_stand_on_one_front_whatever_their_keys_mean() -> Non
 
 
 def test_a_flag_of_the_runs_is_no_metric() -> None:
-    with pytest.raises(UsageError, match=r"no run has the metric 'precision'; there are best_epoch, loss: name those to weigh\."):
+    with pytest.raises(UsageError, match=r"no run has the metric 'precision'; there are loss: name those to weigh\."):
         candidates(runs_of({"loss": 1.0, "baseline": True}), ["precision", "recall"])
 
 
@@ -224,8 +224,21 @@ def of_sweep(**goals: str) -> RunRecord:
 def test_by_default_the_objectives_of_the_sweep_are_weighed() -> None:
     two = {"n_parameters": "minimize", "x": "maximize"}
     assert default_metrics([of_sweep(**two), of_sweep(**two), of_sweep()]) == ("n_parameters", "x")
-    for runs in ([of_sweep()], [of_sweep(loss="minimize")], [of_sweep(**two), of_sweep(f1="maximize", x="maximize")]):
+    for runs in ([of_sweep()], [of_sweep(**two), of_sweep(f1="maximize", x="maximize")]):
         assert default_metrics(runs) == ("precision", "recall")
+
+
+def test_one_objective_is_weighed_alone_where_precision_and_recall_are_not_logged() -> None:
+    ours = RunRecord("a", goals={"f1": "maximize"}, columns={name: np.ones(1) for name in ("precision", "recall", "f1")})
+    assert default_metrics([ours]) == ("precision", "recall")
+    assert default_metrics([of_sweep(loss="minimize")]) == ("loss",)
+
+
+def test_a_run_that_breaks_a_constraint_of_its_sweep_is_no_candidate() -> None:
+    table = runs_of(scored(0.9, 0.9, feasible=False), scored(0.5, 0.5, feasible=True))
+    rest, left_out = candidates(table, ["precision", "recall"])
+    assert rest["run"].tolist() == ["b"]
+    assert [(key.partition(":")[0], count) for key, count in left_out.items()] == [("breaking a constraint of the sweep", 1)]
 
 
 def test_what_the_sweep_states_goes_before_what_a_name_tells() -> None:
@@ -244,7 +257,7 @@ def test_a_run_without_a_value_that_is_not_weighed_stays() -> None:
 
 
 def test_where_no_finished_run_is_left_the_reasons_are_said() -> None:
-    with pytest.raises(UsageError, match=r"no finished run has precision and recall \(2 pruned, 1 failed\)"):
+    with pytest.raises(UsageError, match=r"no run has finished yet \(2 pruned, 1 failed\): run the sweep further first"):
         candidates(
             runs_of(scored(1, 1, state="pruned"), scored(1, 1, state="pruned"), scored(1, 1, state="failed")),
             ["precision", "recall"],
@@ -360,12 +373,14 @@ def test_a_sweep_of_another_objective_is_told_what_there_is(tmp_path: Path, caps
     trial.set_user_attr("epoch:1", {"loss": 0.5, "cost": 2.0})
     study.tell(trial, 0.5)
     for arguments, sentence in (
-        ([], "no run has the metric 'precision'; there are best_epoch, loss, cost: name those to weigh."),
+        (["--metrics", "precision"], "no run has the metric 'precision'; there are loss, cost: name those to weigh."),
         (["--metrics", "loss", "cost"], "whether cost shall be maximized or minimized: say it with --goals"),
     ):
         with pytest.raises(SystemExit, match="2"):
             pareto.main([str(tmp_path), *arguments])
         assert sentence in capsys.readouterr().err
+    assert pareto.main([str(tmp_path)]) == 0
+    assert "1 of 1 finished runs are on the front (loss minimized" in capsys.readouterr().out
     assert pareto.main([str(tmp_path), "--metrics", "loss", "cost", "--goals", "minimize", "minimize"]) == 0
     out = capsys.readouterr().out
     assert "1 of 1 finished runs are on the front (loss minimized, cost minimized; the runs do not say on which images)" in out
@@ -375,7 +390,11 @@ def test_a_sweep_of_another_objective_is_told_what_there_is(tmp_path: Path, caps
     ("arguments", "sentence"),
     [
         (["--metrics", "presicion"], "did you mean 'precision'?"),
-        (["--goals", "maximize"], "--goals must be one per metric, 2 (precision, recall). Got 1."),
+        (
+            ["--metrics", "precision", "recall", "--goals", "maximize"],
+            "--goals must be one per metric, 2 (precision, recall). Got 1.",
+        ),
+        (["--goals", "maximize"], "--goals must come with --metrics, one for each"),
         (["--reference", "1", "2", "3"], "--reference must be one per metric, 2 (precision, recall). Got 3."),
         (["--reference", "0", "nan"], "--reference must be finite. Got 0.0, nan."),
         (["--reference", "0", "x"], "--reference"),
