@@ -6,6 +6,7 @@ DATA ?= digits
 RULE ?= f1
 SWEEP ?= sweeps/ann.yaml
 SEED ?= 1
+SEEDS ?= 1
 TRIALS ?=
 WORKERS ?=
 NAME = $(notdir $(patsubst folder:%,%,$(DATA)))
@@ -16,7 +17,7 @@ HASH := $(shell cat $(REQUIREMENTS) | cksum | cut -d' ' -f1)
 READY = $(VENV)/.ready-$(HASH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep report agent sync models evaluate test check fix bench clean
+.PHONY: help setup sweep report dashboard agent sync models evaluate test check fix bench clean
 
 help: ## list the targets
 	@echo "make sweep   the whole path on the digits that scikit-learn ships: sweep, choose, retrain, report"
@@ -37,12 +38,15 @@ setup: $(READY) ## install everything into .venv
 sweep: $(READY) ## ANN and SVM sweeps, front, choice, retrain, locked test, report
 	$(RUN) sweeps/offline.py sweeps/ann.yaml --seed $(SEED) --data '$(DATA)' $(trials)
 	$(RUN) sweeps/offline.py sweeps/svm.yaml --seed $(SEED) --data '$(DATA)' $(trials)
-	$(RUN) -m analysis.retrain 'runs/ann-$(NAME)' --rule '$(RULE)'
-	$(RUN) -m analysis.retrain 'runs/svm-$(NAME)' --rule '$(RULE)'
+	$(RUN) -m analysis.retrain 'runs/ann-$(NAME)' --rule '$(RULE)' --seeds $(SEEDS)
+	$(RUN) -m analysis.retrain 'runs/svm-$(NAME)' --rule '$(RULE)' --seeds $(SEEDS)
 	$(RUN) -m analysis.report 'runs/ann-$(NAME)' 'runs/svm-$(NAME)' --rule '$(RULE)' --to 'reports/$(NAME)'
 
 report: $(READY) ## write the report of finished sweeps anew
 	$(RUN) -m analysis.report 'runs/ann-$(NAME)' 'runs/svm-$(NAME)' --rule '$(RULE)' --to 'reports/$(NAME)'
+
+dashboard: $(READY) ## watch a sweep in the browser: SOURCE=runs/NAME, or entity/project[/sweep] at W&B
+	$(RUN) -m analysis.dashboard '$(or $(SOURCE),runs/ann-$(NAME))'
 
 agent: $(READY) ## create the sweep SWEEP=... at W&B and start an agent (needs: wandb login)
 	$(RUN) -m search.online $(SWEEP) --data '$(DATA)' $(if $(TRIALS),--count $(TRIALS))

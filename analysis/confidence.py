@@ -235,7 +235,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def summary(runs: Sequence[RunRecord], aims: Mapping[str, str] | None = None, *, seed: int = 0) -> list[str]:
-    """Return lines: the configurations that are or may be on the front, with their intervals, and what is within noise.
+    """Return `table_of` as lines of text."""
+    table, notes = table_of(runs, aims, seed=seed)
+    return [table.to_string(index=False), "", *notes]
+
+
+def table_of(runs: Sequence[RunRecord], aims: Mapping[str, str] | None = None, *, seed: int = 0) -> tuple[pd.DataFrame, list[str]]:
+    """Return the configurations that are or may be on the front, with their intervals, and sentences on what is within noise.
 
     Args:
         aims: what the front is of, metric -> goal; by default as `analysis.pareto.aims_of`.
@@ -266,23 +272,20 @@ def summary(runs: Sequence[RunRecord], aims: Mapping[str, str] | None = None, *,
         notes.append(f"p(front) needs repeats of every configuration with a deviation of {' and '.join(metrics)}.")
     if any(one.over == "folds" for one in estimates):
         notes.append("Intervals over folds are too narrow: folds share their training images.")
-    return [
-        pd.DataFrame(lines).to_string(index=False),
-        "",
-        *notes,
-        *_doubts(estimates, {name: aims.get(name) or goal_of(name) for name in shown if name != ACCURACY}),
-    ]
+    doubts = _doubts(estimates, {name: aims.get(name) or goal_of(name) for name in shown if name != ACCURACY})
+    return pd.DataFrame(lines), [*notes, *doubts]
 
 
 def _doubts(estimates: Sequence[Estimate], aims: Mapping[str, str]) -> list[str]:
     """Say what is within noise of the best, by each metric that can be tested (without repeats: by their accuracies)."""
-    found = []
+    found: dict[str, list[str]] = {}  # sentence -> metrics
     for metric, goal in aims.items():
         sign = 1.0 if goal == "minimize" else -1.0
         best, *others = sorted(estimates, key=lambda one: sign * one.means.get(metric, math.inf * sign))
         doubt = doubt_of(best, others, [metric], runner_up=others[0].name if others else "")
-        found += [f"By {metric}, {doubt}."] if doubt else []
-    return found
+        if doubt:
+            found.setdefault(doubt, []).append(metric)
+    return [f"By {' and '.join(metrics)}, {doubt}." for doubt, metrics in found.items()]
 
 
 def _cell(estimate: Estimate, metric: str) -> str:

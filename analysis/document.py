@@ -74,7 +74,9 @@ def write_html(document: Document, path: Path) -> Path:
 
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True)
     environment.filters["embedded"] = _embedded
-    html = environment.get_template("report.html").render(document=document, blocks=_plain(document))
+    interactive = any(isinstance(block, Picture) and block.interactive for block in document.blocks)
+    script = plotly_script() if interactive else ""
+    html = environment.get_template("report.html").render(document=document, blocks=_plain(document), script=script)
     path.write_text(html, encoding="utf-8")
     return path
 
@@ -96,6 +98,13 @@ def write_pdf(document: Document, path: Path) -> Path:
         (root / "report.typ").write_text((TEMPLATES / "report.typ").read_text(encoding="utf-8"), encoding="utf-8")
         typst.compile(str(root / "report.typ"), output=str(path))
     return path
+
+
+def plotly_script() -> str:
+    """Return the script that interactive pictures need, once a page, as HTML."""
+    from plotly.offline import get_plotlyjs
+
+    return f"<script>{get_plotlyjs()}</script>"
 
 
 def _plain(document: Document) -> list[dict[str, Any]]:

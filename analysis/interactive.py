@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from analysis.document import plotly_script
 from trainers.errors import UsageError
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def front_html(
             layout |= {f"xaxis{place}": {"range": limit}, f"yaxis{place}": {"range": limit}}
         layout |= {"height": 200 * len(metrics) + 80, "legend": {"x": 0.98, "y": 0.98, "xanchor": "right"}}
     figure.update_layout(**layout)
-    return figure.to_html(full_html=False, include_plotlyjs=True, config={"displaylogo": False, "responsive": True})
+    return figure.to_html(full_html=False, include_plotlyjs=False, config={"displaylogo": False, "responsive": True})
 
 
 def _text(row: pd.Series, metrics: Sequence[str], config: Mapping[str, Any]) -> str:
@@ -151,6 +152,7 @@ def save_page(figure: str, path: Path, *, title: str = "Pareto front") -> Path:
         UsageError: if the file cannot be written.
     """
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{escape(title)}</title>'
+    head += plotly_script()
     page = f'<!doctype html>\n<html lang="en"><head>{head}</head><body>{figure}</body></html>\n'
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -215,4 +215,4 @@ def parallel_html(found: Tried, order: Sequence[str] = ()) -> str:
     }
     figure = graph_objects.Figure(graph_objects.Parcoords(dimensions=dimensions, line=line))
     figure.update_layout(template="plotly_white", height=480, margin={"l": 70, "r": 40, "t": 60, "b": 30})
-    return figure.to_html(full_html=False, include_plotlyjs=True, config={"displaylogo": False, "responsive": True})
+    return figure.to_html(full_html=False, include_plotlyjs=False, config={"displaylogo": False, "responsive": True})

@@ -14,11 +14,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis import sections
+from analysis import sections, understanding
 from analysis.choose import Choice, choose
 from analysis.document import Document, write_html, write_pdf
 from analysis.history import RunRecord, add_sources, load_runs, runs_table
-from analysis.pareto import front_of
+from analysis.pareto import aims_of, front_of
 from trainers.command_line import ROOT
 from trainers.data import DataOptions
 from trainers.errors import UsageError
@@ -41,6 +41,8 @@ class Study:
     choice: Choice
     models: dict[str, dict[str, Any]]  # metrics.json of "chosen" and, where it was trained, "baseline"
     origin: dict[str, Any]  # config.json of the chosen model
+    folder: Path  # of the chosen model
+    aims: dict[str, str]  # what the front is of: metric -> goal
 
     @property
     def chosen(self) -> RunRecord:
@@ -58,8 +60,8 @@ def read_study(source: str, rule: str, models: Path) -> Study:
         UsageError: if the chosen run was not retrained yet.
     """
     runs = load_runs(source)
-    table = runs_table(runs)
-    choice = choose(table, rule)
+    table, aims = runs_table(runs), aims_of(runs)
+    choice = choose(table, rule, aims, records=runs)
     folder = models / Path(source).name
     if not (folder / "config.json").exists() or describe(folder).get("run") != choice.run["run"]:
         raise UsageError(
@@ -80,10 +82,12 @@ def read_study(source: str, rule: str, models: Path) -> Study:
         classifier,
         runs,
         table,
-        front_of(table)[0],
+        front_of(table, list(aims), list(aims.values()))[0],
         choice,
         found,
         describe(folder),
+        folder,
+        aims,
     )
 
 
@@ -101,6 +105,9 @@ def comparable(studies: Sequence[Study]) -> Sequence[Study]:
         values = list(dict.fromkeys(str(study.chosen.config.get(key, default)) for study in studies))
         if len(values) > 1:
             raise UsageError(f"one report holds sweeps of the same {key}. Got {', '.join(values)}: write a report for each.")
+    if len({tuple(study.aims.items()) for study in studies}) > 1:
+        weighed = "; ".join(f"{study.source}: {', '.join(study.aims)}" for study in studies)
+        raise UsageError(f"one report holds sweeps that weigh the same metrics. Got {weighed}: write a report for each.")
     names = [study.name for study in studies]
     return [replace(study, name=study.source) if names.count(study.name) > 1 else study for study in studies]
 
@@ -124,8 +131,13 @@ def build_document(studies: Sequence[Study], figures: Path) -> Document:
     )
     document.add(*sections.summary_section(studies))
     document.add(*sections.front_section(studies, figures))
+    document.add(*understanding.confidence_section(studies))
     for study in studies:
         document.add(*sections.study_section(study, figures))
+        document.add(*understanding.training_section(study))
+        document.add(*understanding.parameters_section(study, figures))
+        document.add(*understanding.augmentation_section(study))
+        document.add(*understanding.model_section(study, figures))
     document.add(*sections.baseline_section(studies))
     document.add(*sections.sources_section(studies))
     return document
@@ -145,7 +157,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for study in studies:
             count, test = int(study.front["on_front"].sum()), study.models["chosen"]["test"]
             print(
-                f"{study.name}: {count} of {len(study.front)} finished runs on the precision/recall front; chosen "
+                f"{study.name}: {count} of {len(study.front)} finished runs on the {'/'.join(study.aims)} front; chosen "
                 f"{study.choice.run['name']}; accuracy {test['accuracy']:.4f} on the locked test part"
             )
         html, pdf = write_report(studies, Path(options.to))

@@ -98,28 +98,36 @@ def left_out_in_words(studies: Sequence[Study]) -> str:
 def front_section(studies: Sequence[Study], figures: Path) -> list[Any]:
     """The Pareto front: figure, table, and the search that led to it."""
     from analysis.figures import pareto_figure, save_figure, search_figure, tradeoff_figure
+    from analysis.front_figures import hypervolume_figure, pairs_figure
     from analysis.interactive import pareto_html
+    from analysis.pareto import volumes_of
 
     tables = {study.name: study.front for study in studies}
     chosen = {study.name: str(study.choice.run["run"]) for study in studies}
-    picture = save_figure(pareto_figure(tables, chosen=chosen), figures / "pareto.png")
+    aims = studies[0].aims
+    words = f"{', '.join(list(aims)[:-1])} and {list(aims)[-1]}" if len(aims) > 1 else next(iter(aims))
     sizes_text = "; ".join(
         f"{study.name}: {int(study.front['on_front'].sum())} of {len(study.front)} finished runs" for study in studies
     )
     blocks: list[Any] = [
         Heading("The Pareto front"),
         Paragraph(
-            "A run is on the front when no other run is at least as good in both precision and recall and better in one. "
-            "The shaded "
-            f"area is what the front dominates. On the front are {sizes_text}. {left_out_in_words(studies)}"
-        ),
-        Picture(
-            picture,
-            "Precision and recall of every finished run at its best epoch, on the hold-out. "
-            "The frame shows the better three quarters.",
-            pareto_html(studies),
+            f"A run is on the front when no other run is at least as good in {words} and better in one. "
+            f"On the front are {sizes_text}. {left_out_in_words(studies)}"
         ),
     ]
+    if len(aims) == 2:
+        picture = save_figure(pareto_figure(tables, list(aims), list(aims.values()), chosen), figures / "pareto.png")
+        caption = (
+            f"{words[:1].upper()}{words[1:]} of every finished run at its best epoch, on the hold-out. The shaded area is what the "
+            "front dominates; the frame shows the better three quarters."
+        )
+        blocks.append(Picture(picture, caption, pareto_html(studies, list(aims), list(aims.values()))))
+    elif len(aims) > 2:
+        for study in studies:
+            figure = pairs_figure(study.front, list(aims), list(aims.values()), chosen[study.name])
+            caption = f"Each pair of the metrics, {study.name}: finished runs at their best epoch, on the hold-out."
+            blocks.append(Picture(save_figure(figure, figures / f"pareto-{study.name}.png"), caption))
     single, nearly_equal = any(int(study.front["on_front"].sum()) == 1 for study in studies), _nearly_equal(studies)
     if single or nearly_equal:
         why = "Precision and recall of one run nearly coincide here, so that" if nearly_equal else "Here"
@@ -135,10 +143,24 @@ def front_section(studies: Sequence[Study], figures: Path) -> list[Any]:
             "The search: F1 on the hold-out of each trial at its best epoch, and the best so far.",
         )
     )
+    if len(aims) > 1:
+        grown = {study.name: volumes_of(study.front, list(aims), list(aims.values())) for study in studies}
+        corners = "; ".join(f"{name}: {', '.join(f'{value:.4g}' for value in corner)}" for name, (_, corner) in grown.items())
+        blocks.append(
+            Picture(
+                save_figure(
+                    hypervolume_figure({name: volumes for name, (volumes, _) in grown.items()}), figures / "hypervolume.png"
+                ),
+                f"The hypervolume that the front dominates after each finished run, from the worst values ({corners}).",
+                width="55%",
+            )
+        )
     return blocks + [block for study in studies for block in front_table(study)]
 
 
 def _nearly_equal(studies: Sequence[Study]) -> bool:
+    if any(set(study.aims) != {"precision", "recall"} for study in studies):
+        return False
     gaps = [float((study.front["precision"] - study.front["recall"]).abs().median()) for study in studies]
     return max(gaps) < 0.01
 
@@ -147,11 +169,11 @@ def front_table(study: Study) -> list[Any]:
     """The runs on the front, a column each: their scores, then what the sweep searched."""
     front = study.front[study.front["on_front"]].copy()
     front["is_chosen"] = front["run"] == study.choice.run["run"]
-    front = front.sort_values(["is_chosen", "f1", "precision"], ascending=False)
+    front = front.sort_values(["is_chosen", "f1"], ascending=False, kind="stable")
     shown = front.head(MOST_COLUMNS)
     configs = {run.run: run.config for run in study.runs}
     heads = [f"{row['name'].rpartition('-')[2]}{' (chosen)' if row['is_chosen'] else ''}" for _, row in shown.iterrows()]
-    rows = [[name, *(f"{value:.4f}" for value in shown[name])] for name in ("precision", "recall", "f1")]
+    rows = [[name, *(f"{value:.4f}" for value in shown[name])] for name in dict.fromkeys([*study.aims, "f1"])]
     rows.append(["best epoch", *(f"{value:.0f}" for value in shown["best_epoch"])])
     rows += [[name, *(short(configs[run].get(name)) for run in shown["run"])] for name in searched(study)]
     more = f" {len(front) - len(shown)} more are left out here." if len(front) > len(shown) else ""
@@ -336,6 +358,8 @@ def sources_section(studies: Sequence[Study]) -> list[Any]:
             ["", "locked part read", str(study.models["chosen"]["locked_part_read"])],
         ]
     splits = [
+        ["How sure, diagnosis, importance, slices", "hold-out (curves: training images too)"],
+        ["Scores by class, calibration, hardest images, t-SNE", "locked test part, from the same one reading"],
         ["Pareto front, F1 against cost, search", "hold-out"],
         ["Loss and accuracy curves", "training images and hold-out"],
         ["Table of the front, choice", "hold-out"],

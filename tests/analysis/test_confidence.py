@@ -239,7 +239,7 @@ def test_the_command_prints_the_front_with_its_intervals_and_the_doubt(
     out = capsys.readouterr().out
     assert "95 % intervals in brackets: test_accuracy" in out
     assert "p(front) needs repeats" in out
-    assert "By f1, " in out
+    assert "f1, " in out
 
 
 def test_the_command_takes_one_metric_and_refuses_an_unknown_one(study_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

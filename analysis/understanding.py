@@ -1,0 +1,195 @@
+"""The report's sections on how sure the numbers are, how the runs trained, which parameters mattered, and what a model does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from analysis.document import Heading, Paragraph, Picture, Table
+from analysis.history import tidy
+from trainers.errors import UsageError
+
+if TYPE_CHECKING:
+    from analysis.report import Study
+
+MOST_CURVES = 400  # runs of a sweep whose curves are diagnosed for the report: the newest
+MOST_CONFUSIONS = 3
+
+
+def confidence_section(studies: Sequence[Study]) -> list[Any]:
+    """The front with the intervals that can be stated, and which runs are within noise of the chosen one."""
+    from analysis.confidence import table_of
+
+    blocks: list[Any] = [Heading("How sure the choice is")]
+    for study in studies:
+        table, notes = table_of(study.runs, study.aims)
+        shown = table.head(8)
+        more = f" {len(table) - len(shown)} more are left out here." if len(table) > len(shown) else ""
+        blocks.append(
+            Table(
+                list(shown.columns),
+                [[str(cell) for cell in row] for row in shown.itertuples(index=False)],
+                f"The configurations of {study.name} that are or may be on the front, scored on the hold-out. {notes[0]}{more}",
+            )
+        )
+        blocks.append(Paragraph(" ".join(notes[1:])))
+        interval = study.models["chosen"].get("interval")
+        if interval:
+            seeds = [entry["seed"] for entry in study.models["chosen"]["seeds"]]
+            means = ", ".join(f"{name} {mean:.4f} ({low:.4f} to {high:.4f})" for name, (mean, low, high) in interval.items())
+            blocks.append(
+                Paragraph(
+                    f"The chosen {study.name} was retrained with the seeds {', '.join(map(str, seeds))}. Over them, on the locked "
+                    f"test part: {means}; mean and 95 % t interval. The model that is kept is that of seed {seeds[0]}, fixed "
+                    "beforehand."
+                )
+            )
+    return blocks
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:].rstrip('.')}."
+
+
+def training_section(study: Study) -> list[Any]:
+    """What the curves say of every run, by stated rules."""
+    from analysis.diagnose import diagnose_runs, rules_table
+
+    with_curves = [run for run in study.runs if run.n_rows > 1][-MOST_CURVES:]
+    if not with_curves:
+        return []
+    table = diagnose_runs(tidy(with_curves))
+    counts = ", ".join(f"{count} {kind}" for kind, count in table["diagnosis"].value_counts().items())
+    own = [
+        f"{line['name']} is {line['diagnosis']}: {line['reason']}."
+        for _, line in table.iterrows()
+        if line["run"] == study.chosen.run
+    ]
+    return [
+        Heading(f"How the runs of {study.name} trained", 2),
+        Paragraph(f"By the rules below, the {len(table)} runs of {study.name} are: {counts}. {' '.join(own)}"),
+        Table(["diagnosis", "rule (the first that holds)"], rules_table(), "How a run's curves are read.", text_columns=2),
+    ]
+
+
+def parameters_section(study: Study, figures: Path) -> list[Any]:
+    """Which hyper-parameters mattered for F1, and how the runs lie in them."""
+    from analysis.figures import save_figure
+    from analysis.importance import importances
+    from analysis.parameter_figures import importance_figure, parallel_figure, parallel_html, slices_figure
+    from analysis.parameters import tried
+
+    heading = Heading(f"What mattered in {study.name}", 2)
+    found = tried(study.runs)
+    try:
+        result = importances(found)
+    except UsageError as error:
+        return [heading, Paragraph(f"No importance is given: {_sentence(str(error))}")]
+    order = list(result.table["parameter"])
+    name = study.name
+    return [
+        heading,
+        Paragraph(result.in_words()),
+        Picture(
+            save_figure(importance_figure(result), figures / f"importance-{name}.png"),
+            "Importance for F1 on the hold-out.",
+            "",
+            "75%",
+        ),
+        Picture(
+            save_figure(parallel_figure(found, order), figures / f"parallel-{name}.png"),
+            "Each line is a run; the darker and thicker, the better.",
+            parallel_html(found, order),
+        ),
+        Picture(
+            save_figure(slices_figure(found, order), figures / f"slices-{name}.png"), "F1 on the hold-out against each parameter."
+        ),
+    ]
+
+
+def model_section(study: Study, figures: Path) -> list[Any]:
+    """What the retrained model does with the images of the locked part, from what its one reading kept."""
+    from analysis.figures import save_figure
+    from analysis.locked_part import load_kept
+    from analysis.model_figures import (
+        calibration,
+        calibration_figure,
+        class_scores_figure,
+        embedding_figure,
+        frequent_confusions,
+        hardest_figure,
+        precision_recall_figure,
+    )
+
+    kept, names, name = load_kept(study.folder), list(study.models["chosen"]["test"]["per_class"]), study.name
+    confusions = frequent_confusions(kept.labels, kept.predicted, names, MOST_CONFUSIONS)
+    words = ", ".join(f"{true} taken for {predicted} ({count})" for true, predicted, count in confusions)
+    blocks: list[Any] = [
+        Heading(f"What the retrained {name} does with the locked test part", 2),
+        Paragraph(
+            "The figures below are drawn from what the one reading of the locked part kept with the model. "
+            + (f"Most frequent confusions: {words}." if words else "No image was taken for another class.")
+        ),
+        Picture(
+            save_figure(class_scores_figure(kept.labels, kept.predicted, names), figures / f"classes-{name}.png"),
+            f"Precision, recall and F1 of each class of the retrained {name}, locked test part.",
+        ),
+    ]
+    if kept.probabilities is not None:
+        found = calibration(kept.labels, kept.probabilities)
+        hardest = hardest_figure(kept, names)
+        blocks += [
+            Picture(
+                save_figure(precision_recall_figure(kept.labels, kept.probabilities, names), figures / f"pr-{name}.png"),
+                "Precision against recall of each class against the rest, over all thresholds, with the average precision.",
+                "",
+                "62%",
+            ),
+            Picture(
+                save_figure(calibration_figure(kept.labels, kept.probabilities), figures / f"calibration-{name}.png"),
+                f"Calibration: the share of right answers against the stated probability, in bins of equal counts. Expected "
+                f"calibration error {found.error:.4f}.",
+                "",
+                "46%",
+            ),
+        ]
+        if hardest is not None:
+            blocks.append(
+                Picture(
+                    save_figure(hardest, figures / f"hardest-{name}.png"),
+                    "The images of highest entropy of the predicted distribution, in bits, with the true and the predicted class.",
+                    "",
+                    "62%",
+                )
+            )
+    if len(kept.embeddings) > 0 and len(kept.sample) > 10:
+        figure = embedding_figure(kept.embeddings, kept.labels[kept.sample], names)
+        blocks.append(
+            Picture(
+                save_figure(figure, figures / f"embedding-{name}.png"),
+                f"t-SNE of {len(kept.sample):,} images of the locked test part, by layer: "
+                f"{', '.join(kept.embeddings)}. Distances between groups mean little in such a map.",
+            )
+        )
+    return blocks
+
+
+def augmentation_section(study: Study) -> list[Any]:
+    """What the runs with and without augmentation reached; nothing where the sweep did not vary it."""
+    from analysis.augmentation import compare_augmentation, in_words
+
+    if {run.config.get("augment") for run in study.runs if run.state == "finished"} != {True, False}:
+        return []
+    table = compare_augmentation(study.runs)
+    rows = [
+        ["yes" if line["augment"] else "no", str(line["runs"]), *(f"{line[key]:.4f}" for key in ("best", "median", "mean"))]
+        for _, line in table.iterrows()
+    ]
+    return [
+        Heading(f"What augmentation changed in {study.name}", 2),
+        Table(
+            ["augmented", "runs", "best F1", "median F1", "mean F1"], rows, "Runs with and without augmentation, on the hold-out."
+        ),
+        Paragraph(in_words(table, "f1")),
+    ]
