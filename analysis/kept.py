@@ -5,6 +5,7 @@ One file holds many runs: their rows one after another, a column per metric, and
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -94,4 +95,5 @@ def write(place: Path, marked: Sequence[tuple[str, RunRecord]]) -> None:
         pq.write_table(table, partial)
         partial.replace(place)
     except OSError:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)

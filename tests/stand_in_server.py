@@ -27,6 +27,7 @@ class StandInServer:
         self.definition: dict[str, Any] | None = {}  # None: there is no such sweep
         self.views: list[dict[str, Any]] = []  # workspaces and reports, as they were sent
         self.operations: list[str] = []
+        self.busy = 0  # how many requests for histories are still answered by 429
         self.unknown: list[str] = []  # operations that the client asked for in vain
         self._lock = threading.Lock()
 
@@ -38,6 +39,13 @@ class StandInServer:
                 content = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 answer: dict[str, Any] = {}  # also to the client's own telemetry
                 with outer._lock:
+                    if self.path == "/graphql" and outer.busy and b"HistoryPage" in content:
+                        outer.busy -= 1
+                        self.send_response(429)
+                        self.send_header("Retry-After", "1")
+                        self.send_header("Content-Length", "0")
+                        self.end_headers()
+                        return
                     if self.path == "/graphql":
                         answer = outer.graphql(json.loads(content))
                     elif self.path.endswith("/file_stream"):

@@ -47,9 +47,16 @@ def test_one_command_creates_the_sweep_and_its_agent_trains_what_the_server_asks
             }
             assert summary["last"]["f1"] == rows[-1]["f1"]
 
+        server.busy = 2
         read = run(server, tmp_path, "-m", "analysis.pareto", f"{ENTITY}/{PROJECT}/{SWEEP}")
         assert read.returncode == 0, read.stderr
         assert "of 2 finished runs are on the front" in read.stdout
+        assert server.busy == 0, "it was told to wait, waited and asked again"
+        server.operations.clear()
+        again = run(server, tmp_path, "-m", "analysis.history", f"{ENTITY}/{PROJECT}/{SWEEP}", "--filter", '{"state": "finished"}')
+        assert again.returncode == 0, again.stderr
+        assert "2 runs (2 finished), 4 rows" in again.stdout
+        assert "HistoryPage" not in server.operations, "finished runs are pulled once"
     assert server.unknown == []
 
 

@@ -237,3 +237,19 @@ def test_records_of_any_size_come_back_whole(sizes: list[int], tmp_path_factory:
 def test_a_record_whose_last_piece_is_missing_is_not_read(tmp_path: Path) -> None:
     raw = packed([b"first", b"x" * (BLOCK + 100)])
     assert records_of(raw[:BLOCK], tmp_path / "cut") == [b"first"]
+
+
+def test_a_long_file_cut_off_at_every_byte_of_its_end_gives_a_prefix_of_its_rows(long: Path, tmp_path: Path) -> None:
+    whole = read_run(long)
+    assert whole is not None
+    cut = tmp_path / "run-cut.wandb"
+    cut.write_bytes(long.read_bytes())
+    size, before = cut.stat().st_size, len(whole.rows)
+    for place in range(size - 1, size - 4097, -1):
+        os.truncate(cut, place)
+        run = read_run(cut)
+        assert run is not None
+        assert len(run.rows) <= before
+        assert run.rows == whole.rows[: len(run.rows)]
+        before = len(run.rows)
+    assert before < len(whole.rows)
