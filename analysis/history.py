@@ -114,7 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         shown = [column for column in shown if column in table]
         if "f1" not in table:  # a program that is not ours
             shown += [column for column in list(table)[list(table).index("best_epoch") + 1 :] if column not in shown][:6]
-        printed = table[shown].assign(best_epoch=table["best_epoch"].map("{:.0f}".format))
+        printed = table[shown].assign(best_epoch=table["best_epoch"].map(lambda epoch: "-" if epoch != epoch else f"{epoch:.0f}"))
         print(printed.to_string(index=False, float_format=lambda value: f"{value:.4f}", na_rep="-"))
         states = ", ".join(f"{count} {state}" for state, count in table["state"].value_counts().items())
         print(f"\n{len(table)} runs ({states}), {len(history)} rows")

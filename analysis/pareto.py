@@ -286,7 +286,7 @@ def _check(options: argparse.Namespace, metrics: Sequence[str]) -> None:
 def _print_front(front: pd.DataFrame, left_out: Mapping[str, int], metrics: Sequence[str], goals: Sequence[str]) -> None:
     best = front[front["on_front"]].sort_values(metrics[0], ascending=goals[0] == "minimize")
     shown = [c for c in dict.fromkeys(["run", "name", *metrics, "f1", "best_epoch"]) if c in best]
-    printed = best[shown].assign(best_epoch=best["best_epoch"].map("{:.0f}".format))
+    printed = best[shown].assign(best_epoch=best["best_epoch"].map(lambda epoch: "-" if epoch != epoch else f"{epoch:.0f}"))
     print(printed.to_string(index=False, float_format=lambda value: f"{value:.4f}"))
     aims = ", ".join(f"{metric} {goal}d" for metric, goal in zip(metrics, goals, strict=True))
     split = front["evaluation_split"].iloc[0]
