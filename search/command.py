@@ -20,10 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from search.study import best_epoch
 from search.sweep import Sweep
-from search.training import Attempt, Epochs
+from search.training import Attempt, Batch, Epochs
 from trainers.base import Epoch
-from trainers.best import best_row
 from trainers.errors import UsageError, did_you_mean
 from trainers.provenance import git_commit, versions
 from trainers.tracking import PROJECT
@@ -85,42 +85,60 @@ class Command:
             raise UsageError(self._why_nothing(folder))
 
     def _watched(self, process: subprocess.Popen[bytes], folder: Path) -> Epochs:
-        """Yield the rows that hold an objective, as they become readable, until the program has ended."""
+        """Yield the rows that hold an objective, as they become readable, until the program has ended.
+
+        When its run has ended the rest waits for the program's end, as only the exit code says whether it went well: then
+        the last row, and no other, is the end of the training.
+        """
         self._stopped = False
         seen, kept = 0, set[int]()
         while True:
-            ended = process.poll() is not None
+            code = process.poll()
             begin = time.monotonic()
-            rows, over = self._rows(folder, ended=ended)
-            places = {place for place in range(seen, len(rows)) if place % max(1, place // KEPT) == 0}
-            if over and rows:
-                places |= {self._best(rows), len(rows) - 1}
-            for place in sorted(places - kept):
-                kept.add(place)
-                if (yield Epoch(place + 1, rows[place], over)) and not over:
+            rows, over = self._rows(folder, ended=code is not None)
+            places = {place for place in range(seen, len(rows)) if place % (place // KEPT + 1) == 0} - kept
+            if code is not None:
+                if rows:
+                    places |= ({self._best(rows)} - kept) | {len(rows) - 1}
+                epochs = [Epoch(place + 1, rows[place], code == 0 and place == len(rows) - 1) for place in sorted(places)]
+                self._stopped = bool(epochs) and (yield Batch(epochs, ended=True)) is not None
+                return
+            if not over:
+                seen = len(rows)
+                kept |= places
+                if places and (yield Batch([Epoch(place + 1, rows[place]) for place in sorted(places)])) is not None:
                     self._stopped = True
                     _end(process)
                     return
-            seen = len(rows)
-            if ended:
-                return
             time.sleep(max(POLL, 10 * (time.monotonic() - begin)))
 
     def _best(self, rows: Sequence[Mapping[str, float]]) -> int:
         """Return the place of the best row, or of the last where none has a value."""
-        found = best_row(({**row, "place": place} for place, row in enumerate(rows)), self.sweep.metric, self.sweep.goal)
+        found = best_epoch(({**row, "place": place} for place, row in enumerate(rows)), self.sweep.goals)
         return len(rows) - 1 if found is None else int(found["place"])
 
     def _rows(self, folder: Path, *, ended: bool) -> tuple[list[dict[str, float]], bool]:
-        """Return the rows that hold an objective, and whether they are all: then there is nothing left to stop."""
+        """Return the rows that hold an objective, and whether they are all.
+
+        Objectives may stand in different rows: each row also holds the latest value of those that were logged before it, and
+        the last one what is only in the summary, where W&B looks for them.
+        """
         found = self._found(folder)
+        goals = self.sweep.goals.keys()
         over = ended or (bool(found) and all(run.state != "running" for run in found))
-        rows = [row for row in (_numbers(row) for run in found for row in run.rows) if row.keys() & self.sweep.goals.keys()]
+        rows, latest = [], dict[str, float]()
+        for row in (_numbers(row) for run in found for row in run.rows):
+            if row.keys() & goals:
+                latest |= {name: row[name] for name in row.keys() & goals}
+                rows.append({**row, **latest})
         if self.sweep.metric == RUNTIME:  # it counts up: only its end says something
             return (rows[-1:] if over else []), over
-        if not rows and over and found:  # what a program only writes into its summary counts as its one row
+        if over and found and goals - latest.keys():
             summary = _numbers(found[-1].summary)
-            rows = [summary] if summary.keys() & self.sweep.goals.keys() else []
+            if rows:
+                rows[-1] = {**{name: summary[name] for name in goals & summary.keys()}, **rows[-1]}
+            elif summary.keys() & goals:
+                rows = [summary]  # what a program only writes into its summary counts as its one row
         return rows, over
 
     def _found(self, folder: Path) -> list[RunFile]:

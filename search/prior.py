@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,10 +17,9 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState
 
-from search.study import finished
+from search.study import best_epoch, finished
 from search.sweep import Sweep
 from trainers import records
-from trainers.best import best_row
 from trainers.errors import UsageError, did_you_mean
 from trainers.storage import close, database, open_storage, readable_errors
 
@@ -96,9 +94,8 @@ def _tell(study: optuna.Study, sweep: Sweep, known: Known, encoded: Mapping[str,
 
 
 def _objective_values(known: Known, sweep: Sweep) -> list[float] | None:
-    row = best_row(known.rows, sweep.metric, sweep.goal) if known.rows else None
-    values = [math.nan if row is None else row.get(name, math.nan) for name in sweep.goals]
-    return values if all(map(math.isfinite, values)) else None
+    row = best_epoch(known.rows, sweep.goals)
+    return None if row is None else [row[name] for name in sweep.goals]
 
 
 def _check_point(known: Known, sweep: Sweep) -> None:

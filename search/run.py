@@ -100,14 +100,17 @@ def again(study: optuna.Study, trial: FrozenTrial, folder: Path, *, device: str,
     pruned = trial.user_attrs.get(records.PRUNED)
     epochs = training.epochs(attempt, values)
     try:
-        epoch = next(epochs)
+        batch = next(epochs)
         while True:
-            seen.add(epoch.number)
-            same = _same(recorded.get(epoch.number, {}), epoch.metrics)
-            differing += [] if same else [str(epoch.number)]
-            shown = "  ".join(f"{name} {value:.6f}" for name, value in epoch.metrics.items() if name not in TIMES)
-            print(f"epoch {epoch.number}{'' if same else ' (differs)'}  {shown}", flush=True)
-            epoch = epochs.send(pruned == epoch.number)
+            for epoch in batch.epochs:
+                if epoch.number in seen or (pruned is not None and not recorded.keys() >= {epoch.number}):
+                    continue  # a program may have gone on by the time that its epochs can be read
+                seen.add(epoch.number)
+                same = _same(recorded.get(epoch.number, {}), epoch.metrics)
+                differing += [] if same else [str(epoch.number)]
+                shown = "  ".join(f"{name} {value:.6f}" for name, value in epoch.metrics.items() if name not in TIMES)
+                print(f"epoch {epoch.number}{'' if same else ' (differs)'}  {shown}", flush=True)
+            batch = epochs.send(pruned if pruned in seen else None)
     except StopIteration:
         return differing + [str(number) for number in recorded if number not in seen]
     except UsageError as error:

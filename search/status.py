@@ -199,15 +199,14 @@ def _front(complete: Sequence[FrozenTrial], goals: Mapping[str, str], lines: lis
 
 
 def _cells(trials: Sequence[FrozenTrial], goals: Mapping[str, str]) -> list[str]:
+    from search.study import best_epoch
     from trainers import records
-    from trainers.best import best_row
 
-    metric, goal = next(iter(goals.items()))
     names = list(dict.fromkeys(name for trial in trials for name in trial.params))
     values = [values_of(trial) for trial in trials]
     cells = [["trial", *goals, "epoch", *names]]
     for trial, real in zip(trials, values, strict=True):
-        row = best_row(records.epochs_of(trial.user_attrs), metric, goal) or {}
+        row = best_epoch(records.epochs_of(trial.user_attrs), goals) or {}
         label = f"{trial.number}{' (default)' if trial.user_attrs.get(records.BASELINE) else ''}"
         measured = [
             f"{value:.4f}" + (f" ± {row[f'{name}_std']:.4f}" if f"{name}_std" in row else "")

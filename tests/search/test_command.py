@@ -13,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import optuna
 import pytest
 import yaml
 from optuna.trial import TrialState
@@ -68,7 +69,9 @@ def script(folder: Path, text: str, **changes: Any) -> Sweep:
 def trained(sweep: Sweep, folder: Path, values: dict[str, Any] | None = None) -> list[Epoch]:
     """Run the program once; return its epochs."""
     attempt = Attempt("abc", "own-0", "own", ["first"], folder / "runs", lambda config, path: None)
-    return list(Command(sweep).epochs(attempt, {"rate": 0.5} if values is None else values))
+    batches = Command(sweep).epochs(attempt, {"rate": 0.5} if values is None else values)
+    known = {epoch.number: epoch for batch in batches for epoch in batch.epochs}
+    return [known[number] for number in sorted(known)]
 
 
 def output(folder: Path) -> str:
@@ -173,6 +176,81 @@ def test_what_is_only_in_the_summary_counts_as_the_one_row(tmp_path: Path) -> No
     assert [(epoch.number, epoch.metrics["loss"], epoch.last) for epoch in epochs] == [(1, 0.75, True)]
 
 
+def test_only_the_last_row_of_a_program_that_ended_well_is_the_last(tmp_path: Path) -> None:
+    rows = [{"loss": float(place)} for place in range(30)]
+    assert [epoch.number for epoch in trained(script(tmp_path, LOGS.format(rows=rows)), tmp_path) if epoch.last] == [30]
+
+
+def test_a_program_that_fails_after_its_run_has_finished_has_failed(tmp_path: Path) -> None:
+    sweep = script(tmp_path, LOGS.format(rows=[{"loss": 1.0}]) + "raise SystemExit('after the run')\n")
+    (trial,) = run(sweep, trials=1, name="own", runs=tmp_path / "runs").get_trials()
+    assert trial.state == TrialState.FAIL
+    assert trial.user_attrs[records.CAUSE] == "the program ended with exit code 1: after the run"
+    assert [(row["loss"], row["last"]) for row in records.epochs_of(trial.user_attrs)] == [(1.0, False)]
+
+
+def test_a_worker_that_dies_while_it_writes_what_came_at_once_leaves_no_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    write, written = optuna.Trial.set_user_attr, list[str]()
+
+    def dying(self: optuna.Trial, key: str, value: Any) -> None:
+        written.append(key)
+        if sum(key.startswith("epoch") for key in written) == 3:
+            raise Killed
+        write(self, key, value)
+
+    rows = [{"loss": 1 - place / 500} for place in range(450)]
+    sweep = script(tmp_path, LOGS.format(rows=rows))
+    with monkeypatch.context() as patched:
+        patched.setattr(optuna.Trial, "set_user_attr", dying)
+        with pytest.raises(Killed):
+            run(sweep, trials=1, name="own", runs=tmp_path / "runs")
+    trials = run(sweep, trials=1, name="own", runs=tmp_path / "runs").get_trials()
+    assert [trial.state for trial in trials] == [TrialState.FAIL, TrialState.COMPLETE]
+    assert len(records.epochs_of(trials[0].user_attrs)) == 200
+    assert trials[1].value == rows[-1]["loss"]
+
+
+def test_many_rows_come_into_the_study_by_few_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writes: list[str] = []
+    for name in ("set_trial_user_attr", "set_trial_intermediate_value"):
+        original = getattr(optuna.storages._CachedStorage, name)
+
+        def counted(self: Any, *arguments: Any, name: str = name, original: Any = original) -> Any:
+            writes.append(name)
+            return original(self, *arguments)
+
+        monkeypatch.setattr(optuna.storages._CachedStorage, name, counted)
+    rows = [{"loss": 1 - place / 1000} for place in range(400)]
+    (trial,) = run(script(tmp_path, LOGS.format(rows=rows)), trials=1, name="own", runs=tmp_path / "runs").get_trials()
+    assert len(writes) < 80
+    assert [(row["epoch"], row["loss"]) for row in records.epochs_of(trial.user_attrs)] == [
+        (place + 1, row["loss"]) for place, row in enumerate(rows)
+    ]
+    assert trial.intermediate_values[400] == rows[-1]["loss"]
+
+
+def test_objectives_may_stand_in_different_rows(tmp_path: Path) -> None:
+    metrics = [{"name": "val/accuracy", "goal": "maximize"}, {"name": "size", "goal": "minimize"}]
+    rows = [{"val/accuracy": 0.5}, {"train/loss": 1}, {"val/accuracy": 0.7}, {"size": 12}]
+    late = script(tmp_path, LOGS.format(rows=rows), metric=None, metrics=metrics)
+    (trial,) = run(late, trials=1, name="late", runs=tmp_path / "runs").get_trials()
+    assert trial.values == [0.7, 12.0]
+    first = script(tmp_path, LOGS.format(rows=[rows[-1], rows[2], rows[0]]), metric=None, metrics=metrics)
+    (trial,) = run(first, trials=1, name="first", runs=tmp_path / "runs").get_trials()
+    assert trial.values == [0.7, 12.0]
+    summary = LOGS.format(rows=rows[:3]) + "    run.summary['size'] = 13\n"
+    (trial,) = run(script(tmp_path, summary, metric=None, metrics=metrics), trials=1, name="x", runs=tmp_path / "runs").get_trials()
+    assert trial.values == [0.7, 13.0]
+    never = script(tmp_path, LOGS.format(rows=rows[:3]), metric=None, metrics=metrics)
+    (trial,) = run(never, trials=1, name="never", runs=tmp_path / "runs").get_trials()
+    assert trial.user_attrs[records.CAUSE] == "size was never a finite number"
+
+
 def test_a_program_may_name_its_run_and_project_itself(tmp_path: Path) -> None:
     text = LOGS.format(rows=[{"loss": 1.0}]).replace("init()", "init(id='mine', project='elsewhere', name='x')")
     assert [epoch.metrics["loss"] for epoch in trained(script(tmp_path, text), tmp_path)] == [1.0]
@@ -198,8 +276,7 @@ def test_long_histories_are_kept_in_part_with_the_best_and_the_last(tmp_path: Pa
     rows = [{"loss": 10.0 - (place == 17)} for place in range(21)]
     epochs = trained(script(tmp_path, LOGS.format(rows=rows)), tmp_path)
     numbers = [epoch.number for epoch in epochs]
-    assert len(numbers) < 21
-    assert {1, 2, 3, 18, 21} <= set(numbers)
+    assert numbers == [1, 2, 3, 5, 7, 18, 21], "three, of the next three each second, and so on"
     assert min(epochs, key=lambda epoch: epoch.metrics["loss"]).number == 18
 
 
