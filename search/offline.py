@@ -26,6 +26,7 @@ from search.hyperband import History
 from search.interruption import Interruption
 from search.leases import SECONDS, Claims, Lease, Watch, left_behind, running
 from search.plan import Outlook, Plan
+from search.processes import end_orphan
 from search.study import best_epoch, best_trial, finished, open_study
 from search.suggest import SlotSampler, draw
 from search.sweep import Sweep
@@ -112,6 +113,7 @@ class Engine:
         trials = self.study.get_trials(deepcopy=False)
         dead = [trial for trial in running(trials) if self.watch.dead(trial)]
         for trial in dead:
+            self._end_program(trial)
             rows = records.epochs_of(trial.user_attrs)
             if rows and (rows[-1]["last"] or trial.user_attrs.get(records.PRUNED)):
                 self.tell(trial, rows)
@@ -128,6 +130,12 @@ class Engine:
         for trial in lost:
             self._retry(trial)
         return self.study.get_trials(deepcopy=False) if dead or lost else trials
+
+    def _end_program(self, trial: FrozenTrial) -> None:
+        """End what a dead worker of this machine has left running."""
+        run = trial.user_attrs.get(records.RUN, {})
+        if self.sweep.classifier is None and run.get("path") and run.get("host") == socket.gethostname():
+            end_orphan(self.folder / run["path"])
 
     def give_back(self, trial: FrozenTrial, *, died: bool = True) -> None:
         """Mark a trial as interrupted and let it be tried again; after MOST_ATTEMPTS deaths it has failed.

@@ -183,13 +183,21 @@ def numbers(row: Mapping[str, Any], without: Collection[str] = INTERNAL) -> dict
         if name in without:
             continue
         if type(value) is float or type(value) is int:
-            found[name] = float(value)
+            found[name] = _float(value)
         elif isinstance(value, Mapping):
             if "_type" not in value:
                 found.update({f"{name}.{inner}": number for inner, number in numbers(value, without).items()})
         elif isinstance(value, str) and value in ("NaN", "Infinity", "-Infinity"):
             found[name] = float(value.replace("Infinity", "inf"))
     return found
+
+
+def _float(value: float) -> float:
+    """Return a number as a float; a whole number that is too large for one is infinite."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 def _covered(items: Sequence[tuple[bytes, bytes]]) -> int:

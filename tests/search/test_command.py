@@ -162,7 +162,7 @@ def test_the_run_is_named_grouped_and_tagged_for_its_sweep(tmp_path: Path) -> No
 
 
 def test_every_row_that_holds_the_metric_is_an_epoch(tmp_path: Path) -> None:
-    rows = [{"loss": 3.0, "val": {"accuracy": 0.5}}, {"other": 1}, {"loss": float("nan")}, {"loss": 2, "text": "x"}]
+    rows = [{"loss": 3.0, "val": {"accuracy": 0.5}}, {"other": 1}, {"loss": float("nan")}, {"loss": 2, "text": "x", "n": 10**400}]
     epochs = trained(script(tmp_path, LOGS.format(rows=rows).replace("nan", "float('nan')")), tmp_path)
     assert [epoch.number for epoch in epochs] == [1, 2, 3]
     assert [epoch.metrics["loss"] for epoch in epochs][::2] == [3.0, 2.0]
@@ -291,6 +291,11 @@ def test_long_histories_are_kept_in_part_with_the_best_and_the_last(tmp_path: Pa
             "ended with exit code 1: ValueError: the rate is too high$",
         ),
         ("import os\nos.kill(os.getpid(), 9)\n", "was ended by SIGKILL: it printed nothing$"),
+        ("import os\nos.kill(os.getpid(), 40)\n", "was ended by signal 40: it printed nothing$"),
+        (
+            "print('its own')\nprint('\\x1b[1;34mwandb\\x1b[0m: the client')\nraise SystemExit(3)\n",
+            "ended with exit code 3: its own$",
+        ),
         ("print('done')\n", "wrote no W&B run below .*abc: it must call wandb.init"),
         ("print('line ' * 20_000_000)\nraise SystemExit('the end')\n", "ended with exit code 1: the end$"),
     ],
@@ -344,6 +349,7 @@ def test_a_sweep_of_a_program_takes_the_best_of_each_history(away: Path, capsys:
     assert [record.state for record in runs] == ["finished", "finished", "failed"]
     assert [row["loss"] for row in runs[0].rows] == pytest.approx([0.3, 0.1, 0.2])
     assert pareto([str(away / "runs" / "own"), "--metrics", "loss", "score"]) == 0
+    assert "evaluation_split" not in kept["config"], "nobody knows what a program of one's own measures on"
     with pytest.raises(SystemExit, match="2"):
         pareto([str(away / "runs" / "own")])
     assert "\nerror: no run has the metric 'precision'; there are " in capsys.readouterr().err
@@ -386,6 +392,41 @@ def test_ctrl_c_twice_ends_the_program_and_gives_its_trial_back(tmp_path: Path) 
     trials = open_existing(str(tmp_path / "runs" / "own")).get_trials()
     assert [trial.state for trial in trials] == [TrialState.FAIL, TrialState.WAITING]
     assert trials[0].user_attrs[records.CAUSE] == records.INTERRUPTED
+
+
+def killed_sweep(folder: Path, text: str) -> int:
+    """Start a sweep of a program that writes its number into a file, and kill it; return the program's number."""
+    script(folder, text)
+    line = [sys.executable, str(ROOT / "sweeps" / "offline.py"), "own.yaml", "--trials=1", "--runs=runs"]
+    with subprocess.Popen(line, cwd=folder, env=environment(folder), stderr=subprocess.DEVNULL) as process:
+        wait_until(lambda: (folder / "pid").is_file() and bool((folder / "pid").read_text()))
+        process.kill()
+    return int((folder / "pid").read_text())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with the one that started it")
+def test_a_killed_sweep_takes_its_program_with_it(tmp_path: Path) -> None:
+    pid = killed_sweep(tmp_path, "import os, time\nopen('pid', 'w').write(str(os.getpid()))\ntime.sleep(100)\n")
+    wait_until(lambda: not alive(pid))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc says when a process began")
+def test_what_a_killed_sweep_left_behind_is_ended_before_the_trial_is_tried_again(tmp_path: Path) -> None:
+    text = (
+        "import os, signal, time, wandb\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "if not os.path.exists('pid'):\n    open('pid', 'w').write(str(os.getpid()))\n    time.sleep(100)\n"
+        "stat = f\"/proc/{open('pid').read()}/stat\"\n"
+        "with wandb.init() as run:\n    run.log({'loss': float(os.path.exists(stat) and ' Z ' not in open(stat).read())})\n"
+    )
+    pid = killed_sweep(tmp_path, text)
+    assert alive(pid), "it does not listen to SIGTERM"
+    line = [sys.executable, str(ROOT / "sweeps" / "offline.py"), "own.yaml", "--trials=1", "--runs=runs"]
+    assert start(*line, cwd=tmp_path).returncode == 0
+    from search.status import open_existing
+
+    trials = open_existing(str(tmp_path / "runs" / "own")).get_trials()
+    assert [trial.state for trial in trials] == [TrialState.FAIL, TrialState.COMPLETE]
+    assert trials[1].value == 0.0, "the first was still running beside the second"
 
 
 def wait_until(what: Callable[[], bool], seconds: float = 60) -> None:
