@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search.processes import end, start
-from search.study import best_epoch
+from search.study import best_epoch, with_latest
 from search.sweep import Sweep
 from search.training import Attempt, Batch, Epochs
 from trainers.base import Epoch
@@ -108,20 +108,15 @@ class Command:
     def _rows(self, folder: Path, *, ended: bool) -> tuple[list[dict[str, float]], bool]:
         """Return the rows that hold an objective, and whether they are all.
 
-        Objectives may stand in different rows: each row also holds the latest value of those that were logged before it, and
-        the last one what is only in the summary, where W&B looks for them.
+        The last one also holds objectives that are only in the summary, where W&B looks for them.
         """
         found = self._found(folder)
         goals = self.sweep.goals.keys()
         over = ended or (bool(found) and all(run.state != "running" for run in found))
-        rows, latest = [], dict[str, float]()
-        for row in (_numbers(row) for run in found for row in run.rows):
-            if row.keys() & goals:
-                latest |= {name: row[name] for name in row.keys() & goals}
-                rows.append({**row, **latest})
+        rows = with_latest((_numbers(row) for run in found for row in run.rows), goals)
         if self.sweep.metric == RUNTIME:  # it counts up: only its end says something
             return (rows[-1:] if over else []), over
-        if over and found and goals - latest.keys():
+        if over and found and (not rows or goals - rows[-1].keys()):
             summary = _numbers(found[-1].summary)
             if rows:
                 rows[-1] = {**{name: summary[name] for name in goals & summary.keys()}, **rows[-1]}

@@ -84,6 +84,8 @@ class Engine:
                 path.unlink(missing_ok=True)
             self._seen = trials
             outlook = Outlook.DONE if self.interruption.asked else self.plan.outlook(trials)
+            if self.plan.terminated:
+                self.study.set_user_attr(records.TERMINATED, len(finished(trials)))
             if outlook is not Outlook.WORK:
                 return outlook, None, {}
             trial = self._ask(trials)
@@ -322,14 +324,9 @@ class Engine:
 
     def _constrain(self, trial: optuna.Trial | FrozenTrial, row: dict[str, Any]) -> None:
         config = trial.user_attrs.get(records.RUN, {}).get("config", {})
-        known = {**config, **self.sweep.space.flat(config), **row}
         live = trial if isinstance(trial, optuna.Trial) else optuna.Trial(self.study, trial._trial_id)
-        for constraint in self.sweep.settings.constraints:
-            try:
-                violation = constraint.violation(known)
-            except (TypeError, ValueError, ZeroDivisionError):
-                violation = math.inf  # what cannot be seen to hold does not
-            live.set_constraint(constraint.text, violation if not math.isnan(violation) else math.inf)
+        for text, violation in self.sweep.violations(config, row).items():
+            live.set_constraint(text, violation)
 
     def fail(self, number: int, cause: str) -> FrozenTrial | None:
         """Tell the study that a trial failed, and why; None where it had ended already."""
@@ -358,12 +355,13 @@ class Engine:
         with Progress(self.study.study_name, self.plan.trials, done=len(ended), silent=self.interruption.quiet) as self.progress:
             told: FrozenTrial | None = None
             while not (self.interruption.asked and told is None):
+                if told is not None:
+                    self._check_failures(told)
                 outlook, trial, values = self.claim()
                 if told is not None:
                     ended = finished(self._seen)
                     self._best = best_text(ended, self.sweep)
                     self.progress.reach(len(ended), f"{self._best}{outcome(told)}")
-                    self._check_failures(ended)
                 told = None
                 if outlook is Outlook.DONE:
                     break
@@ -376,10 +374,13 @@ class Engine:
                     told, self._unbuilt = self._unbuilt, None
         return ran
 
-    def _check_failures(self, ended: Sequence[FrozenTrial]) -> None:
-        if len(ended) == MOST_FAILURES and all(trial.state == TrialState.FAIL for trial in ended):
-            cause = ended[-1].user_attrs.get(records.CAUSE)
-            raise UsageError(f"the first {MOST_FAILURES} trials failed; the last one: {cause}")
+    def _check_failures(self, told: FrozenTrial) -> None:
+        """Give up where nothing but failures has come so far; before another trial is asked for, which would be left running."""
+        if told.state != TrialState.FAIL:
+            return
+        ended = finished(self.study.get_trials(deepcopy=False))
+        if len(ended) >= MOST_FAILURES and all(trial.state == TrialState.FAIL for trial in ended):
+            raise UsageError(f"the first {len(ended)} trials failed; the last one: {told.user_attrs.get(records.CAUSE)}")
 
 
 def best_text(trials: Sequence[FrozenTrial], sweep: Sweep) -> str:

@@ -7,7 +7,7 @@ import math
 import secrets
 import time
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -146,6 +146,20 @@ def best_epoch(rows: Iterable[Row], goals: Mapping[str, str]) -> Row | None:
     """Return the row that is best by the first objective among those in which every objective has a finite value."""
     whole = (row for row in rows if all(math.isfinite(row.get(name, math.nan)) for name in goals))
     return best_row(whole, *next(iter(goals.items())))
+
+
+def with_latest(rows: Iterable[Mapping[str, float]], names: Collection[str]) -> list[dict[str, float]]:
+    """Return the rows that hold any of the names, each with the latest values of all of them as well.
+
+    Programs may log their objectives in different rows; W&B takes each from the summary, which holds the last value.
+    """
+    found, latest = [], dict[str, float]()
+    for row in rows:
+        new = {name: row[name] for name in names if name in row}
+        if new:
+            latest |= new
+            found.append({**row, **latest})
+    return found
 
 
 def best_trial(trials: Sequence[FrozenTrial], goal: str) -> FrozenTrial | None:

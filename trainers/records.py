@@ -11,6 +11,7 @@ from typing import Any
 
 # of a study
 SWEEP, VALUES, SEED, CLASSIFIER, GOALS, STUDY_ID = "sweep", "values", "seed", "classifier", "goals", "study_id"
+TERMINATED = "terminated"  # how many trials had ended when the person's own terminator ended the sweep
 # of a trial
 WORKER = "worker"  # who trains it: host, and the file whose lock shows on that host that it lives
 BEAT = "beat"  # counts up while it is trained, for the other hosts

@@ -247,6 +247,10 @@ def test_a_sweep_whose_first_trials_all_fail_gives_up_and_says_why(tmp_path: Pat
     parameters = {"epochs": {"value": 1}, "class_weight": {"value": {"zebra": 2.0}}, "learning_rate": {"min": 0.1, "max": 0.2}}
     with pytest.raises(UsageError, match="the first 3 trials failed; the last one: class_weight names 'zebra'"):
         searched(sweep_of(tmp_path, parameters=parameters), 9)
+    study = optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path}/runs/s/study.db")
+    assert [trial.state for trial in study.get_trials()] == [TrialState.FAIL] * 3, "none is left running or waiting"
+    with pytest.raises(UsageError, match="the first 4 trials failed"):
+        searched(sweep_of(tmp_path, parameters=parameters), 9)
 
 
 # After a kill

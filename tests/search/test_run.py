@@ -156,7 +156,12 @@ def test_a_program_runs_again_and_says_what_went_otherwise(away: Path, capsys: p
     (away / "own.yaml").write_text(yaml.safe_dump(definition))
     run(read_sweep("own.yaml"), trials=1, name="s", runs=away / "runs")
     rows = [f"epoch {place + 1}  loss {2.0 * place:.6f}" for place in range(3)]
+    files = sorted((away / "runs").rglob("run-*.wandb"))
     assert again(capsys, "runs/s", 0) == [*rows, "every epoch is as recorded"]
+    assert sorted((away / "runs").rglob("run-*.wandb")) == files, "nothing that could be taken for a run of the sweep"
+    assert main(["runs/s", "--trial=0", "--wandb=offline"]) == 0
+    assert len(list((away / "runs" / "s-again").rglob("run-*.wandb"))) == 1
+    assert sorted((away / "runs" / "s").rglob("run-*.wandb")) == files
     (away / "short").touch()
     assert again(capsys, "runs/s", 0, code=1)[-1] == "epochs that differ from the record: 2, 3"
     (away / "broken").touch()
