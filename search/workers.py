@@ -156,6 +156,7 @@ class Crew:
                     file=sys.stderr,
                     flush=True,
                 )
+                self.requests = 1  # they are asked to stop
                 self._end_all()
                 raise UsageError("a worker stopped with the error above; finished trials are kept: run the same command again.")
             self.deaths += 1
