@@ -13,7 +13,8 @@ from trainers.errors import UsageError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = SentenceParser(prog="python -m search.check", description=__doc__.splitlines()[0], allow_abbrev=False)
+    usage = "%(prog)s SWEEP.yaml [SWEEP.yaml ...]"
+    parser = SentenceParser(prog="python -m search.check", usage=usage, description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("sweeps", nargs="+", metavar="SWEEP.yaml", help="sweep files")
     options = parser.parse_args(arguments)
     from search.sweep import read_sweep

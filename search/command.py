@@ -6,7 +6,6 @@ fills `wandb.config`. W&B's client writes its file in blocks of 32 KiB, so a run
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import os
@@ -20,10 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from search.processes import end, start
+from search.study import best_epoch, with_latest
 from search.sweep import Sweep
-from search.training import Attempt, Epochs
+from search.training import Attempt, Batch, Epochs
 from trainers.base import Epoch
-from trainers.best import best_row
 from trainers.errors import UsageError, did_you_mean
 from trainers.provenance import git_commit, versions
 from trainers.tracking import PROJECT
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 
 POLL = 0.25  # seconds between looks at the run file, more where reading it takes long
 KEPT = 500  # rows that a study keeps of a run before it keeps fewer and fewer of them, beside the best and the last
-GRACE = 30.0  # seconds from the request to end to the kill, as under W&B's agent
 ENVIRONMENT_VARIABLE = re.compile(r"\$\{envvar:([A-Z0-9_]*)\}")  # capitals only, as at W&B
 # a sweep of W&B's and a service of its client, around this one
 NOT_INHERITED = {"WANDB_SERVICE", "WANDB_SWEEP_ID", "WANDB_RESUME", "WANDB_DISABLED"}
+COLOURS = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")  # ECMA-48's control sequences
 RUNTIME = "_runtime"  # W&B's seconds since the start of a run
 TAIL = 64 * 1024  # bytes at the end of what a program printed, in which its last line is looked for
 
@@ -54,28 +54,16 @@ class Command:
         parameters = folder / "config.yaml"
         parameters.write_text(_parameter_file(values), encoding="utf-8")
         arguments = command_line(self.sweep.command, self.sweep.program, values, folder / "config.json")
-        attempt.started(
-            {**values, "best_metric": self.sweep.metric, "evaluation_split": "holdout", "provenance": _origin()}, str(folder)
-        )
+        attempt.started({**values, "best_metric": self.sweep.metric, "provenance": _origin()}, str(folder))
         output = folder / "output.log"
         self._before = set(_run_files(folder))  # where a trial is run again, those of the time before
         with output.open("wb") as log:
             environment = self._environment(attempt, folder, parameters)
-            try:  # a session of its own: Ctrl-C is for the sweep, which lets running trials end
-                process = subprocess.Popen(
-                    arguments,
-                    env=environment,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    stdin=subprocess.DEVNULL,
-                    start_new_session=True,
-                )
-            except OSError as error:
-                raise UsageError(f"{arguments[0]} cannot be started ({error.strerror}).") from None
+            process = start(arguments, environment, log, folder)
             try:
                 yield from self._watched(process, folder)
             except BaseException:
-                _end(process)
+                end(process)
                 raise
         if self._stopped:
             return
@@ -85,42 +73,55 @@ class Command:
             raise UsageError(self._why_nothing(folder))
 
     def _watched(self, process: subprocess.Popen[bytes], folder: Path) -> Epochs:
-        """Yield the rows that hold an objective, as they become readable, until the program has ended."""
+        """Yield the rows that hold an objective, as they become readable, until the program has ended.
+
+        When its run has ended the rest waits for the program's end, as only the exit code says whether it went well: then
+        the last row, and no other, is the end of the training.
+        """
         self._stopped = False
         seen, kept = 0, set[int]()
         while True:
-            ended = process.poll() is not None
+            code = process.poll()
             begin = time.monotonic()
-            rows, over = self._rows(folder, ended=ended)
-            places = {place for place in range(seen, len(rows)) if place % max(1, place // KEPT) == 0}
-            if over and rows:
-                places |= {self._best(rows), len(rows) - 1}
-            for place in sorted(places - kept):
-                kept.add(place)
-                if (yield Epoch(place + 1, rows[place], over)) and not over:
-                    self._stopped = True
-                    _end(process)
-                    return
-            seen = len(rows)
-            if ended:
+            rows, over = self._rows(folder, ended=code is not None)
+            places = {place for place in range(seen, len(rows)) if place % (place // KEPT + 1) == 0} - kept
+            if code is not None:
+                if rows:
+                    places |= ({self._best(rows)} - kept) | {len(rows) - 1}
+                epochs = [Epoch(place + 1, rows[place], code == 0 and place == len(rows) - 1) for place in sorted(places)]
+                self._stopped = bool(epochs) and (yield Batch(epochs, ended=True)) is not None
                 return
+            if not over:
+                seen = len(rows)
+                kept |= places
+                if places and (yield Batch([Epoch(place + 1, rows[place]) for place in sorted(places)])) is not None:
+                    self._stopped = True
+                    end(process)
+                    return
             time.sleep(max(POLL, 10 * (time.monotonic() - begin)))
 
     def _best(self, rows: Sequence[Mapping[str, float]]) -> int:
         """Return the place of the best row, or of the last where none has a value."""
-        found = best_row(({**row, "place": place} for place, row in enumerate(rows)), self.sweep.metric, self.sweep.goal)
+        found = best_epoch(({**row, "place": place} for place, row in enumerate(rows)), self.sweep.goals)
         return len(rows) - 1 if found is None else int(found["place"])
 
     def _rows(self, folder: Path, *, ended: bool) -> tuple[list[dict[str, float]], bool]:
-        """Return the rows that hold an objective, and whether they are all: then there is nothing left to stop."""
+        """Return the rows that hold an objective, and whether they are all.
+
+        The last one also holds objectives that are only in the summary, where W&B looks for them.
+        """
         found = self._found(folder)
+        goals = self.sweep.goals.keys()
         over = ended or (bool(found) and all(run.state != "running" for run in found))
-        rows = [row for row in (_numbers(row) for run in found for row in run.rows) if row.keys() & self.sweep.goals.keys()]
+        rows = with_latest((_numbers(row) for run in found for row in run.rows), goals)
         if self.sweep.metric == RUNTIME:  # it counts up: only its end says something
             return (rows[-1:] if over else []), over
-        if not rows and over and found:  # what a program only writes into its summary counts as its one row
+        if over and found and (not rows or goals - rows[-1].keys()):
             summary = _numbers(found[-1].summary)
-            rows = [summary] if summary.keys() & self.sweep.goals.keys() else []
+            if rows:
+                rows[-1] = {**{name: summary[name] for name in goals & summary.keys()}, **rows[-1]}
+            elif summary.keys() & goals:
+                rows = [summary]  # what a program only writes into its summary counts as its one row
         return rows, over
 
     def _found(self, folder: Path) -> list[RunFile]:
@@ -211,20 +212,11 @@ def _run_files(folder: Path) -> list[Path]:
     return sorted(folder.glob("wandb/*run-*/run-*.wandb"))
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ask a program and all that it has started to end; kill them where they do not, or where the person insists."""
-    how = signal.SIGTERM
-    while process.poll() is None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, how)
-        try:
-            process.wait(GRACE)
-        except (subprocess.TimeoutExpired, KeyboardInterrupt):
-            how = signal.SIGKILL
-
-
 def _end_of(code: int) -> str:
-    return f"ended with exit code {code}" if code > 0 else f"was ended by {signal.Signals(-code).name}"
+    if code > 0:
+        return f"ended with exit code {code}"
+    named = {number.value: number.name for number in signal.Signals}  # most of the real-time signals have no name
+    return f"was ended by {named.get(-code, f'signal {-code}')}"
 
 
 def _last_line(path: Path) -> str:
@@ -232,5 +224,5 @@ def _last_line(path: Path) -> str:
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - TAIL))
         text = file.read().decode("utf-8", errors="replace")
-    lines = [line for line in text.strip().splitlines() if line.strip() and not line.startswith("wandb:")]
+    lines = [line for line in COLOURS.sub("", text).splitlines() if line.strip() and not line.startswith("wandb:")]
     return lines[-1].strip() if lines else "it printed nothing"

@@ -17,6 +17,7 @@ from trainers.errors import UsageError, did_you_mean
 if TYPE_CHECKING:
     import optuna
 
+    from search.plan import Plan
     from search.sweep import Sweep
 
 
@@ -39,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from trainers.storage import settle
 
         folder = Path(options.runs) / name
-        reason = Plan(sweep, trials).reason(study.get_trials(deepcopy=False))
+        reason = _reason(study, Plan(sweep, trials))
         print(table(study, sweep.goals))
         settle(study)
         print(f"{f'the sweep has ended: {reason}' if reason else ''}\nstudy and run files are in {folder}; see the front: ", end="")
@@ -90,6 +91,19 @@ def search(sweep: Sweep, fixed: dict[str, Any], options: argparse.Namespace, *, 
     except KeyboardInterrupt:
         print("\nstopped; finished trials are kept: run the same command again to go on", file=sys.stderr)
         raise SystemExit(130) from None
+
+
+def _reason(study: optuna.Study, plan: Plan) -> str:
+    """Return why a sweep ended before its number of trials; empty where it did not."""
+    from search.study import finished
+    from trainers import records
+
+    trials = study.get_trials(deepcopy=False)
+    n_ended = len(finished(trials))
+    if n_ended < plan.trials and study.user_attrs.get(records.TERMINATED) == n_ended:
+        assert plan.sweep.scheduler is not None
+        return f"the terminator of {plan.sweep.scheduler.source} says so, after {n_ended} trials"
+    return plan.reason(trials)
 
 
 def name_of(sweep: Sweep) -> str:

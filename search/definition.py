@@ -93,6 +93,8 @@ def read_definition(path: Path) -> Definition:
     except FileNotFoundError:
         near = did_you_mean(path.name, [file.name for file in path.parent.glob("*.yaml")]) if path.parent.is_dir() else ""
         raise UsageError(f"{path}: there is no such file{near or '; give the path of a sweep YAML.'}") from None
+    except IsADirectoryError:
+        raise UsageError(f"{path}: is a folder: give the path of a sweep YAML.") from None
     except yaml.YAMLError as error:
         raise UsageError(_not_yaml(path, error)) from None
     except UsageError:
@@ -104,7 +106,7 @@ def read_definition(path: Path) -> Definition:
     except RecursionError:
         raise UsageError(f"{path}: cannot be read: lists or mappings are nested too deeply in it.") from None
     except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({' '.join(str(error).split())}).") from None
+        raise UsageError(f"{path}: cannot be read ({error.strerror}).") from None
     if not isinstance(values, dict):
         raise UsageError(f"{path}:1: a sweep must be a mapping with program, method, metric and parameters. Got {_kind(values)}.")
     definition = Definition(path, values)

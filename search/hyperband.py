@@ -6,6 +6,7 @@ Source: W&B's documentation, "Early termination"; Li et al. 2018, "Hyperband". F
 
 from __future__ import annotations
 
+import bisect
 import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,6 +19,7 @@ from search.definition import Definition, check_keys
 from trainers.errors import did_you_mean
 from trainers.front import signed
 
+History = list[tuple[int, list[float]]]  # epoch number and a value per objective, in the order of the numbers
 KEYS = ("type", "min_iter", "max_iter", "s", "eta", "strict")
 PLACE = "early_terminate"
 
@@ -31,26 +33,33 @@ class Hyperband:
     strict: bool = False
 
     def should_stop(
-        self, history: Sequence[Sequence[float]], histories: Iterable[Sequence[Sequence[float]]], goals: Sequence[str]
+        self, history: Sequence[tuple[int, Sequence[float]]], histories: Iterable[History], goals: Sequence[str]
     ) -> bool:
-        """Whether a run with `history` (per epoch so far, a value per objective) is to stop.
+        """Whether a run with `history`, its epochs so far, is to stop.
 
         `histories` are those of all runs, this one included. With one objective the run's best value so far (with
         `strict`, its value at the bracket) is compared with the value at the last bracket it has passed that parts the
-        best 1/eta. With several, see `_among_the_best`.
+        best 1/eta. With several, see `_among_the_best`. A run has passed a bracket when its epochs' numbers have, as a history
+        may lack epochs; its value there is the last finite one up to it.
         """
-        mine = _finite(history, goals)
-        passed = [bracket for bracket in self.brackets if bracket <= len(mine)]
+        passed = [bracket for bracket in self.brackets if history and bracket <= history[-1][0]]
         if not passed:
             return False
         bracket = passed[-1]
-        others = [other for other in (_finite(rows, goals) for rows in histories) if len(other) >= bracket]
-        at_bracket = np.stack([other[bracket - 1] for other in others]) if others else np.empty((0, len(goals)))
+        own = _up_to(history, bracket)
+        if own is None:
+            return False
+        finite = [values for _, values in history if all(map(math.isfinite, values))]
+        mine = signed(np.array([own] if self.strict else finite, dtype=float), goals)
+        found = [_up_to(other, bracket) for other in histories if other and other[-1][0] >= bracket]
+        at_bracket = signed(
+            np.array([values for values in found if values is not None], dtype=float).reshape(-1, len(goals)), goals
+        )
         if len(goals) > 1:
-            return not self._among_the_best(mine[bracket - 1 : bracket] if self.strict else mine, at_bracket)
+            return not self._among_the_best(mine, at_bracket)
         values = np.sort(at_bracket[:, 0])
         threshold = values[int(len(values) / self.eta)] if len(values) else math.inf
-        return bool((mine[bracket - 1, 0] if self.strict else mine[:, 0].min()) > threshold)
+        return bool(mine[:, 0].min() > threshold)
 
     def _among_the_best(self, mine: np.ndarray, at_bracket: np.ndarray) -> bool:
         """Whether any point of a run, (n_points, n_objectives), all minimised, counts as one of the best 1/eta at its bracket.
@@ -75,10 +84,10 @@ class Hyperband:
         return bool((as_good | ~dominated).any())
 
 
-def _finite(history: Sequence[Sequence[float]], goals: Sequence[str]) -> np.ndarray:
-    """Return the epochs whose objectives are all finite, (n_epochs, n_objectives), signed so that less is better."""
-    rows = np.asarray(history, dtype=float).reshape(-1, len(goals))
-    return signed(rows[np.isfinite(rows).all(axis=1)], goals)
+def _up_to(history: Sequence[tuple[int, Sequence[float]]], bracket: int) -> Sequence[float] | None:
+    """Return the values of the last epoch up to a bracket at which every objective was finite; None where there was none."""
+    place = bisect.bisect_right(history, bracket, key=lambda epoch: epoch[0])
+    return next((values for _, values in reversed(history[:place]) if all(map(math.isfinite, values))), None)
 
 
 def read_hyperband(definition: Definition) -> Hyperband | None:

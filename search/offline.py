@@ -6,6 +6,7 @@ loses no finished trial, and a trial that had ended but was not told is told by 
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import hashlib
 import math
@@ -21,16 +22,17 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
+from search.hyperband import History
 from search.interruption import Interruption
 from search.leases import SECONDS, Claims, Lease, Watch, left_behind, running
 from search.plan import Outlook, Plan
-from search.study import best_trial, finished, open_study
+from search.processes import end_orphan
+from search.study import best_epoch, best_trial, finished, open_study
 from search.suggest import SlotSampler, draw
 from search.sweep import Sweep
-from search.training import Attempt, InProcess, Training
+from search.training import Attempt, Batch, InProcess, Training
 from trainers import records
 from trainers.base import Epoch
-from trainers.best import best_row
 from trainers.command_line import ROOT, configure
 from trainers.data import LOCKED_SPLIT, DataOptions
 from trainers.devices import pick_device
@@ -41,6 +43,8 @@ from trainers.tracking import resolve_mode
 
 MOST_FAILURES = 3  # in a row at the start, before the sweep gives up
 MOST_ATTEMPTS = 4  # at one trial, where its worker dies
+WRITTEN_TOGETHER = 100  # epochs at most, in one write
+CURVE = 20  # epochs of a batch at most, that go into Optuna's own curve of a trial
 
 
 @dataclass
@@ -56,7 +60,7 @@ class Engine:
     watch: Watch
     progress: Progress | None = None
     own_space: Callable[[optuna.Trial], Any] | None = None
-    histories: dict[int, list[list[float]]] = field(default_factory=dict)
+    histories: dict[int, History] = field(default_factory=dict)
     interruption: Interruption = field(default_factory=Interruption)
 
     def __post_init__(self) -> None:
@@ -80,6 +84,8 @@ class Engine:
                 path.unlink(missing_ok=True)
             self._seen = trials
             outlook = Outlook.DONE if self.interruption.asked else self.plan.outlook(trials)
+            if self.plan.terminated:
+                self.study.set_user_attr(records.TERMINATED, len(finished(trials)))
             if outlook is not Outlook.WORK:
                 return outlook, None, {}
             trial = self._ask(trials)
@@ -109,6 +115,7 @@ class Engine:
         trials = self.study.get_trials(deepcopy=False)
         dead = [trial for trial in running(trials) if self.watch.dead(trial)]
         for trial in dead:
+            self._end_program(trial)
             rows = records.epochs_of(trial.user_attrs)
             if rows and (rows[-1]["last"] or trial.user_attrs.get(records.PRUNED)):
                 self.tell(trial, rows)
@@ -125,6 +132,12 @@ class Engine:
         for trial in lost:
             self._retry(trial)
         return self.study.get_trials(deepcopy=False) if dead or lost else trials
+
+    def _end_program(self, trial: FrozenTrial) -> None:
+        """End what a dead worker of this machine has left running."""
+        run = trial.user_attrs.get(records.RUN, {})
+        if self.sweep.classifier is None and run.get("path") and run.get("host") == socket.gethostname():
+            end_orphan(self.folder / run["path"])
 
     def give_back(self, trial: FrozenTrial, *, died: bool = True) -> None:
         """Mark a trial as interrupted and let it be tried again; after MOST_ATTEMPTS deaths it has failed.
@@ -212,16 +225,14 @@ class Engine:
             ),
             values,
         )
-        rows: list[dict[str, Any]] = []
-        history = self.histories.setdefault(trial.number, [])
-        history.clear()
+        rows: dict[int, dict[str, Any]] = {}
+        self.histories[trial.number] = []
         with contextlib.suppress(StopIteration), contextlib.closing(epochs):
-            epoch = next(epochs)
+            batch = next(epochs)
             while True:
-                rows.append({"epoch": epoch.number, **epoch.metrics, "last": epoch.last})
-                epoch = epochs.send(self._observe(trial, history, epoch))
+                batch = epochs.send(self._observe(trial, rows, batch))
         checkpoint.unlink(missing_ok=True)
-        return rows
+        return [rows[number] for number in sorted(rows)]
 
     def _earlier(self, number: int | None) -> list[Epoch]:
         """Return the epochs that the try before has recorded."""
@@ -233,38 +244,59 @@ class Engine:
             found.append(Epoch(row["epoch"], metrics, row["last"]))
         return found
 
-    def _observe(self, trial: optuna.Trial, history: list[list[float]], epoch: Epoch) -> bool:
-        """Put an epoch into the study; return whether the trial is to stop."""
-        metrics = dict(epoch.metrics)
-        trial.set_user_attr(records.epoch_key(epoch.number), {**metrics, "last": epoch.last})
-        values = [metrics.get(objective.name, math.nan) for objective in self.sweep.objectives]
-        history.append(values)
-        stops = False
-        if len(values) == 1 and math.isfinite(values[0]) and not (epoch.number == 1 and epoch.last):
-            trial.report(values[0], step=epoch.number)  # a single epoch needs no curve beside its value
-            stops = not isinstance(self.study.pruner, optuna.pruners.NopPruner) and not epoch.last and trial.should_prune()
-        if self.progress is not None:
-            shown = ", ".join(
-                f"{objective.name} {value:.4f}" for objective, value in zip(self.sweep.objectives, values, strict=True)
-            )
-            self.progress.note(f"{self._best}trial {trial.number}, epoch {epoch.number}: {shown}")
+    def _observe(self, trial: optuna.Trial, rows: dict[int, dict[str, Any]], batch: Batch) -> int | None:
+        """Put epochs into the study and the rows; return the one at which the trial is to stop."""
+        new, stop = [], None
+        curve: dict[int, float] = {}
+        history = self.histories[trial.number]
+        own_pruner = not isinstance(self.study.pruner, optuna.pruners.NopPruner)
+        for epoch in batch.epochs:
+            values = [epoch.metrics.get(name, math.nan) for name in self.sweep.goals]
+            new.append({"epoch": epoch.number, **epoch.metrics, "last": epoch.last})
+            if epoch.number not in rows:
+                bisect.insort(history, (epoch.number, values))
+                if len(values) == 1 and math.isfinite(values[0]) and not (epoch.number == 1 and epoch.last):
+                    curve[epoch.number] = values[0]  # a single epoch needs no curve beside its value
+                    if own_pruner:
+                        trial.report(values[0], step=epoch.number)
+            rows[epoch.number] = new[-1]
+            if not batch.ended and ((own_pruner and epoch.number in curve and trial.should_prune()) or self._stops(history)):
+                stop = epoch.number
+                break
+        for place in range(0, len(new), WRITTEN_TOGETHER):
+            trial.set_user_attr(*records.epochs_entry(new[place : place + WRITTEN_TOGETHER]))
+        if not own_pruner:
+            steps = list(curve)
+            for step in steps[:: -max(1, -(-len(steps) // CURVE))][::-1]:  # the last one among them
+                trial.report(curve[step], step=step)
+        if self.progress is not None and new:
+            shown = ", ".join(f"{name} {new[-1].get(name, math.nan):.4f}" for name in self.sweep.goals)
+            self.progress.note(f"{self._best}trial {trial.number}, epoch {new[-1]['epoch']}: {shown}")
+        if stop is not None:
+            trial.set_user_attr(records.PRUNED, stop)
+        return stop
+
+    def _stops(self, history: History) -> bool:
+        """Whether a trial is to stop after the last epoch of its history, by the sweep's `early_terminate`."""
         rule = self.sweep.early_terminate
-        if rule is not None and not epoch.last and epoch.number in rule.brackets:
+        if rule is None:
+            return False
+        before, now = history[-2][0] if len(history) > 1 else 0, history[-1][0]
+        if any(before < bracket <= now for bracket in rule.brackets):
             self._learn()
-        if rule is not None and not epoch.last:
-            stops = stops or rule.should_stop(history, self.histories.values(), list(self.sweep.goals.values()))
-        if stops:
-            trial.set_user_attr(records.PRUNED, epoch.number)
-        return stops
+        return rule.should_stop(history, self.histories.values(), list(self.sweep.goals.values()))
 
     def _learn(self) -> None:
-        """Take over the histories of the trials that other workers train or have trained."""
+        """Take over the histories of the trials as the study has them: other workers train some, and failed ones do not count."""
         for trial in self.study.get_trials(deepcopy=False):
-            if trial.number not in self.histories or trial.state == TrialState.RUNNING:
-                rows = records.epochs_of(trial.user_attrs)
-                known = self.histories.get(trial.number, [])
-                if trial.state != TrialState.FAIL and len(rows) > len(known):
-                    self.histories[trial.number] = [[row.get(name, math.nan) for name in self.sweep.goals] for row in rows]
+            if trial.state == TrialState.FAIL:
+                self.histories.pop(trial.number, None)
+                continue
+            known, rows = self.histories.get(trial.number), records.epochs_of(trial.user_attrs)
+            if rows and (not known or known[-1][0] < rows[-1]["epoch"]):
+                self.histories[trial.number] = [
+                    (row["epoch"], [row.get(name, math.nan) for name in self.sweep.goals]) for row in rows
+                ]
 
     # Telling
 
@@ -274,27 +306,27 @@ class Engine:
         with contextlib.suppress(UpdateFinishedTrialError, ValueError):
             if trial.user_attrs.get(records.PRUNED):
                 return self.study.tell(number, state=TrialState.PRUNED)
-            best = best_row(rows, self.sweep.metric, self.sweep.goal)
-            values = [] if best is None else [best.get(objective.name, math.nan) for objective in self.sweep.objectives]
-            missing = [o.name for o, value in zip(self.sweep.objectives, values, strict=False) if not math.isfinite(value)]
-            if best is None or missing:
-                name = missing[0] if missing else self.sweep.metric
-                return self.fail(number, f"{name} was never a finite number" if rows else "it logged no epoch")
+            best = best_epoch(rows, self.sweep.goals)
+            if best is None:
+                return self.fail(number, self._why_no_value(rows))
             if self.sweep.settings.constraints:
                 self._constrain(trial, best)
-            return self.study.tell(number, values)
+            return self.study.tell(number, [best[name] for name in self.sweep.goals])
         return None
+
+    def _why_no_value(self, rows: Sequence[dict[str, Any]]) -> str:
+        if not rows:
+            return "it logged no epoch"
+        for name in self.sweep.goals:
+            if not any(math.isfinite(row.get(name, math.nan)) for row in rows):
+                return f"{name} was never a finite number"
+        return f"{' and '.join(self.sweep.goals)} were never finite numbers at the same time"
 
     def _constrain(self, trial: optuna.Trial | FrozenTrial, row: dict[str, Any]) -> None:
         config = trial.user_attrs.get(records.RUN, {}).get("config", {})
-        known = {**config, **self.sweep.space.flat(config), **row}
         live = trial if isinstance(trial, optuna.Trial) else optuna.Trial(self.study, trial._trial_id)
-        for constraint in self.sweep.settings.constraints:
-            try:
-                violation = constraint.violation(known)
-            except (TypeError, ValueError, ZeroDivisionError):
-                violation = math.inf  # what cannot be seen to hold does not
-            live.set_constraint(constraint.text, violation if not math.isnan(violation) else math.inf)
+        for text, violation in self.sweep.violations(config, row).items():
+            live.set_constraint(text, violation)
 
     def fail(self, number: int, cause: str) -> FrozenTrial | None:
         """Tell the study that a trial failed, and why; None where it had ended already."""
@@ -323,12 +355,13 @@ class Engine:
         with Progress(self.study.study_name, self.plan.trials, done=len(ended), silent=self.interruption.quiet) as self.progress:
             told: FrozenTrial | None = None
             while not (self.interruption.asked and told is None):
+                if told is not None:
+                    self._check_failures(told)
                 outlook, trial, values = self.claim()
                 if told is not None:
                     ended = finished(self._seen)
                     self._best = best_text(ended, self.sweep)
                     self.progress.reach(len(ended), f"{self._best}{outcome(told)}")
-                    self._check_failures(ended)
                 told = None
                 if outlook is Outlook.DONE:
                     break
@@ -341,10 +374,13 @@ class Engine:
                     told, self._unbuilt = self._unbuilt, None
         return ran
 
-    def _check_failures(self, ended: Sequence[FrozenTrial]) -> None:
-        if len(ended) == MOST_FAILURES and all(trial.state == TrialState.FAIL for trial in ended):
-            cause = ended[-1].user_attrs.get(records.CAUSE)
-            raise UsageError(f"the first {MOST_FAILURES} trials failed; the last one: {cause}")
+    def _check_failures(self, told: FrozenTrial) -> None:
+        """Give up where nothing but failures has come so far; before another trial is asked for, which would be left running."""
+        if told.state != TrialState.FAIL:
+            return
+        ended = finished(self.study.get_trials(deepcopy=False))
+        if len(ended) >= MOST_FAILURES and all(trial.state == TrialState.FAIL for trial in ended):
+            raise UsageError(f"the first {len(ended)} trials failed; the last one: {told.user_attrs.get(records.CAUSE)}")
 
 
 def best_text(trials: Sequence[FrozenTrial], sweep: Sweep) -> str:

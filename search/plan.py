@@ -32,6 +32,7 @@ class Plan:
     trials: int
     terminator: Callable[[], bool] = lambda: False
     combinations: int | None = field(init=False)
+    terminated: bool = field(init=False, default=False)  # whether the terminator has ended the sweep
 
     def __post_init__(self) -> None:
         self.combinations = self.sweep.space.n_combinations() if self.sweep.method == "grid" else None
@@ -41,7 +42,10 @@ class Plan:
     def outlook(self, trials: Sequence[FrozenTrial]) -> Outlook:
         """Return what a worker shall do, given all trials of the study."""
         ended, live = finished(trials), running(trials)
-        if len(ended) >= self.trials or self.reason(trials) or self.terminator():
+        if len(ended) >= self.trials or self.reason(trials):
+            return Outlook.DONE
+        self.terminated = self.terminator()
+        if self.terminated:
             return Outlook.DONE
         if len(ended) + len(live) >= self.trials:
             return Outlook.WAIT

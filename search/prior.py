@@ -18,10 +18,9 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState
 
-from search.study import finished
+from search.study import best_epoch, finished, with_latest
 from search.sweep import Sweep
 from trainers import records
-from trainers.best import best_row
 from trainers.errors import UsageError, did_you_mean
 from trainers.storage import close, database, open_storage, readable_errors
 
@@ -74,6 +73,8 @@ def _added(study: optuna.Study, sweep: Sweep, all_known: Sequence[Known], there:
             came = f"left out, without {' and '.join(sweep.goals)}"
         elif outside:
             came = f"left out, with {', '.join(outside)} missing or outside the space"
+        elif any(math.isinf(violation) for violation in _violations(known, sweep).values()):
+            came = "left out, as a constraint could not be evaluated"
         else:
             _tell(study, sweep, known, sweep.space.encode(known.values), values)
             came = "learnt from"
@@ -90,15 +91,19 @@ def _tell(study: optuna.Study, sweep: Sweep, known: Known, encoded: Mapping[str,
             params=dict(encoded),
             distributions={name: space[name] for name in encoded},
             values=list(values),
+            constraints=_violations(known, sweep),
             user_attrs={records.PRIOR: known.identity},
         )
     )
 
 
 def _objective_values(known: Known, sweep: Sweep) -> list[float] | None:
-    row = best_row(known.rows, sweep.metric, sweep.goal) if known.rows else None
-    values = [math.nan if row is None else row.get(name, math.nan) for name in sweep.goals]
-    return values if all(map(math.isfinite, values)) else None
+    row = best_epoch(known.rows, sweep.goals)
+    return None if row is None else [row[name] for name in sweep.goals]
+
+
+def _violations(known: Known, sweep: Sweep) -> dict[str, float]:
+    return sweep.violations(known.values, best_epoch(known.rows, sweep.goals) or {})
 
 
 def _check_point(known: Known, sweep: Sweep) -> None:
@@ -135,7 +140,7 @@ def read_prior(source: str, sweep: Sweep) -> Iterator[Known]:
     if "://" in source or (path / "study.db").is_file() or path.suffix == ".db":
         yield from _of_study(source)
     elif path.is_dir() or path.suffix == ".wandb":
-        yield from _of_run_files(path)
+        yield from _of_run_files(path, sweep)
     elif path.suffix in {".yaml", ".yml", ".json", ".csv"}:
         yield from _of_points(path, sweep)
     elif re.fullmatch(r"[\w.-]+/[\w.-]+/[\w.-]+", source):
@@ -170,8 +175,8 @@ def _of_trials(study: optuna.Study) -> Iterator[Known]:
             yield Known(label, config, records.epochs_of(trial.user_attrs))
 
 
-def _of_run_files(path: Path) -> Iterator[Known]:
-    from trainers.run_files import read_run
+def _of_run_files(path: Path, sweep: Sweep) -> Iterator[Known]:
+    from trainers.run_files import numbers, read_run
 
     files = sorted(path.rglob("run-*.wandb")) if path.is_dir() else [path]
     try:
@@ -181,10 +186,13 @@ def _of_run_files(path: Path) -> Iterator[Known]:
     if not runs:
         raise UsageError(f"{path} holds no finished run of W&B's: give {FORMS}.")
     for run in runs:
-        yield Known(run.run_id, run.config, run.rows or [run.summary])
+        rows = with_latest((numbers(row) for row in run.rows), sweep.goals)
+        yield Known(run.run_id, run.config, rows or [numbers(run.summary)])
 
 
 def _of_points(path: Path, sweep: Sweep) -> Iterator[Known]:
+    from trainers.run_files import numbers
+
     points = _points(path)
     if not points:
         raise UsageError(f"{path} holds no point: give a list of mappings of parameters to values.")
@@ -194,7 +202,7 @@ def _of_points(path: Path, sweep: Sweep) -> Iterator[Known]:
             raise UsageError(f"{label}: a point must be a mapping of parameters to values. Got {point!r}.")
         read = {str(name): _number(value) for name, value in point.items()}
         given = {name: read[name] for name in sweep.goals if isinstance(read.get(name), int | float)}
-        metrics = {name: float(value) for name, value in given.items() if not isinstance(value, bool)}
+        metrics = numbers({name: value for name, value in given.items() if not isinstance(value, bool)})
         values = _nested({name: value for name, value in read.items() if name not in sweep.goals})
         text = json.dumps(read, sort_keys=True, default=str)  # a point that was changed in its file is another one
         known = Known(
@@ -223,7 +231,9 @@ def _points(path: Path) -> list[Any]:
             with path.open(encoding="utf-8", newline="") as file:
                 return [{name: yaml.safe_load(text) for name, text in row.items() if text} for row in csv.DictReader(file)]
         points = yaml.safe_load(path.read_text(encoding="utf-8"))  # JSON is YAML
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError) as error:
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read ({error.strerror}): give {FORMS}.") from None
+    except (UnicodeDecodeError, yaml.YAMLError, AttributeError) as error:
         raise UsageError(f"{path} cannot be read ({' '.join(str(error).split())}): give {FORMS}.") from None
     if not isinstance(points, list):
         raise UsageError(f"{path} must hold a list of points, each a mapping of parameters to values. Got {type(points).__name__}.")

@@ -2,16 +2,18 @@
 
 usage: python -m search.run STUDY --trial N [--device NAME]
 
-Nothing is written to the study; the run's own files go to runs/NAME/again/ (not with --wandb=disabled). Ends with exit code 1
-where an epoch is not as recorded.
+Nothing is written to the study. The run's own files go to runs/NAME-again/ with --wandb=offline, online or auto; else what a
+program of one's own writes is removed. Ends with exit code 1 where an epoch is not as recorded.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import sys
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,17 +45,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         study = open_existing(options.study, options.name)
         trial = trial_of(study, options.trial)
-        folder = folder_of(options.study, study.study_name)
-        differing = again(study, trial, folder, device=options.device, mode=options.wandb)
+        with folder_for(options.study, study.study_name, mode=options.wandb) as folder:
+            differing = again(study, trial, folder, device=options.device, mode=options.wandb)
         print("every epoch is as recorded" if not differing else f"epochs that differ from the record: {', '.join(differing)}")
     return 1 if differing else 0
 
 
-def folder_of(source: str, name: str) -> Path:
-    """Return where the files of a run again go: beside its study, or below runs/ where that is behind a URL."""
+@contextlib.contextmanager
+def folder_for(source: str, name: str, *, mode: str) -> Iterator[Path]:
+    """Give the folder for the files of a run again: one beside its study, where nobody takes them for a run of the sweep.
+
+    It stands below runs/ where the study is behind a URL; with mode `disabled` it is removed at the end.
+    """
+    if mode == "disabled":
+        with tempfile.TemporaryDirectory(prefix=f"{name}-again-") as temporary:
+            yield Path(temporary)
+        return
     path = Path(source)
-    folder = ROOT / "runs" / name if "://" in source else path if path.is_dir() else path.parent
-    return folder / "again"
+    folder = ROOT / "runs" / name if "://" in source else (path if path.is_dir() else path.parent).resolve()
+    yield folder.with_name(f"{folder.name}-again")
 
 
 def trial_of(study: optuna.Study, number: int) -> FrozenTrial:
@@ -100,14 +110,17 @@ def again(study: optuna.Study, trial: FrozenTrial, folder: Path, *, device: str,
     pruned = trial.user_attrs.get(records.PRUNED)
     epochs = training.epochs(attempt, values)
     try:
-        epoch = next(epochs)
+        batch = next(epochs)
         while True:
-            seen.add(epoch.number)
-            same = _same(recorded.get(epoch.number, {}), epoch.metrics)
-            differing += [] if same else [str(epoch.number)]
-            shown = "  ".join(f"{name} {value:.6f}" for name, value in epoch.metrics.items() if name not in TIMES)
-            print(f"epoch {epoch.number}{'' if same else ' (differs)'}  {shown}", flush=True)
-            epoch = epochs.send(pruned == epoch.number)
+            for epoch in batch.epochs:
+                if epoch.number in seen or (pruned is not None and not recorded.keys() >= {epoch.number}):
+                    continue  # a program may have gone on by the time that its epochs can be read
+                seen.add(epoch.number)
+                same = _same(recorded.get(epoch.number, {}), epoch.metrics)
+                differing += [] if same else [str(epoch.number)]
+                shown = "  ".join(f"{name} {value:.6f}" for name, value in epoch.metrics.items() if name not in TIMES)
+                print(f"epoch {epoch.number}{'' if same else ' (differs)'}  {shown}", flush=True)
+            batch = epochs.send(pruned if pruned in seen else None)
     except StopIteration:
         return differing + [str(number) for number in recorded if number not in seen]
     except UsageError as error:
@@ -143,7 +156,9 @@ def _training(study: optuna.Study, config: Mapping[str, Any], *, device: str, mo
             raise UsageError(
                 f"program {sweep.program!r} is no file seen from {os.getcwd()}: start this where the sweep was started."
             )
-        return Command(sweep, "offline"), {key: value for key, value in config.items() if key not in ADDED}
+        return Command(sweep, "offline" if mode == "disabled" else mode), {
+            key: value for key, value in config.items() if key not in ADDED
+        }
     from search.training import InProcess
 
     return InProcess(sweep, mode, device), values

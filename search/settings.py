@@ -93,9 +93,11 @@ def _read_conditions(definition: Definition, space: Space, given: Any) -> None:
     if not isinstance(given, Mapping):
         definition.fault(place, f"controller.search.conditions must be a mapping of parameters to expressions. Got {given!r}.")
         return
-    known = [*space.parameters, *_names_in(space.fixed)]
+    known = _known(definition, space)
     for key, text in given.items():
         here = (*place, str(key))
+        if key not in space.parameters and key in known and key not in _names_in(space.fixed):
+            continue  # it has a fault of its own
         if key not in space.parameters:
             outer = any(name.startswith(f"{key}.") for name in space.parameters)
             if outer or key not in known:  # what the command line fixed exists without condition
@@ -117,6 +119,9 @@ def _expression(
         expression = (read_constraint if constraint else read_expression)(text)
     except ValueError as error:
         definition.fault(place, f"{where} {error}")
+        return None
+    if constraint and not expression.names:
+        definition.fault(place, f"{where} must speak of a metric or a parameter, such as 'n_parameters <= 1e6'. Got {text!r}.")
         return None
     for name in sorted(expression.names - set(known)):
         near = did_you_mean(name, known) or f"; a text stands in quotes: '{name}'."
@@ -140,6 +145,22 @@ def _circle(space: Space) -> list[str]:
     return [name for name in space.conditions if name in leads_to(name)]
 
 
+def _known(definition: Definition, space: Space) -> list[str]:
+    """Return the names of parameters, also of those that have faults and so are in no space: a second fault would be false."""
+    written = definition.values.get("parameters")
+    return list(dict.fromkeys([*space.parameters, *_names_in(space.fixed), *_names_written(written)]))
+
+
+def _names_written(parameters: Any, outer: str = "") -> list[str]:
+    """Return the names of the parameters of a file, and of those nested in them with points between."""
+    names = []
+    for name, given in parameters.items() if isinstance(parameters, Mapping) else ():
+        names.append(f"{outer}{name}")
+        if isinstance(given, Mapping):
+            names += _names_written(given.get("parameters"), f"{outer}{name}.")
+    return names
+
+
 def _names_in(fixed: Mapping[str, Any], outer: str = "") -> list[str]:
     """Return the names of fixed values, and of those nested in them with points between."""
     names = []
@@ -159,7 +180,7 @@ def _constraints(definition: Definition, space: Space, given: Any, metrics: list
         return ()
     read = []
     for index, text in enumerate(given):
-        known = [*space.parameters, *_names_in(space.fixed), *(metrics or [])]
+        known = [*_known(definition, space), *(metrics or [])]
         if metrics is None and isinstance(text, str):  # a program of the person's own may log anything
             with contextlib.suppress(ValueError):
                 known += read_expression(text).names

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -164,9 +165,14 @@ def table(study: optuna.Study, goals: Mapping[str, str]) -> str:
         f"\n{study.study_name}: " + (", ".join(f"{count} {state}" for state, count in counts if count) or "no trial has ended")
     ]
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE and feasible(trial)]
-    broken = sum(trial.state == TrialState.COMPLETE for trial in trials) - len(complete)
-    if broken:
-        lines.append(f"{broken} of the complete trials break a constraint and do not compete")
+    out = [trial for trial in trials if trial.state == TrialState.COMPLETE and not feasible(trial)]
+    unknown = [trial for trial in out if math.inf in trial.constraints.values()]
+    if len(out) > len(unknown):
+        lines.append(f"{len(out) - len(unknown)} of the complete trials break a constraint and do not compete")
+    if unknown:
+        texts = dict.fromkeys(text for trial in unknown for text, value in trial.constraints.items() if value == math.inf)
+        numbers = _listed([trial.number for trial in unknown])
+        lines.append(f"{', '.join(texts)} could not be evaluated for {numbers}, so that they do not compete")
     if not complete:
         return "\n".join([*lines, *_causes(trials)])
     best = _front(complete, goals, lines) if len(goals) > 1 else _best(complete, goals)
@@ -199,15 +205,14 @@ def _front(complete: Sequence[FrozenTrial], goals: Mapping[str, str], lines: lis
 
 
 def _cells(trials: Sequence[FrozenTrial], goals: Mapping[str, str]) -> list[str]:
+    from search.study import best_epoch
     from trainers import records
-    from trainers.best import best_row
 
-    metric, goal = next(iter(goals.items()))
     names = list(dict.fromkeys(name for trial in trials for name in trial.params))
     values = [values_of(trial) for trial in trials]
     cells = [["trial", *goals, "epoch", *names]]
     for trial, real in zip(trials, values, strict=True):
-        row = best_row(records.epochs_of(trial.user_attrs), metric, goal) or {}
+        row = best_epoch(records.epochs_of(trial.user_attrs), goals) or {}
         label = f"{trial.number}{' (default)' if trial.user_attrs.get(records.BASELINE) else ''}"
         measured = [
             f"{value:.4f}" + (f" ± {row[f'{name}_std']:.4f}" if f"{name}_std" in row else "")
@@ -275,6 +280,10 @@ def export(study: optuna.Study, path: Path) -> None:
         kinds = {type(value) for value in frame[column] if value is not None and value == value}
         if len(kinds) > 1 or kinds & {list, dict}:  # a column of Parquet has one type
             frame[column] = [None if value is None or value != value else str(value) for value in frame[column]]
+    for column in filter(lambda name: pd.api.types.is_float_dtype(frame[name]), frame.columns):
+        whole = [value for line in lines if (value := line.get(column)) is not None]
+        if whole and all(isinstance(value, int) for value in whole):  # an empty cell has made floats of whole numbers
+            frame[column] = pd.array([line.get(column) for line in lines], dtype="Int64")
     try:
         if path.suffix == ".csv":
             frame.to_csv(path, index=False)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import secrets
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -16,6 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 from search.suggest import SlotSampler
 from search.sweep import Sweep
 from trainers import records
+from trainers.best import Row, best_row
 from trainers.data import DataOptions
 from trainers.errors import UsageError
 from trainers.storage import open_storage
@@ -138,6 +140,26 @@ def _counts(trial: FrozenTrial) -> bool:
 def feasible(trial: FrozenTrial) -> bool:
     """Whether a trial keeps the constraints of its sweep."""
     return all(value <= 0 for value in trial.constraints.values()) if trial.constraints else True
+
+
+def best_epoch(rows: Iterable[Row], goals: Mapping[str, str]) -> Row | None:
+    """Return the row that is best by the first objective among those in which every objective has a finite value."""
+    whole = (row for row in rows if all(math.isfinite(row.get(name, math.nan)) for name in goals))
+    return best_row(whole, *next(iter(goals.items())))
+
+
+def with_latest(rows: Iterable[Mapping[str, float]], names: Collection[str]) -> list[dict[str, float]]:
+    """Return the rows that hold any of the names, each with the latest values of all of them as well.
+
+    Programs may log their objectives in different rows; W&B takes each from the summary, which holds the last value.
+    """
+    found, latest = [], dict[str, float]()
+    for row in rows:
+        new = {name: row[name] for name in names if name in row}
+        if new:
+            latest |= new
+            found.append({**row, **latest})
+    return found
 
 
 def best_trial(trials: Sequence[FrozenTrial], goal: str) -> FrozenTrial | None:

@@ -23,6 +23,7 @@ from search.sweep import Objective, Sweep
 from trainers import records
 from trainers.best import best_row
 
+CONSTRAINT = "constraints:"  # begins the names under which Optuna keeps the violations of constraints
 SLOTLESS = (records.RETRY_OF, records.PRIOR, records.POINT)
 
 
@@ -113,23 +114,30 @@ class SlotSampler(BaseSampler):
         return self._rows[slot % len(self._rows)]
 
     def _view(self, study: optuna.Study) -> optuna.Study:
+        trials = study._get_trials(deepcopy=False, use_cache=True)
         needed = any(objective.impute_while_running != "false" for objective in self.sweep.objectives)
         failed = any(
             trial.state == TrialState.FAIL and trial.user_attrs.get(records.CAUSE) not in (records.INTERRUPTED, records.SURPLUS)
-            for trial in study._get_trials(deepcopy=False, use_cache=True)
+            for trial in trials
         )
-        return ImputedStudy(study, self.sweep.objectives) if needed or failed else study  # type: ignore[return-value]
+        constraints = [constraint.text for constraint in self.sweep.settings.constraints]
+        unknown = bool(constraints) and any(math.inf in trial.constraints.values() for trial in trials)
+        if needed or failed or unknown:
+            return ImputedStudy(study, self.sweep.objectives, constraints)  # type: ignore[return-value]
+        return study
 
 
 class ImputedStudy:
     """A study as a sampler shall see it: W&B's `impute` gives runs without a value one, where Optuna leaves them out.
 
     A failed run counts with the worst value of all runs, or with its own best or latest one; a running one only where
-    `impute_while_running` says so. Pruned runs stay as they are: Optuna's samplers know what to make of them.
+    `impute_while_running` says so. Pruned runs stay as they are: Optuna's samplers know what to make of them. Where there are
+    constraints, a failed run breaks all of them, by as much as the worst run does, and so does one that cannot be evaluated;
+    a running one is taken to keep them.
     """
 
-    def __init__(self, study: optuna.Study, objectives: Sequence[Objective]) -> None:
-        self._study, self._objectives = study, objectives
+    def __init__(self, study: optuna.Study, objectives: Sequence[Objective], constraints: Sequence[str] = ()) -> None:
+        self._study, self._objectives, self._constraints = study, objectives, constraints
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._study, name)
@@ -146,7 +154,8 @@ class ImputedStudy:
     def _get_trials(self, deepcopy: bool = True, states: Any = None, use_cache: bool = False) -> list[FrozenTrial]:
         trials = self._study._get_trials(deepcopy=deepcopy, use_cache=use_cache)
         worst = [self._worst(trials, place) for place in range(len(self._objectives))]
-        seen = [self._seen(trial, worst) for trial in trials]
+        broken = {text: self._worst_violation(trials, text) for text in self._constraints}
+        seen = [self._seen(trial, worst, broken) for trial in trials]
         return [trial for trial in seen if states is None or trial.state in states]
 
     def _worst(self, trials: Sequence[FrozenTrial], place: int) -> float | None:
@@ -154,11 +163,20 @@ class ImputedStudy:
         worst = max if self._objectives[place].goal == "minimize" else min
         return worst(values, default=None)
 
-    def _seen(self, trial: FrozenTrial, worst: Sequence[float | None]) -> FrozenTrial:
+    @staticmethod
+    def _worst_violation(trials: Sequence[FrozenTrial], text: str) -> float:
+        """Return a finite number, as inf is none that samplers can learn from; above 0, however well all others do."""
+        violations = [trial.constraints[text] for trial in trials if text in trial.constraints]
+        return max([1.0, *filter(math.isfinite, violations)])
+
+    def _seen(self, trial: FrozenTrial, worst: Sequence[float | None], broken: Mapping[str, float]) -> FrozenTrial:
         if trial.state == TrialState.FAIL and trial.user_attrs.get(records.CAUSE) not in (records.INTERRUPTED, records.SURPLUS):
             ways = [objective.impute for objective in self._objectives]
         elif trial.state == TrialState.RUNNING:
             ways = [objective.impute_while_running for objective in self._objectives]
+        elif trial.state == TrialState.COMPLETE and math.inf in trial.constraints.values():
+            finite = {text: min(violation, broken[text]) for text, violation in trial.constraints.items() if text in broken}
+            return self._copy(trial, trial.values, finite)
         else:
             return trial
         if "false" in ways or not trial.params:
@@ -168,20 +186,28 @@ class ImputedStudy:
         known = [value for value in values if value is not None]
         if len(known) < len(values):
             return trial
-        return optuna.trial.FrozenTrial(
+        failed = trial.state == TrialState.FAIL
+        return self._copy(trial, known, {text: violation if failed else 0.0 for text, violation in broken.items()})
+
+    @staticmethod
+    def _copy(trial: FrozenTrial, values: Sequence[float], constraints: Mapping[str, float]) -> FrozenTrial:
+        copy = FrozenTrial(
             number=trial.number,
             state=TrialState.COMPLETE,
             value=None,
-            values=known,
+            values=values,
             datetime_start=trial.datetime_start,
             datetime_complete=trial.datetime_complete or trial.datetime_start,
             params=trial.params,
             distributions=trial.distributions,
             user_attrs=trial.user_attrs,
-            system_attrs=trial.system_attrs,
+            system_attrs={name: value for name, value in trial.system_attrs.items() if not name.startswith(CONSTRAINT)},
             intermediate_values=trial.intermediate_values,
             trial_id=trial._trial_id,
         )
+        for text, violation in constraints.items():
+            copy.set_constraint(text, violation)
+        return copy
 
 
 def imputed(rows: Sequence[Mapping[str, Any]], objective: Objective, way: str, worst: float | None) -> float | None:

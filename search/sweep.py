@@ -95,6 +95,21 @@ class Sweep:
         """The goal of every objective by its name."""
         return {objective.name: objective.goal for objective in self.objectives}
 
+    def violations(self, config: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, float]:
+        """Return by how much a run with this epoch exceeds each constraint; infinity where that cannot be evaluated.
+
+        What cannot be seen to hold does not.
+        """
+        known = {**self.space.fixed, **config, **self.space.flat(config), **row}
+        found = {}
+        for constraint in self.settings.constraints:
+            try:
+                violation = constraint.violation(known)
+            except (TypeError, ValueError):
+                violation = math.inf
+            found[constraint.text] = math.inf if math.isnan(violation) else violation
+        return found
+
     def default_values(self) -> dict[str, Any]:
         """Return the classifier's default configuration with the sweep's preset and fixed values; empty for other programs."""
         if self.classifier is None:
@@ -150,6 +165,12 @@ def _read(definition: Definition, fixed: Mapping[str, Any]) -> Sweep | None:
         space = space if definition.faults else space.as_grid()
     if classifier is not None:
         _check_against_config(definition, classifier, space, settings, fixed)
+    elif settings.repeats > 1:
+        definition.fault(
+            ("controller", "search", "repeats"),
+            "controller.search.repeats is for the trainers here, which run in this process: leave it out, and let a program of "
+            "your own repeat its training and log the mean.",
+        )
     _note_traps(definition, classifier)
     if definition.faults:
         return None
@@ -245,6 +266,14 @@ def _program(definition: Definition, command: tuple[str, ...]) -> tuple[str, typ
         definition.notes.append("command holds more than W&B's macros, so each trial is a process of its own.")
         return program, None
     if not _is_file(path):
+        beside = definition.path.parent / path
+        if _is_file(beside):
+            definition.fault(
+                ("program",),
+                f"program {program!r} is no file seen from {os.getcwd()}, where it is run from; {beside} is one: start this from "
+                f"{definition.path.parent}, or write 'program: {os.path.relpath(beside)}'.",
+            )
+            return program, None
         near = did_you_mean(program, trainers) or f"; the trainers here are {', '.join(trainers)}."
         definition.fault(("program",), f"program {program!r} is no file seen from {os.getcwd()}{near}")
     return program, None

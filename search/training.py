@@ -1,6 +1,6 @@
 """How a trial is trained in this process: data in memory, one W&B run, repeats as one, checkpoints of long trainings.
 
-A training is a generator of epochs that is told after each whether to stop: `stop = yield epoch`.
+A training is a generator of epochs that is told after each batch of them at which one to stop: `stop = yield batch`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,16 @@ from trainers.tracking import track
 if TYPE_CHECKING:
     from trainers.base import ClassifierConfig
 
-Epochs = Generator[Epoch, bool | None, None]
+
+@dataclass(frozen=True)
+class Batch:
+    """The epochs that have become known at once; `ended` says that there is nothing left to stop."""
+
+    epochs: Sequence[Epoch]
+    ended: bool = False
+
+
+Epochs = Generator[Batch, int | None, None]
 
 
 @dataclass
@@ -44,7 +53,7 @@ class Training(Protocol):
     """What trains the trials of a sweep."""
 
     def epochs(self, attempt: Attempt, values: dict[str, Any]) -> Epochs:
-        """Train with these values, yielding after every epoch."""
+        """Train with these values, yielding epochs as they become known."""
 
 
 @dataclass
@@ -92,7 +101,7 @@ class InProcess:
             stopped: set[int] = set()
             for epoch in self._continued(attempt, self._rounds(members, stopped, attempt)):
                 tracker.log(epoch)
-                if (yield epoch):
+                if (yield Batch([epoch], epoch.last)) is not None:
                     tracker.pruned = epoch.number
                     stopped.update(range(len(members)))
 

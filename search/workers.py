@@ -151,6 +151,12 @@ class Crew:
             if code == 0 or self.requests or done:
                 continue
             if code is not None and code > 0:
+                print(
+                    "a worker stopped with the error above; waiting for the running trials to end (Ctrl-C gives them back)",
+                    file=sys.stderr,
+                    flush=True,
+                )
+                self.requests = 1  # they are asked to stop
                 self._end_all()
                 raise UsageError("a worker stopped with the error above; finished trials are kept: run the same command again.")
             self.deaths += 1

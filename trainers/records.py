@@ -6,11 +6,12 @@ runs of other machines need no run file.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 # of a study
 SWEEP, VALUES, SEED, CLASSIFIER, GOALS, STUDY_ID = "sweep", "values", "seed", "classifier", "goals", "study_id"
+TERMINATED = "terminated"  # how many trials had ended when the person's own terminator ended the sweep
 # of a trial
 WORKER = "worker"  # who trains it: host, and the file whose lock shows on that host that it lives
 BEAT = "beat"  # counts up while it is trained, for the other hosts
@@ -19,7 +20,7 @@ CAUSE, PRUNED, BASELINE = "cause", "pruned", "baseline"
 RETRY_OF, ATTEMPT, ORIGIN = "retry_of", "attempt", "origin"  # the trial before, how often a worker died, and the first of them
 PRIOR, POINT = "prior", "point"  # taken over with its result from elsewhere; asked for by a person
 INTERRUPTED, SURPLUS = "interrupted", "surplus"  # causes of trials that do not count
-_EPOCH = "epoch:"
+_EPOCH, _EPOCHS = "epoch:", "epochs:"
 
 
 def epoch_key(number: int) -> str:
@@ -27,7 +28,23 @@ def epoch_key(number: int) -> str:
     return f"{_EPOCH}{number}"
 
 
+def epochs_entry(rows: Sequence[Mapping[str, Any]]) -> tuple[str, Any]:
+    """Return the attribute that holds rows as `epochs_of` returns them, and its value: many become known at once at times."""
+    if len(rows) > 1:
+        return f"{_EPOCHS}{rows[0]['epoch']}-{rows[-1]['epoch']}", [dict(row) for row in rows]
+    return epoch_key(rows[0]["epoch"]), {name: value for name, value in rows[0].items() if name != "epoch"}
+
+
 def epochs_of(attributes: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return a trial's epochs in order: `epoch`, the metrics, and `last` where training ended by itself."""
-    keys = sorted((key for key in attributes if key.startswith(_EPOCH)), key=lambda key: int(key.removeprefix(_EPOCH)))
-    return [{"epoch": int(key.removeprefix(_EPOCH)), **attributes[key]} for key in keys]
+    found: dict[int, dict[str, Any]] = {}
+    for key, value in attributes.items():
+        if key.startswith(_EPOCH):
+            number = int(key.removeprefix(_EPOCH))
+            rows = [{"epoch": number, **value}]
+        else:
+            rows = value if key.startswith(_EPOCHS) else []
+        for row in rows:
+            if row["epoch"] not in found or row["last"]:  # that it was the last may only have been known later
+                found[row["epoch"]] = row
+    return [found[number] for number in sorted(found)]

@@ -105,7 +105,7 @@ class _Reading:
         parts = BETWEEN.split(plain.group())
         keys, values = parts[1::2], parts[2::2]
         if not self._names.keys() >= set(keys):
-            if not all(b"\x12%c%b\x82\x01" % (len(key), key) in raw for key in keys if len(key) < 0x80):
+            if not all(len(key) < 0x80 and b"\x12%c%b\x82\x01" % (len(key), key) in raw for key in keys):
                 return False
             self._names.update({key: key.decode() for key in keys})
         if self.run is not None:
@@ -181,13 +181,21 @@ def numbers(row: Mapping[str, Any], without: Collection[str] = INTERNAL) -> dict
         if name in without:
             continue
         if isinstance(value, int | float) and not isinstance(value, bool):
-            found[name] = float(value)
+            found[name] = _float(value)
         elif isinstance(value, Mapping):
             if "_type" not in value:
                 found.update({f"{name}.{inner}": number for inner, number in numbers(value, without).items()})
         elif isinstance(value, str) and value in ("NaN", "Infinity", "-Infinity"):
             found[name] = float(value.replace("Infinity", "inf"))
     return found
+
+
+def _float(value: float) -> float:
+    """Return a number as a float; a whole number that is too large for one is infinite."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 def _length(raw: bytes, place: int) -> tuple[int, int]:

@@ -68,3 +68,26 @@ def test_no_file_is_a_mistake(capsys: pytest.CaptureFixture[str]) -> None:
         main([])
     assert end.value.code == 2
     assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_help_says_that_it_takes_several_files(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["--help"])
+    assert "python -m search.check SWEEP.yaml [SWEEP.yaml ...]" in capsys.readouterr().out
+
+
+def test_repeats_of_a_program_of_ones_own_are_refused_with_their_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "own.py").touch()
+    search = {"type": "local", "search": {"repeats": {"seeds": 2}}}
+    path = written(tmp_path, "a.yaml", program=str(tmp_path / "own.py"), controller=search)
+    assert main([path]) == 2
+    line = next(i for i, text in enumerate(Path(path).read_text().splitlines(), 1) if "repeats" in text)
+    assert capsys.readouterr().err.startswith(f"error: {path}:{line}: controller.search.repeats is for the trainers here")
+
+
+def test_a_program_beside_its_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "own.py").touch()
+    assert main([written(tmp_path, "a.yaml", program="own.py")]) == 2
+    error = capsys.readouterr().err
+    assert f"{tmp_path}/own.py is one: start this from {tmp_path}, or write 'program: " in error
+    assert error.count("\n") == 1

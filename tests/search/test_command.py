@@ -13,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import optuna
 import pytest
 import yaml
 from optuna.trial import TrialState
@@ -68,7 +69,9 @@ def script(folder: Path, text: str, **changes: Any) -> Sweep:
 def trained(sweep: Sweep, folder: Path, values: dict[str, Any] | None = None) -> list[Epoch]:
     """Run the program once; return its epochs."""
     attempt = Attempt("abc", "own-0", "own", ["first"], folder / "runs", lambda config, path: None)
-    return list(Command(sweep).epochs(attempt, {"rate": 0.5} if values is None else values))
+    batches = Command(sweep).epochs(attempt, {"rate": 0.5} if values is None else values)
+    known = {epoch.number: epoch for batch in batches for epoch in batch.epochs}
+    return [known[number] for number in sorted(known)]
 
 
 def output(folder: Path) -> str:
@@ -159,7 +162,7 @@ def test_the_run_is_named_grouped_and_tagged_for_its_sweep(tmp_path: Path) -> No
 
 
 def test_every_row_that_holds_the_metric_is_an_epoch(tmp_path: Path) -> None:
-    rows = [{"loss": 3.0, "val": {"accuracy": 0.5}}, {"other": 1}, {"loss": float("nan")}, {"loss": 2, "text": "x"}]
+    rows = [{"loss": 3.0, "val": {"accuracy": 0.5}}, {"other": 1}, {"loss": float("nan")}, {"loss": 2, "text": "x", "n": 10**400}]
     epochs = trained(script(tmp_path, LOGS.format(rows=rows).replace("nan", "float('nan')")), tmp_path)
     assert [epoch.number for epoch in epochs] == [1, 2, 3]
     assert [epoch.metrics["loss"] for epoch in epochs][::2] == [3.0, 2.0]
@@ -171,6 +174,81 @@ def test_what_is_only_in_the_summary_counts_as_the_one_row(tmp_path: Path) -> No
     text = "import wandb\nrun = wandb.init()\nrun.log({'step': 1})\nrun.summary['loss'] = 0.75\nrun.finish()\n"
     epochs = trained(script(tmp_path, text), tmp_path)
     assert [(epoch.number, epoch.metrics["loss"], epoch.last) for epoch in epochs] == [(1, 0.75, True)]
+
+
+def test_only_the_last_row_of_a_program_that_ended_well_is_the_last(tmp_path: Path) -> None:
+    rows = [{"loss": float(place)} for place in range(30)]
+    assert [epoch.number for epoch in trained(script(tmp_path, LOGS.format(rows=rows)), tmp_path) if epoch.last] == [30]
+
+
+def test_a_program_that_fails_after_its_run_has_finished_has_failed(tmp_path: Path) -> None:
+    sweep = script(tmp_path, LOGS.format(rows=[{"loss": 1.0}]) + "raise SystemExit('after the run')\n")
+    (trial,) = run(sweep, trials=1, name="own", runs=tmp_path / "runs").get_trials()
+    assert trial.state == TrialState.FAIL
+    assert trial.user_attrs[records.CAUSE] == "the program ended with exit code 1: after the run"
+    assert [(row["loss"], row["last"]) for row in records.epochs_of(trial.user_attrs)] == [(1.0, False)]
+
+
+def test_a_worker_that_dies_while_it_writes_what_came_at_once_leaves_no_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    write, written = optuna.Trial.set_user_attr, list[str]()
+
+    def dying(self: optuna.Trial, key: str, value: Any) -> None:
+        written.append(key)
+        if sum(key.startswith("epoch") for key in written) == 3:
+            raise Killed
+        write(self, key, value)
+
+    rows = [{"loss": 1 - place / 500} for place in range(450)]
+    sweep = script(tmp_path, LOGS.format(rows=rows))
+    with monkeypatch.context() as patched:
+        patched.setattr(optuna.Trial, "set_user_attr", dying)
+        with pytest.raises(Killed):
+            run(sweep, trials=1, name="own", runs=tmp_path / "runs")
+    trials = run(sweep, trials=1, name="own", runs=tmp_path / "runs").get_trials()
+    assert [trial.state for trial in trials] == [TrialState.FAIL, TrialState.COMPLETE]
+    assert len(records.epochs_of(trials[0].user_attrs)) == 200
+    assert trials[1].value == rows[-1]["loss"]
+
+
+def test_many_rows_come_into_the_study_by_few_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writes: list[str] = []
+    for name in ("set_trial_user_attr", "set_trial_intermediate_value"):
+        original = getattr(optuna.storages._CachedStorage, name)
+
+        def counted(self: Any, *arguments: Any, name: str = name, original: Any = original) -> Any:
+            writes.append(name)
+            return original(self, *arguments)
+
+        monkeypatch.setattr(optuna.storages._CachedStorage, name, counted)
+    rows = [{"loss": 1 - place / 1000} for place in range(400)]
+    (trial,) = run(script(tmp_path, LOGS.format(rows=rows)), trials=1, name="own", runs=tmp_path / "runs").get_trials()
+    assert len(writes) < 80
+    assert [(row["epoch"], row["loss"]) for row in records.epochs_of(trial.user_attrs)] == [
+        (place + 1, row["loss"]) for place, row in enumerate(rows)
+    ]
+    assert trial.intermediate_values[400] == rows[-1]["loss"]
+
+
+def test_objectives_may_stand_in_different_rows(tmp_path: Path) -> None:
+    metrics = [{"name": "val/accuracy", "goal": "maximize"}, {"name": "size", "goal": "minimize"}]
+    rows = [{"val/accuracy": 0.5}, {"train/loss": 1}, {"val/accuracy": 0.7}, {"size": 12}]
+    late = script(tmp_path, LOGS.format(rows=rows), metric=None, metrics=metrics)
+    (trial,) = run(late, trials=1, name="late", runs=tmp_path / "runs").get_trials()
+    assert trial.values == [0.7, 12.0]
+    first = script(tmp_path, LOGS.format(rows=[rows[-1], rows[2], rows[0]]), metric=None, metrics=metrics)
+    (trial,) = run(first, trials=1, name="first", runs=tmp_path / "runs").get_trials()
+    assert trial.values == [0.7, 12.0]
+    summary = LOGS.format(rows=rows[:3]) + "    run.summary['size'] = 13\n"
+    (trial,) = run(script(tmp_path, summary, metric=None, metrics=metrics), trials=1, name="x", runs=tmp_path / "runs").get_trials()
+    assert trial.values == [0.7, 13.0]
+    never = script(tmp_path, LOGS.format(rows=rows[:3]), metric=None, metrics=metrics)
+    (trial,) = run(never, trials=1, name="never", runs=tmp_path / "runs").get_trials()
+    assert trial.user_attrs[records.CAUSE] == "size was never a finite number"
 
 
 def test_a_program_may_name_its_run_and_project_itself(tmp_path: Path) -> None:
@@ -198,8 +276,7 @@ def test_long_histories_are_kept_in_part_with_the_best_and_the_last(tmp_path: Pa
     rows = [{"loss": 10.0 - (place == 17)} for place in range(21)]
     epochs = trained(script(tmp_path, LOGS.format(rows=rows)), tmp_path)
     numbers = [epoch.number for epoch in epochs]
-    assert len(numbers) < 21
-    assert {1, 2, 3, 18, 21} <= set(numbers)
+    assert numbers == [1, 2, 3, 5, 7, 18, 21], "three, of the next three each second, and so on"
     assert min(epochs, key=lambda epoch: epoch.metrics["loss"]).number == 18
 
 
@@ -214,6 +291,11 @@ def test_long_histories_are_kept_in_part_with_the_best_and_the_last(tmp_path: Pa
             "ended with exit code 1: ValueError: the rate is too high$",
         ),
         ("import os\nos.kill(os.getpid(), 9)\n", "was ended by SIGKILL: it printed nothing$"),
+        ("import os\nos.kill(os.getpid(), 40)\n", "was ended by signal 40: it printed nothing$"),
+        (
+            "print('its own')\nprint('\\x1b[1;34mwandb\\x1b[0m: the client')\nraise SystemExit(3)\n",
+            "ended with exit code 3: its own$",
+        ),
         ("print('done')\n", "wrote no W&B run below .*abc: it must call wandb.init"),
         ("print('line ' * 20_000_000)\nraise SystemExit('the end')\n", "ended with exit code 1: the end$"),
     ],
@@ -267,6 +349,7 @@ def test_a_sweep_of_a_program_takes_the_best_of_each_history(away: Path, capsys:
     assert [record.state for record in runs] == ["finished", "finished", "failed"]
     assert [row["loss"] for row in runs[0].rows] == pytest.approx([0.3, 0.1, 0.2])
     assert pareto([str(away / "runs" / "own"), "--metrics", "loss", "score"]) == 0
+    assert "evaluation_split" not in kept["config"], "nobody knows what a program of one's own measures on"
     with pytest.raises(SystemExit, match="2"):
         pareto([str(away / "runs" / "own")])
     assert "\nerror: no run has the metric 'precision'; there are " in capsys.readouterr().err
@@ -309,6 +392,41 @@ def test_ctrl_c_twice_ends_the_program_and_gives_its_trial_back(tmp_path: Path) 
     trials = open_existing(str(tmp_path / "runs" / "own")).get_trials()
     assert [trial.state for trial in trials] == [TrialState.FAIL, TrialState.WAITING]
     assert trials[0].user_attrs[records.CAUSE] == records.INTERRUPTED
+
+
+def killed_sweep(folder: Path, text: str) -> int:
+    """Start a sweep of a program that writes its number into a file, and kill it; return the program's number."""
+    script(folder, text)
+    line = [sys.executable, str(ROOT / "sweeps" / "offline.py"), "own.yaml", "--trials=1", "--runs=runs"]
+    with subprocess.Popen(line, cwd=folder, env=environment(folder), stderr=subprocess.DEVNULL) as process:
+        wait_until(lambda: (folder / "pid").is_file() and bool((folder / "pid").read_text()))
+        process.kill()
+    return int((folder / "pid").read_text())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with the one that started it")
+def test_a_killed_sweep_takes_its_program_with_it(tmp_path: Path) -> None:
+    pid = killed_sweep(tmp_path, "import os, time\nopen('pid', 'w').write(str(os.getpid()))\ntime.sleep(100)\n")
+    wait_until(lambda: not alive(pid))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc says when a process began")
+def test_what_a_killed_sweep_left_behind_is_ended_before_the_trial_is_tried_again(tmp_path: Path) -> None:
+    text = (
+        "import os, signal, time, wandb\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "if not os.path.exists('pid'):\n    open('pid', 'w').write(str(os.getpid()))\n    time.sleep(100)\n"
+        "stat = f\"/proc/{open('pid').read()}/stat\"\n"
+        "with wandb.init() as run:\n    run.log({'loss': float(os.path.exists(stat) and ' Z ' not in open(stat).read())})\n"
+    )
+    pid = killed_sweep(tmp_path, text)
+    assert alive(pid), "it does not listen to SIGTERM"
+    line = [sys.executable, str(ROOT / "sweeps" / "offline.py"), "own.yaml", "--trials=1", "--runs=runs"]
+    assert start(*line, cwd=tmp_path).returncode == 0
+    from search.status import open_existing
+
+    trials = open_existing(str(tmp_path / "runs" / "own")).get_trials()
+    assert [trial.state for trial in trials] == [TrialState.FAIL, TrialState.COMPLETE]
+    assert trials[1].value == 0.0, "the first was still running beside the second"
 
 
 def wait_until(what: Callable[[], bool], seconds: float = 60) -> None:

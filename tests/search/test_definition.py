@@ -157,7 +157,7 @@ def test_a_missing_file_gets_a_suggestion(tmp_path: Path) -> None:
         read_definition(tmp_path / "sofmax.yaml")
     with pytest.raises(UsageError, match="there is no such file; give the path of a sweep YAML"):
         read_definition(tmp_path / "nowhere" / "x.yaml")
-    with pytest.raises(UsageError, match="cannot be read"):
+    with pytest.raises(UsageError, match=r": is a folder: give the path of a sweep YAML\.$"):
         read_definition(tmp_path)
 
 

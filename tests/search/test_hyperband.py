@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from search.definition import Definition
-from search.hyperband import Hyperband, read_hyperband
+from search.hyperband import History, Hyperband, read_hyperband
 from trainers.errors import UsageError
 
 
@@ -23,7 +23,11 @@ def read(given: Any) -> Hyperband:
 
 
 def stops(rule: Hyperband, history: Sequence[float], histories: Sequence[Sequence[float]], goal: str = "minimize") -> bool:
-    return rule.should_stop([[v] for v in history], [[[v] for v in other] for other in histories], [goal])
+    return rule.should_stop(numbered([[v] for v in history]), [numbered([[v] for v in other]) for other in histories], [goal])
+
+
+def numbered(rows: Sequence[Sequence[float]]) -> History:
+    return [(number, list(values)) for number, values in enumerate(rows, start=1)]
 
 
 @pytest.mark.parametrize(
@@ -108,6 +112,21 @@ def test_values_that_are_not_numbers_are_passed_over() -> None:
     assert not stops(RULE, [nan, nan], [*runs, [nan, nan]], "minimize")
 
 
+def test_brackets_count_epochs_also_where_a_history_lacks_some() -> None:
+    whole = [[float(value)] * 4 for value in (1, 2, 3, 4, 5, 6)]
+    thinned: list[History] = [
+        [row for row in numbered([[v] for v in rows]) if row[0] in kept]
+        for rows, kept in zip(whole, ({1, 3, 4}, {4}, {1, 2, 4}, {2, 4}, {1, 4}, {3, 4}), strict=True)
+    ]
+    assert [RULE.should_stop(rows, thinned, ["minimize"]) for rows in thinned] == [stops(RULE, rows, whole) for rows in whole]
+    nan = float("nan")
+    assert [stops(RULE, [nan, nan, nan, v], [[nan, nan, nan, w] for w in (1.0, 2.0, 3.0)]) for v in (1.0, 2.0, 3.0)] == [
+        False,
+        False,
+        True,
+    ]
+
+
 def test_runs_are_stopped_as_by_wandbs_engine() -> None:
     # Which of these go was had from `hyperband_stop_runs` of W&B's package sweeps 0.3.0: max_iter 5, s 2, eta 2 -> brackets 1, 2.
     histories = [[10, 9], [10, 10], [10, 8, 8], [10, 7, 7], [10, 6, 6]]
@@ -123,13 +142,16 @@ def test_strict_is_off_where_the_file_does_not_say() -> None:
 
 def test_with_several_objectives_nothing_on_the_front_is_stopped() -> None:
     points = [(0.9, 100.0), (0.8, 10.0), (0.5, 1.0), (0.5, 50.0), (0.4, 200.0), (0.3, 300.0)]
-    histories = [[point, point] for point in points]
+    histories = [numbered([point, point]) for point in points]
     goals = ("maximize", "minimize")
     assert [RULE.should_stop(history, histories, goals) for history in histories] == [False, False, False, True, True, True]
 
 
 def test_with_several_objectives_the_best_epoch_counts_and_with_strict_the_one_at_the_bracket() -> None:
-    histories = [[(0.9, 1.0), (0.9, 1.0)], [(0.8, 2.0), (0.8, 2.0)], [(0.7, 3.0), (0.7, 3.0)], [(0.95, 0.5), (0.1, 9.0)]]
+    histories = [
+        numbered(rows)
+        for rows in [[(0.9, 1.0), (0.9, 1.0)], [(0.8, 2.0), (0.8, 2.0)], [(0.7, 3.0), (0.7, 3.0)], [(0.95, 0.5), (0.1, 9.0)]]
+    ]
     goals = ("maximize", "minimize")
     assert not RULE.should_stop(histories[3], histories, goals)
     assert Hyperband((2, 4), 3.0, strict=True).should_stop(histories[3], histories, goals)
@@ -137,9 +159,11 @@ def test_with_several_objectives_the_best_epoch_counts_and_with_strict_the_one_a
 
 def test_with_several_objectives_an_epoch_without_one_of_them_is_passed_over() -> None:
     nan = math.nan
-    histories = [[(0.9, 1.0), (0.9, 1.0)], [(0.9, nan), (0.1, 5.0), (0.1, 5.0)], [(0.8, 2.0), (0.8, 2.0)]]
+    histories = [
+        numbered(rows) for rows in [[(0.9, 1.0), (0.9, 1.0)], [(0.9, nan), (0.1, 5.0), (0.1, 5.0)], [(0.8, 2.0), (0.8, 2.0)]]
+    ]
     assert RULE.should_stop(histories[1], histories, ("maximize", "minimize"))
-    assert not RULE.should_stop([(nan, 1.0)] * 3, histories, ("maximize", "minimize"))
+    assert not RULE.should_stop(numbered([(nan, 1.0)] * 3), histories, ("maximize", "minimize"))
 
 
 def test_every_fault_of_a_section_is_said() -> None:

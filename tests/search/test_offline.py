@@ -247,6 +247,10 @@ def test_a_sweep_whose_first_trials_all_fail_gives_up_and_says_why(tmp_path: Pat
     parameters = {"epochs": {"value": 1}, "class_weight": {"value": {"zebra": 2.0}}, "learning_rate": {"min": 0.1, "max": 0.2}}
     with pytest.raises(UsageError, match="the first 3 trials failed; the last one: class_weight names 'zebra'"):
         searched(sweep_of(tmp_path, parameters=parameters), 9)
+    study = optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path}/runs/s/study.db")
+    assert [trial.state for trial in study.get_trials()] == [TrialState.FAIL] * 3, "none is left running or waiting"
+    with pytest.raises(UsageError, match="the first 4 trials failed"):
+        searched(sweep_of(tmp_path, parameters=parameters), 9)
 
 
 # After a kill
@@ -561,3 +565,24 @@ def test_missing_data_leave_no_study_behind(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(UsageError, match="the data are not there"):
         searched(sweep_of(tmp_path), 1)
     assert not (tmp_path / "runs").exists()
+
+
+def test_histories_of_other_workers_are_taken_over_as_they_grow_and_end(tmp_path: Path) -> None:
+    from search.leases import Lease, Watch
+    from search.plan import Plan
+    from search.training import InProcess
+
+    sweep = sweep_of(tmp_path)
+    study = open_study(sweep, f"sqlite:///{tmp_path}/study.db", "s", seed=0)
+    watch = Watch(local=True)
+    engine = Engine(sweep, study, tmp_path, InProcess(sweep), Lease(tmp_path), Plan(sweep, 3), watch)
+    theirs, failing = study.ask(), study.ask()
+    for trial in (theirs, failing):
+        trial.set_user_attr(*records.epochs_entry([{"epoch": number, "f1": number / 10, "last": False} for number in (1, 2)]))
+    engine._learn()
+    assert engine.histories == {number: [(1, [0.1]), (2, [0.2])] for number in (theirs.number, failing.number)}
+    theirs.set_user_attr(*records.epochs_entry([{"epoch": 3, "f1": 0.3, "last": True}]))
+    study.tell(theirs, 0.3)
+    study.tell(failing, state=TrialState.FAIL)
+    engine._learn()
+    assert engine.histories == {theirs.number: [(1, [0.1]), (2, [0.2]), (3, [0.3])]}

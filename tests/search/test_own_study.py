@@ -11,6 +11,7 @@ import yaml
 from optuna.trial import FrozenTrial, TrialState
 
 from search import training
+from search.command_line import main
 from search.offline import run
 from search.study import finished
 from search.sweep import Sweep, read_sweep
@@ -95,6 +96,15 @@ def test_the_terminator_ends_the_sweep_also_when_it_goes_on(tmp_path: Path) -> N
     assert len(finished(searched(sweep, 2))) == 2
     assert len(finished(searched(sweep, 10))) == 3
     assert len(finished(searched(sweep, 20))) == 3
+
+
+def test_that_the_terminator_ended_the_sweep_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sweep_of(tmp_path, optimizer="study")
+    line = [str(tmp_path / "own.yaml"), "--name=own", f"--runs={tmp_path}/runs", "--wandb=disabled", "--device=cpu"]
+    said = f"the sweep has ended: the terminator of {tmp_path}/mine.py says so, after 3 trials"
+    for trials, ended in ((2, False), (5, True), (9, True), (3, False)):
+        assert main([*line, f"--trials={trials}"]) == 0
+        assert (said in capsys.readouterr().out) == ended
 
 
 def test_the_pruner_of_the_persons_study_stops_runs(tmp_path: Path) -> None:

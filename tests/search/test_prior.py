@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from search.offline import run
 from search.prior import bring, read_prior
 from search.study import finished, open_study
 from search.sweep import Sweep, read_sweep
-from tests.samples import small_data
+from tests.samples import environment, small_data
 from trainers import records
 from trainers.errors import UsageError
 
@@ -115,6 +117,41 @@ def test_the_sampler_learns_from_them(tmp_path: Path) -> None:
     assert suggested[0] == without[0].params, "the default configuration comes first in both"
     assert suggested[1:] != [trial.params for trial in without][1:]
     assert sum(params["learning_rate"] > 0.1 for params in suggested[1:]) >= 3
+
+
+def test_what_breaks_a_constraint_is_learnt_as_such(tmp_path: Path) -> None:
+    controller = {"type": "local", "search": {"sampler": "gp", "constraints": ["learning_rate + size <= 1.25"]}}
+    points = [{**POINTS[0], "f1": 0.5, "size": 1}, {**POINTS[1], "f1": 0.4, "size": 1}, {**POINTS[0], "f1": 0.9}]
+    source = written(tmp_path, [*points, {**POINTS[1], "f1": 0.9, "size": [1]}])
+    definition = {"program": str(written(tmp_path, "", "own.py")), "parameters": DEFINITION["parameters"], "controller": controller}
+    lines, trials = brought(sweep_of(tmp_path, **definition), source)
+    assert lines == [f"{source}: 2 learnt from, 2 left out, as a constraint could not be evaluated"]
+    assert [trial.constraints for trial in trials] == [
+        {"learning_rate + size <= 1.25": pytest.approx(0.05)},
+        {"learning_rate + size <= 1.25": pytest.approx(-0.05)},
+    ]
+
+
+def test_objectives_in_different_rows_of_a_run_file_are_learnt_from(tmp_path: Path) -> None:
+    text = "import wandb\nwith wandb.init(config={'rate': 0.5}) as run:\n"
+    text += "    for row in ({'a': 0.5}, {'a': 0.7}, {'b': 3, 'huge': 10**400}):\n        run.log(row)\n"
+    program = written(tmp_path, text, "own.py")
+    subprocess.run(
+        [sys.executable, str(program)],
+        env=environment(tmp_path) | {"WANDB_MODE": "offline", "WANDB_DIR": str(tmp_path)},
+        cwd=tmp_path,
+        check=True,
+    )
+    metrics = [{"name": "a", "goal": "maximize"}, {"name": "b", "goal": "minimize"}]
+    sweep = sweep_of(tmp_path, program=str(program), metric=None, metrics=metrics, parameters={"rate": {"min": 0.0, "max": 1.0}})
+    lines, trials = brought(sweep, tmp_path / "wandb")
+    assert lines == [f"{tmp_path / 'wandb'}: 1 learnt from"]
+    assert trials[0].values == [0.7, 3.0]
+
+
+def test_a_file_that_is_not_there_is_one_plain_sentence(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"nope\.csv cannot be read \(No such file or directory\): give a study's folder"):
+        brought(sweep_of(tmp_path), tmp_path / "nope.csv")
 
 
 def test_results_do_not_keep_constraints_from_working(tmp_path: Path) -> None:

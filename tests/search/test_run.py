@@ -63,6 +63,29 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return errors
 
 
+def test_a_program_stopped_early_is_compared_up_to_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (
+        "import time, wandb\nfrom pathlib import Path\nrun = wandb.init()\n"
+        "for step in range(40):\n    run.log({'loss': run.config['rate'], 'padding': 'x' * 4000})\n"
+        "seen = Path(__file__).with_name('seen')\n"
+        "if run.config['rate'] > 1 and not seen.exists():\n    seen.touch()\n    time.sleep(50)\nrun.finish()\n"
+    )
+    (tmp_path / "train.py").write_text(text)
+    definition = {
+        "program": str(tmp_path / "train.py"),
+        "method": "grid",
+        "metric": {"name": "loss", "goal": "minimize"},
+        "parameters": {"rate": {"values": [0.1, 9.0]}},
+        "early_terminate": {"type": "hyperband", "min_iter": 3, "eta": 3},
+    }
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(definition))
+    trials = run(read_sweep(tmp_path / "own.yaml"), trials=2, name="s", runs=tmp_path / "runs").get_trials()
+    assert trials[1].state == TrialState.PRUNED
+    lines = again(capsys, str(tmp_path / "runs" / "s"), 1)
+    assert len(lines) == trials[1].user_attrs[records.PRUNED] + 1
+    assert lines[-1] == "every epoch is as recorded"
+
+
 def rows_of(trial: FrozenTrial) -> list[dict[str, Any]]:
     return records.epochs_of(trial.user_attrs)
 
@@ -133,7 +156,12 @@ def test_a_program_runs_again_and_says_what_went_otherwise(away: Path, capsys: p
     (away / "own.yaml").write_text(yaml.safe_dump(definition))
     run(read_sweep("own.yaml"), trials=1, name="s", runs=away / "runs")
     rows = [f"epoch {place + 1}  loss {2.0 * place:.6f}" for place in range(3)]
+    files = sorted((away / "runs").rglob("run-*.wandb"))
     assert again(capsys, "runs/s", 0) == [*rows, "every epoch is as recorded"]
+    assert sorted((away / "runs").rglob("run-*.wandb")) == files, "nothing that could be taken for a run of the sweep"
+    assert main(["runs/s", "--trial=0", "--wandb=offline"]) == 0
+    assert len(list((away / "runs" / "s-again").rglob("run-*.wandb"))) == 1
+    assert sorted((away / "runs" / "s").rglob("run-*.wandb")) == files
     (away / "short").touch()
     assert again(capsys, "runs/s", 0, code=1)[-1] == "epochs that differ from the record: 2, 3"
     (away / "broken").touch()

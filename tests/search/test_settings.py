@@ -172,3 +172,29 @@ def test_a_sampler_of_one_objective_is_refused_for_several() -> None:
     )
     read_settings(definition, Space(), None)
     assert "cmaes searches by one objective. Got 2" in definition.faults[0][1]
+
+
+def test_a_parameter_with_another_fault_is_not_called_unknown_as_well() -> None:
+    search = {
+        "conditions": {"degree": "kernel == 'poly'", "model.depth": "degree > 2", "nowhere": "degree > 2"},
+        "constraints": ["model.depth <= 3", "degree <= 3"],
+    }
+    definition = Definition(Path("a.yaml"), {"controller": {"type": "local", "search": search}})
+    definition.values["parameters"] = {
+        **PARAMETERS,
+        "degree": {"min": 4, "max": 2},
+        "model": {"parameters": {"depth": {"min": "x", "max": 4}}},
+    }
+    space = read_space(definition, definition.values["parameters"])
+    read_settings(definition, space, [])
+    faults = [sentence for _, sentence in definition.faults]
+    assert len(faults) == 3
+    assert [sentence.partition(" ")[0] for sentence in faults[:2]] == [
+        "parameters.degree:",
+        "parameters.model.parameters.depth.min",
+    ]
+    assert "conditions.nowhere is not a searched parameter" in faults[2]
+
+
+def test_a_constraint_of_numbers_alone_is_refused() -> None:
+    assert "controller.search.constraints.0 must speak of a metric or a parameter" in refusal({"constraints": ["1 <= 2"]})

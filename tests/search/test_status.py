@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import signal
 import subprocess
@@ -293,3 +294,25 @@ def test_help_takes_less_than_half_a_second(tmp_path: Path) -> None:
         return time.monotonic() - begin
 
     assert min(seconds() for _ in range(3)) < 0.5
+
+
+def test_a_constraint_that_could_not_be_evaluated_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study = study_of(tmp_path / "s")
+    for value, constraints in ((0.9, {"a <= 1": math.inf, "b <= 1": -1.0}), (0.8, {"a <= 1": 2.0}), (0.7, {"a <= 1": -1.0})):
+        study.add_trial(optuna.trial.create_trial(value=value, constraints=constraints))
+    lines = shown(capsys, str(tmp_path / "s"))
+    assert "1 of the complete trials break a constraint and do not compete" in lines
+    assert "a <= 1 could not be evaluated for trial 0, so that they do not compete" in lines
+    assert lines[4].split()[:2] == ["2", "0.7000"]
+
+
+def test_whole_numbers_stay_whole_beside_empty_cells(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study = study_of(tmp_path / "s")
+    for name in ("few", "many"):
+        study.add_trial(
+            optuna.trial.create_trial(value=1.0, params={name: 3}, distributions={name: optuna.distributions.IntDistribution(1, 9)})
+        )
+    shown(capsys, str(tmp_path / "s"), f"--export={tmp_path}/all.csv")
+    cells = pd.read_csv(tmp_path / "all.csv", dtype=str, keep_default_na=False)
+    assert cells["config.few"].tolist() == ["3", ""]
+    assert cells["f1"].tolist() == ["1.0", "1.0"]

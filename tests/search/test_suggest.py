@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -154,3 +155,34 @@ def test_samplers_take_the_imputed_values(tmp_path: Path, sampler: str) -> None:
         else:
             study.tell(trial, rate)
     assert sum(failed[12:]) <= 3
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "gp", "nsga2"])
+def test_samplers_take_failed_runs_and_unknown_constraints_as_breaking_them(tmp_path: Path, sampler: str) -> None:
+    constraint = "learning_rate <= 0.4"
+    controller = {"type": "local", "search": {"sampler": {"name": sampler}, "constraints": [constraint]}}
+    sweep = sweep_of(tmp_path, method="bayes", parameters={"learning_rate": {"min": 0.1, "max": 0.5}}, controller=controller)
+    study = study_of(sweep)
+    for number in range(14):
+        trial = study.ask()
+        rate = draw(trial, sweep)["learning_rate"]
+        if number % 4 == 3:
+            study.tell(trial, state=TrialState.FAIL)
+            continue
+        trial.set_constraint(constraint, math.inf if number % 4 == 2 else rate - 0.4)
+        study.tell(trial, rate)
+    view = ImputedStudy(study, sweep.objectives, [constraint])
+    worst = max(
+        [
+            1.0,
+            *(
+                trial.constraints[constraint]
+                for trial in study.trials
+                if math.isfinite(trial.constraints.get(constraint, math.inf))
+            ),
+        ]
+    )
+    for trial, seen in zip(study.trials, view.trials, strict=True):
+        known = trial.constraints.get(constraint, math.inf)
+        assert seen.constraints == {constraint: known if math.isfinite(known) else worst}
+        assert seen.state == TrialState.COMPLETE

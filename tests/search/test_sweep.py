@@ -182,7 +182,6 @@ controller:
     sampler: {name: tpe, multivariate: true}
     conditions: {momentum: "optimizer == 'sgd'"}
     constraints: ["latency <= 0.1"]
-    repeats: {seeds: 3}
     stop: {trials: 20, improvement: 0.001}
 parameters:
   optimizer: {values: [sgd, adam]}

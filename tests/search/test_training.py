@@ -52,9 +52,10 @@ def epochs_of(process: InProcess, attempt: Attempt, values: dict[str, Any], *, s
     found: list[Epoch] = []
     epochs = process.epochs(attempt, values)
     try:
-        found.append(next(epochs))
+        batch = next(epochs)
         while True:
-            found.append(epochs.send(found[-1].number == stop_at))
+            found += batch.epochs
+            batch = epochs.send(stop_at if found[-1].number == stop_at else None)
     except StopIteration:
         return found
 
@@ -116,7 +117,7 @@ def test_a_retry_goes_on_from_its_checkpoint_with_the_same_history(
     whole = epochs_of(process, attempt_in(tmp_path), dict(values))
     path = tmp_path / "checkpoints" / "0.pt"
     died = process.epochs(attempt_in(tmp_path, checkpoint=path), dict(values))
-    before = [next(died) for _ in range(4)]
+    before = [epoch for _ in range(4) for epoch in next(died).epochs]
     died.close()
     assert path.is_file()
     trained: list[int] = []

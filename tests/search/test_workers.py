@@ -221,6 +221,39 @@ def test_a_mistake_in_a_worker_is_one_sentence(tmp_path: Path) -> None:
     assert "Traceback" not in result.stderr
 
 
+def test_a_mistake_in_a_worker_is_said_before_the_others_have_ended(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(
+        "import os, time\n"
+        "try:\n    os.close(os.open('slow', os.O_CREAT | os.O_EXCL))\nexcept FileExistsError:\n    raise SystemExit('no good')\n"
+        "time.sleep(300)\n"
+    )
+    changes = {"program": "own.py", "metric": {"name": "loss"}, "parameters": {"rate": {"min": 0.0, "max": 1.0}}}
+    (tmp_path / "workers.yaml").write_text(yaml.safe_dump({**SWEEP, **changes}))
+    line = [
+        sys.executable,
+        str(ROOT / "sweeps" / "offline.py"),
+        "workers.yaml",
+        "--workers=2",
+        "--trials=9",
+        "--name=s",
+        "--runs=runs",
+    ]
+    with subprocess.Popen(line, cwd=tmp_path, env=environment(tmp_path), stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        said = ""
+        for text in process.stderr:
+            said += text
+            if "waiting for the running trials to end" in text:
+                time.sleep(1)  # as a person would: two signals at the same time are one
+                process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == 2
+    assert "error: the first 3 trials failed; the last one: the program ended with exit code 1: no good" in said
+    assert said.index("the first 3 trials failed") < said.index("waiting for the running trials to end")
+    assert said.index("waiting for the running trials to end") < said.index("giving the running trials back")
+    states = [trial.state for trial in trials_in(tmp_path)]
+    assert sorted(state.name for state in states) == ["FAIL"] * 4 + ["WAITING"]
+
+
 # Shares
 
 
