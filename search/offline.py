@@ -108,7 +108,10 @@ class Engine:
                 with contextlib.suppress(UpdateFinishedTrialError):
                     if storage.set_trial_state_values(waiting._trial_id, state=TrialState.RUNNING):
                         return optuna.Trial(study, waiting._trial_id)
-        return optuna.Trial(study, storage.create_new_trial(study._study_id))
+        trial_id = storage.create_new_trial(study._study_id)
+        if storage.get_trial_number_from_id(trial_id) != len(trials):  # another machine has asked since
+            study._thread_local.cached_all_trials = self.study.get_trials(deepcopy=False)
+        return optuna.Trial(study, trial_id)
 
     def settle(self) -> list[FrozenTrial]:
         """Tell the trials of dead workers that had ended, give the rest back; return the trials as they then are."""
