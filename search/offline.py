@@ -23,9 +23,10 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search.interruption import Interruption
 from search.leases import SECONDS, Claims, Lease, Watch, left_behind, running
+from search.own_study import bring_own_study
 from search.plan import Outlook, Plan
 from search.study import best_trial, finished, open_study
-from search.suggest import SlotSampler, draw
+from search.suggest import draw
 from search.sweep import Sweep
 from search.training import Attempt, InProcess, Training
 from trainers import records
@@ -405,7 +406,7 @@ def run(
             study = open_study(sweep, url, name, seed=seed)
             if before is not None:
                 before(study)
-        terminator = _bring_own_study(sweep, study, name)
+        terminator = bring_own_study(sweep, study, name)
         watch = Watch(seconds=lease_seconds, local=is_local(url))
         engine = Engine(
             sweep,
@@ -457,23 +458,6 @@ def _whole(sweep: Sweep) -> dict[str, Any]:
     """Return the fixed values without those that nested parameters complete."""
     nested = {parameter.path[0] for parameter in sweep.space.parameters.values() if len(parameter.path) > 1}
     return {name: value for name, value in sweep.space.fixed.items() if name not in nested}
-
-
-def _bring_own_study(sweep: Sweep, study: optuna.Study, name: str) -> Callable[[optuna.Study], bool] | None:
-    """Take sampler and pruner from the person's own study factory; return its terminator."""
-    if sweep.scheduler is None:
-        return None
-    from search.scheduler import SweepInfo
-
-    goals: dict[str, Any] = {} if "metrics" in sweep.definition else {"metric": {"name": sweep.metric, "goal": sweep.goal}}
-    info = SweepInfo(name, sweep.name, sweep.entity or "", sweep.project or "", {**sweep.definition, **goals}, "")
-    theirs, terminator = sweep.scheduler.study_of(info)
-    if theirs is not None:
-        sampler = study.sampler
-        assert isinstance(sampler, SlotSampler)
-        study.sampler = SlotSampler(sweep, sampler.seed, own=theirs.sampler)
-        study.pruner = theirs.pruner
-    return terminator
 
 
 @contextlib.contextmanager

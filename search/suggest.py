@@ -18,7 +18,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
-from search.samplers import build_sampler
+from search.samplers import build_sampler, reseed
 from search.sweep import Objective, Sweep
 from trainers import records
 from trainers.best import best_row
@@ -41,7 +41,8 @@ def slot_of(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> int:
 class SlotSampler(BaseSampler):
     """Hands every suggestion over to a sampler of its own.
 
-    `own` is the sampler of the person's own study factory, which then does it all.
+    `own` is the sampler of the person's own study factory, which then does it all; it is seeded anew for each suggestion, or
+    every worker, and every start of the sweep, would suggest the same from the beginning.
     """
 
     def __init__(self, sweep: Sweep, seed: int, own: BaseSampler | None = None) -> None:
@@ -56,6 +57,8 @@ class SlotSampler(BaseSampler):
             return
         if self.own is None:
             self._inner = self._built(study, trial)
+        else:
+            reseed(self.own, self._seed_of(slot_of(trial, study._get_trials(deepcopy=False, use_cache=True))))
         self._sampler.before_trial(self._view(study), trial)
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
@@ -90,6 +93,9 @@ class SlotSampler(BaseSampler):
         assert self._inner is not None, "Optuna calls before_trial first"
         return self._inner
 
+    def _seed_of(self, slot: int) -> int:
+        return int(np.random.SeedSequence([self.seed, slot]).generate_state(1)[0])
+
     def _built(self, study: optuna.Study, trial: FrozenTrial) -> BaseSampler:
         trials = study._get_trials(deepcopy=False, use_cache=True)
         slot = slot_of(trial, trials)
@@ -97,7 +103,7 @@ class SlotSampler(BaseSampler):
         return build_sampler(
             "random" if method == "random" else self.sweep.settings.sampler,
             {} if method == "random" else self.sweep.settings.sampler_options,
-            seed=int(np.random.SeedSequence([self.seed, slot]).generate_state(1)[0]),
+            seed=self._seed_of(slot),
             study_seed=self.seed,
             n_finished=sum(other.state == TrialState.COMPLETE for other in trials),
             distributions=self.sweep.space.distributions,

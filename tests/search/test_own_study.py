@@ -12,7 +12,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search import training
 from search.offline import run
-from search.study import finished
+from search.own_study import bring_own_study
+from search.study import finished, open_study
+from search.suggest import draw
 from search.sweep import Sweep, read_sweep
 from tests.samples import small_data
 from trainers import records
@@ -163,3 +165,64 @@ def test_a_space_whose_values_the_trainer_refuses_fails_with_the_trainers_senten
     source = SOURCE.replace('{"optimizer": name,', '{"optimizr": name,')
     with pytest.raises(UsageError, match="the first 3 trials failed; the last one: optimizr is not a hyper-parameter"):
         searched(sweep_of(tmp_path, source, search_space="space"), 5)
+
+
+SEEDED = {
+    "random": "optuna.samplers.RandomSampler(seed=3)",
+    "tpe": "optuna.samplers.TPESampler(seed=3, n_startup_trials=2)",
+    "cmaes": "optuna.samplers.CmaEsSampler(seed=3, n_startup_trials=2, warn_independent_sampling=False)",
+    "nsga2": "optuna.samplers.NSGAIISampler(seed=3, population_size=2)",
+    "fixed": "optuna.samplers.PartialFixedSampler({'batch_size': 16}, optuna.samplers.RandomSampler(seed=3))",
+    "generator": "Drawn(np.random.default_rng(3))",
+    "state": "Drawn(np.random.RandomState(3))",
+    "python": "Drawn(random.Random(3))",
+}
+DRAWN = """\
+import random
+import numpy as np
+import optuna
+
+class Drawn(optuna.samplers.BaseSampler):
+    def __init__(self, source):
+        self.source = source
+    def infer_relative_search_space(self, study, trial):
+        return {}
+    def sample_relative(self, study, trial, space):
+        return {}
+    def sample_independent(self, study, trial, name, distribution):
+        return distribution.low + (distribution.high - distribution.low) * self.source.random_sample() \\
+            if hasattr(self.source, "random_sample") else distribution.low + self.source.random() * 0.1
+
+def space(trial):
+    return {"learning_rate": trial.suggest_float("learning_rate", 0.01, 0.5), "momentum": trial.suggest_float("momentum", 0.0, 0.9)}
+
+def study(sweep):
+    return optuna.create_study(direction="maximize", sampler=SAMPLER)
+"""
+
+
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+@pytest.mark.parametrize("kind", SEEDED)
+def test_a_seeded_sampler_of_ones_own_suggests_in_parts_what_it_does_at_once(tmp_path: Path, kind: str) -> None:
+    def suggested(folder: str, *parts: int) -> list[dict[str, Any]]:
+        (tmp_path / folder).mkdir()
+        source = DRAWN.replace("SAMPLER", SEEDED[kind])
+        sweep = sweep_of(tmp_path / folder, source, optimizer="study", search_space="space")
+        return [trial.params for count in parts for trial in searched(sweep, count)][-parts[-1] :]
+
+    whole = suggested("whole", 6)
+    assert suggested("parts", 2, 3, 6) == whole
+    assert len({tuple(params.items()) for params in whole}) == 6
+
+
+def test_two_workers_with_the_same_seeded_sampler_of_ones_own_never_suggest_the_same(tmp_path: Path) -> None:
+    source = DRAWN.replace("SAMPLER", SEEDED["random"])
+    sweep = sweep_of(tmp_path, source, optimizer="study", search_space="space")
+    studies = []
+    for _ in range(2):  # each process makes a study of its own by the factory
+        study = open_study(sweep, f"sqlite:///{tmp_path}/s.db", "own", seed=0)
+        bring_own_study(sweep, study, "own")
+        studies.append(study)
+    assert sweep.scheduler is not None
+    drawn = [draw(studies[place % 2].ask(), sweep, sweep.scheduler.space_of())["learning_rate"] for place in range(6)]
+    assert len(set(drawn)) == 6
