@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.samplers import BaseSampler
+from optuna.samplers import BaseSampler, GridSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from search.samplers import build_sampler, reseed
@@ -80,10 +80,16 @@ class SlotSampler(BaseSampler):
         return self._sampler.sample_independent(self._view(study), trial, param_name, param_distribution)
 
     def after_trial(self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
-        if self.sweep.method != "grid":
-            if self._inner is None:  # told by another process than asked
-                self._inner = self._built(study, trial)
-            self._inner.after_trial(study, trial, state, values)
+        if self.sweep.method == "grid":
+            return
+        if isinstance(self.own, GridSampler) and "grid_id" not in trial.system_attrs:  # a given or retried trial
+            if self.own.is_exhausted(study):
+                StoppableStudy(study, trial, self.own).stop()
+            return
+        if self._inner is None:  # told by another process than asked
+            self._inner = self._built(study, trial)
+        seen = study if self.own is None else StoppableStudy(study, trial, self.own)
+        self._inner.after_trial(seen, trial, state, values)  # type: ignore[arg-type]
 
     def reseed_rng(self) -> None:
         """Nothing to do: each suggestion has a seed of its own."""
@@ -125,6 +131,20 @@ class SlotSampler(BaseSampler):
             for trial in study._get_trials(deepcopy=False, use_cache=True)
         )
         return ImputedStudy(study, self.sweep.objectives) if needed or failed else study  # type: ignore[return-value]
+
+
+class StoppableStudy:
+    """A study whose `stop`, which Optuna allows only within `optimize`, notes with the trial that its sampler ends the sweep."""
+
+    def __init__(self, study: optuna.Study, trial: FrozenTrial, sampler: BaseSampler) -> None:
+        self._study, self._trial, self._sampler = study, trial, sampler
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._study, name)
+
+    def stop(self) -> None:
+        """Note that there is nothing left to suggest."""
+        self._study._storage.set_trial_user_attr(self._trial._trial_id, records.ENDED_BY, type(self._sampler).__name__)
 
 
 class ImputedStudy:

@@ -19,6 +19,7 @@ CAUSE, PRUNED, BASELINE = "cause", "pruned", "baseline"
 RETRY_OF, ATTEMPT, ORIGIN = "retry_of", "attempt", "origin"  # the trial before, how often a worker died, and the first of them
 PRIOR, POINT = "prior", "point"  # taken over with its result from elsewhere; asked for by a person
 INTERRUPTED, SURPLUS = "interrupted", "surplus"  # causes of trials that do not count
+ENDED_BY = "ended_by"  # the sampler of the person's own study that had nothing left to suggest after this trial
 _EPOCH = "epoch:"
 
 

@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 from search import training
 from search.offline import run
 from search.own_study import bring_own_study
+from search.plan import Plan
 from search.study import finished, open_study
 from search.suggest import draw
 from search.sweep import Sweep, read_sweep
@@ -226,3 +227,32 @@ def test_two_workers_with_the_same_seeded_sampler_of_ones_own_never_suggest_the_
     assert sweep.scheduler is not None
     drawn = [draw(studies[place % 2].ask(), sweep, sweep.scheduler.space_of())["learning_rate"] for place in range(6)]
     assert len(set(drawn)) == 6
+
+
+EXHAUSTED = """\
+import optuna
+
+def grid(sweep):
+    sampler = optuna.samplers.GridSampler({"learning_rate": [0.1, 0.4], "batch_size": [16, 32]})
+    return optuna.create_study(direction="maximize", sampler=sampler)
+
+def brute(sweep):
+    return optuna.create_study(direction="maximize", sampler=optuna.samplers.BruteForceSampler())
+
+def space(trial):
+    return {"learning_rate": trial.suggest_float("learning_rate", 0.1, 0.4, step=0.3),
+            "batch_size": trial.suggest_categorical("batch_size", [16, 32])}
+"""
+
+
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+@pytest.mark.parametrize("optimizer", ["grid", "brute"])
+def test_a_sampler_of_ones_own_that_has_tried_everything_ends_the_sweep(tmp_path: Path, optimizer: str) -> None:
+    sweep = sweep_of(tmp_path, EXHAUSTED, optimizer=optimizer, search_space="space")
+    assert len(searched(sweep, 3)) == 3
+    for _ in range(2):
+        trials = searched(sweep, 9)
+        assert sorted(tuple(trial.params.values()) for trial in trials) == [(0.1, 16), (0.1, 32), (0.4, 16), (0.4, 32)]
+        assert {trial.state for trial in trials} == {TrialState.COMPLETE}
+    named = {"grid": "GridSampler", "brute": "BruteForceSampler"}[optimizer]
+    assert Plan(sweep, 9).reason(trials) == f"{named}, the sampler of the file's own study, has nothing left to try"
