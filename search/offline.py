@@ -139,7 +139,7 @@ class Engine:
             self._retry(trial, died=died)
 
     def _retry(self, trial: FrozenTrial, *, died: bool = True) -> None:
-        kept = {key: value for key, value in trial.user_attrs.items() if key in (records.BASELINE, records.POINT)}
+        kept = {key: value for key, value in trial.user_attrs.items() if key in records.GIVEN}
         tried = {
             records.RETRY_OF: trial.number,
             records.ATTEMPT: trial.user_attrs.get(records.ATTEMPT, 0) + died,

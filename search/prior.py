@@ -18,7 +18,7 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState
 
-from search.study import finished
+from search.study import enqueue, finished
 from search.sweep import Sweep
 from trainers import records
 from trainers.best import best_row
@@ -68,7 +68,7 @@ def _added(study: optuna.Study, sweep: Sweep, all_known: Sequence[Known], there:
         if known.identity in there:
             came = "known already"
         elif not known.rows:
-            study.enqueue_trial(sweep.space.encode(known.values), user_attrs={records.POINT: known.identity})
+            enqueue(study, sweep, known.values, {records.POINT: known.identity})
             came = "to be tried first"
         elif values is None:
             came = f"left out, without {' and '.join(sweep.goals)}"

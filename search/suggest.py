@@ -236,17 +236,18 @@ def suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> A
 def draw(trial: optuna.Trial, sweep: Sweep, own: Callable[[optuna.Trial], Mapping[str, Any]] | None = None) -> dict[str, Any]:
     """Draw a trial's parameters; return the values that its training gets, nested.
 
-    Parameters that do not exist under their conditions are neither drawn nor handed over. `own` is the person's own space.
+    Parameters that do not exist under their conditions are neither drawn nor handed over; numbers that a person gave are handed
+    over as given. `own` is the person's own space.
     """
-    space = sweep.space
+    space, exact = sweep.space, trial.user_attrs.get(records.EXACT, {})
     if own is not None:
         return {**space.fixed, **own(trial)}
     if not space.conditions:
         drawn = {name: suggest(trial, name, distribution) for name, distribution in space.distributions.items()}
-        return space.decode(drawn)
+        return space.decode(drawn, exact)
     drawn, flat = {}, dict(space.fixed)
     for name in space.in_order():
         if space.exists(name, flat):
             drawn[name] = suggest(trial, name, space.parameters[name].distribution)
-            flat[name] = space.parameters[name].decode(drawn[name])
-    return space.decode(drawn)
+            flat[name] = exact[name] if name in exact else space.parameters[name].decode(drawn[name])
+    return space.decode(drawn, exact)

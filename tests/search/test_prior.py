@@ -16,6 +16,7 @@ from search.command_line import main
 from search.offline import run
 from search.prior import bring, read_prior
 from search.study import finished, open_study
+from search.suggest import draw
 from search.sweep import Sweep, read_sweep
 from tests.samples import small_data
 from trainers import records
@@ -264,3 +265,25 @@ def test_the_command_line_says_what_came_of_each_source(away: Path, capsys: pyte
     out = capsys.readouterr().out
     assert f"{away}/points.yaml: 2 to be tried first\n{away}/old.yaml: 1 learnt from\n" in out
     assert "s: 3 complete" in out
+
+
+def test_given_numbers_are_trained_exactly_where_they_are_drawn_by_their_quantile_also_when_retried(tmp_path: Path) -> None:
+    drawn = {
+        "learning_rate": {"distribution": "log_normal", "mu": -2},
+        "momentum": {"distribution": "normal", "mu": 0.5, "sigma": 0.1},
+    }
+    sweep = sweep_of(tmp_path, parameters={"epochs": {"value": 1}, **drawn})
+    point = {"learning_rate": 0.1, "momentum": 0.1}
+    _, waiting = brought(sweep, written(tmp_path, [point]))
+    study = optuna.load_study(study_name="new", storage=f"sqlite:///{tmp_path}/new.db")
+    assert sweep.space.decode(waiting[1].system_attrs["fixed_params"]) != {"epochs": 1, **point}  # the draws alone are not enough
+    defaults = sweep.default_values()
+    assert draw(study.ask(), sweep) == {"epochs": 1, **{name: defaults[name] for name in point}}
+    assert draw(study.ask(), sweep) == {"epochs": 1, **point}
+    interrupted = {records.CAUSE: records.INTERRUPTED, **waiting[1].user_attrs}
+    retried = searched(sweep, 1, name="other")  # makes the folder of a study that a killed worker has left behind
+    assert retried[0].user_attrs[records.RUN]["config"]["momentum"] == defaults["momentum"]
+    left = optuna.load_study(study_name="other", storage=f"sqlite:///{tmp_path}/runs/other/study.db")
+    left.add_trial(optuna.trial.create_trial(state=TrialState.FAIL, user_attrs=interrupted, system_attrs=waiting[1].system_attrs))
+    again = searched(sweep, 2, name="other")[-1]
+    assert {name: again.user_attrs[records.RUN]["config"][name] for name in point} == point
