@@ -90,6 +90,9 @@ class Engine:
             except UsageError as error:  # the person's own space
                 self._unbuilt = self.fail(trial.number, str(error))
                 return outlook, None, {}
+            except optuna.TrialPruned:  # by the person's own space, too
+                self._unbuilt = self.study.tell(trial.number, state=TrialState.PRUNED)
+                return outlook, None, {}
         if not self.watch.local and self._surplus(trial):
             return Outlook.WAIT, None, {}
         return outlook, trial, values
@@ -359,7 +362,8 @@ def outcome(trial: FrozenTrial) -> str:
     if trial.state == TrialState.COMPLETE:
         return f"trial {trial.number}: {', '.join(f'{value:.4f}' for value in trial.values)}"
     if trial.state == TrialState.PRUNED:
-        return f"trial {trial.number}: stopped early at epoch {trial.user_attrs.get(records.PRUNED)}"
+        epoch = trial.user_attrs.get(records.PRUNED)
+        return f"trial {trial.number}: {'pruned by its search space' if epoch is None else f'stopped early at epoch {epoch}'}"
     return f"trial {trial.number} failed: {trial.user_attrs.get(records.CAUSE)}"
 
 
@@ -406,7 +410,7 @@ def run(
             study = open_study(sweep, url, name, seed=seed)
             if before is not None:
                 before(study)
-        terminator = bring_own_study(sweep, study, name)
+            terminator = bring_own_study(sweep, study, name)
         watch = Watch(seconds=lease_seconds, local=is_local(url))
         engine = Engine(
             sweep,

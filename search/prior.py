@@ -56,11 +56,16 @@ def bring(study: optuna.Study, sweep: Sweep, sources: Sequence[str]) -> list[str
     for source, all_known in found.items():
         if any(known.identity.startswith(own) for known in all_known):
             raise UsageError(f"--prior {source} is this study itself, which goes on by itself: leave it out, or give another.")
-    there = {trial.user_attrs.get(key) for trial in study.get_trials(deepcopy=False) for key in (records.PRIOR, records.POINT)}
-    return [f"{source}: {_added(study, sweep, all_known, there)}" for source, all_known in found.items()]
+    there = identities(study)
+    return [f"{source}: {add(study, sweep, all_known, there)}" for source, all_known in found.items()]
 
 
-def _added(study: optuna.Study, sweep: Sweep, all_known: Sequence[Known], there: set[str | None]) -> str:
+def identities(study: optuna.Study) -> set[str | None]:
+    """Return what a study has been brought already."""
+    return {trial.user_attrs.get(key) for trial in study.get_trials(deepcopy=False) for key in (records.PRIOR, records.POINT)}
+
+
+def add(study: optuna.Study, sweep: Sweep, all_known: Sequence[Known], there: set[str | None]) -> str:
     """Add what is new to the study; return in words what came of it."""
     counts: dict[str, int] = {}
     for known in all_known:
@@ -79,7 +84,12 @@ def _added(study: optuna.Study, sweep: Sweep, all_known: Sequence[Known], there:
             came = "learnt from"
         there.add(known.identity)
         counts[came] = counts.get(came, 0) + 1
-    return ", ".join(f"{count} {came}" for came, count in counts.items())
+    return told(counts)
+
+
+def told(counts: Mapping[str, int]) -> str:
+    """Return counts in words, without those that are 0."""
+    return ", ".join(f"{count} {came}" for came, count in counts.items() if count)
 
 
 def _tell(study: optuna.Study, sweep: Sweep, known: Known, encoded: Mapping[str, Any], values: Sequence[float]) -> None:
@@ -101,7 +111,12 @@ def _objective_values(known: Known, sweep: Sweep) -> list[float] | None:
     return values if all(map(math.isfinite, values)) else None
 
 
-def _check_point(known: Known, sweep: Sweep) -> None:
+def check_point(known: Known, sweep: Sweep) -> None:
+    """Refuse a point that does not fit the space.
+
+    Raises:
+        UsageError: naming the first parameter that does not.
+    """
     space = sweep.space
     fixed = dict(_leaves(space.fixed, space.parameters))
     for name, value in _leaves(known.values, space.parameters):
@@ -195,7 +210,7 @@ def _of_points(path: Path, sweep: Sweep) -> Iterator[Known]:
         read = {str(name): _number(value) for name, value in point.items()}
         given = {name: read[name] for name in sweep.goals if isinstance(read.get(name), int | float)}
         metrics = {name: float(value) for name, value in given.items() if not isinstance(value, bool)}
-        values = _nested({name: value for name, value in read.items() if name not in sweep.goals})
+        values = nested({name: value for name, value in read.items() if name not in sweep.goals})
         text = json.dumps(read, sort_keys=True, default=str)  # a point that was changed in its file is another one
         known = Known(
             label,
@@ -204,7 +219,7 @@ def _of_points(path: Path, sweep: Sweep) -> Iterator[Known]:
             key=f"{label} {hashlib.sha256(text.encode()).hexdigest()[:8]}",
         )
         if not known.rows:
-            _check_point(known, sweep)
+            check_point(known, sweep)
         yield known
 
 
@@ -230,7 +245,7 @@ def _points(path: Path) -> list[Any]:
     return points
 
 
-def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
+def nested(values: Mapping[str, Any]) -> dict[str, Any]:
     """Nest `a.b` as {a: {b: …}}."""
     nested: dict[str, Any] = {}
     for name, value in values.items():

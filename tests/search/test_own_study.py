@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 from optuna.trial import FrozenTrial, TrialState
 
 from search import training
 from search.offline import run
 from search.own_study import bring_own_study
 from search.plan import Plan
+from search.scheduler import plain
 from search.study import finished, open_study
 from search.suggest import draw
 from search.sweep import Sweep, read_sweep
@@ -256,3 +261,110 @@ def test_a_sampler_of_ones_own_that_has_tried_everything_ends_the_sweep(tmp_path
         assert {trial.state for trial in trials} == {TrialState.COMPLETE}
     named = {"grid": "GridSampler", "brute": "BruteForceSampler"}[optimizer]
     assert Plan(sweep, 9).reason(trials) == f"{named}, the sampler of the file's own study, has nothing left to try"
+
+
+HOLDING = """\
+import numpy as np
+import optuna
+
+def study(sweep):
+    made = optuna.create_study(direction="maximize", sampler=optuna.samplers.RandomSampler(seed=3))
+    made.enqueue_trial({"learning_rate": np.float64(0.123), "batch_size": 16})
+    distributions = {"learning_rate": optuna.distributions.FloatDistribution(0.01, 0.5),
+                     "batch_size": optuna.distributions.CategoricalDistribution([16, 32])}
+    params = {"learning_rate": 0.2, "batch_size": 32}
+    made.add_trial(optuna.trial.create_trial(value=0.25, params=params, distributions=distributions))
+    made.add_trial(optuna.trial.create_trial(state=optuna.trial.TrialState.FAIL))
+    made.enqueue_trial({"learning_rate": 0.321})
+    return made
+
+def outside(sweep):
+    made = optuna.create_study(direction="maximize")
+    made.enqueue_trial({"learning_rate": 7.0, "batch_size": 16})
+    return made
+
+def one_cell(sweep):
+    sampler = optuna.samplers.GridSampler({"learning_rate": [0.1], "batch_size": [32]})
+    made = optuna.create_study(direction="maximize", sampler=sampler)
+    made.enqueue_trial({"learning_rate": 0.3, "batch_size": 16})
+    return made
+
+def space(trial):
+    return {"learning_rate": trial.suggest_float("learning_rate", 0.01, 0.5),
+            "batch_size": trial.suggest_categorical("batch_size", [16, 32])}
+"""
+
+
+@pytest.mark.parametrize("functions", [{}, {"search_space": "space"}], ids=["parameters", "own space"])
+def test_the_trials_of_the_persons_study_are_taken_over_once(
+    tmp_path: Path, functions: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep = sweep_of(tmp_path, HOLDING, optimizer="study", **functions)
+    searched(sweep, 2)
+    assert "mine.py: study: 2 to be tried first, 1 learnt from, 1 left out, neither waiting nor complete" in capsys.readouterr().out
+    trials = searched(sweep, 4)
+    assert "to be tried first" not in capsys.readouterr().out
+    tried = [trial for trial in trials if records.POINT in trial.user_attrs]
+    assert tried[0].params == {"learning_rate": 0.123, "batch_size": 16}
+    assert [trial.params["learning_rate"] for trial in tried] == [0.123, 0.321]
+    assert {trial.state for trial in tried} == {TrialState.COMPLETE}
+    [known] = [trial for trial in trials if records.PRIOR in trial.user_attrs]
+    assert (known.values, known.params) == ([0.25], {"learning_rate": 0.2, "batch_size": 32})
+    assert len(finished(trials)) == 4
+
+
+def test_a_waiting_trial_of_the_persons_study_outside_the_space_is_refused(tmp_path: Path) -> None:
+    sweep = sweep_of(tmp_path, HOLDING, optimizer="outside")
+    with pytest.raises(UsageError, match=r"mine.py: outside: trial 0: learning_rate must lie in the space of .*own.yaml. Got 7.0"):
+        searched(sweep, 1)
+
+
+def test_a_given_trial_beside_a_grid_of_ones_own_does_not_disturb_it(tmp_path: Path) -> None:
+    trials = searched(sweep_of(tmp_path, HOLDING, optimizer="one_cell"), 5)
+    assert [trial.params for trial in trials] == [
+        {"learning_rate": 0.3, "batch_size": 16},
+        {"learning_rate": 0.1, "batch_size": 32},
+    ]
+
+
+def test_a_space_that_prunes_ends_its_trial_and_the_sweep_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = SOURCE.replace("    name = trial", "    if trial.number % 2:\n        raise optuna.TrialPruned()\n    name = trial")
+    trials = searched(sweep_of(tmp_path, source, search_space="space"), 4)
+    assert [trial.state.name for trial in trials] == ["COMPLETE", "PRUNED", "COMPLETE", "PRUNED"]
+    assert "trial 1: pruned by its search space" in capsys.readouterr().err
+
+
+def test_numpys_values_of_a_space_reach_the_trainer_as_pythons(tmp_path: Path) -> None:
+    source = """\
+import numpy as np
+
+def space(trial):
+    power = trial.suggest_int("power", 4, 5)
+    return {"batch_size": np.int64(2 ** power), "learning_rate": np.float32(0.25), "weight_decay": np.array(0.5)}
+"""
+    [trial] = searched(sweep_of(tmp_path, source, search_space="space"), 1)
+    assert trial.state == TrialState.COMPLETE
+    config = trial.user_attrs[records.RUN]["config"]
+    assert {name: (config[name], type(config[name])) for name in ("batch_size", "learning_rate", "weight_decay")} == {
+        "batch_size": (2 ** trial.params["power"], int),
+        "learning_rate": (0.25, float),
+        "weight_decay": (0.5, float),
+    }
+
+
+@given(
+    value=st.recursive(
+        st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False) | st.booleans() | st.text(max_size=3) | st.none(),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    )
+)
+def test_numpys_values_become_pythons_at_any_depth(value: Any) -> None:
+    def as_numpy(part: Any) -> Any:
+        if isinstance(part, dict):
+            return {np.str_(name): as_numpy(item) for name, item in part.items()}
+        if isinstance(part, list):
+            return tuple(as_numpy(item) for item in part)
+        return part if part is None else np.array(part)[()] if not isinstance(part, str) else np.str_(part)
+
+    found = plain(as_numpy(value))
+    assert json.dumps(found) == json.dumps(value)
