@@ -18,6 +18,7 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState
 
+from search.definition import not_yaml
 from search.study import enqueue, finished
 from search.sweep import Sweep
 from trainers import records
@@ -236,13 +237,27 @@ def _points(path: Path) -> list[Any]:
             import csv
 
             with path.open(encoding="utf-8", newline="") as file:
-                return [{name: yaml.safe_load(text) for name, text in row.items() if text} for row in csv.DictReader(file)]
+                rows = csv.DictReader(file)
+                return [
+                    {name: _cell(text, f"{path}:{rows.line_num}: {name}") for name, text in row.items() if text} for row in rows
+                ]
         points = yaml.safe_load(path.read_text(encoding="utf-8"))  # JSON is YAML
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError) as error:
+    except yaml.YAMLError as error:
+        raise UsageError(not_yaml(path, error)) from None
+    except (OSError, UnicodeDecodeError, AttributeError) as error:
         raise UsageError(f"{path} cannot be read ({' '.join(str(error).split())}): give {FORMS}.") from None
     if not isinstance(points, list):
         raise UsageError(f"{path} must hold a list of points, each a mapping of parameters to values. Got {type(points).__name__}.")
     return points
+
+
+def _cell(text: str, place: str) -> Any:
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise UsageError(f"{place} must be a number, or a text or list as in YAML. Got {text!r}.") from None
 
 
 def nested(values: Mapping[str, Any]) -> dict[str, Any]:

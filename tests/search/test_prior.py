@@ -219,7 +219,7 @@ def test_a_point_that_was_changed_in_its_file_is_tried_too(tmp_path: Path) -> No
         ([3], "points.yaml:1: a point must be a mapping of parameters to values. Got 3.$"),
         ({"learning_rate": 0.1}, "must hold a list of points, .* Got dict.$"),
         ([], "holds no point"),
-        ("a: [", "cannot be read"),
+        ("a: [", "points.yaml:1: not valid YAML"),
     ],
 )
 def test_a_point_that_does_not_fit_is_refused_and_nothing_is_added(tmp_path: Path, points: Any, sentence: str) -> None:
@@ -228,6 +228,24 @@ def test_a_point_that_does_not_fit_is_refused_and_nothing_is_added(tmp_path: Pat
     assert "\n" not in str(error.value)
     study = optuna.load_study(study_name="new", storage=f"sqlite:///{tmp_path}/new.db")
     assert len(study.trials) == 1, "only the default configuration"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "sentence"),
+    [
+        ("bad.json", '{"lr": 3\n', r"bad.json:1: a mapping '{' is opened here and not closed in its place \(line 2: expected"),
+        ("bad.json", '[\n{"lr": @}]\n', r"bad.json:2: not valid JSON \(found character '@' that cannot start any token\)\.$"),
+        ("bad.csv", "lr,k\n1,2\n3,[1\n", r"bad.csv:3: k must be a number, or a text or list as in YAML\. Got '\[1'\.$"),
+        ("bad.yaml", "- lr: 1\n- lr: a: b\n", r"bad.yaml:2: not valid YAML \(mapping values are not allowed here; a text"),
+    ],
+)
+def test_a_file_of_points_that_cannot_be_read_is_one_sentence_with_its_line(
+    tmp_path: Path, name: str, text: str, sentence: str
+) -> None:
+    with pytest.raises(UsageError, match=sentence) as error:
+        list(read_prior(str(written(tmp_path, text, name)), sweep_of(tmp_path)))
+    assert "\n" not in str(error.value)
+    assert "<unicode string>" not in str(error.value)
 
 
 @pytest.mark.parametrize(
