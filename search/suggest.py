@@ -7,9 +7,10 @@ brought along take none.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from search.samplers import build_sampler, reseed
 from search.sweep import Objective, Sweep
 from trainers import records
 from trainers.best import best_row
+from trainers.errors import UsageError
 
 SLOTLESS = (records.RETRY_OF, records.PRIOR, records.POINT)
 
@@ -65,19 +67,22 @@ class SlotSampler(BaseSampler):
         if self._row is not None:
             space = self.sweep.space.distributions
             return {name: space[name] for name in self._row}
-        return self._sampler.infer_relative_search_space(self._view(study), trial)
+        with self._own_errors():
+            return self._sampler.infer_relative_search_space(self._view(study), trial)
 
     def sample_relative(self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]) -> dict[str, Any]:
         if self._row is not None:
             return self._row
-        return self._sampler.sample_relative(self._view(study), trial, search_space)
+        with self._own_errors():
+            return self._sampler.sample_relative(self._view(study), trial, search_space)
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
         if self._row is not None:  # a retried trial of a grid has its values; this is one that lost them
             return self._row[param_name]
-        return self._sampler.sample_independent(self._view(study), trial, param_name, param_distribution)
+        with self._own_errors():
+            return self._sampler.sample_independent(self._view(study), trial, param_name, param_distribution)
 
     def after_trial(self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
         if self.sweep.method == "grid":
@@ -93,6 +98,17 @@ class SlotSampler(BaseSampler):
 
     def reseed_rng(self) -> None:
         """Nothing to do: each suggestion has a seed of its own."""
+
+    @contextlib.contextmanager
+    def _own_errors(self) -> Iterator[None]:
+        """Name the sampler of the person's own study in its error, which is the result of the trial then."""
+        try:
+            yield
+        except Exception as error:
+            if self.own is None or isinstance(error, UsageError | optuna.TrialPruned):
+                raise
+            cause = " ".join(str(error).split())
+            raise UsageError(f"{type(self.own).__name__} cannot suggest a trial ({type(error).__name__}: {cause}).") from error
 
     @property
     def _sampler(self) -> BaseSampler:

@@ -368,3 +368,11 @@ def test_numpys_values_become_pythons_at_any_depth(value: Any) -> None:
 
     found = plain(as_numpy(value))
     assert json.dumps(found) == json.dumps(value)
+
+
+def test_a_sampler_of_ones_own_that_cannot_suggest_fails_the_trial_with_a_sentence(tmp_path: Path) -> None:
+    source = EXHAUSTED.replace('GridSampler({"learning_rate"', 'GridSampler({"learning_rat"')
+    cause = "the last one: GridSampler cannot suggest a trial .ValueError: .*learning_rate, is not found in the given grid"
+    with pytest.raises(UsageError, match=cause) as error:
+        searched(sweep_of(tmp_path, source, optimizer="grid"), 9)
+    assert "\n" not in str(error.value)
