@@ -5,6 +5,7 @@ The values are those of `yaml.safe_load`, which W&B's client uses too; the lines
 
 from __future__ import annotations
 
+import difflib
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -91,12 +92,11 @@ def read_definition(path: Path) -> Definition:
             raise UsageError(f"{path}: holds more than {LARGEST:,} values once its anchors are written out: use fewer anchors.")
         values = yaml.safe_load(text)
     except FileNotFoundError:
-        near = did_you_mean(path.name, [file.name for file in path.parent.glob("*.yaml")]) if path.parent.is_dir() else ""
-        raise UsageError(f"{path}: there is no such file{near or '; give the path of a sweep YAML.'}") from None
+        raise UsageError(f"{path}: there is no such file{_near(path)}") from None
     except IsADirectoryError:
         raise UsageError(f"{path}: is a folder: give the path of a sweep YAML.") from None
     except yaml.YAMLError as error:
-        raise UsageError(_not_yaml(path, error)) from None
+        raise UsageError(not_yaml(path, error)) from None
     except UsageError:
         raise
     except UnicodeDecodeError:
@@ -114,7 +114,8 @@ def read_definition(path: Path) -> Definition:
     return definition
 
 
-def _not_yaml(path: Path, error: Exception) -> str:
+def not_yaml(path: Path, error: Exception) -> str:
+    """Return a sentence, with the line, on why a file is not YAML, or the JSON that is read as YAML."""
     mark, begun = getattr(error, "problem_mark", None), getattr(error, "context_mark", None)
     line = f":{mark.line + 1}" if mark is not None else ""
     problem = getattr(error, "problem", None) or str(error).splitlines()[0]
@@ -126,7 +127,14 @@ def _not_yaml(path: Path, error: Exception) -> str:
         return f"{path}:{begun.line + 1}: {OPENED[context]} is opened here and not closed in its place ({found})."
     if "mapping values are not allowed" in problem:
         problem += "; a text that holds ': ' stands in quotes, and a key begins a line of its own"
-    return f"{path}{line}: not valid YAML ({problem})."
+    return f"{path}{line}: not valid {'JSON' if path.suffix == '.json' else 'YAML'} ({problem})."
+
+
+def _near(path: Path) -> str:
+    """Return the file beside a missing one whose name is like it, as a question; the ending that all share is not compared."""
+    there = {file.stem: file.name for file in path.parent.glob("*.y*ml")} if path.parent.is_dir() else {}
+    near = difflib.get_close_matches(path.stem, there, n=1, cutoff=0.6)
+    return f"; did you mean {there[near[0]]!r}?" if near else "; give the path of a sweep YAML."
 
 
 def _written_out(path: Path, node: Any, counts: dict[int, int]) -> int:

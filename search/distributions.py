@@ -149,7 +149,11 @@ class Weighted(Choices):
 
 @dataclass(frozen=True)
 class Quantile(Parameter):
-    """A number drawn by its quantile, rounded to a multiple of `q` where there is one."""
+    """A number drawn by its quantile, rounded to a multiple of `q` where there is one.
+
+    A quantile gives its number back only nearly: where a person names the number, `Space.inexact` keeps it beside the draw. Where
+    the support is unbounded, nothing beyond the quantiles TAIL and 1 - TAIL is drawn.
+    """
 
     distribution: FloatDistribution
     inverse: Callable[[float], float]  # quantile -> number
@@ -171,7 +175,8 @@ class Quantile(Parameter):
         if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
             return False
         if self.q is None:
-            low, high = self.support
+            bounded = all(map(math.isfinite, self.support))
+            low, high = self.support if bounded else (self.decode(0.0), self.decode(1.0))
             return low <= value <= high
         low, high = self._part(value)
         return high > low and math.isclose(multiple(value, self.q), value, rel_tol=1e-9, abs_tol=1e-12)
@@ -186,7 +191,8 @@ class Quantile(Parameter):
         high = min(max(value + self.q / 2, above), self.support[1])
         if low >= high:
             return 0.0, 0.0
-        return float(self.cumulative(low)), float(self.cumulative(high))
+        first, last = np.clip([self.cumulative(low), self.cumulative(high)], TAIL, 1 - TAIL).tolist()
+        return first, last
 
     def ends(self) -> list[Any]:
         """Both ends of a bounded range; of an unbounded one the middle, as only far draws may leave a trainer's limits."""

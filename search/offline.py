@@ -25,10 +25,11 @@ from optuna.trial import FrozenTrial, TrialState
 from search.hyperband import History
 from search.interruption import Interruption
 from search.leases import SECONDS, Claims, Lease, Watch, left_behind, running
+from search.own_study import bring_own_study
 from search.plan import Outlook, Plan
 from search.processes import end_orphan
 from search.study import best_epoch, best_trial, finished, open_study
-from search.suggest import SlotSampler, draw
+from search.suggest import draw
 from search.sweep import Sweep
 from search.training import Attempt, Batch, InProcess, Training
 from trainers import records
@@ -95,6 +96,9 @@ class Engine:
             except UsageError as error:  # the person's own space
                 self._unbuilt = self.fail(trial.number, str(error))
                 return outlook, None, {}
+            except optuna.TrialPruned:  # by the person's own space, too
+                self._unbuilt = self.study.tell(trial.number, state=TrialState.PRUNED)
+                return outlook, None, {}
         if not self.watch.local and self._surplus(trial):
             return Outlook.WAIT, None, {}
         return outlook, trial, values
@@ -154,7 +158,7 @@ class Engine:
             self._retry(trial, died=died)
 
     def _retry(self, trial: FrozenTrial, *, died: bool = True) -> None:
-        kept = {key: value for key, value in trial.user_attrs.items() if key in (records.BASELINE, records.POINT)}
+        kept = {key: value for key, value in trial.user_attrs.items() if key in records.GIVEN}
         tried = {
             records.RETRY_OF: trial.number,
             records.ATTEMPT: trial.user_attrs.get(records.ATTEMPT, 0) + died,
@@ -397,7 +401,8 @@ def outcome(trial: FrozenTrial) -> str:
     if trial.state == TrialState.COMPLETE:
         return f"trial {trial.number}: {', '.join(f'{value:.4f}' for value in trial.values)}"
     if trial.state == TrialState.PRUNED:
-        return f"trial {trial.number}: stopped early at epoch {trial.user_attrs.get(records.PRUNED)}"
+        epoch = trial.user_attrs.get(records.PRUNED)
+        return f"trial {trial.number}: {'pruned by its search space' if epoch is None else f'stopped early at epoch {epoch}'}"
     return f"trial {trial.number} failed: {trial.user_attrs.get(records.CAUSE)}"
 
 
@@ -444,7 +449,7 @@ def run(
             study = open_study(sweep, url, name, seed=seed)
             if before is not None:
                 before(study)
-        terminator = _bring_own_study(sweep, study, name)
+            terminator = bring_own_study(sweep, study, name)
         watch = Watch(seconds=lease_seconds, local=is_local(url))
         engine = Engine(
             sweep,
@@ -496,23 +501,6 @@ def _whole(sweep: Sweep) -> dict[str, Any]:
     """Return the fixed values without those that nested parameters complete."""
     nested = {parameter.path[0] for parameter in sweep.space.parameters.values() if len(parameter.path) > 1}
     return {name: value for name, value in sweep.space.fixed.items() if name not in nested}
-
-
-def _bring_own_study(sweep: Sweep, study: optuna.Study, name: str) -> Callable[[optuna.Study], bool] | None:
-    """Take sampler and pruner from the person's own study factory; return its terminator."""
-    if sweep.scheduler is None:
-        return None
-    from search.scheduler import SweepInfo
-
-    goals: dict[str, Any] = {} if "metrics" in sweep.definition else {"metric": {"name": sweep.metric, "goal": sweep.goal}}
-    info = SweepInfo(name, sweep.name, sweep.entity or "", sweep.project or "", {**sweep.definition, **goals}, "")
-    theirs, terminator = sweep.scheduler.study_of(info)
-    if theirs is not None:
-        sampler = study.sampler
-        assert isinstance(sampler, SlotSampler)
-        study.sampler = SlotSampler(sweep, sampler.seed, own=theirs.sampler)
-        study.pruner = theirs.pruner
-    return terminator
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ from search.leases import running
 from search.study import feasible, finished
 from search.suggest import takes_slot
 from search.sweep import Sweep
+from trainers import records
 from trainers.front import hypervolumes, reference_point
 
 
@@ -61,6 +62,9 @@ class Plan:
 
     def reason(self, trials: Sequence[FrozenTrial]) -> str:
         """Return why the sweep ends before its number of trials; empty where it does not."""
+        ended_by = next((by for trial in trials if (by := trial.user_attrs.get(records.ENDED_BY))), None)
+        if ended_by is not None and not any(trial.state == TrialState.WAITING for trial in trials):
+            return f"{ended_by}, the sampler of the file's own study, has nothing left to try"
         complete = [trial for trial in finished(trials) if trial.state == TrialState.COMPLETE and feasible(trial)]
         objectives = self.sweep.objectives
         if any(objective.target is not None for objective in objectives):

@@ -18,7 +18,8 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState
 
-from search.study import best_epoch, finished, with_latest
+from search.definition import not_yaml
+from search.study import best_epoch, enqueue, finished, with_latest
 from search.sweep import Sweep
 from trainers import records
 from trainers.errors import UsageError, did_you_mean
@@ -55,11 +56,16 @@ def bring(study: optuna.Study, sweep: Sweep, sources: Sequence[str]) -> list[str
     for source, all_known in found.items():
         if any(known.identity.startswith(own) for known in all_known):
             raise UsageError(f"--prior {source} is this study itself, which goes on by itself: leave it out, or give another.")
-    there = {trial.user_attrs.get(key) for trial in study.get_trials(deepcopy=False) for key in (records.PRIOR, records.POINT)}
-    return [f"{source}: {_added(study, sweep, all_known, there)}" for source, all_known in found.items()]
+    there = identities(study)
+    return [f"{source}: {add(study, sweep, all_known, there)}" for source, all_known in found.items()]
 
 
-def _added(study: optuna.Study, sweep: Sweep, all_known: Sequence[Known], there: set[str | None]) -> str:
+def identities(study: optuna.Study) -> set[str | None]:
+    """Return what a study has been brought already."""
+    return {trial.user_attrs.get(key) for trial in study.get_trials(deepcopy=False) for key in (records.PRIOR, records.POINT)}
+
+
+def add(study: optuna.Study, sweep: Sweep, all_known: Sequence[Known], there: set[str | None]) -> str:
     """Add what is new to the study; return in words what came of it."""
     counts: dict[str, int] = {}
     for known in all_known:
@@ -67,7 +73,7 @@ def _added(study: optuna.Study, sweep: Sweep, all_known: Sequence[Known], there:
         if known.identity in there:
             came = "known already"
         elif not known.rows:
-            study.enqueue_trial(sweep.space.encode(known.values), user_attrs={records.POINT: known.identity})
+            enqueue(study, sweep, known.values, {records.POINT: known.identity})
             came = "to be tried first"
         elif values is None:
             came = f"left out, without {' and '.join(sweep.goals)}"
@@ -80,7 +86,12 @@ def _added(study: optuna.Study, sweep: Sweep, all_known: Sequence[Known], there:
             came = "learnt from"
         there.add(known.identity)
         counts[came] = counts.get(came, 0) + 1
-    return ", ".join(f"{count} {came}" for came, count in counts.items())
+    return told(counts)
+
+
+def told(counts: Mapping[str, int]) -> str:
+    """Return counts in words, without those that are 0."""
+    return ", ".join(f"{count} {came}" for came, count in counts.items() if count)
 
 
 def _tell(study: optuna.Study, sweep: Sweep, known: Known, encoded: Mapping[str, Any], values: Sequence[float]) -> None:
@@ -106,7 +117,12 @@ def _violations(known: Known, sweep: Sweep) -> dict[str, float]:
     return sweep.violations(known.values, best_epoch(known.rows, sweep.goals) or {})
 
 
-def _check_point(known: Known, sweep: Sweep) -> None:
+def check_point(known: Known, sweep: Sweep) -> None:
+    """Refuse a point that does not fit the space.
+
+    Raises:
+        UsageError: naming the first parameter that does not.
+    """
     space = sweep.space
     fixed = dict(_leaves(space.fixed, space.parameters))
     for name, value in _leaves(known.values, space.parameters):
@@ -203,7 +219,7 @@ def _of_points(path: Path, sweep: Sweep) -> Iterator[Known]:
         read = {str(name): _number(value) for name, value in point.items()}
         given = {name: read[name] for name in sweep.goals if isinstance(read.get(name), int | float)}
         metrics = numbers({name: value for name, value in given.items() if not isinstance(value, bool)})
-        values = _nested({name: value for name, value in read.items() if name not in sweep.goals})
+        values = nested({name: value for name, value in read.items() if name not in sweep.goals})
         text = json.dumps(read, sort_keys=True, default=str)  # a point that was changed in its file is another one
         known = Known(
             label,
@@ -212,7 +228,7 @@ def _of_points(path: Path, sweep: Sweep) -> Iterator[Known]:
             key=f"{label} {hashlib.sha256(text.encode()).hexdigest()[:8]}",
         )
         if not known.rows:
-            _check_point(known, sweep)
+            check_point(known, sweep)
         yield known
 
 
@@ -229,18 +245,32 @@ def _points(path: Path) -> list[Any]:
             import csv
 
             with path.open(encoding="utf-8", newline="") as file:
-                return [{name: yaml.safe_load(text) for name, text in row.items() if text} for row in csv.DictReader(file)]
+                rows = csv.DictReader(file)
+                return [
+                    {name: _cell(text, f"{path}:{rows.line_num}: {name}") for name, text in row.items() if text} for row in rows
+                ]
         points = yaml.safe_load(path.read_text(encoding="utf-8"))  # JSON is YAML
     except OSError as error:
         raise UsageError(f"{path} cannot be read ({error.strerror}): give {FORMS}.") from None
-    except (UnicodeDecodeError, yaml.YAMLError, AttributeError) as error:
+    except yaml.YAMLError as error:
+        raise UsageError(not_yaml(path, error)) from None
+    except (UnicodeDecodeError, AttributeError) as error:
         raise UsageError(f"{path} cannot be read ({' '.join(str(error).split())}): give {FORMS}.") from None
     if not isinstance(points, list):
         raise UsageError(f"{path} must hold a list of points, each a mapping of parameters to values. Got {type(points).__name__}.")
     return points
 
 
-def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
+def _cell(text: str, place: str) -> Any:
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise UsageError(f"{place} must be a number, or a text or list as in YAML. Got {text!r}.") from None
+
+
+def nested(values: Mapping[str, Any]) -> dict[str, Any]:
     """Nest `a.b` as {a: {b: …}}."""
     nested: dict[str, Any] = {}
     for name, value in values.items():

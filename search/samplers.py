@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import logging
+import random
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
+from optuna.samplers._lazy_random_state import LazyRandomState
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
@@ -186,6 +188,37 @@ def chosen(n_finished: int, *, n_objectives: int, conditional: bool) -> tuple[st
     if STARTUP <= n_finished < PROCESS_UNTIL.get(n_objectives, 0):
         return ("patient_gp" if n_objectives == 1 else "gp"), {"n_startup_trials": STARTUP}
     return "tpe", {"n_startup_trials": STARTUP, "multivariate": True}
+
+
+def reseed(sampler: BaseSampler, seed: int) -> None:
+    """Seed a sampler that exists already, with the samplers inside it, as if it were made with this seed.
+
+    Known are the random states of Optuna, numpy and Python that a sampler or a part of it holds as an attribute. One that holds
+    none of them does itself what Optuna asks of it in `reseed_rng`, which no seed repeats.
+    """
+    if not _reseeded(sampler, seed, set()):
+        sampler.reseed_rng()
+
+
+def _reseeded(sampler: BaseSampler, seed: int, seen: set[int]) -> bool:
+    """Seed every random state found; return whether there was one."""
+    seen.add(id(sampler))
+    found = False
+    for part in vars(sampler).values():
+        match part:
+            case LazyRandomState():
+                part.rng.seed(seed)
+            case np.random.RandomState() | random.Random():
+                part.seed(seed)
+            case np.random.Generator():
+                part.bit_generator.state = type(part.bit_generator)(seed).state
+            case BaseSampler() if id(part) not in seen:
+                found = _reseeded(part, seed, seen) or found
+                continue
+            case _:
+                continue
+        found = True
+    return found
 
 
 @contextlib.contextmanager

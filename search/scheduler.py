@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from search.definition import Definition, check_keys
 from trainers.errors import UsageError, did_you_mean
 
@@ -81,7 +83,7 @@ class Scheduler:
             values = _called(function, trial, where)
             if not isinstance(values, Mapping):
                 raise UsageError(f"{where} must return a mapping of parameters to values. Got {values!r}.")
-            return {str(name): value for name, value in values.items()}
+            return {str(name): plain(value) for name, value in values.items()}
 
         return values_of
 
@@ -100,6 +102,15 @@ class Scheduler:
         if not callable(function):
             raise UsageError(f"{self.source} must define a function {name}. Got {function!r}.")
         return function
+
+
+def plain(value: Any) -> Any:
+    """Return a value with Python's own numbers and lists in place of numpy's, which neither Optuna nor W&B's config can keep."""
+    if isinstance(value, np.generic | np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, Mapping):
+        return {str(name): plain(item) for name, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _called(function: Callable[[Any], Any], argument: Any, where: str) -> Any:

@@ -19,6 +19,7 @@ from search.distributions import (
     Choices,
     Parameter,
     Path,
+    Quantile,
     Weighted,
     beta,
     int_uniform,
@@ -78,12 +79,12 @@ class Space:
         """The searched parameters as Optuna draws them, by name."""
         return {name: parameter.distribution for name, parameter in self.parameters.items()}
 
-    def decode(self, drawn: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the real values of what was drawn, nested, with the fixed ones."""
+    def decode(self, drawn: Mapping[str, Any], exact: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Return the real values of what was drawn, nested, with the fixed ones; those of `exact` as they stand there."""
         values = _copied(self.fixed)
         for name, draw in drawn.items():
             parameter = self.parameters[name]
-            _put(values, parameter.path, parameter.decode(draw))
+            _put(values, parameter.path, exact[name] if exact and name in exact else parameter.decode(draw))
         return values
 
     def encode(self, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -94,6 +95,12 @@ class Space:
             for name, parameter in self.parameters.items()
             if name in flat and self.exists(name, flat) and parameter.contains(flat[name])
         }
+
+    def inexact(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return those real values, by name, that their draw gives back only nearly: numbers drawn by their quantile."""
+        flat = self.flat(values)
+        draws = {name: draw for name, draw in self.encode(values).items() if isinstance(self.parameters[name], Quantile)}
+        return {name: flat[name] for name, draw in draws.items() if self.parameters[name].decode(draw) != flat[name]}
 
     def flat(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return values by the names of the searched parameters and of the fixed top-level ones."""

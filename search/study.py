@@ -81,8 +81,15 @@ def _create(study: optuna.Study, sweep: Sweep, expected: Mapping[str, Any]) -> N
     defaults = sweep.default_values()
     wanted = sweep.method != "grid" and sweep.space.parameters and defaults and not sweep.space.outside(defaults)
     if wanted and not study.get_trials(deepcopy=False):
-        study.enqueue_trial(sweep.space.encode(defaults), user_attrs={records.BASELINE: True})
+        enqueue(study, sweep, defaults, {records.BASELINE: True})
     study.set_user_attr(records.STUDY_ID, secrets.token_hex(8))  # last: it says that the rest stands
+
+
+def enqueue(study: optuna.Study, sweep: Sweep, values: Mapping[str, Any], attributes: Mapping[str, Any]) -> None:
+    """Let a configuration of real, nested values wait, to be trained with exactly them."""
+    inexact = sweep.space.inexact(values)
+    exact = {records.EXACT: inexact} if inexact else {}
+    study.enqueue_trial(sweep.space.encode(values), user_attrs={**attributes, **exact})
 
 
 def _compare(study: optuna.Study, sweep: Sweep, expected: Mapping[str, Any]) -> None:

@@ -7,21 +7,23 @@ brought along take none.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.samplers import BaseSampler
+from optuna.samplers import BaseSampler, GridSampler
 from optuna.trial import FrozenTrial, TrialState
 
-from search.samplers import build_sampler
+from search.samplers import build_sampler, reseed
 from search.sweep import Objective, Sweep
 from trainers import records
 from trainers.best import best_row
+from trainers.errors import UsageError
 
 CONSTRAINT = "constraints:"  # begins the names under which Optuna keeps the violations of constraints
 SLOTLESS = (records.RETRY_OF, records.PRIOR, records.POINT)
@@ -42,7 +44,8 @@ def slot_of(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> int:
 class SlotSampler(BaseSampler):
     """Hands every suggestion over to a sampler of its own.
 
-    `own` is the sampler of the person's own study factory, which then does it all.
+    `own` is the sampler of the person's own study factory, which then does it all; it is seeded anew for each suggestion, or
+    every worker, and every start of the sweep, would suggest the same from the beginning.
     """
 
     def __init__(self, sweep: Sweep, seed: int, own: BaseSampler | None = None) -> None:
@@ -57,39 +60,64 @@ class SlotSampler(BaseSampler):
             return
         if self.own is None:
             self._inner = self._built(study, trial)
+        else:
+            reseed(self.own, self._seed_of(slot_of(trial, study._get_trials(deepcopy=False, use_cache=True))))
         self._sampler.before_trial(self._view(study), trial)
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         if self._row is not None:
             space = self.sweep.space.distributions
             return {name: space[name] for name in self._row}
-        return self._sampler.infer_relative_search_space(self._view(study), trial)
+        with self._own_errors():
+            return self._sampler.infer_relative_search_space(self._view(study), trial)
 
     def sample_relative(self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]) -> dict[str, Any]:
         if self._row is not None:
             return self._row
-        return self._sampler.sample_relative(self._view(study), trial, search_space)
+        with self._own_errors():
+            return self._sampler.sample_relative(self._view(study), trial, search_space)
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
         if self._row is not None:  # a retried trial of a grid has its values; this is one that lost them
             return self._row[param_name]
-        return self._sampler.sample_independent(self._view(study), trial, param_name, param_distribution)
+        with self._own_errors():
+            return self._sampler.sample_independent(self._view(study), trial, param_name, param_distribution)
 
     def after_trial(self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
-        if self.sweep.method != "grid":
-            if self._inner is None:  # told by another process than asked
-                self._inner = self._built(study, trial)
-            self._inner.after_trial(study, trial, state, values)
+        if self.sweep.method == "grid":
+            return
+        if isinstance(self.own, GridSampler) and "grid_id" not in trial.system_attrs:  # a given or retried trial
+            if self.own.is_exhausted(study):
+                StoppableStudy(study, trial, self.own).stop()
+            return
+        if self._inner is None:  # told by another process than asked
+            self._inner = self._built(study, trial)
+        seen = study if self.own is None else StoppableStudy(study, trial, self.own)
+        self._inner.after_trial(seen, trial, state, values)  # type: ignore[arg-type]
 
     def reseed_rng(self) -> None:
         """Nothing to do: each suggestion has a seed of its own."""
+
+    @contextlib.contextmanager
+    def _own_errors(self) -> Iterator[None]:
+        """Name the sampler of the person's own study in its error, which is the result of the trial then."""
+        try:
+            yield
+        except Exception as error:
+            if self.own is None or isinstance(error, UsageError | optuna.TrialPruned):
+                raise
+            cause = " ".join(str(error).split())
+            raise UsageError(f"{type(self.own).__name__} cannot suggest a trial ({type(error).__name__}: {cause}).") from error
 
     @property
     def _sampler(self) -> BaseSampler:
         assert self._inner is not None, "Optuna calls before_trial first"
         return self._inner
+
+    def _seed_of(self, slot: int) -> int:
+        return int(np.random.SeedSequence([self.seed, slot]).generate_state(1)[0])
 
     def _built(self, study: optuna.Study, trial: FrozenTrial) -> BaseSampler:
         trials = study._get_trials(deepcopy=False, use_cache=True)
@@ -98,7 +126,7 @@ class SlotSampler(BaseSampler):
         return build_sampler(
             "random" if method == "random" else self.sweep.settings.sampler,
             {} if method == "random" else self.sweep.settings.sampler_options,
-            seed=int(np.random.SeedSequence([self.seed, slot]).generate_state(1)[0]),
+            seed=self._seed_of(slot),
             study_seed=self.seed,
             n_finished=sum(other.state == TrialState.COMPLETE for other in trials),
             distributions=self.sweep.space.distributions,
@@ -125,6 +153,20 @@ class SlotSampler(BaseSampler):
         if needed or failed or unknown:
             return ImputedStudy(study, self.sweep.objectives, constraints)  # type: ignore[return-value]
         return study
+
+
+class StoppableStudy:
+    """A study whose `stop`, which Optuna allows only within `optimize`, notes with the trial that its sampler ends the sweep."""
+
+    def __init__(self, study: optuna.Study, trial: FrozenTrial, sampler: BaseSampler) -> None:
+        self._study, self._trial, self._sampler = study, trial, sampler
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._study, name)
+
+    def stop(self) -> None:
+        """Note that there is nothing left to suggest."""
+        self._study._storage.set_trial_user_attr(self._trial._trial_id, records.ENDED_BY, type(self._sampler).__name__)
 
 
 class ImputedStudy:
@@ -236,17 +278,18 @@ def suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> A
 def draw(trial: optuna.Trial, sweep: Sweep, own: Callable[[optuna.Trial], Mapping[str, Any]] | None = None) -> dict[str, Any]:
     """Draw a trial's parameters; return the values that its training gets, nested.
 
-    Parameters that do not exist under their conditions are neither drawn nor handed over. `own` is the person's own space.
+    Parameters that do not exist under their conditions are neither drawn nor handed over; numbers that a person gave are handed
+    over as given. `own` is the person's own space.
     """
-    space = sweep.space
+    space, exact = sweep.space, trial.user_attrs.get(records.EXACT, {})
     if own is not None:
         return {**space.fixed, **own(trial)}
     if not space.conditions:
         drawn = {name: suggest(trial, name, distribution) for name, distribution in space.distributions.items()}
-        return space.decode(drawn)
+        return space.decode(drawn, exact)
     drawn, flat = {}, dict(space.fixed)
     for name in space.in_order():
         if space.exists(name, flat):
             drawn[name] = suggest(trial, name, space.parameters[name].distribution)
-            flat[name] = space.parameters[name].decode(drawn[name])
-    return space.decode(drawn)
+            flat[name] = exact[name] if name in exact else space.parameters[name].decode(drawn[name])
+    return space.decode(drawn, exact)

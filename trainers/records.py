@@ -19,7 +19,10 @@ RUN = "run"  # id, host, and path of its W&B run, and its whole config
 CAUSE, PRUNED, BASELINE = "cause", "pruned", "baseline"
 RETRY_OF, ATTEMPT, ORIGIN = "retry_of", "attempt", "origin"  # the trial before, how often a worker died, and the first of them
 PRIOR, POINT = "prior", "point"  # taken over with its result from elsewhere; asked for by a person
+EXACT = "exact"  # values that a person gave, by name, where the draw that stands for one gives it back only nearly
 INTERRUPTED, SURPLUS = "interrupted", "surplus"  # causes of trials that do not count
+GIVEN = (BASELINE, POINT, EXACT)  # what a retried trial keeps
+ENDED_BY = "ended_by"  # the sampler of the person's own study that had nothing left to suggest after this trial
 _EPOCH, _EPOCHS = "epoch:", "epochs:"
 
 

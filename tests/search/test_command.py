@@ -352,7 +352,9 @@ def test_a_sweep_of_a_program_takes_the_best_of_each_history(away: Path, capsys:
     assert "evaluation_split" not in kept["config"], "nobody knows what a program of one's own measures on"
     capsys.readouterr()
     assert pareto([str(away / "runs" / "own")]) == 0
-    assert "1 of 2 finished runs are on the front (loss minimized;" in capsys.readouterr().out, "the sweep's one objective is the default"
+    assert "1 of 2 finished runs are on the front (loss minimized;" in capsys.readouterr().out, (
+        "the sweep's one objective is the default"
+    )
 
 
 def test_a_poor_program_is_ended_by_sigterm_and_counts_as_pruned(tmp_path: Path) -> None:

@@ -155,6 +155,9 @@ def test_a_missing_file_gets_a_suggestion(tmp_path: Path) -> None:
     read(tmp_path, "a: 1\n").path.rename(tmp_path / "softmax.yaml")
     with pytest.raises(UsageError, match=r"there is no such file; did you mean 'softmax.yaml'"):
         read_definition(tmp_path / "sofmax.yaml")
+    for unlike in ("nofile.yaml", "syn.yaml", "x.yaml"):  # the ending alone makes no two names alike
+        with pytest.raises(UsageError, match="there is no such file; give the path of a sweep YAML"):
+            read_definition(tmp_path / unlike)
     with pytest.raises(UsageError, match="there is no such file; give the path of a sweep YAML"):
         read_definition(tmp_path / "nowhere" / "x.yaml")
     with pytest.raises(UsageError, match=r": is a folder: give the path of a sweep YAML\.$"):

@@ -16,8 +16,11 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from scipy import stats
 
 from search.definition import Definition
-from search.distributions import Parameter
-from search.space import KEYS, read_space
+from search.distributions import Parameter, Quantile
+from search.space import KEYS, Space, read_space
+from search.study import enqueue
+from search.suggest import draw
+from search.sweep import Sweep
 
 N_DRAWS = 8_000
 LEAST_P = 1e-3  # the seeds are fixed, so this is met always or never
@@ -224,9 +227,10 @@ def test_optuna_draws_it(given: dict[str, Any]) -> None:
         ({"values": [1, 2, 3], "probabilities": [0.5, 0, 0.5]}, [2, 4, "1", True]),
         ({"distribution": "q_uniform", "min": 0, "max": 10, "q": 3}, [1, 12, -3, 1.5, True, "3", None, math.nan, math.inf]),
         ({"distribution": "q_log_uniform_values", "min": 3, "max": 64, "q": 8}, [-8, 1, 72, True]),
-        ({"distribution": "normal"}, [True, "1", None, math.nan, math.inf]),
-        ({"distribution": "q_normal", "q": 0.5}, [0.3, True, math.nan]),
-        ({"distribution": "log_normal"}, [-1, True, math.inf]),
+        ({"distribution": "normal"}, [True, "1", None, math.nan, math.inf, 9.0, -9.0]),
+        ({"distribution": "q_normal", "q": 0.5}, [0.3, True, math.nan, 8.0, -8.0]),
+        ({"distribution": "log_normal"}, [-1, True, math.inf, 0.0, math.exp(8)]),
+        ({"distribution": "q_log_normal"}, [-1, 3000, math.inf]),
         ({"distribution": "beta"}, [-0.1, 1.1, True]),
     ],
     ids=label,
@@ -353,6 +357,24 @@ def test_a_drawn_number_is_contained_and_goes_back_and_forth(given: dict[str, An
     encoded = parameter.encode(value)
     assert distribution._contains(distribution.to_internal_repr(encoded))
     assert parameter.decode(encoded) == pytest.approx(value, rel=1e-9, abs=1e-9)
+
+
+BY_QUANTILE = [given for given, _ in (*CONTINUOUS, *QUANTISED) if isinstance(parameter_of(given), Quantile)]
+
+
+@settings(max_examples=300, deadline=None)
+@given(given=st.sampled_from(BY_QUANTILE), value=st.floats(-40, 40) | st.decimals(-10, 70, places=1).map(float))
+def test_a_number_that_a_person_gives_is_trained_exactly_and_near_to_its_draw(given: dict[str, Any], value: float) -> None:
+    parameter = parameter_of(given)
+    if "q" in given:
+        value = round(value / given["q"]) * given["q"]
+    assume(parameter.contains(value))
+    sweep = Sweep(Path("a.yaml"), "a", "a.py", (), None, "bayes", (), Space({"x": parameter}))
+    study = optuna.create_study()
+    enqueue(study, sweep, {"x": value}, {})
+    trial = study.ask()
+    assert draw(trial, sweep) == {"x": value}
+    assert parameter.decode(trial.params["x"]) == pytest.approx(value, rel=1e-3, abs=1e-2)  # where the sampler believes it
 
 
 @settings(max_examples=150, deadline=None)

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 from optuna.trial import FrozenTrial, TrialState
 
 from search import training
 from search.command_line import main
 from search.offline import run
-from search.study import finished
+from search.own_study import bring_own_study
+from search.plan import Plan
+from search.scheduler import plain
+from search.study import finished, open_study
+from search.suggest import draw
 from search.sweep import Sweep, read_sweep
 from tests.samples import small_data
 from trainers import records
@@ -173,3 +181,208 @@ def test_a_space_whose_values_the_trainer_refuses_fails_with_the_trainers_senten
     source = SOURCE.replace('{"optimizer": name,', '{"optimizr": name,')
     with pytest.raises(UsageError, match="the first 3 trials failed; the last one: optimizr is not a hyper-parameter"):
         searched(sweep_of(tmp_path, source, search_space="space"), 5)
+
+
+SEEDED = {
+    "random": "optuna.samplers.RandomSampler(seed=3)",
+    "tpe": "optuna.samplers.TPESampler(seed=3, n_startup_trials=2)",
+    "cmaes": "optuna.samplers.CmaEsSampler(seed=3, n_startup_trials=2, warn_independent_sampling=False)",
+    "nsga2": "optuna.samplers.NSGAIISampler(seed=3, population_size=2)",
+    "fixed": "optuna.samplers.PartialFixedSampler({'batch_size': 16}, optuna.samplers.RandomSampler(seed=3))",
+    "generator": "Drawn(np.random.default_rng(3))",
+    "state": "Drawn(np.random.RandomState(3))",
+    "python": "Drawn(random.Random(3))",
+}
+DRAWN = """\
+import random
+import numpy as np
+import optuna
+
+class Drawn(optuna.samplers.BaseSampler):
+    def __init__(self, source):
+        self.source = source
+    def infer_relative_search_space(self, study, trial):
+        return {}
+    def sample_relative(self, study, trial, space):
+        return {}
+    def sample_independent(self, study, trial, name, distribution):
+        return distribution.low + (distribution.high - distribution.low) * self.source.random_sample() \\
+            if hasattr(self.source, "random_sample") else distribution.low + self.source.random() * 0.1
+
+def space(trial):
+    return {"learning_rate": trial.suggest_float("learning_rate", 0.01, 0.5), "momentum": trial.suggest_float("momentum", 0.0, 0.9)}
+
+def study(sweep):
+    return optuna.create_study(direction="maximize", sampler=SAMPLER)
+"""
+
+
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+@pytest.mark.parametrize("kind", SEEDED)
+def test_a_seeded_sampler_of_ones_own_suggests_in_parts_what_it_does_at_once(tmp_path: Path, kind: str) -> None:
+    def suggested(folder: str, *parts: int) -> list[dict[str, Any]]:
+        (tmp_path / folder).mkdir()
+        source = DRAWN.replace("SAMPLER", SEEDED[kind])
+        sweep = sweep_of(tmp_path / folder, source, optimizer="study", search_space="space")
+        return [trial.params for count in parts for trial in searched(sweep, count)][-parts[-1] :]
+
+    whole = suggested("whole", 6)
+    assert suggested("parts", 2, 3, 6) == whole
+    assert len({tuple(params.items()) for params in whole}) == 6
+
+
+def test_two_workers_with_the_same_seeded_sampler_of_ones_own_never_suggest_the_same(tmp_path: Path) -> None:
+    source = DRAWN.replace("SAMPLER", SEEDED["random"])
+    sweep = sweep_of(tmp_path, source, optimizer="study", search_space="space")
+    studies = []
+    for _ in range(2):  # each process makes a study of its own by the factory
+        study = open_study(sweep, f"sqlite:///{tmp_path}/s.db", "own", seed=0)
+        bring_own_study(sweep, study, "own")
+        studies.append(study)
+    assert sweep.scheduler is not None
+    drawn = [draw(studies[place % 2].ask(), sweep, sweep.scheduler.space_of())["learning_rate"] for place in range(6)]
+    assert len(set(drawn)) == 6
+
+
+EXHAUSTED = """\
+import optuna
+
+def grid(sweep):
+    sampler = optuna.samplers.GridSampler({"learning_rate": [0.1, 0.4], "batch_size": [16, 32]})
+    return optuna.create_study(direction="maximize", sampler=sampler)
+
+def brute(sweep):
+    return optuna.create_study(direction="maximize", sampler=optuna.samplers.BruteForceSampler())
+
+def space(trial):
+    return {"learning_rate": trial.suggest_float("learning_rate", 0.1, 0.4, step=0.3),
+            "batch_size": trial.suggest_categorical("batch_size", [16, 32])}
+"""
+
+
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+@pytest.mark.parametrize("optimizer", ["grid", "brute"])
+def test_a_sampler_of_ones_own_that_has_tried_everything_ends_the_sweep(tmp_path: Path, optimizer: str) -> None:
+    sweep = sweep_of(tmp_path, EXHAUSTED, optimizer=optimizer, search_space="space")
+    assert len(searched(sweep, 3)) == 3
+    for _ in range(2):
+        trials = searched(sweep, 9)
+        assert sorted(tuple(trial.params.values()) for trial in trials) == [(0.1, 16), (0.1, 32), (0.4, 16), (0.4, 32)]
+        assert {trial.state for trial in trials} == {TrialState.COMPLETE}
+    named = {"grid": "GridSampler", "brute": "BruteForceSampler"}[optimizer]
+    assert Plan(sweep, 9).reason(trials) == f"{named}, the sampler of the file's own study, has nothing left to try"
+
+
+HOLDING = """\
+import numpy as np
+import optuna
+
+def study(sweep):
+    made = optuna.create_study(direction="maximize", sampler=optuna.samplers.RandomSampler(seed=3))
+    made.enqueue_trial({"learning_rate": np.float64(0.123), "batch_size": 16})
+    distributions = {"learning_rate": optuna.distributions.FloatDistribution(0.01, 0.5),
+                     "batch_size": optuna.distributions.CategoricalDistribution([16, 32])}
+    params = {"learning_rate": 0.2, "batch_size": 32}
+    made.add_trial(optuna.trial.create_trial(value=0.25, params=params, distributions=distributions))
+    made.add_trial(optuna.trial.create_trial(state=optuna.trial.TrialState.FAIL))
+    made.enqueue_trial({"learning_rate": 0.321})
+    return made
+
+def outside(sweep):
+    made = optuna.create_study(direction="maximize")
+    made.enqueue_trial({"learning_rate": 7.0, "batch_size": 16})
+    return made
+
+def one_cell(sweep):
+    sampler = optuna.samplers.GridSampler({"learning_rate": [0.1], "batch_size": [32]})
+    made = optuna.create_study(direction="maximize", sampler=sampler)
+    made.enqueue_trial({"learning_rate": 0.3, "batch_size": 16})
+    return made
+
+def space(trial):
+    return {"learning_rate": trial.suggest_float("learning_rate", 0.01, 0.5),
+            "batch_size": trial.suggest_categorical("batch_size", [16, 32])}
+"""
+
+
+@pytest.mark.parametrize("functions", [{}, {"search_space": "space"}], ids=["parameters", "own space"])
+def test_the_trials_of_the_persons_study_are_taken_over_once(
+    tmp_path: Path, functions: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep = sweep_of(tmp_path, HOLDING, optimizer="study", **functions)
+    searched(sweep, 2)
+    assert "mine.py: study: 2 to be tried first, 1 learnt from, 1 left out, neither waiting nor complete" in capsys.readouterr().out
+    trials = searched(sweep, 4)
+    assert "to be tried first" not in capsys.readouterr().out
+    tried = [trial for trial in trials if records.POINT in trial.user_attrs]
+    assert tried[0].params == {"learning_rate": 0.123, "batch_size": 16}
+    assert [trial.params["learning_rate"] for trial in tried] == [0.123, 0.321]
+    assert {trial.state for trial in tried} == {TrialState.COMPLETE}
+    [known] = [trial for trial in trials if records.PRIOR in trial.user_attrs]
+    assert (known.values, known.params) == ([0.25], {"learning_rate": 0.2, "batch_size": 32})
+    assert len(finished(trials)) == 4
+
+
+def test_a_waiting_trial_of_the_persons_study_outside_the_space_is_refused(tmp_path: Path) -> None:
+    sweep = sweep_of(tmp_path, HOLDING, optimizer="outside")
+    with pytest.raises(UsageError, match=r"mine.py: outside: trial 0: learning_rate must lie in the space of .*own.yaml. Got 7.0"):
+        searched(sweep, 1)
+
+
+def test_a_given_trial_beside_a_grid_of_ones_own_does_not_disturb_it(tmp_path: Path) -> None:
+    trials = searched(sweep_of(tmp_path, HOLDING, optimizer="one_cell"), 5)
+    assert [trial.params for trial in trials] == [
+        {"learning_rate": 0.3, "batch_size": 16},
+        {"learning_rate": 0.1, "batch_size": 32},
+    ]
+
+
+def test_a_space_that_prunes_ends_its_trial_and_the_sweep_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = SOURCE.replace("    name = trial", "    if trial.number % 2:\n        raise optuna.TrialPruned()\n    name = trial")
+    trials = searched(sweep_of(tmp_path, source, search_space="space"), 4)
+    assert [trial.state.name for trial in trials] == ["COMPLETE", "PRUNED", "COMPLETE", "PRUNED"]
+    assert "trial 1: pruned by its search space" in capsys.readouterr().err
+
+
+def test_numpys_values_of_a_space_reach_the_trainer_as_pythons(tmp_path: Path) -> None:
+    source = """\
+import numpy as np
+
+def space(trial):
+    power = trial.suggest_int("power", 4, 5)
+    return {"batch_size": np.int64(2 ** power), "learning_rate": np.float32(0.25), "weight_decay": np.array(0.5)}
+"""
+    [trial] = searched(sweep_of(tmp_path, source, search_space="space"), 1)
+    assert trial.state == TrialState.COMPLETE
+    config = trial.user_attrs[records.RUN]["config"]
+    assert {name: (config[name], type(config[name])) for name in ("batch_size", "learning_rate", "weight_decay")} == {
+        "batch_size": (2 ** trial.params["power"], int),
+        "learning_rate": (0.25, float),
+        "weight_decay": (0.5, float),
+    }
+
+
+@given(
+    value=st.recursive(
+        st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False) | st.booleans() | st.text(max_size=3) | st.none(),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    )
+)
+def test_numpys_values_become_pythons_at_any_depth(value: Any) -> None:
+    def as_numpy(part: Any) -> Any:
+        if isinstance(part, dict):
+            return {np.str_(name): as_numpy(item) for name, item in part.items()}
+        if isinstance(part, list):
+            return tuple(as_numpy(item) for item in part)
+        return part if part is None else np.array(part)[()] if not isinstance(part, str) else np.str_(part)
+
+    found = plain(as_numpy(value))
+    assert json.dumps(found) == json.dumps(value)
+
+
+def test_a_sampler_of_ones_own_that_cannot_suggest_fails_the_trial_with_a_sentence(tmp_path: Path) -> None:
+    source = EXHAUSTED.replace('GridSampler({"learning_rate"', 'GridSampler({"learning_rat"')
+    cause = "the last one: GridSampler cannot suggest a trial .ValueError: .*learning_rate, is not found in the given grid"
+    with pytest.raises(UsageError, match=cause) as error:
+        searched(sweep_of(tmp_path, source, optimizer="grid"), 9)
+    assert "\n" not in str(error.value)

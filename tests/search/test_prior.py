@@ -18,6 +18,7 @@ from search.command_line import main
 from search.offline import run
 from search.prior import bring, read_prior
 from search.study import finished, open_study
+from search.suggest import draw
 from search.sweep import Sweep, read_sweep
 from tests.samples import environment, small_data
 from trainers import records
@@ -255,7 +256,7 @@ def test_a_point_that_was_changed_in_its_file_is_tried_too(tmp_path: Path) -> No
         ([3], "points.yaml:1: a point must be a mapping of parameters to values. Got 3.$"),
         ({"learning_rate": 0.1}, "must hold a list of points, .* Got dict.$"),
         ([], "holds no point"),
-        ("a: [", "cannot be read"),
+        ("a: [", "points.yaml:1: not valid YAML"),
     ],
 )
 def test_a_point_that_does_not_fit_is_refused_and_nothing_is_added(tmp_path: Path, points: Any, sentence: str) -> None:
@@ -264,6 +265,24 @@ def test_a_point_that_does_not_fit_is_refused_and_nothing_is_added(tmp_path: Pat
     assert "\n" not in str(error.value)
     study = optuna.load_study(study_name="new", storage=f"sqlite:///{tmp_path}/new.db")
     assert len(study.trials) == 1, "only the default configuration"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "sentence"),
+    [
+        ("bad.json", '{"lr": 3\n', r"bad.json:1: a mapping '{' is opened here and not closed in its place \(line 2: expected"),
+        ("bad.json", '[\n{"lr": @}]\n', r"bad.json:2: not valid JSON \(found character '@' that cannot start any token\)\.$"),
+        ("bad.csv", "lr,k\n1,2\n3,[1\n", r"bad.csv:3: k must be a number, or a text or list as in YAML\. Got '\[1'\.$"),
+        ("bad.yaml", "- lr: 1\n- lr: a: b\n", r"bad.yaml:2: not valid YAML \(mapping values are not allowed here; a text"),
+    ],
+)
+def test_a_file_of_points_that_cannot_be_read_is_one_sentence_with_its_line(
+    tmp_path: Path, name: str, text: str, sentence: str
+) -> None:
+    with pytest.raises(UsageError, match=sentence) as error:
+        list(read_prior(str(written(tmp_path, text, name)), sweep_of(tmp_path)))
+    assert "\n" not in str(error.value)
+    assert "<unicode string>" not in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -301,3 +320,25 @@ def test_the_command_line_says_what_came_of_each_source(away: Path, capsys: pyte
     out = capsys.readouterr().out
     assert f"{away}/points.yaml: 2 to be tried first\n{away}/old.yaml: 1 learnt from\n" in out
     assert "s: 3 complete" in out
+
+
+def test_given_numbers_are_trained_exactly_where_they_are_drawn_by_their_quantile_also_when_retried(tmp_path: Path) -> None:
+    drawn = {
+        "learning_rate": {"distribution": "log_normal", "mu": -2},
+        "momentum": {"distribution": "normal", "mu": 0.5, "sigma": 0.1},
+    }
+    sweep = sweep_of(tmp_path, parameters={"epochs": {"value": 1}, **drawn})
+    point = {"learning_rate": 0.1, "momentum": 0.1}
+    _, waiting = brought(sweep, written(tmp_path, [point]))
+    study = optuna.load_study(study_name="new", storage=f"sqlite:///{tmp_path}/new.db")
+    assert sweep.space.decode(waiting[1].system_attrs["fixed_params"]) != {"epochs": 1, **point}  # the draws alone are not enough
+    defaults = sweep.default_values()
+    assert draw(study.ask(), sweep) == {"epochs": 1, **{name: defaults[name] for name in point}}
+    assert draw(study.ask(), sweep) == {"epochs": 1, **point}
+    interrupted = {records.CAUSE: records.INTERRUPTED, **waiting[1].user_attrs}
+    retried = searched(sweep, 1, name="other")  # makes the folder of a study that a killed worker has left behind
+    assert retried[0].user_attrs[records.RUN]["config"]["momentum"] == defaults["momentum"]
+    left = optuna.load_study(study_name="other", storage=f"sqlite:///{tmp_path}/runs/other/study.db")
+    left.add_trial(optuna.trial.create_trial(state=TrialState.FAIL, user_attrs=interrupted, system_attrs=waiting[1].system_attrs))
+    again = searched(sweep, 2, name="other")[-1]
+    assert {name: again.user_attrs[records.RUN]["config"][name] for name in point} == point
