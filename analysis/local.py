@@ -116,12 +116,14 @@ def _trial_runs(study: optuna.Study) -> list[RunRecord]:
     goals = study.user_attrs.get(records.GOALS, {})
     for trial in study.get_trials(deepcopy=False):
         attributes = trial.user_attrs
-        run = attributes.get(records.RUN)
-        if run is None:
-            continue
         state = states.get(trial.state.name, "running")
         if attributes.get(records.CAUSE) in (records.INTERRUPTED, records.SURPLUS):
             state = "interrupted"
+        run = attributes.get(records.RUN)
+        if run is None and state == "failed":  # before its run began
+            run = {"id": f"{name}-{trial.number}", "path": None, "config": {}}
+        if run is None:
+            continue
         elsewhere = run["path"] is not None and run["host"] != socket.gethostname()
         result.append(
             RunRecord(

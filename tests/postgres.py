@@ -41,7 +41,10 @@ def postgres(folder: Path) -> Iterator[str]:
         as_user = ["runuser", "-u", "postgres", "--"]
 
     def call(*command: str) -> None:
-        subprocess.run([*as_user, *command], check=True, capture_output=True, cwd="/", timeout=120)
+        done = subprocess.run([*as_user, *command], capture_output=True, text=True, cwd="/", timeout=120)
+        log = data / "log"
+        said = f"{done.stdout}{done.stderr}{log.read_text()[-4000:] if log.is_file() else ''}"
+        assert done.returncode == 0, f"{command[0]} ended with {done.returncode}: {said}"
 
     call(str(programs / "initdb"), "-D", str(data), "-A", "trust", "-U", "sweep", "--no-sync", "-E", "UTF8", "--locale=C")
     settings = f"-F -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -p {port}"

@@ -7,15 +7,17 @@ import shutil
 import sys
 from pathlib import Path
 
+import optuna
 import pandas as pd
 import pytest
+from optuna.trial import TrialState
 
 from analysis import choose, history, kept, local, pareto
 from analysis.history import Filters, load_history, load_runs, runs_table
 from analysis.runs import RunRecord, columns_of
 from tests.analysis.sources import Run, written_out
 from tests.samples import start
-from trainers import tracking
+from trainers import records, tracking
 from trainers.base import Epoch
 from trainers.errors import UsageError
 
@@ -210,3 +212,14 @@ def test_a_bad_source_is_one_sentence(tmp_path: Path, source: str) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError, match=r"holds no run|is no folder here"):
         load_runs(source.format(folder=tmp_path), Filters())
+
+
+def test_a_trial_that_failed_before_its_run_began_is_counted(tmp_path: Path) -> None:
+    storage = f"sqlite:///{tmp_path}/study.db"
+    study = optuna.create_study(storage=storage, study_name="s")
+    for cause in ("the search space of space.py failed", records.INTERRUPTED):
+        trial = study.ask()
+        trial.set_user_attr(records.CAUSE, cause)
+        study.tell(trial, state=TrialState.FAIL)
+    study.ask()
+    assert [(run.run, run.state) for run in local.study_runs(tmp_path / "study.db")] == [("s-0", "failed")]

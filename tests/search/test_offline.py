@@ -409,6 +409,15 @@ def test_a_changed_description_is_no_change(tmp_path: Path) -> None:
     assert len(searched(sweep_of(tmp_path, description="in other words", run_cap=7), 2)) == 2
 
 
+def test_a_study_that_is_older_than_a_data_option_goes_on(tmp_path: Path) -> None:
+    sweep = sweep_of(tmp_path)
+    searched(sweep, 1)
+    study = optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path}/runs/s/study.db")
+    values = study.user_attrs[records.VALUES]
+    study.set_user_attr(records.VALUES, {name: value for name, value in values.items() if name != "fold"})
+    assert len(searched(sweep_of(tmp_path), 2)) == 2
+
+
 def test_another_direction_is_refused_in_words(tmp_path: Path) -> None:
     searched(sweep_of(tmp_path), 1)
     with pytest.raises(UsageError, match="was started with another"):
