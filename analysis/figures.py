@@ -86,19 +86,19 @@ def pareto_figure(
         color = COLORS[place % len(COLORS)]
         _shade(axes, np.unique(np.stack([x[front], y[front]], axis=1), axis=0), goals, limits, color)
         inside = (x >= limits[0][0]) & (x <= limits[0][1]) & (y >= limits[1][0]) & (y <= limits[1][1])
-        axes.scatter(x[~front & inside], y[~front & inside], s=22, color=GREY, label="dominated", zorder=3)
-        label = f"on the front ({int(front.sum())} of {len(front)})"
+        axes.scatter(x[~front & inside], y[~front & inside], s=22, color=GREY, label=_("dominated"), zorder=3)
+        label = _("on the front ({count} of {total})").format(count=int(front.sum()), total=len(front))
         axes.scatter(
             x[front], y[front], s=46, color=color, marker=MARKERS[place % 4], edgecolor="black", lw=0.6, label=label, zorder=4
         )
         pick = table["run"].eq((chosen or {}).get(name)).to_numpy()
         if pick.any():
-            axes.scatter(x[pick], y[pick], s=190, facecolor="none", edgecolor="black", lw=1.4, label="chosen", zorder=5)
+            axes.scatter(x[pick], y[pick], s=190, facecolor="none", edgecolor="black", lw=1.4, label=_("chosen"), zorder=5)
         _note_outside(axes, int((~inside).sum()))
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.set_title(name)
-        axes.set_xlabel(LABELS.get(metrics[0], metrics[0]))
-        axes.set_ylabel(LABELS.get(metrics[1], metrics[1]))
+        axes.set_xlabel(label_of(metrics[0]))
+        axes.set_ylabel(label_of(metrics[1]))
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=3, fontsize=7.5, handletextpad=0.2, columnspacing=0.9)
     return figure
 
@@ -106,7 +106,7 @@ def pareto_figure(
 def _note_outside(axes: Axes, count: int) -> None:
     """Say how many runs the frame leaves out."""
     if count:
-        text = f"{count} run{'s' if count > 1 else ''} beyond the frame"
+        text = _("{count} runs beyond the frame").format(count=count) if count > 1 else _("1 run beyond the frame")
         axes.annotate(text, (0.98, 0.02), xycoords="axes fraction", fontsize=7.5, color="#555555", ha="right")
 
 
@@ -161,15 +161,15 @@ def tradeoff_figure(tables: Mapping[str, pd.DataFrame], chosen: Mapping[str, str
         axes.set_ylim(window(together, "maximize"))
         axes.set_xscale("log")
         axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.set_xlabel(LABELS[metric])
-        axes.set_ylabel(LABELS["f1"])
+        axes.set_xlabel(label_of(metric))
+        axes.set_ylabel(label_of("f1"))
         _note_outside(axes, int((together < axes.get_ylim()[0]).sum()))
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
     return figure
 
 
-def curves_figure(history: pd.DataFrame, *, title: str, n_epochs: int, part: str = "hold-out") -> Figure:
-    """Draw loss and accuracy over the epochs of one run, on the training images and on `part`.
+def curves_figure(history: pd.DataFrame, *, title: str, n_epochs: int, part: str = "") -> Figure:
+    """Draw loss and accuracy over the epochs of one run, on the training images and on `part`, which is the hold-out by default.
 
     Args:
         history: the rows of one run.
@@ -177,13 +177,13 @@ def curves_figure(history: pd.DataFrame, *, title: str, n_epochs: int, part: str
     """
     figure, panels = new_figure(8.4, 3.1, 2)
     for axes, name in zip(panels, ("loss", "accuracy"), strict=True):
-        for place, (column, label) in enumerate(((f"train_{name}", "training"), (f"test_{name}", part))):
+        for place, (column, label) in enumerate(((f"train_{name}", _("training")), (f"test_{name}", part or _("hold-out")))):
             if column in history and history[column].notna().any():
                 style = "-" if place == 0 else "--"
                 axes.plot(history["epoch"], history[column], style, color=COLORS[place], label=label, marker=MARKERS[place], ms=2.5)
-        axes.axvline(n_epochs, color=GREY, lw=0.9, ls=":", label=f"best epoch ({n_epochs})")
-        axes.set_xlabel("epoch")
-        axes.set_ylabel(name)
+        axes.axvline(n_epochs, color=GREY, lw=0.9, ls=":", label=_("best epoch ({epoch})").format(epoch=n_epochs))
+        axes.set_xlabel(_("epoch"))
+        axes.set_ylabel(label_of(f"test_{name}"))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_title(title if name == "loss" else "", loc="left", fontsize=9)
     panels[0].set_yscale("log")
@@ -209,8 +209,8 @@ def search_figure(tables: Mapping[str, pd.DataFrame], metric: str = "f1") -> Fig
     low = min(lows)
     axes.set_ylim(low - 0.15 * (top - low + 1e-6), top + 0.12 * (top - low + 1e-6))
     _note_outside(axes, sum(int((table[metric] < axes.get_ylim()[0]).sum()) for table in tables.values()))
-    axes.set_xlabel("trial (hollow: did not finish)")
-    axes.set_ylabel(LABELS.get(metric, metric))
+    axes.set_xlabel(_("trial (hollow: did not finish)"))
+    axes.set_ylabel(label_of(metric))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(fontsize=8, loc="center right")
     return figure
@@ -245,7 +245,7 @@ def confusion_figure(confusion: np.ndarray, class_names: Sequence[str], *, title
     crowded = max(len(name) for name in class_names) > 2
     axes.set_xticks(ticks, class_names, rotation=60 if crowded else 0, ha="right" if crowded else "center", fontsize=8)
     axes.set_yticks(ticks, class_names, fontsize=8)
-    axes.set_xlabel("predicted")
-    axes.set_ylabel("true")
+    axes.set_xlabel(_("predicted"))
+    axes.set_ylabel(_("true"))
     axes.set_title(title, fontsize=9)
     return figure
