@@ -18,6 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
+from analysis.language import translate as _
 from trainers.errors import UsageError
 
 COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7"]
@@ -25,6 +26,8 @@ MARKERS = ["o", "s", "^", "D"]
 GREY = "#888888"
 LABELS = {
     "f1": "F1",
+    "precision": "precision",
+    "recall": "recall",
     "n_parameters": "learnt numbers",
     "seconds": "training time in seconds",
     "test_loss": "loss",
@@ -40,6 +43,11 @@ STYLE: Any = {
     "legend.frameon": False,
 }
 matplotlib.rcParams.update(STYLE)
+
+
+def label_of(metric: str) -> str:
+    """Return a metric as an axis names it; its own name where LABELS lacks it."""
+    return _(LABELS[metric]) if metric in LABELS else metric
 
 
 def new_figure(width: float, height: float, columns: int = 1) -> tuple[Figure, list[Axes]]:
