@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from analysis.figures import COLORS, GREY, LABELS, MARKERS, frame, new_figure
+from analysis.figures import COLORS, GREY, MARKERS, frame, label_of, new_figure
+from analysis.language import translate as _
 
 SIDE = 1.75  # inches of one panel of the grid
 LINES = ["-", "--", "-.", ":"]
@@ -45,23 +46,24 @@ def pairs_figure(table: pd.DataFrame, metrics: Sequence[str], goals: Sequence[st
             _label(axes, metrics, goals, i, j)
     inside = np.all([(low <= x) & (x <= high) for x, (low, high) in zip(values.T, limits, strict=True)], axis=0)
     handles, labels = grid[1, 0].get_legend_handles_labels()
-    counted = {"on the front": f"on the front ({int(front.sum())} of {len(front)})"}
+    every = _("on the front ({count} of {total})").format(count=int(front.sum()), total=len(front))
+    counted = {_("on the front"): every}
     labels = [counted.get(label, label) for label in labels]
     if not inside.all():
         count = int((~inside).sum())
         handles.append(Line2D([], [], ls="none"))
-        labels.append(f"{count} run{'s' if count > 1 else ''} beyond a frame")
+        labels.append(_("{count} runs beyond a frame").format(count=count) if count > 1 else _("1 run beyond a frame"))
     figure.legend(handles, labels, loc="upper right", fontsize=8, borderaxespad=0.8)
     return figure
 
 
 def _pair(axes: Axes, x: np.ndarray, y: np.ndarray, front: np.ndarray, pick: np.ndarray) -> None:
-    axes.scatter(x[~front], y[~front], s=13, color=GREY, label="dominated", zorder=3)
+    axes.scatter(x[~front], y[~front], s=13, color=GREY, label=_("dominated"), zorder=3)
     axes.scatter(
-        x[front], y[front], s=26, color=COLORS[0], marker=MARKERS[1], edgecolor="black", lw=0.5, label="on the front", zorder=4
+        x[front], y[front], s=26, color=COLORS[0], marker=MARKERS[1], edgecolor="black", lw=0.5, label=_("on the front"), zorder=4
     )
     if pick.any():
-        axes.scatter(x[pick], y[pick], s=110, facecolor="none", edgecolor="black", lw=1.3, label="chosen", zorder=5)
+        axes.scatter(x[pick], y[pick], s=110, facecolor="none", edgecolor="black", lw=1.3, label=_("chosen"), zorder=5)
 
 
 def _spread(axes: Axes, values: np.ndarray, front: np.ndarray) -> None:
@@ -82,17 +84,17 @@ def _spread(axes: Axes, values: np.ndarray, front: np.ndarray) -> None:
 
 def _label(axes: Axes, metrics: Sequence[str], goals: Sequence[str], i: int, j: int) -> None:
     """Name the axes at the grid's edges, with the direction that is better."""
-    arrows = {"maximize": "→ better", "minimize": "← better"}
+    arrows = {"maximize": _("→ better"), "minimize": _("← better")}
     axes.tick_params(labelsize=7.5, labelbottom=i == len(metrics) - 1, labelleft=j in (0, i))
     axes.xaxis.set_major_locator(MaxNLocator(3))
     if i == len(metrics) - 1:
-        axes.set_xlabel(f"{LABELS.get(metrics[j], metrics[j])}\n{arrows[goals[j]]}", fontsize=8.5)
+        axes.set_xlabel(f"{label_of(metrics[j])}\n{arrows[goals[j]]}", fontsize=8.5)
     if i == j:
-        axes.set_ylabel("runs", fontsize=8.5, labelpad=1)
+        axes.set_ylabel(_("runs"), fontsize=8.5, labelpad=1)
         return
     axes.yaxis.set_major_locator(MaxNLocator(4))
     if j == 0:
-        axes.set_ylabel(f"{LABELS.get(metrics[i], metrics[i])}\n{arrows[goals[i]]}", fontsize=8.5)
+        axes.set_ylabel(f"{label_of(metrics[i])}\n{arrows[goals[i]]}", fontsize=8.5)
 
 
 def hypervolume_figure(volumes: Mapping[str, np.ndarray]) -> Figure:
@@ -105,8 +107,8 @@ def hypervolume_figure(volumes: Mapping[str, np.ndarray]) -> Figure:
         grew = np.diff(after, prepend=0.0) > 0
         axes.plot(number[grew], after[grew], MARKERS[place % 4], color=color, ms=4, mec="black", mew=0.5, ls="none")
         axes.plot([], [], MARKERS[place % 4], color=color, ls=line, ms=4, mec="black", mew=0.5, label=name)
-    axes.set_xlabel("finished runs, in the order of their creation")
-    axes.set_ylabel("dominated hypervolume")
+    axes.set_xlabel(_("finished runs, in the order of their creation"))
+    axes.set_ylabel(_("dominated hypervolume"))
     every = np.concatenate(list(volumes.values()))
     room = 0.07 * (float(every.max() - every.min()) or max(float(every.max()), 1e-9))
     axes.set_ylim(max(0.0, float(every.min()) - room), float(every.max()) + room)

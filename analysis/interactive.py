@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.document import plotly_script
+from analysis.language import translate as _
 from trainers.errors import UsageError
 
 if TYPE_CHECKING:
@@ -69,19 +70,19 @@ def front_html(
     """
     from plotly import graph_objects
 
-    from analysis.figures import COLORS, LABELS, frame
+    from analysis.figures import COLORS, frame, label_of
 
     figure = graph_objects.Figure()
     together = pd.concat(list(tables.values()))
     front = together["on_front"].to_numpy(dtype=bool)
     limits = [frame(together[metric].to_numpy(dtype=float), front, goal) for metric, goal in zip(metrics, goals, strict=True)]
-    titles = [LABELS.get(metric, metric) for metric in metrics]
+    titles = [label_of(metric) for metric in metrics]
     for place, (name, table) in enumerate(tables.items()):
         for on_front in (False, True):
             part = table[table["on_front"] == on_front]
             look = {
-                "name": f"{name}, {'on the front' if on_front else 'dominated'}",
-                "text": [_text(row, metrics, configs.get(str(row["run"]), {})) for _, row in part.iterrows()],
+                "name": (_("{name}, on the front") if on_front else _("{name}, dominated")).format(name=name),
+                "text": [_text(row, metrics, configs.get(str(row["run"]), {})) for index, row in part.iterrows()],
                 "hovertemplate": "%{text}<extra></extra>",
                 "marker": _marker(part, place, (chosen or {}).get(name), on_front=on_front),
             }
@@ -113,7 +114,7 @@ def _text(row: pd.Series, metrics: Sequence[str], config: Mapping[str, Any]) -> 
     lines = [f"<b>{escape(str(row['name'] or row['run']))}</b>"]
     lines += [f"{escape(metric)} {row[metric]:.5g}" for metric in dict.fromkeys([*metrics, "f1"]) if metric in row]
     if pd.notna(row.get("best_epoch")):
-        lines.append(f"epoch {row['best_epoch']:.0f}")
+        lines.append(_("epoch {epoch}").format(epoch=f"{row['best_epoch']:.0f}"))
     lines += [f"{escape(name)}: {escape(short(value)[:MOST_CHARACTERS])}" for name, value in list(config.items())[:MOST_LINES]]
     return "<br>".join([*lines, "…"] if len(config) > MOST_LINES else lines)
 

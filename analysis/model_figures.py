@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from matplotlib.figure import Figure
 
-from analysis.figures import COLORS, GREY, new_figure
+from analysis.figures import COLORS, GREY, label_of, new_figure
+from analysis.language import translate as _
 from analysis.locked_part import Kept, entropies
 
 if TYPE_CHECKING:
@@ -50,15 +51,15 @@ def class_scores_figure(labels: np.ndarray, predicted: np.ndarray, class_names: 
     scores = class_scores(confusion)
     figure, (axes,) = new_figure(8.4, 3.1)
     places = np.arange(n_classes)
-    for offset, (name, label) in enumerate((("precision", "precision"), ("recall", "recall"), ("f1", "F1"))):
+    for offset, name in enumerate(("precision", "recall", "f1")):
         style: Any = {"color": COLORS[offset], "alpha": 0.75, "hatch": HATCHES[offset], "edgecolor": "white", "lw": 0.4}
-        axes.bar(places + 0.27 * (offset - 1), scores[name], width=0.25, label=label, **style)
+        axes.bar(places + 0.27 * (offset - 1), scores[name], width=0.25, label=label_of(name), **style)
     lowest = min(float(scores[name].min()) for name in ("precision", "recall", "f1"))
     axes.set_ylim(max(0.0, lowest - 0.25 * (1 - lowest) - 0.005), 1.0)
     crowded = sum(map(len, class_names)) > 60
     axes.set_xticks(places, list(class_names), rotation=45 if crowded else 0, ha="right" if crowded else "center", fontsize=8)
-    axes.set_xlabel("class")
-    axes.set_ylabel("score (the axis does not begin at 0)" if axes.get_ylim()[0] > 0 else "score")
+    axes.set_xlabel(_("class"))
+    axes.set_ylabel(_("score (the axis does not begin at 0)") if axes.get_ylim()[0] > 0 else _("score"))
     axes.grid(axis="x", visible=False)
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, fontsize=8)
     axes.set_title(title, loc="left", fontsize=9)
@@ -106,15 +107,16 @@ def precision_recall_figure(labels: np.ndarray, probabilities: np.ndarray, class
     recalls = np.linspace(0, 1, 101)
     if len(shown) < len(curves):
         precision = np.mean([precision_at(curve, recalls) for curve in curves], axis=0)
-        axes.plot(recalls, precision, color=GREY, lw=3, alpha=0.7, label=f"mean of {len(curves)} classes ({mean:.4f})", zorder=1)
+        label = _("mean of {count} classes ({mean:.4f})").format(count=len(curves), mean=mean)
+        axes.plot(recalls, precision, color=GREY, lw=3, alpha=0.7, label=label, zorder=1)
     worst = np.min([precision_at(curve, recalls) for curve in shown], axis=0)
     first = recalls[int(np.argmax(worst < PERFECT))] if worst.min() < PERFECT else 0.9  # to its left there is nothing to see
     axes.set_xlim(max(0.0, first - 0.1), 1.005)
     axes.set_ylim(max(0.0, float(worst[-2]) - 0.1), 1.01)
-    axes.set_xlabel("recall")
-    axes.set_ylabel("precision")
-    axes.set_title(f"mean average precision {mean:.4f}", loc="left", fontsize=9)
-    axes.legend(title="class (AP)", title_fontsize=8, fontsize=7.5, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    axes.set_xlabel(label_of("recall"))
+    axes.set_ylabel(label_of("precision"))
+    axes.set_title(_("mean average precision {mean:.4f}").format(mean=mean), loc="left", fontsize=9)
+    axes.legend(title=_("class (AP)"), title_fontsize=8, fontsize=7.5, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
 
 
@@ -149,25 +151,26 @@ def calibration_figure(labels: np.ndarray, probabilities: np.ndarray, n_bins: in
     figure = Figure(figsize=(4.2, 4.4), layout="constrained")
     axes, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     low = max(0.0, min(float(found.confidence.min()), float(found.accuracy.min())) - 0.05)
-    axes.plot([low, 1], [low, 1], "--", color=GREY, lw=1, label="perfectly calibrated")
+    axes.plot([low, 1], [low, 1], "--", color=GREY, lw=1, label=_("perfectly calibrated"))
     axes.vlines(found.confidence, found.confidence, found.accuracy, color=COLORS[1], lw=1, alpha=0.7)
-    label = f"{len(found.counts)} bins of {_counts_in_words(found.counts)} images"
-    axes.plot(found.confidence, found.accuracy, "-o", color=COLORS[0], lw=1, ms=4, label=label)
-    axes.set_ylabel("accuracy")
-    axes.set_title(f"expected calibration error {found.error:.4f}", loc="left", fontsize=9)
+    axes.plot(found.confidence, found.accuracy, "-o", color=COLORS[0], lw=1, ms=4, label=_bins_in_words(found.counts))
+    axes.set_ylabel(label_of("test_accuracy"))
+    axes.set_title(_("expected calibration error {error:.4f}").format(error=found.error), loc="left", fontsize=9)
     axes.legend(fontsize=8, loc="upper left")
     below.hist(probabilities.max(axis=1), bins=np.linspace(low, 1, 26), color=COLORS[0], alpha=0.75)
     below.set_yscale("log")
     below.set_ylim(bottom=0.7)
-    below.set_ylabel("images")
-    below.set_xlabel("confidence (highest probability)")
+    below.set_ylabel(_("images"))
+    below.set_xlabel(_("confidence (highest probability)"))
     axes.set_xlim(low, 1.005)
     return figure
 
 
-def _counts_in_words(counts: np.ndarray) -> str:
+def _bins_in_words(counts: np.ndarray) -> str:
     low, high = int(counts.min()), int(counts.max())
-    return str(low) if low == high else f"{low} or {high}"
+    if low == high:
+        return _("{bins} bins of {count} images").format(bins=len(counts), count=low)
+    return _("{bins} bins of {low} or {high} images").format(bins=len(counts), low=low, high=high)
 
 
 def hardest_figure(kept: Kept, class_names: Sequence[str], side: int = 5) -> Figure | None:
@@ -188,7 +191,7 @@ def hardest_figure(kept: Kept, class_names: Sequence[str], side: int = 5) -> Fig
         wrong = true != predicted
         text = f"{class_names[true]} {'→' if wrong else '='} {class_names[predicted]}\n{bits[index]:.2f} bits"
         axes.set_title(text, fontsize=7.5, color=COLORS[1] if wrong else "black", weight="bold" if wrong else "normal", pad=2)
-    figure.suptitle("true → predicted (= where it is right); entropy of the probabilities", fontsize=8)
+    figure.suptitle(_("true → predicted (= where it is right); entropy of the probabilities"), fontsize=8)
     return figure
 
 
@@ -234,8 +237,8 @@ def embedding_figure(
         axes.set_title(layer, fontsize=9)
         axes.set_xticks([])
         axes.set_yticks([])
-        axes.set_xlabel(f"{'t-SNE' if method == 'tsne' else 'principal component'} 1")
-        axes.set_ylabel(f"{'t-SNE' if method == 'tsne' else 'principal component'} 2")
+        axes.set_xlabel("t-SNE 1" if method == "tsne" else _("principal component 1"))
+        axes.set_ylabel("t-SNE 2" if method == "tsne" else _("principal component 2"))
     return figure
 
 

@@ -11,7 +11,8 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
-from analysis.figures import COLORS, GREY, LABELS, new_figure, window
+from analysis.figures import COLORS, GREY, label_of, new_figure, window
+from analysis.language import translate as _
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,7 +40,7 @@ def importance_figure(result: Importance) -> Figure:
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
     axes.set_xlim(0, min(1.02, 1.08 * max(table["high"].max(), table["importance"].max())))
-    axes.set_xlabel(f"share of the importance for {LABELS.get(result.metric, result.metric)}")
+    axes.set_xlabel(_("share of the importance for {metric}").format(metric=label_of(result.metric)))
     return figure
 
 
@@ -51,7 +52,7 @@ def parallel_figure(found: Tried, order: Sequence[str] = ()) -> Figure:
     """
     parameters = list(order or found.values)[:MOST_AXES]
     figure, (axes,) = new_figure(8.4, 3.9)
-    lines, names = [], [*parameters, LABELS.get(found.metric, found.metric)]
+    lines, names = [], [*parameters, label_of(found.metric)]
     for place, parameter in enumerate(parameters):
         heights, ticks = _axis(found, parameter)
         lines.append(heights)
@@ -75,7 +76,7 @@ def parallel_figure(found: Tried, order: Sequence[str] = ()) -> Figure:
     for side in ("left", "bottom"):
         axes.spines[side].set_visible(False)
     axes.tick_params(length=0)
-    figure.suptitle("the darker and thicker a line, the better the run's rank", fontsize=8, x=0.99, ha="right")
+    figure.suptitle(_("the darker and thicker a line, the better the run's rank"), fontsize=8, x=0.99, ha="right")
     return figure
 
 
@@ -157,12 +158,20 @@ def slices_figure(found: Tried, order: Sequence[str] = ()) -> Figure:
     for axes in grid.flat[len(parameters) :]:
         axes.set_visible(False)
     for axes in grid[:, 0]:
-        axes.set_ylabel(LABELS.get(found.metric, found.metric))
+        axes.set_ylabel(label_of(found.metric))
     grid[0, 0].set_ylim(limits)
     outside = int(((found.scores < limits[0]) | (found.scores > limits[1])).sum())
-    note = f"; {outside} run{'s' if outside > 1 else ''} beyond the frame" if outside else ""
-    figure.suptitle(f"star: the best run; bar: median of a choice{note}", fontsize=8, x=0.99, ha="right")
+    figure.suptitle(_marks_in_words(outside), fontsize=8, x=0.99, ha="right")
     return figure
+
+
+def _marks_in_words(outside: int) -> str:
+    """Say what the marks of the slices mean, and how many runs the frame leaves out."""
+    if outside > 1:
+        return _("star: the best run; bar: median of a choice; {count} runs beyond the frame").format(count=outside)
+    if outside == 1:
+        return _("star: the best run; bar: median of a choice; 1 run beyond the frame")
+    return _("star: the best run; bar: median of a choice")
 
 
 def _slice_axis(axes: Axes, found: Tried, parameter: str) -> np.ndarray:
@@ -171,7 +180,8 @@ def _slice_axis(axes: Axes, found: Tried, parameter: str) -> np.ndarray:
     column = found.values[parameter]
     if not found.discrete(parameter):
         if column.isna().any():  # such runs are no points on an axis of numbers
-            axes.text(0.02, 0.02, f"{int(column.isna().sum())} runs without it", transform=axes.transAxes, fontsize=7)
+            text = _("{count} runs without it").format(count=int(column.isna().sum()))
+            axes.text(0.02, 0.02, text, transform=axes.transAxes, fontsize=7)
         if found.on_log_axis(parameter):
             axes.set_xscale("log")
             axes.xaxis.set_minor_formatter(NullFormatter())
@@ -202,8 +212,7 @@ def parallel_html(found: Tried, order: Sequence[str] = ()) -> str:
         dimensions.append(
             {"label": parameter, "values": heights.tolist(), "tickvals": at, "ticktext": texts, "range": [-0.03, 1.03]}
         )
-    label = LABELS.get(found.metric, found.metric)
-    dimensions.append({"label": label, "values": found.scores.tolist()})
+    dimensions.append({"label": label_of(found.metric), "values": found.scores.tolist()})
     low, high = window(found.scores, found.goal)
     line = {
         "color": found.scores.tolist(),
