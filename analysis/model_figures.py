@@ -263,7 +263,7 @@ def _name_classes(axes: Axes, points: np.ndarray, labels: np.ndarray, class_name
 def apart(places: np.ndarray, widths: np.ndarray, height: float) -> np.ndarray:
     """Move labels (n, 2), given their widths (n,) and common height, up and down until none hides another."""
     places = places.copy()
-    for _ in range(200):
+    for _turn in range(200):
         moved = False
         for i in range(len(places)):
             for j in range(i):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.document import Heading, Paragraph, Picture, Table
 from analysis.history import tidy
+from analysis.language import translate as _
 from trainers.errors import UsageError
 
 if TYPE_CHECKING:
@@ -15,36 +16,41 @@ if TYPE_CHECKING:
 
 MOST_CURVES = 400  # runs of a sweep whose curves are diagnosed for the report: the newest
 MOST_CONFUSIONS = 3
+COLUMN_LABELS = {"name": "name", "front": "front", "repeats": "repeats", "p(front)": "p(front)"}  # metrics keep their names
 
 
 def confidence_section(studies: Sequence[Study]) -> list[Any]:
     """The front with the intervals that can be stated, and which runs are within noise of the chosen one."""
     from analysis.confidence import table_of
 
-    blocks: list[Any] = [Heading("How sure the choice is")]
+    blocks: list[Any] = [Heading(_("How sure the choice is"))]
     for study in studies:
         table, notes = table_of(study.runs, study.aims)
         shown = table.head(8)
-        more = f" {len(table) - len(shown)} more are left out here." if len(table) > len(shown) else ""
+        caption = _("The configurations of {study} that are or may be on the front, scored on the hold-out.").format(
+            study=study.name
+        )
+        more = [_("{count} more are left out here.").format(count=len(table) - len(shown))] if len(table) > len(shown) else []
         blocks.append(
             Table(
-                list(shown.columns),
+                [_(COLUMN_LABELS[name]) if name in COLUMN_LABELS else name for name in shown.columns],
                 [[str(cell) for cell in row] for row in shown.itertuples(index=False)],
-                f"The configurations of {study.name} that are or may be on the front, scored on the hold-out. {notes[0]}{more}",
+                " ".join([caption, notes[0], *more]),
             )
         )
         blocks.append(Paragraph(" ".join(notes[1:])))
         interval = study.models["chosen"].get("interval")
         if interval:
             seeds = [entry["seed"] for entry in study.models["chosen"]["seeds"]]
-            means = ", ".join(f"{name} {mean:.4f} ({low:.4f} to {high:.4f})" for name, (mean, low, high) in interval.items())
-            blocks.append(
-                Paragraph(
-                    f"The chosen {study.name} was retrained with the seeds {', '.join(map(str, seeds))}. Over them, on the locked "
-                    f"test part: {means}; mean and 95 % t interval. The model that is kept is that of seed {seeds[0]}, fixed "
-                    "beforehand."
-                )
+            means = ", ".join(
+                _("{name} {mean:.4f} ({low:.4f} to {high:.4f})").format(name=name, mean=mean, low=low, high=high)
+                for name, (mean, low, high) in interval.items()
             )
+            text = _(
+                "The chosen {study} was retrained with the seeds {seeds}. Over them, on the locked test part: {means}; mean and "
+                "95 % t interval. The model that is kept is that of seed {first}, fixed beforehand."
+            )
+            blocks.append(Paragraph(text.format(study=study.name, seeds=", ".join(map(str, seeds)), means=means, first=seeds[0])))
     return blocks
 
 
@@ -60,16 +66,20 @@ def training_section(study: Study) -> list[Any]:
     if not with_curves:
         return []
     table = diagnose_runs(tidy(with_curves))
-    counts = ", ".join(f"{count} {kind}" for kind, count in table["diagnosis"].value_counts().items())
+    counts = ", ".join(
+        _("{count} {diagnosis}").format(count=count, diagnosis=_(str(kind)))
+        for kind, count in table["diagnosis"].value_counts().items()
+    )
     own = [
-        f"{line['name']} is {line['diagnosis']}: {line['reason']}."
-        for _, line in table.iterrows()
+        _("{run} is {diagnosis}: {reason}.").format(run=line["name"], diagnosis=_(line["diagnosis"]), reason=line["reason"])
+        for line in table.to_dict("records")
         if line["run"] == study.chosen.run
     ]
+    text = _("By the rules below, the {total} runs of {study} are: {counts}. {own}")
     return [
-        Heading(f"How the runs of {study.name} trained", 2),
-        Paragraph(f"By the rules below, the {len(table)} runs of {study.name} are: {counts}. {' '.join(own)}"),
-        Table(["diagnosis", "rule (the first that holds)"], rules_table(), "How a run's curves are read.", text_columns=2),
+        Heading(_("How the runs of {study} trained").format(study=study.name), 2),
+        Paragraph(text.format(total=len(table), study=study.name, counts=counts, own=" ".join(own))),
+        Table([_("diagnosis"), _("rule (the first that holds)")], rules_table(), _("How a run's curves are read."), text_columns=2),
     ]
 
 
@@ -80,12 +90,12 @@ def parameters_section(study: Study, figures: Path) -> list[Any]:
     from analysis.parameter_figures import importance_figure, parallel_figure, parallel_html, slices_figure
     from analysis.parameters import tried
 
-    heading = Heading(f"What mattered in {study.name}", 2)
+    heading = Heading(_("What mattered in {study}").format(study=study.name), 2)
     found = tried(study.runs)
     try:
         result = importances(found)
     except UsageError as error:
-        return [heading, Paragraph(f"No importance is given: {_sentence(str(error))}")]
+        return [heading, Paragraph(_("No importance is given: {why}").format(why=_sentence(str(error))))]
     order = list(result.table["parameter"])
     name = study.name
     return [
@@ -93,17 +103,18 @@ def parameters_section(study: Study, figures: Path) -> list[Any]:
         Paragraph(result.in_words()),
         Picture(
             save_figure(importance_figure(result), figures / f"importance-{name}.png"),
-            "Importance for F1 on the hold-out.",
+            _("Importance for F1 on the hold-out."),
             "",
             "75%",
         ),
         Picture(
             save_figure(parallel_figure(found, order), figures / f"parallel-{name}.png"),
-            "Each line is a run; the darker and thicker, the better.",
+            _("Each line is a run; the darker and thicker, the better."),
             parallel_html(found, order),
         ),
         Picture(
-            save_figure(slices_figure(found, order), figures / f"slices-{name}.png"), "F1 on the hold-out against each parameter."
+            save_figure(slices_figure(found, order), figures / f"slices-{name}.png"),
+            _("F1 on the hold-out against each parameter."),
         ),
     ]
 
@@ -124,16 +135,20 @@ def model_section(study: Study, figures: Path) -> list[Any]:
 
     kept, names, name = load_kept(study.folder), list(study.models["chosen"]["test"]["per_class"]), study.name
     confusions = frequent_confusions(kept.labels, kept.predicted, names, MOST_CONFUSIONS)
-    words = ", ".join(f"{true} taken for {predicted} ({count})" for true, predicted, count in confusions)
+    words = ", ".join(
+        _("{true} taken for {predicted} ({count})").format(true=true, predicted=predicted, count=count)
+        for true, predicted, count in confusions
+    )
+    told = [
+        _("The figures below are drawn from what the one reading of the locked part kept with the model."),
+        _("Most frequent confusions: {words}.").format(words=words) if words else _("No image was taken for another class."),
+    ]
     blocks: list[Any] = [
-        Heading(f"What the retrained {name} does with the locked test part", 2),
-        Paragraph(
-            "The figures below are drawn from what the one reading of the locked part kept with the model. "
-            + (f"Most frequent confusions: {words}." if words else "No image was taken for another class.")
-        ),
+        Heading(_("What the retrained {study} does with the locked test part").format(study=name), 2),
+        Paragraph(" ".join(told)),
         Picture(
             save_figure(class_scores_figure(kept.labels, kept.predicted, names), figures / f"classes-{name}.png"),
-            f"Precision, recall and F1 of each class of the retrained {name}, locked test part.",
+            _("Precision, recall and F1 of each class of the retrained {study}, locked test part.").format(study=name),
         ),
     ]
     if kept.probabilities is not None:
@@ -142,14 +157,16 @@ def model_section(study: Study, figures: Path) -> list[Any]:
         blocks += [
             Picture(
                 save_figure(precision_recall_figure(kept.labels, kept.probabilities, names), figures / f"pr-{name}.png"),
-                "Precision against recall of each class against the rest, over all thresholds, with the average precision.",
+                _("Precision against recall of each class against the rest, over all thresholds, with the average precision."),
                 "",
                 "62%",
             ),
             Picture(
                 save_figure(calibration_figure(kept.labels, kept.probabilities), figures / f"calibration-{name}.png"),
-                f"Calibration: the share of right answers against the stated probability, in bins of equal counts. Expected "
-                f"calibration error {found.error:.4f}.",
+                _(
+                    "Calibration: the share of right answers against the stated probability, in bins of equal counts. Expected "
+                    "calibration error {error:.4f}."
+                ).format(error=found.error),
                 "",
                 "46%",
             ),
@@ -158,7 +175,9 @@ def model_section(study: Study, figures: Path) -> list[Any]:
             blocks.append(
                 Picture(
                     save_figure(hardest, figures / f"hardest-{name}.png"),
-                    "The images of highest entropy of the predicted distribution, in bits, with the true and the predicted class.",
+                    _(
+                        "The images of highest entropy of the predicted distribution, in bits, with the true and the predicted class."
+                    ),
                     "",
                     "62%",
                 )
@@ -168,8 +187,10 @@ def model_section(study: Study, figures: Path) -> list[Any]:
         blocks.append(
             Picture(
                 save_figure(figure, figures / f"embedding-{name}.png"),
-                f"t-SNE of {len(kept.sample):,} images of the locked test part, by layer: "
-                f"{', '.join(kept.embeddings)}. Distances between groups mean little in such a map.",
+                _(
+                    "t-SNE of {count:,} images of the locked test part, by layer: {layers}. Distances between groups mean little in "
+                    "such a map."
+                ).format(count=len(kept.sample), layers=", ".join(kept.embeddings)),
             )
         )
     return blocks
@@ -183,13 +204,15 @@ def augmentation_section(study: Study) -> list[Any]:
         return []
     table = compare_augmentation(study.runs)
     rows = [
-        ["yes" if line["augment"] else "no", str(line["runs"]), *(f"{line[key]:.4f}" for key in ("best", "median", "mean"))]
-        for _, line in table.iterrows()
+        [_("yes") if line["augment"] else _("no"), str(line["runs"]), *(f"{line[key]:.4f}" for key in ("best", "median", "mean"))]
+        for line in table.to_dict("records")
     ]
     return [
-        Heading(f"What augmentation changed in {study.name}", 2),
+        Heading(_("What augmentation changed in {study}").format(study=study.name), 2),
         Table(
-            ["augmented", "runs", "best F1", "median F1", "mean F1"], rows, "Runs with and without augmentation, on the hold-out."
+            [_("augmented"), _("runs"), _("best F1"), _("median F1"), _("mean F1")],
+            rows,
+            _("Runs with and without augmentation, on the hold-out."),
         ),
         Paragraph(in_words(table, "f1")),
     ]
