@@ -2,7 +2,7 @@
 
 usage: python -m analysis.diagnose SOURCE [SOURCE …] [--figures DIR]
 
-The rules stand in RULES, their numbers in the constants below it; the first one that holds is the diagnosis. Curves are
+The rules stand in rules_table, their numbers in the constants; the first one that holds is the diagnosis. Curves are
 smoothed by a centred running mean before they are judged, and a rise of the loss counts only where it is larger than the
 noise, which is estimated from the curve itself. Train metrics are those of the training: with dropout and augmentation on.
 Slope and its confidence interval: Theil 1950 and Sen 1968, by scipy.stats.theilslopes.
@@ -19,18 +19,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from analysis.history import add_sources, sources_of, tidy
+from analysis.language import translate as _
 
 if TYPE_CHECKING:
     import pandas as pd
 
-NO_LOSS = "no loss"
-TOO_SHORT = "too few epochs"
-UNSTABLE = "unstable"
-OVER = "over-fitting"
-UNDER = "under-fitting"
-IMPROVING = "still improving"
-FINE = "fine"
-KINDS = (NO_LOSS, TOO_SHORT, UNSTABLE, OVER, UNDER, IMPROVING, FINE)
+KIND_WORDS = ("no loss", "too few epochs", "unstable", "over-fitting", "under-fitting", "still improving", "fine")
+NO_LOSS, TOO_SHORT, UNSTABLE, OVER, UNDER, IMPROVING, FINE = KIND_WORDS
 
 CURVES = ("epoch", "train_loss", "test_loss", "train_accuracy", "test_accuracy")
 
@@ -48,37 +43,10 @@ ATTAINABLE = 0.9  # accuracy, where no other run tells
 TAIL = 1 / 3  # of the epochs, at least MIN_EPOCHS, in which the hold-out loss is asked whether it still falls
 FALL = 0.05  # over the tail, as a share of the hold-out loss at its begin
 
-RULES = (
-    (NO_LOSS, "the run logged no train loss or no hold-out loss (an svm has no curves)"),
-    (TOO_SHORT, f"fewer than {MIN_EPOCHS} epochs"),
-    (
-        UNSTABLE,
-        f"the loss ends not finite; or the train loss ends more than {100 * TRAIN_RISE:.0f} % above its lowest value; or over the "
-        f"last two thirds of the epochs its noise (by second differences) is above {100 * JUMPS:.0f} % of its level",
-    ),
-    (
-        OVER,
-        f"the hold-out loss ends more than {100 * TEST_RISE:.0f} % above its lowest value, and has been there for {RISEN_EPOCHS} "
-        f"epochs or more, while the train loss fell; or the train accuracy ends more than {100 * GAP:.0f} points above that of the "
-        "hold-out",
-    ),
-    (
-        IMPROVING,
-        f"over the last third of the epochs, at least {MIN_EPOCHS}, the hold-out loss fell by more than {100 * FALL:.0f} %, its "
-        "slope being below 0 with 95 % confidence",
-    ),
-    (
-        UNDER,
-        f"neither the train nor the hold-out accuracy ends within {100 * SHORTFALL:.0f} points of what is attainable: the best "
-        f"hold-out accuracy of all the runs on the same data ({ATTAINABLE:g} where none is known)",
-    ),
-    (FINE, "none of these"),
-)
-
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What is said of a run: one of KINDS, the epoch from which it holds (None: no particular one), and why in words."""
+    """What is said of a run: one of KIND_WORDS, the epoch from which it holds (None: no particular one), and why in words."""
 
     kind: str
     epoch: int | None
@@ -99,15 +67,18 @@ def diagnose(history: pd.DataFrame, *, attainable: float = ATTAINABLE) -> Diagno
     broken = np.isinf(train) | np.isinf(test) | (known & np.isnan(train) & ~np.isnan(curves["train_accuracy"]))
     if broken.any() and broken[-1]:
         begin = int(epochs[broken][0])
-        return Diagnosis(UNSTABLE, begin, f"the loss is not finite from epoch {begin} on")
-    missing = [words for words, values in (("train", train), ("hold-out", test)) if np.isnan(values).all()]
-    if missing:
-        return Diagnosis(NO_LOSS, None, f"it logged no finite {' and no '.join(missing)} loss")
+        return Diagnosis(UNSTABLE, begin, _("the loss is not finite from epoch {epoch} on").format(epoch=begin))
+    no_train, no_test = (bool(np.isnan(values).all()) for values in (train, test))
+    if no_train and no_test:
+        return Diagnosis(NO_LOSS, None, _("it logged no finite train and no hold-out loss"))
+    if no_train or no_test:
+        return Diagnosis(NO_LOSS, None, _("it logged no finite train loss") if no_train else _("it logged no finite hold-out loss"))
     both = np.isfinite(train) & np.isfinite(test)  # a loss may be logged every few epochs only
     curves = {name: values[both] for name, values in curves.items()}
     n_epochs = int(both.sum())
     if n_epochs < MIN_EPOCHS:
-        return Diagnosis(TOO_SHORT, None, f"{n_epochs} epoch{'s' if n_epochs != 1 else ''} tell too little")
+        text = _("{count} epochs tell too little") if n_epochs != 1 else _("{count} epoch tell too little")
+        return Diagnosis(TOO_SHORT, None, text.format(count=n_epochs))
     found = _unstable(curves) or _over_fitting(curves) or _improving(curves) or _under_fitting(curves, attainable)
     return found or Diagnosis(FINE, None, _ends_at(curves))
 
@@ -143,15 +114,15 @@ def _unstable(curves: dict[str, np.ndarray]) -> Diagnosis | None:
     rise = level[-1] - level[lowest]
     if rise > max(TRAIN_RISE * level[lowest], floor, NOISE * noise_of(train)):
         begin = int(epochs[lowest])
-        reason = f"the train loss rose from {level[lowest]:.3g} in epoch {begin} to {level[-1]:.3g} at the end"
-        return Diagnosis(UNSTABLE, begin, reason)
+        reason = _("the train loss rose from {low:.3g} in epoch {epoch} to {end:.3g} at the end")
+        return Diagnosis(UNSTABLE, begin, reason.format(low=level[lowest], epoch=begin, end=level[-1]))
     begin_at = len(train) // 3
     late = train[begin_at:]
     spread, typical = noise_of(late), float(np.median(late))
     if spread > max(JUMPS * typical, floor):
         begin = int(epochs[begin_at + 1 + int(np.abs(np.diff(late)).argmax())])
-        reason = f"the train loss jumps from epoch to epoch by about {spread / typical:.0%} of its level; most in epoch {begin}"
-        return Diagnosis(UNSTABLE, begin, reason)
+        reason = _("the train loss jumps from epoch to epoch by about {share:.0%} of its level; most in epoch {epoch}")
+        return Diagnosis(UNSTABLE, begin, reason.format(share=spread / typical, epoch=begin))
     return None
 
 
@@ -162,17 +133,19 @@ def _over_fitting(curves: dict[str, np.ndarray]) -> Diagnosis | None:
     risen = len(test) - 1 - int(np.flatnonzero(test <= limit)[-1])  # epochs above it, up to the last
     if risen >= RISEN_EPOCHS and train[-1] < train[lowest]:
         begin = int(epochs[lowest])
-        reason = (
-            f"from epoch {begin} on the hold-out loss rose from {test[lowest]:.3g} to {test[-1]:.3g} while the train loss fell "
-            f"from {train[lowest]:.3g} to {train[-1]:.3g}"
-        )
+        reason = _(
+            "from epoch {epoch} on the hold-out loss rose from {low:.3g} to {high:.3g} while the train loss fell from {before:.3g} "
+            "to {after:.3g}"
+        ).format(epoch=begin, low=test[lowest], high=test[-1], before=train[lowest], after=train[-1])
         return Diagnosis(OVER, begin, reason)
     gaps = smoothed(curves["train_accuracy"] - curves["test_accuracy"])
     if gaps[-1] > GAP:  # False where an accuracy is missing
         wide = np.concatenate([[False], gaps > GAP])  # [i + 1]: in epoch i
         begin = int(epochs[np.flatnonzero(~wide)[-1]])
-        reason = f"since epoch {begin} the train accuracy has been above that of the hold-out by more than {100 * GAP:.0f} points; "
-        return Diagnosis(OVER, begin, f"{reason}{_ends_at(curves)}")
+        reason = _(
+            "since epoch {epoch} the train accuracy has been above that of the hold-out by more than {gap:.0f} points; {ends}"
+        ).format(epoch=begin, gap=100 * GAP, ends=_ends_at(curves))
+        return Diagnosis(OVER, begin, reason)
     return None
 
 
@@ -181,26 +154,27 @@ def _improving(curves: dict[str, np.ndarray]) -> Diagnosis | None:
 
     n_tail = max(round(TAIL * len(curves["epoch"])), MIN_EPOCHS)
     epochs, test = curves["epoch"][-n_tail:], curves["test_loss"][-n_tail:]
-    slope, intercept, _, high = theilslopes(test, epochs, 0.95)
+    slope, intercept, _low, high = theilslopes(test, epochs, 0.95)
     begin, end = intercept + slope * epochs[0], intercept + slope * epochs[-1]
     if high < 0 and begin - end > FALL * begin:
-        reason = f"the hold-out loss fell from about {begin:.3g} to {end:.3g} over the last {n_tail} epochs: more epochs may help"
-        return Diagnosis(IMPROVING, int(epochs[0]), reason)
+        reason = _("the hold-out loss fell from about {begin:.3g} to {end:.3g} over the last {count} epochs: more epochs may help")
+        return Diagnosis(IMPROVING, int(epochs[0]), reason.format(begin=begin, end=end, count=n_tail))
     return None
 
 
 def _under_fitting(curves: dict[str, np.ndarray], attainable: float) -> Diagnosis | None:
     ends = [smoothed(curves[name])[-1] for name in ("train_accuracy", "test_accuracy")]
     if not np.isnan(ends).all() and np.nanmax(ends) < attainable - SHORTFALL:
-        return Diagnosis(UNDER, None, f"{_ends_at(curves)}; attainable is {attainable:.4f}")
+        reason = _("{ends}; attainable is {attainable:.4f}").format(ends=_ends_at(curves), attainable=attainable)
+        return Diagnosis(UNDER, None, reason)
     return None
 
 
 def _ends_at(curves: dict[str, np.ndarray]) -> str:
     train, test = (smoothed(curves[name])[-1] for name in ("train_accuracy", "test_accuracy"))
     if np.isnan([train, test]).any():
-        return f"hold-out loss {smoothed(curves['test_loss'])[-1]:.3g} at the end"
-    return f"accuracy {train:.4f} in training and {test:.4f} on the hold-out at the end"
+        return _("hold-out loss {loss:.3g} at the end").format(loss=smoothed(curves["test_loss"])[-1])
+    return _("accuracy {train:.4f} in training and {test:.4f} on the hold-out at the end").format(train=train, test=test)
 
 
 def diagnose_runs(history: pd.DataFrame) -> pd.DataFrame:
@@ -234,7 +208,31 @@ def diagnose_runs(history: pd.DataFrame) -> pd.DataFrame:
 
 def rules_table() -> list[list[str]]:
     """Return the rules as rows of diagnosis and condition, in the order in which they are asked."""
-    return [[kind, condition] for kind, condition in RULES]
+    unstable = _(
+        "the loss ends not finite; or the train loss ends more than {rise:.0f} % above its lowest value; or over the last two "
+        "thirds of the epochs its noise (by second differences) is above {jumps:.0f} % of its level"
+    )
+    over = _(
+        "the hold-out loss ends more than {rise:.0f} % above its lowest value, and has been there for {epochs} epochs or more, "
+        "while the train loss fell; or the train accuracy ends more than {gap:.0f} points above that of the hold-out"
+    )
+    improving = _(
+        "over the last third of the epochs, at least {epochs}, the hold-out loss fell by more than {fall:.0f} %, its slope being "
+        "below 0 with 95 % confidence"
+    )
+    under = _(
+        "neither the train nor the hold-out accuracy ends within {shortfall:.0f} points of what is attainable: the best hold-out "
+        "accuracy of all the runs on the same data ({attainable:g} where none is known)"
+    )
+    return [
+        [_(NO_LOSS), _("the run logged no train loss or no hold-out loss (an svm has no curves)")],
+        [_(TOO_SHORT), _("fewer than {epochs} epochs").format(epochs=MIN_EPOCHS)],
+        [_(UNSTABLE), unstable.format(rise=100 * TRAIN_RISE, jumps=100 * JUMPS)],
+        [_(OVER), over.format(rise=100 * TEST_RISE, epochs=RISEN_EPOCHS, gap=100 * GAP)],
+        [_(IMPROVING), improving.format(epochs=MIN_EPOCHS, fall=100 * FALL)],
+        [_(UNDER), under.format(shortfall=100 * SHORTFALL, attainable=ATTAINABLE)],
+        [_(FINE), _("none of these")],
+    ]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -251,7 +249,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(shown.drop(columns="run").to_string(index=False, justify="left"))
         counts = ", ".join(f"{count} {kind}" for kind, count in table["diagnosis"].value_counts().items())
         print(f"\n{len(table)} runs: {counts}\n\nthe first rule that holds, of:")
-        for kind, condition in RULES:
+        for kind, condition in rules_table():
             print(f"  {kind:<16} {condition}")
         if options.figures:
             _draw(history, table, Path(options.figures))
@@ -262,7 +260,7 @@ def _draw(history: pd.DataFrame, table: pd.DataFrame, folder: Path) -> None:
     from analysis.curves import diagnosis_figure
     from analysis.figures import save_figure
 
-    drawn = [row for _, row in table.iterrows() if row["diagnosis"] != NO_LOSS]
+    drawn = [row for row in table.to_dict("records") if row["diagnosis"] != NO_LOSS]
     for row in drawn:
         found = Diagnosis(row["diagnosis"], None if np.isnan(row["epoch"]) else int(row["epoch"]), row["reason"])
         figure = diagnosis_figure(history[history["run"] == row["run"]], found, title=str(row["name"]))

@@ -176,7 +176,8 @@ def model_section(study: Study, figures: Path) -> list[Any]:
                 Picture(
                     save_figure(hardest, figures / f"hardest-{name}.png"),
                     _(
-                        "The images of highest entropy of the predicted distribution, in bits, with the true and the predicted class."
+                        "The images of highest entropy of the predicted distribution, in bits, with the true and the predicted "
+                        "class."
                     ),
                     "",
                     "62%",
@@ -188,8 +189,8 @@ def model_section(study: Study, figures: Path) -> list[Any]:
             Picture(
                 save_figure(figure, figures / f"embedding-{name}.png"),
                 _(
-                    "t-SNE of {count:,} images of the locked test part, by layer: {layers}. Distances between groups mean little in "
-                    "such a map."
+                    "t-SNE of {count:,} images of the locked test part, by layer: {layers}. Distances between groups mean little "
+                    "in such a map."
                 ).format(count=len(kept.sample), layers=", ".join(kept.embeddings)),
             )
         )

@@ -16,15 +16,15 @@ from analysis.curves import diagnosis_figure
 from analysis.diagnose import (
     FINE,
     IMPROVING,
-    KINDS,
+    KIND_WORDS,
     NO_LOSS,
     OVER,
-    RULES,
     TOO_SHORT,
     UNDER,
     UNSTABLE,
     diagnose,
     diagnose_runs,
+    rules_table,
     smoothed,
 )
 from analysis.figures import save_figure
@@ -182,8 +182,8 @@ def test_the_scale_of_the_loss_does_not_matter() -> None:
 
 
 def test_every_diagnosis_has_its_rule() -> None:
-    assert [kind for kind, _ in RULES] == [NO_LOSS, TOO_SHORT, UNSTABLE, OVER, IMPROVING, UNDER, FINE]
-    assert set(KINDS) == {kind for kind, _ in RULES}
+    assert [kind for kind, _ in rules_table()] == [NO_LOSS, TOO_SHORT, UNSTABLE, OVER, IMPROVING, UNDER, FINE]
+    assert set(KIND_WORDS) == {kind for kind, _ in rules_table()}
 
 
 def test_the_command_names_every_run_its_diagnosis_and_the_rules_and_draws_those_with_curves(
@@ -192,7 +192,7 @@ def test_the_command_names_every_run_its_diagnosis_and_the_rules_and_draws_those
     assert step.main([str(study_folder), str(svm_folder), "--figures", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
     assert "7 runs: 5 too few epochs, 2 no loss" in printed
-    for kind, condition in RULES:
+    for kind, condition in rules_table():
         assert f"{kind:<16} {condition}" in printed
     pictures = sorted(tmp_path.glob("*.png"))
     assert len(pictures) == 5
