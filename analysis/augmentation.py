@@ -17,6 +17,7 @@ import numpy as np
 
 from analysis.confidence import t_interval
 from analysis.history import RunRecord, load_runs, runs_table
+from analysis.language import translate as _
 from analysis.pareto import candidates, goals_of, stated_goals
 from trainers.errors import UsageError
 
@@ -43,7 +44,7 @@ def compare_augmentation(runs: Sequence[RunRecord], metric: str = "f1") -> pd.Da
     """
     import pandas as pd
 
-    table, _ = candidates(runs_table(runs), [metric])
+    table = candidates(runs_table(runs), [metric])[0]
     (goal,) = goals_of([metric], stated_goals(runs))
     augmented = {run.run: run.config.get("augment") for run in runs}
     table = table.assign(augment=[augmented[run] for run in table["run"]])
@@ -81,22 +82,37 @@ def mean_interval(values: np.ndarray) -> tuple[float, float]:
 def in_words(table: pd.DataFrame, metric: str) -> str:
     """Say what the comparison shows, and that it is not a controlled one."""
     if len(table) < 2:
-        which = "with" if table["augment"].iloc[0] else "without"
-        return (
-            f"All {table['runs'].iloc[0]} finished runs were trained {which} augmentation: there is nothing to compare them with."
-        )
+        if table["augment"].iloc[0]:
+            text = _("All {count} finished runs were trained with augmentation: there is nothing to compare them with.")
+        else:
+            text = _("All {count} finished runs were trained without augmentation: there is nothing to compare them with.")
+        return text.format(count=table["runs"].iloc[0])
     without, augmented = table.iloc[0], table.iloc[1]
-    gaps = ""
     if np.isfinite([without["gap"], augmented["gap"]]).all():
-        gaps = (
-            f"; the train accuracy less that of the hold-out was {100 * augmented['gap']:.1f} and {100 * without['gap']:.1f} "
-            "points (median), where the train accuracy is measured on the changed images"
+        text = _(
+            "The median {metric} was {augmented:.4f} over {n_augmented} runs with augmentation and {without:.4f} over {n_without} "
+            "runs without; the train accuracy less that of the hold-out was {gap_augmented:.1f} and {gap_without:.1f} points "
+            "(median), where the train accuracy is measured on the changed images."
         )
-    return (
-        f"The median {metric} was {augmented['median']:.4f} over {augmented['runs']} runs with augmentation and "
-        f"{without['median']:.4f} over {without['runs']} runs without{gaps}. This is not a controlled comparison: the runs differ "
-        "in their other hyper-parameters too, and it was the search that chose how many of each kind there are."
+    else:
+        text = _(
+            "The median {metric} was {augmented:.4f} over {n_augmented} runs with augmentation and {without:.4f} over {n_without} "
+            "runs without."
+        )
+    shown = text.format(
+        metric=metric,
+        augmented=augmented["median"],
+        n_augmented=augmented["runs"],
+        without=without["median"],
+        n_without=without["runs"],
+        gap_augmented=100 * augmented["gap"],
+        gap_without=100 * without["gap"],
     )
+    caution = _(
+        "This is not a controlled comparison: the runs differ in their other hyper-parameters too, and it was the search that "
+        "chose how many of each kind there are."
+    )
+    return f"{shown} {caution}"
 
 
 def settings_of(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -130,7 +146,7 @@ def augmentation_figure(data: Data, settings: Mapping[str, Any], *, seed: int = 
             axes.imshow(image[..., 0] if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
             axes.set(xticks=[], yticks=[])
             axes.spines[:].set_visible(place == 0)
-        line[0].set_ylabel("original" if place == 0 else f"copy {place}", fontsize=8)
+        line[0].set_ylabel(_("original") if place == 0 else _("copy {number}").format(number=place), fontsize=8)
     for axes, label in zip(figure.axes, data.train.y[torch.from_numpy(chosen)], strict=False):
         axes.set_title(data.class_names[int(label)], fontsize=8)
     return figure

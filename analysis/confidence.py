@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from analysis.history import RunRecord, add_sources, filters_of, load_runs, runs_table
+from analysis.language import translate as _
 from analysis.pareto import add_aims, aims_of, check_aims, front_of, pareto_front
 from trainers.best import goal_of
 
@@ -35,6 +36,7 @@ NO_HYPER_PARAMETERS = (*REPEATED_OVER, "provenance")
 EXACT = ("n_parameters", "seconds")  # not estimated from images: no doubt of ours is about them
 ACCURACY = "test_accuracy"
 LIKELY = 0.05  # to be on the front: configurations with less are not listed beside it
+OVER_WORDS = ("seeds", "folds")
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Estimate:
     runs: tuple[str, ...]
     means: dict[str, float]
     n_repeats: int = 1
-    over: str = ""  # seeds or folds
+    over: str = ""  # one of OVER_WORDS
     deviations: dict[str, float] = field(default_factory=dict)  # of single repeats, with n_repeats - 1
     values: dict[str, np.ndarray] = field(default_factory=dict)  # (n_repeats,) each, where repeats are runs of their own
     n_images: int | None = None  # of the hold-out
@@ -203,18 +205,27 @@ def doubt_of(best: Estimate, others: Sequence[Estimate], metrics: Sequence[str],
         return ""
     same = [name for name, values in tested.items() if min(values) > 1 - LEVEL]
     if best.n_repeats > 1:
-        how = f"Welch's t-test of {' and '.join(metrics)} over {best.n_repeats} {best.over} at 5 %"
-    else:
-        how = (
-            f"two-proportion test of the accuracies on {best.n_images:,} hold-out images at 5 %, "
-            "conservative as both were scored on the same images"
+        how = _("Welch's t-test of {metrics} over {count} {repeats} at 5 %").format(
+            metrics=_(" and ").join(metrics), count=best.n_repeats, repeats=_(best.over)
         )
-    if not same:
-        every = "the only other configuration" if len(tested) == 1 else f"each of the {len(tested)} other configurations"
-        return f"{best.name} can be told apart from {every} ({how})"
-    which = f", the runner-up {runner_up} among them" if runner_up in same and len(same) > 1 else ""
-    plural = "s" if len(tested) > 1 else ""
-    return f"{len(same)} of {len(tested)} other configuration{plural} cannot be told apart from {best.name}{which} ({how})"
+    else:
+        how = _(
+            "two-proportion test of the accuracies on {count:,} hold-out images at 5 %, conservative as both were scored on the "
+            "same images"
+        ).format(count=best.n_images)
+    if not same and len(tested) == 1:
+        text = _("{best} can be told apart from the only other configuration ({how})")
+    elif not same:
+        text = _("{best} can be told apart from each of the {total} other configurations ({how})")
+    elif len(tested) == 1:
+        text = _("1 of 1 other configuration cannot be told apart from {best} ({how})")
+    elif runner_up in same and len(same) > 1:
+        text = _(
+            "{count} of {total} other configurations cannot be told apart from {best}, the runner-up {runner_up} among them ({how})"
+        )
+    else:
+        text = _("{count} of {total} other configurations cannot be told apart from {best} ({how})")
+    return text.format(best=best.name, count=len(same), total=len(tested), runner_up=runner_up, how=how)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -253,7 +264,7 @@ def table_of(runs: Sequence[RunRecord], aims: Mapping[str, str] | None = None, *
 
     aims = aims or aims_of(runs)
     metrics, goals = list(aims), list(aims.values())
-    table, _ = front_of(runs_table(runs), metrics, goals)
+    table = front_of(runs_table(runs), metrics, goals)[0]
     estimates = configurations(runs, table)
     means = np.array([[estimate.means[metric] for metric in metrics] for estimate in estimates])
     on_front = pareto_front(means, goals)
@@ -263,15 +274,20 @@ def table_of(runs: Sequence[RunRecord], aims: Mapping[str, str] | None = None, *
     lines = []
     for place in sorted(listed, key=lambda place: estimates[place].means[metrics[0]], reverse=goals[0] == "maximize"):
         one = estimates[place]
-        line: dict[str, Any] = {"name": one.name, "front": "yes" if on_front[place] else "no", "repeats": one.n_repeats}
+        line: dict[str, Any] = {"name": one.name, "front": _("yes") if on_front[place] else _("no"), "repeats": one.n_repeats}
         line |= {name: _cell(one, name) for name in shown}
         lines.append(line if chances is None else {**line, "p(front)": f"{chances[place]:.3f}"})
     claimed = [name for name in shown if any(estimates[place].interval(name) for place in listed)]
-    notes = [f"95 % intervals in brackets: {', '.join(claimed) or 'of no metric'}; without brackets, none is claimed."]
+    notes = [
+        _("95 % intervals in brackets: {metrics}; without brackets, none is claimed.").format(metrics=", ".join(claimed))
+        if claimed
+        else _("95 % intervals in brackets: of no metric; without brackets, none is claimed.")
+    ]
     if chances is None:
-        notes.append(f"p(front) needs repeats of every configuration with a deviation of {' and '.join(metrics)}.")
+        needs = _("p(front) needs repeats of every configuration with a deviation of {metrics}.")
+        notes.append(needs.format(metrics=_(" and ").join(metrics)))
     if any(one.over == "folds" for one in estimates):
-        notes.append("Intervals over folds are too narrow: folds share their training images.")
+        notes.append(_("Intervals over folds are too narrow: folds share their training images."))
     doubts = _doubts(estimates, {name: aims.get(name) or goal_of(name) for name in shown if name != ACCURACY})
     return pd.DataFrame(lines), [*notes, *doubts]
 
@@ -285,7 +301,7 @@ def _doubts(estimates: Sequence[Estimate], aims: Mapping[str, str]) -> list[str]
         doubt = doubt_of(best, others, [metric], runner_up=others[0].name if others else "")
         if doubt:
             found.setdefault(doubt, []).append(metric)
-    return [f"By {' and '.join(metrics)}, {doubt}." for doubt, metrics in found.items()]
+    return [_("By {metrics}, {doubt}.").format(metrics=_(" and ").join(metrics), doubt=doubt) for doubt, metrics in found.items()]
 
 
 def _cell(estimate: Estimate, metric: str) -> str:

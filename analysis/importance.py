@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from analysis.history import load_runs
+from analysis.language import translate as _
 from analysis.parameters import Tried, tried
 from trainers.errors import UsageError, did_you_mean
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     import optuna
     import pandas as pd
 
-EVALUATORS = {"ped-anova": "PED-ANOVA", "fanova": "fANOVA", "mdi": "mean decrease impurity"}
+EVALUATOR_LABELS = {"ped-anova": "PED-ANOVA", "fanova": "fANOVA", "mdi": "mean decrease impurity"}
 MIN_RUNS = 10
 N_RESAMPLES = {"ped-anova": 100, "fanova": 50, "mdi": 50}  # the forests take some ten times as long
 INTERVAL = (5, 95)  # percentiles
@@ -47,15 +48,22 @@ class Importance:
 
     def in_words(self) -> str:
         """Say what was computed, from how many runs, and how certain it is."""
-        method = EVALUATORS[self.evaluator]
+        method = _(EVALUATOR_LABELS[self.evaluator])
         if self.evaluator == "ped-anova":
-            method += f" of the best {n_top(self.n_runs)} runs against all"
-        without = "; ".join(f"{name}: {why}" for name, why in self.left_out.items())
-        return (
-            f"Importance for {self.metric} by {method}, from {self.n_runs} finished runs; the intervals hold the middle "
-            f"{INTERVAL[1] - INTERVAL[0]} % of {self.n_resamples} bootstrap resamples of the runs (seed {self.seed})."
-            + (f" Left out are {without}." if without else "")
+            method = _("{method} of the best {count} runs against all").format(method=method, count=n_top(self.n_runs))
+        text = _(
+            "Importance for {metric} by {method}, from {count} finished runs; the intervals hold the middle {share} % of {resamples} "
+            "bootstrap resamples of the runs (seed {seed})."
+        ).format(
+            metric=self.metric,
+            method=method,
+            count=self.n_runs,
+            share=INTERVAL[1] - INTERVAL[0],
+            resamples=self.n_resamples,
+            seed=self.seed,
         )
+        without = "; ".join(f"{name}: {why}" for name, why in self.left_out.items())
+        return f"{text} {_('Left out are {parameters}.').format(parameters=without)}" if without else text
 
 
 def n_top(n_runs: int) -> int:
@@ -76,25 +84,29 @@ def importances(
     """
     import pandas as pd
 
-    if evaluator not in EVALUATORS:
-        near = did_you_mean(evaluator, EVALUATORS) or f"; there are {', '.join(EVALUATORS)}."
+    if evaluator not in EVALUATOR_LABELS:
+        near = did_you_mean(evaluator, EVALUATOR_LABELS) or f"; there are {', '.join(EVALUATOR_LABELS)}."
         raise UsageError(f"evaluator {evaluator!r} is not known{near}")
     n_runs = len(found.scores)
     if n_runs < min_runs:
         raise UsageError(
-            f"the importance of hyper-parameters takes at least {min_runs} finished runs, as of fewer it would be noise. "
-            f"Got {n_runs}: run more trials."
+            _(
+                "the importance of hyper-parameters takes at least {least} finished runs, as of fewer it would be noise. "
+                "Got {count}: run more trials."
+            ).format(least=min_runs, count=n_runs)
         )
     left_out = dict(found.left_out)
     parameters = list(found.values)
     if evaluator != "ped-anova":
         conditional = [name for name in parameters if found.values[name].isna().any()]
-        left_out |= dict.fromkeys(conditional, f"only some runs have it, and {EVALUATORS[evaluator]} cannot weigh that")
+        why = _("only some runs have it, and {method} cannot weigh that").format(method=_(EVALUATOR_LABELS[evaluator]))
+        left_out |= dict.fromkeys(conditional, why)
         parameters = [name for name in parameters if name not in conditional]
     if not parameters:
-        raise UsageError("the runs differ in no hyper-parameter whose importance could be told: search one.")
+        raise UsageError(_("the runs differ in no hyper-parameter whose importance could be told: search one."))
     if np.ptp(found.scores) == 0:
-        raise UsageError(f"every run has the same {found.metric}, {found.scores[0]:g}: no hyper-parameter decides it.")
+        text = _("every run has the same {metric}, {value:g}: no hyper-parameter decides it.")
+        raise UsageError(text.format(metric=found.metric, value=found.scores[0]))
     n_resamples = N_RESAMPLES[evaluator] if n_resamples is None else n_resamples
     random = np.random.default_rng(seed)
     every = np.arange(n_runs)
@@ -166,7 +178,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = SentenceParser(prog="python -m analysis.importance", description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("source", metavar="SOURCE", help="runs/NAME, a folder of offline runs, or entity/project[/sweep]")
     parser.add_argument("--metric", default="f1", help="the metric that is explained (default: f1)")
-    parser.add_argument("--evaluator", default="ped-anova", help=f"one of {', '.join(EVALUATORS)} (default: ped-anova)")
+    parser.add_argument("--evaluator", default="ped-anova", help=f"one of {', '.join(EVALUATOR_LABELS)} (default: ped-anova)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the resamples and of the forests (default: 0)")
     parser.add_argument("--figures", metavar="DIR", help="draw importance, parallel coordinates and slices into this folder")
     options = parser.parse_args(arguments)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from analysis.history import RunRecord, runs_table
+from analysis.language import translate as _
 from analysis.pareto import candidates, goals_of, stated_goals
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def tried(runs: Sequence[RunRecord], metric: str = "f1") -> Tried:
     """
     import pandas as pd
 
-    table, _ = candidates(runs_table(runs), [metric])
+    table = candidates(runs_table(runs), [metric])[0]
     (goal,) = goals_of([metric], stated_goals(runs))
     configs = {run.run: run.config for run in runs}
     rows = [configs[run] for run in table["run"]]
@@ -93,7 +94,7 @@ def tried(runs: Sequence[RunRecord], metric: str = "f1") -> Tried:
         if not all(isinstance(value, float) for value in found):
             values = [value if value is pd.NA else text_of(value) for value in values]
             if len(set(values)) == len(values) > 2:
-                left_out[name] = "its text differs in every run"
+                left_out[name] = _("its text differs in every run")
                 continue
         columns[name] = values
     return Tried(

@@ -14,7 +14,7 @@ import pytest
 from analysis import importance as step
 from analysis import parameter_figures as figures
 from analysis.figures import save_figure
-from analysis.importance import EVALUATORS, importances
+from analysis.importance import EVALUATOR_LABELS, importances
 from analysis.parameters import Tried, tried
 from analysis.runs import RunRecord, columns_of
 from search import offline
@@ -65,7 +65,7 @@ def test_fanova_finds_the_shares_of_an_additive_function() -> None:
 
 
 @pytest.mark.parametrize("goal", ["maximize", "minimize"])
-@pytest.mark.parametrize("evaluator", list(EVALUATORS))
+@pytest.mark.parametrize("evaluator", list(EVALUATOR_LABELS))
 def test_what_decides_comes_first_whatever_the_evaluator_and_the_goal(evaluator: str, goal: str) -> None:
     found = additive(60, seed=2, weight=6)
     sign = 1.0 if goal == "maximize" else -1.0
@@ -74,7 +74,7 @@ def test_what_decides_comes_first_whatever_the_evaluator_and_the_goal(evaluator:
     assert result.table["importance"].sum() == pytest.approx(1)
 
 
-@pytest.mark.parametrize("evaluator", list(EVALUATORS))
+@pytest.mark.parametrize("evaluator", list(EVALUATOR_LABELS))
 def test_the_importances_are_those_of_a_study_that_optuna_ran_itself(evaluator: str) -> None:
     def objective(trial: optuna.Trial) -> float:
         rate = trial.suggest_float("rate", 1e-4, 1e-1, log=True)
