@@ -88,7 +88,7 @@ def configurations(runs: Sequence[RunRecord], table: pd.DataFrame) -> list[Estim
     """
     by_id = {run.run: run for run in runs}
     groups: dict[str, dict[str, pd.Series]] = {}
-    for _, row in table.iterrows():
+    for _index, row in table.iterrows():
         config = by_id[row["run"]].config
         alone = row["run"] if config.get("repeats", 1) > 1 or not config else ""
         same = {name: value for name, value in config.items() if name not in NO_HYPER_PARAMETERS}

@@ -52,8 +52,8 @@ class Importance:
         if self.evaluator == "ped-anova":
             method = _("{method} of the best {count} runs against all").format(method=method, count=n_top(self.n_runs))
         text = _(
-            "Importance for {metric} by {method}, from {count} finished runs; the intervals hold the middle {share} % of {resamples} "
-            "bootstrap resamples of the runs (seed {seed})."
+            "Importance for {metric} by {method}, from {count} finished runs; the intervals hold the middle {share} % of "
+            "{resamples} bootstrap resamples of the runs (seed {seed})."
         ).format(
             metric=self.metric,
             method=method,
