@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -15,6 +16,7 @@ from analysis.figures import COLORS, GREY, MARKERS, frame, label_of, new_figure
 from analysis.language import translate as _
 
 SIDE = 1.75  # inches of one panel of the grid
+MOST_CHARACTERS = 24  # of one line of a panel's label
 LINES = ["-", "--", "-.", ":"]
 
 
@@ -85,16 +87,17 @@ def _spread(axes: Axes, values: np.ndarray, front: np.ndarray) -> None:
 def _label(axes: Axes, metrics: Sequence[str], goals: Sequence[str], i: int, j: int) -> None:
     """Name the axes at the grid's edges, with the direction that is better."""
     arrows = {"maximize": _("→ better"), "minimize": _("← better")}
+    across, up = (f"{textwrap.fill(label_of(metrics[k]), MOST_CHARACTERS)}\n{arrows[goals[k]]}" for k in (j, i))
     axes.tick_params(labelsize=7.5, labelbottom=i == len(metrics) - 1, labelleft=j in (0, i))
     axes.xaxis.set_major_locator(MaxNLocator(3))
     if i == len(metrics) - 1:
-        axes.set_xlabel(f"{label_of(metrics[j])}\n{arrows[goals[j]]}", fontsize=8.5)
+        axes.set_xlabel(across, fontsize=8.5)
     if i == j:
         axes.set_ylabel(_("runs"), fontsize=8.5, labelpad=1)
         return
     axes.yaxis.set_major_locator(MaxNLocator(4))
     if j == 0:
-        axes.set_ylabel(f"{label_of(metrics[i])}\n{arrows[goals[i]]}", fontsize=8.5)
+        axes.set_ylabel(up, fontsize=8.5)
 
 
 def hypervolume_figure(volumes: Mapping[str, np.ndarray]) -> Figure:

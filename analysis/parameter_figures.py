@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ MOST_SLICES = 12
 MOST_CHARACTERS = 12  # of a category's name
 JITTER = 0.02  # of an axis, so that lines through one category do not hide each other
 COLUMNS = 4
+PER_INCH = 17  # characters of a line above or below a figure
 
 
 def importance_figure(result: Importance) -> Figure:
@@ -40,7 +42,8 @@ def importance_figure(result: Importance) -> Figure:
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
     axes.set_xlim(0, min(1.02, 1.08 * max(table["high"].max(), table["importance"].max())))
-    axes.set_xlabel(_("share of the importance for {metric}").format(metric=label_of(result.metric)))
+    label = _("share of the importance for {metric}").format(metric=label_of(result.metric))
+    axes.set_xlabel(textwrap.fill(label, int(0.8 * PER_INCH * figure.get_figwidth())))
     return figure
 
 
@@ -161,7 +164,8 @@ def slices_figure(found: Tried, order: Sequence[str] = ()) -> Figure:
         axes.set_ylabel(label_of(found.metric))
     grid[0, 0].set_ylim(limits)
     outside = int(((found.scores < limits[0]) | (found.scores > limits[1])).sum())
-    figure.suptitle(_marks_in_words(outside), fontsize=8, x=0.99, ha="right")
+    text = textwrap.fill(_marks_in_words(outside), int(PER_INCH * figure.get_figwidth()))
+    figure.suptitle(text, fontsize=8, x=0.99, ha="right")
     return figure
 
 
