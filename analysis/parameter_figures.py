@@ -43,7 +43,7 @@ def importance_figure(result: Importance) -> Figure:
     axes.grid(axis="y", visible=False)
     axes.set_xlim(0, min(1.02, 1.08 * max(table["high"].max(), table["importance"].max())))
     label = _("share of the importance for {metric}").format(metric=label_of(result.metric))
-    axes.set_xlabel(textwrap.fill(label, int(0.8 * PER_INCH * figure.get_figwidth())))
+    axes.set_xlabel(textwrap.fill(label, int(0.65 * PER_INCH * figure.get_figwidth())))
     return figure
 
 
