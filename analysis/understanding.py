@@ -43,7 +43,7 @@ def confidence_section(studies: Sequence[Study]) -> list[Any]:
         if interval:
             seeds = [entry["seed"] for entry in study.models["chosen"]["seeds"]]
             means = ", ".join(
-                _("{name} {mean:.4f} ({low:.4f} to {high:.4f})").format(name=name, mean=mean, low=low, high=high)
+                _("{name} {mean:.4f} ({low:.4f} to {high:.4f})").format(name=_(name), mean=mean, low=low, high=high)
                 for name, (mean, low, high) in interval.items()
             )
             text = _(
