@@ -29,8 +29,8 @@ from analysis.confidence import t_interval
 from analysis.history import RunRecord, load_runs, runs_table
 from analysis.locked_part import keep, save_kept
 from analysis.rules import RULES
-from trainers import classifier_class
-from trainers.base import Classifier
+from trainers import model_class
+from trainers.base import Classifier, Model
 from trainers.command_line import ROOT, configure
 from trainers.data import LOCKED_SPLIT, Data, DataOptions, load_data
 from trainers.errors import UsageError
@@ -61,7 +61,7 @@ def fit_again(
     locked_fingerprint: str | None = None,
     progress: Progress | None = None,
     part: Path | None = None,
-) -> tuple[Classifier, Data, DataOptions]:
+) -> tuple[Model, Data, DataOptions]:
     """Train a configuration on everything but the locked part, for `n_epochs` epochs of its own schedule.
 
     `train_size`, the hold-out or fold and early stopping are dropped; an svm gets probabilities, which do not change its labels.
@@ -73,7 +73,7 @@ def fit_again(
     Raises:
         UsageError: if the locked part is not the one of `locked_fingerprint`, which the run never saw.
     """
-    kind = classifier_class(str(values.get("classifier")))
+    kind = model_class(str(values.get("classifier")))
     config, data_options, _ = configure(kind, values)
     data_options = data_options.replace(holdout=0.0, n_folds=None, fold=0, train_size=None, curves_on_test=False)
     if getattr(config, "early_stopping", None) is not None:
@@ -107,7 +107,7 @@ def fit_again(
     return classifier, data, data_options
 
 
-def _holds(part: Path, classifier: Classifier, identity: Mapping[str, Any]) -> bool:
+def _holds(part: Path, classifier: Model, identity: Mapping[str, Any]) -> bool:
     """Whether a folder holds the whole model that this training would end with."""
     expected = {"classifier": classifier.name, "config": classifier.config.to_dict(), **identity}
     try:
@@ -160,9 +160,9 @@ def retrain(
     _write_down(parts / READS, reads)
     # The one look at the locked part, with those at the other seeds' models below; nothing is chosen by it.
     evaluation = evaluate(classifier, data.test, data)
-    kept = keep(classifier, data, seed=first)  # what the figures show of it later
+    kept = keep(classifier, data, seed=first) if isinstance(classifier, Classifier) else None  # what the figures show of it later
     others = [evaluate(trained[seed], data.test, data) for seed in trained if seed != first]
-    read["accuracy"] = evaluation.metrics["accuracy"]
+    read["accuracy"] = evaluation.metrics.get("accuracy")
     scores = [one.metrics for one in (evaluation, *others)]
     origin = {
         "data_options": data_options.to_dict(),
@@ -183,7 +183,13 @@ def retrain(
         "interval": intervals(scores),
         "holdout": holdout,
     }
-    save(classifier, directory, metrics=metrics, origin=origin, beside=lambda folder: save_kept(kept, folder))
+    save(
+        classifier,
+        directory,
+        metrics=metrics,
+        origin=origin,
+        beside=None if kept is None else lambda folder: save_kept(kept, folder),
+    )
     shutil.rmtree(parts, ignore_errors=True)
     return evaluation
 
