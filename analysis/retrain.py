@@ -24,10 +24,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.choose import Choice, choose
+from analysis.choose import Choice, choose, default_rule
 from analysis.confidence import t_interval
 from analysis.history import RunRecord, load_runs, runs_table
 from analysis.locked_part import keep, save_kept
+from analysis.pareto import aims_of
 from analysis.rules import RULES
 from trainers import model_class
 from trainers.base import Classifier, Model
@@ -257,7 +258,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     parser = SentenceParser(prog="python -m analysis.retrain", description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("source", metavar="SOURCE", help="runs/NAME, a folder of offline runs, or entity/project[/sweep]")
-    parser.add_argument("--rule", default="f1", help=f"{'; '.join(RULES)} (default: f1)".replace("%", "%%"))
+    parser.add_argument("--rule", help=f"{'; '.join(RULES)} (default: as analysis.choose)".replace("%", "%%"))
     parser.add_argument("--to", help="folder of the model (default: models/ and the source's name)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     parser.add_argument("--seeds", type=int, default=1, metavar="K", help="train K models that differ by seed (default: 1)")
@@ -313,11 +314,14 @@ def _spread_lines(folder: Path) -> list[str]:
     return [which, f"the model saved is that of seed {seeds[0]}, whatever the others reached"]
 
 
-def to_retrain(runs: Sequence[RunRecord], rule: str, directory: Path) -> list[tuple[RunRecord, pd.Series, Path, dict[str, Any]]]:
+def to_retrain(
+    runs: Sequence[RunRecord], rule: str | None, directory: Path
+) -> list[tuple[RunRecord, pd.Series, Path, dict[str, Any]]]:
     """Return what a source retrains: the chosen run, and the baseline where there is one and it is another run."""
     table = runs_table(runs)
     by_id = {run.run: run for run in runs}
-    choice: Choice = choose(table, rule, records=runs)
+    aims = aims_of(runs)
+    choice: Choice = choose(table, rule or default_rule(runs, aims), aims, records=runs)
     jobs = [(by_id[choice.run["run"]], choice.run, directory, choice.to_dict())]
     baseline = table[table["baseline"] & (table["state"] == "finished")]
     if not baseline.empty and baseline.iloc[0]["run"] != choice.run["run"]:
