@@ -62,21 +62,24 @@ def fit_again(
     locked_fingerprint: str | None = None,
     progress: Progress | None = None,
     part: Path | None = None,
+    train_size: int | None = None,
 ) -> tuple[Model, Data, DataOptions]:
     """Train a configuration on everything but the locked part, for `n_epochs` epochs of its own schedule.
 
-    `train_size`, the hold-out or fold and early stopping are dropped; an svm gets probabilities, which do not change its labels.
+    The hold-out or fold, early stopping and the run's own `train_size` are dropped; an svm gets probabilities, which do not
+    change its labels.
 
     Args:
         part: a folder for the finished model (and beside it the checkpoint of a long training); where it holds that very
             model already, this one is loaded.
+        train_size: train on at most this many images; None takes all.
 
     Raises:
         UsageError: if the locked part is not the one of `locked_fingerprint`, which the run never saw.
     """
     kind = model_class(str(values.get("classifier")))
     config, data_options, _ = configure(kind, values)
-    data_options = data_options.replace(holdout=0.0, n_folds=None, fold=0, train_size=None, curves_on_test=False)
+    data_options = data_options.replace(holdout=0.0, n_folds=None, fold=0, train_size=train_size, curves_on_test=False)
     if getattr(config, "early_stopping", None) is not None:
         config = config.replace(early_stopping=None)
     if "probability" in kind.Config.model_fields:

@@ -441,10 +441,13 @@ def _check_against_config(
         definition.fault(("parameters",), f"{where}: {error}")
         return
     ends = {name: parameter.ends() for name, parameter in space.parameters.items()}
-    if data.evaluation_split != "holdout" or 0 in ends.get("holdout", []) or True in ends.get("curves_on_test", []):
+    if data.curves_on_test and definition.values.get("method") == "grid" and "early_terminate" not in definition.values:
+        definition.notes.append("the runs' curves are of the locked test part: they are for drawing, and no run is chosen by them.")
+    elif data.evaluation_split != "holdout" or 0 in ends.get("holdout", []) or True in ends.get("curves_on_test", []):
         definition.fault(
             ("parameters", "curves_on_test" if data.curves_on_test or True in ends.get("curves_on_test", []) else "holdout"),
-            "a sweep chooses, so it needs a hold-out. Got holdout=0 or curves_on_test, which would choose on the locked part.",
+            "a sweep chooses, so it needs a hold-out. Got holdout=0 or curves_on_test, which would choose on the locked part "
+            "(a grid without early_terminate compares only, and may draw curves_on_test).",
         )
     if settings.repeats > 1:
         _check_repeats(definition, space, settings, classifier)

@@ -11,12 +11,13 @@ import pytest
 
 from tests.samples import ROOT
 
-OURS = ("trainers", "search", "analysis", "demo", "service", "benchmarks")
+OURS = ("trainers", "search", "analysis", "demo", "service", "studies", "benchmarks")
 MAY_IMPORT = {
     "trainers": {"trainers"},
     "search": {"search", "trainers"},
     "analysis": {"analysis", "trainers"},
     "demo": {"demo", "trainers"},
+    "studies": {"studies", "search", "analysis", "trainers"},
     "service": {"service", "search", "trainers"},
 }
 # Where runs are written, where they are read and shown, and where the command line hands over to W&B.
