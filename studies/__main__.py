@@ -5,6 +5,7 @@ usage: python -m studies NAME [NAME …] [--quick]        (all: every study)
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m studies",
         description=f"{(__doc__ or '').splitlines()[0]}\n\n{listed}",
         allow_abbrev=False,
-        formatter_class=_plain_formatter(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("names", nargs="+", metavar="NAME", help="a study of the list above, or all")
     parser.add_argument("--quick", action="store_true", help="the reduced form, at most two minutes each")
@@ -45,12 +46,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             page, results = write(study)
             print(f"{name}: wrote {page} and {results}")
     return 0
-
-
-def _plain_formatter() -> type:
-    import argparse
-
-    return argparse.RawDescriptionHelpFormatter
 
 
 if __name__ == "__main__":

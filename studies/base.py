@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from analysis.runs import RunRecord
-    from trainers.base import Model
     from trainers.data import Data
 
 SEEDS = (0, 1, 2)
@@ -58,13 +57,13 @@ class Study:
     models: Path
     device: str = "auto"
     quick: bool = False
-    reduction: str = ""  # what the reduced form changes, in words
+    reductions: list[str] = field(default_factory=list)  # what the reduced form changes, in words
     lines: list[Line] = field(default_factory=list)
     drawings: list[Drawing] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
-    def sweep(self, file: str = "", **smaller: Any) -> list[RunRecord]:
-        """Search `sweeps/studies/FILE.yaml` (by default the study's own) and return its finished runs.
+    def sweep(self, file: str, **smaller: Any) -> list[RunRecord]:
+        """Search `sweeps/studies/FILE.yaml` and return its finished runs.
 
         Args:
             smaller: values that the reduced form fixes instead of the file's.
@@ -72,25 +71,28 @@ class Study:
         from analysis.history import load_runs
         from search.command_line import main as search
 
-        file = file or self.name
         name = f"study-{file}{'-quick' if self.quick else ''}"
-        reduced = self._reduced(smaller)
+        reduced = self.less(smaller)
         fixed = [f"--{key}={value}" for key, value in reduced.items()]
         path = ROOT / "sweeps" / "studies" / f"{file}.yaml"
         search([str(path), f"--name={name}", f"--runs={self.runs}", f"--device={self.device}", *fixed])
         return [run for run in load_runs(self.runs / name) if run.state == "finished"]
 
-    def model(self, run: RunRecord, label: str = "") -> tuple[Model, Data]:
+    def model(self, run: RunRecord, label: str = "") -> tuple[Any, Data]:
         """Train a run's configuration once more, wholly, and return its model with the data; a finished one is loaded.
 
         The same seed and images train the same model as the run's last epoch was of.
         """
-        from analysis.retrain import config_of, fit_again
+        from analysis.retrain import config_of
+
+        return self.trained(config_of(run), int(run.columns["epoch"].max()), label or self.name)
+
+    def trained(self, values: Mapping[str, Any], n_epochs: int, label: str) -> tuple[Any, Data]:
+        """Train a configuration on all but the test images; return the model, which is kept as `study-LABEL`, and the data."""
+        from analysis.retrain import fit_again
         from trainers.progress import Progress
 
-        n_epochs = int(run.columns["epoch"].max())
-        values = config_of(run)
-        part = self.models / f"study-{label or self.name}{'-quick' if self.quick else ''}"
+        part = self.models / f"study-{label}{'-quick' if self.quick else ''}"
         train_size = values.get("train_size")
         with Progress(part.name, n_epochs, unit="epoch", every=10) as progress:
             classifier, data, _ = fit_again(
@@ -98,16 +100,13 @@ class Study:
             )
         return classifier, data
 
-    def less(self, **smaller: Any) -> Mapping[str, Any]:
-        """Return the values of the reduced form, noted for the figures; empty for the full one."""
-        return self._reduced(smaller)
-
-    def _reduced(self, smaller: Mapping[str, Any]) -> Mapping[str, Any]:
+    def less(self, smaller: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the values of the reduced form, noted for the figures; none for the full one."""
         if not self.quick:
             return {}
-        words = ", ".join(f"{key} {value}" for key, value in smaller.items())
-        if words and words not in self.reduction:
-            self.reduction = "; ".join(filter(None, (self.reduction, words)))
+        for key, value in smaller.items():
+            if f"{key} {value}" not in self.reductions:
+                self.reductions.append(f"{key} {value}")
         return smaller
 
     def draw(self, figure: Figure, name: str, caption: str, *, width: str = "100%") -> Path:
@@ -130,6 +129,11 @@ class Study:
         """Add a paragraph."""
         self.notes.append(text)
         print(f"{self.name}: {text}", flush=True)
+
+    @property
+    def reduction(self) -> str:
+        """What the reduced form changes, in words."""
+        return ", ".join(self.reductions)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""

@@ -12,16 +12,15 @@ from studies.base import Study, last, mean_with_interval
 if TYPE_CHECKING:
     from analysis.locked_part import Kept
     from analysis.runs import RunRecord
-    from trainers.base import Classifier
 
-SMALLER = {"epochs": 3, "train_size": 6000}
+SMALLER: dict[str, Any] = {"epochs": 3, "train_size": 6000}
 
 
 def f1(study: Study) -> None:
     """Draw the curves of the sigmoid net at learning rates 0.01 and 0.1."""
     from analysis.curve_grid import curve_grid_figure
 
-    runs = by_value(study.sweep(**SMALLER), "learning_rate")
+    runs = by_value(study.sweep("f1", **SMALLER), "learning_rate")
     for rate, document, least in ((0.01, "> 80 %", 0.8), (0.1, "85 %", 0.85)):
         accuracy = last(runs[rate], "test_accuracy")
         ours = mean_with_interval(accuracy)
@@ -36,7 +35,7 @@ def f2(study: Study) -> None:
     """Draw three nets at three learning rates as a grid of curves."""
     from analysis.curve_grid import curve_grid_figure
 
-    runs = study.sweep(**{**SMALLER, "epochs": 4})
+    runs = study.sweep("f2", **{**SMALLER, "epochs": 4})
     nets = {(32,): "one hidden layer of 32", (32, 32): "two of 32", (64, 64): "two of 64"}
     rows: list[Mapping[str, Sequence[RunRecord]]] = []
     for hidden, words in nets.items():
@@ -110,7 +109,7 @@ def f6(study: Study) -> None:
     """Train the convolutional net of 10 channels."""
     from analysis.curve_grid import curve_grid_figure
 
-    runs = study.sweep(epochs=2, train_size=6000)
+    runs = study.sweep("f6", epochs=2, train_size=6000)
     accuracy = last(runs, "test_accuracy")
     study.line(
         "test accuracy, last epoch, seeds 0 to 2", "≈ 89 %", mean_with_interval(accuracy), reached=bool(accuracy.mean() >= 0.885)
@@ -149,13 +148,11 @@ def dropout_net(study: Study) -> tuple[Kept, list[str]]:
 
 def read(study: Study, file: str, **smaller: Any) -> tuple[Kept, list[str]]:
     """Return what the net of the first seed of a sweep makes of the test images, and the classes' names."""
-    from typing import cast
-
     from analysis.locked_part import keep
 
     run = first_seed(study.sweep(file, **smaller))
     model, data = study.model(run, file)
-    kept = keep(cast("Classifier", model), data)
+    kept = keep(model, data)
     accuracy, drawn = float((kept.labels == kept.predicted).mean()), run.columns["test_accuracy"][-1]
     study.note(f"The net is that of seed {run.config['seed']}: test accuracy {accuracy:.4f}, {drawn:.4f} in its curve.")
     return kept, data.class_names
