@@ -107,8 +107,13 @@ def e5(study: Study) -> None:
     errors: dict[tuple[int, int], list[float]] = {(image, epochs): [] for image in IMAGES for epochs in milestones}
     for seed in seeds:
         values: dict[str, Any] = {
-            "classifier": "autoencoder", "preset": "autoencoder_64", "hidden": [512], "epochs": max(milestones), "seed": seed,
-            "data": "mnist", "holdout": 0.0,
+            "classifier": "autoencoder",
+            "preset": "autoencoder_64",
+            "hidden": [512],
+            "epochs": max(milestones),
+            "seed": seed,
+            "data": "mnist",
+            "holdout": 0.0,
         }
         if "train_size" in smaller:
             values["train_size"] = smaller["train_size"]

@@ -61,6 +61,7 @@ class Study:
     lines: list[Line] = field(default_factory=list)
     drawings: list[Drawing] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    layer_rows: list[list[str]] = field(default_factory=list)
 
     def sweep(self, file: str, **smaller: Any) -> list[RunRecord]:
         """Search `sweeps/studies/FILE.yaml` and return its finished runs.
@@ -124,6 +125,12 @@ class Study:
         line = Line(what, document, ours, None if self.quick else reached)
         self.lines.append(line)
         print(f"{self.name}: {what}: {ours} (document: {document})", flush=True)
+
+    def layers(self, table: str) -> None:
+        """Keep the table of a network's layers, as `--summary` prints it, for the page."""
+        rows = [line.split() for line in table.splitlines() if line.strip("-")]
+        self.layer_rows = [[*row[:1], *([""] * (4 - len(row))), *row[1:]] for row in rows]
+        print(table, flush=True)
 
     def note(self, text: str) -> None:
         """Add a paragraph."""
@@ -230,6 +237,9 @@ def write(study: Study) -> tuple[Path, Path]:
     if study.lines:
         rows = [[line.what, line.document, line.ours] for line in study.lines]
         document.add(Table(TABLE, rows, "The document's figures beside those measured here.", text_columns=3))
+    if study.layer_rows:
+        head, *rows = study.layer_rows
+        document.add(Table(head, rows, "Layers, the shapes of their outputs, and their learnt numbers.", text_columns=2))
     document.add(*(Paragraph(note) for note in study.notes))
     document.add(*(Picture(drawing.file, drawing.caption, width=drawing.width) for drawing in study.drawings))
     results = study.to / f"{study.name}.json"
