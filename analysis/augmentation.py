@@ -181,12 +181,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.figure:
             from analysis.figures import save_figure
             from analysis.retrain import config_of
-            from trainers import classifier_class
+            from trainers import model_class
             from trainers.command_line import configure
             from trainers.data import load_data
 
             run = next((run for run in runs if run.config.get("augment")), runs[0])
-            _, data_options, _ = configure(classifier_class(str(run.config.get("classifier"))), config_of(run))
+            _, data_options, _ = configure(model_class(str(run.config.get("classifier"))), config_of(run))
             figure = augmentation_figure(load_data(data_options), settings_of(run.config), seed=options.seed)
             print(f"wrote {save_figure(figure, Path(options.figure))}")
     return 0

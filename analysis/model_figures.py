@@ -225,10 +225,17 @@ def embedding_figure(
         embeddings: layer -> (n, n_dimensions).
         labels: classes of the n images.
     """
-    figure, panels = new_figure(4.2 * len(embeddings), 4.3, len(embeddings))
+    points = {layer: projected(embedding, method, seed=seed) for layer, embedding in embeddings.items()}
+    return maps_figure(points, labels, class_names, method=method)
+
+
+def maps_figure(
+    maps: Mapping[str, np.ndarray], labels: np.ndarray, class_names: Sequence[str], *, method: Literal["tsne", "pca"] = "tsne"
+) -> Figure:
+    """Draw points in the plane, title -> (n, 2), side by side; each is the sign of its class in `labels` (n,)."""
+    figure, panels = new_figure(4.2 * len(maps), 4.3, len(maps))
     signs = class_signs(class_names)
-    for axes, (layer, embedding) in zip(panels, embeddings.items(), strict=True):
-        points = projected(embedding, method, seed=seed)
+    for axes, (layer, points) in zip(panels, maps.items(), strict=True):
         for index in np.unique(labels):
             own = points[labels == index]
             color = PALETTE[index % len(PALETTE)]

@@ -24,13 +24,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.choose import Choice, choose
+from analysis.choose import Choice, choose, default_rule
 from analysis.confidence import t_interval
 from analysis.history import RunRecord, load_runs, runs_table
 from analysis.locked_part import keep, save_kept
+from analysis.pareto import aims_of
 from analysis.rules import RULES
-from trainers import classifier_class
-from trainers.base import Classifier
+from trainers import model_class
+from trainers.base import Classifier, Model
 from trainers.command_line import ROOT, configure
 from trainers.data import LOCKED_SPLIT, Data, DataOptions, load_data
 from trainers.errors import UsageError
@@ -61,21 +62,24 @@ def fit_again(
     locked_fingerprint: str | None = None,
     progress: Progress | None = None,
     part: Path | None = None,
-) -> tuple[Classifier, Data, DataOptions]:
+    train_size: int | None = None,
+) -> tuple[Model, Data, DataOptions]:
     """Train a configuration on everything but the locked part, for `n_epochs` epochs of its own schedule.
 
-    `train_size`, the hold-out or fold and early stopping are dropped; an svm gets probabilities, which do not change its labels.
+    The hold-out or fold, early stopping and the run's own `train_size` are dropped; an svm gets probabilities, which do not
+    change its labels.
 
     Args:
         part: a folder for the finished model (and beside it the checkpoint of a long training); where it holds that very
             model already, this one is loaded.
+        train_size: train on at most this many images; None takes all.
 
     Raises:
         UsageError: if the locked part is not the one of `locked_fingerprint`, which the run never saw.
     """
-    kind = classifier_class(str(values.get("classifier")))
+    kind = model_class(str(values.get("classifier")))
     config, data_options, _ = configure(kind, values)
-    data_options = data_options.replace(holdout=0.0, n_folds=None, fold=0, train_size=None, curves_on_test=False)
+    data_options = data_options.replace(holdout=0.0, n_folds=None, fold=0, train_size=train_size, curves_on_test=False)
     if getattr(config, "early_stopping", None) is not None:
         config = config.replace(early_stopping=None)
     if "probability" in kind.Config.model_fields:
@@ -107,7 +111,7 @@ def fit_again(
     return classifier, data, data_options
 
 
-def _holds(part: Path, classifier: Classifier, identity: Mapping[str, Any]) -> bool:
+def _holds(part: Path, classifier: Model, identity: Mapping[str, Any]) -> bool:
     """Whether a folder holds the whole model that this training would end with."""
     expected = {"classifier": classifier.name, "config": classifier.config.to_dict(), **identity}
     try:
@@ -160,9 +164,9 @@ def retrain(
     _write_down(parts / READS, reads)
     # The one look at the locked part, with those at the other seeds' models below; nothing is chosen by it.
     evaluation = evaluate(classifier, data.test, data)
-    kept = keep(classifier, data, seed=first)  # what the figures show of it later
+    kept = keep(classifier, data, seed=first) if isinstance(classifier, Classifier) else None  # what the figures show of it later
     others = [evaluate(trained[seed], data.test, data) for seed in trained if seed != first]
-    read["accuracy"] = evaluation.metrics["accuracy"]
+    read["accuracy"] = evaluation.metrics.get("accuracy")
     scores = [one.metrics for one in (evaluation, *others)]
     origin = {
         "data_options": data_options.to_dict(),
@@ -183,7 +187,13 @@ def retrain(
         "interval": intervals(scores),
         "holdout": holdout,
     }
-    save(classifier, directory, metrics=metrics, origin=origin, beside=lambda folder: save_kept(kept, folder))
+    save(
+        classifier,
+        directory,
+        metrics=metrics,
+        origin=origin,
+        beside=None if kept is None else lambda folder: save_kept(kept, folder),
+    )
     shutil.rmtree(parts, ignore_errors=True)
     return evaluation
 
@@ -251,7 +261,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     parser = SentenceParser(prog="python -m analysis.retrain", description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("source", metavar="SOURCE", help="runs/NAME, a folder of offline runs, or entity/project[/sweep]")
-    parser.add_argument("--rule", default="f1", help=f"{'; '.join(RULES)} (default: f1)".replace("%", "%%"))
+    parser.add_argument("--rule", help=f"{'; '.join(RULES)} (default: as analysis.choose)".replace("%", "%%"))
     parser.add_argument("--to", help="folder of the model (default: models/ and the source's name)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     parser.add_argument("--seeds", type=int, default=1, metavar="K", help="train K models that differ by seed (default: 1)")
@@ -307,11 +317,14 @@ def _spread_lines(folder: Path) -> list[str]:
     return [which, f"the model saved is that of seed {seeds[0]}, whatever the others reached"]
 
 
-def to_retrain(runs: Sequence[RunRecord], rule: str, directory: Path) -> list[tuple[RunRecord, pd.Series, Path, dict[str, Any]]]:
+def to_retrain(
+    runs: Sequence[RunRecord], rule: str | None, directory: Path
+) -> list[tuple[RunRecord, pd.Series, Path, dict[str, Any]]]:
     """Return what a source retrains: the chosen run, and the baseline where there is one and it is another run."""
     table = runs_table(runs)
     by_id = {run.run: run for run in runs}
-    choice: Choice = choose(table, rule, records=runs)
+    aims = aims_of(runs)
+    choice: Choice = choose(table, rule or default_rule(runs, aims), aims, records=runs)
     jobs = [(by_id[choice.run["run"]], choice.run, directory, choice.to_dict())]
     baseline = table[table["baseline"] & (table["state"] == "finished")]
     if not baseline.empty and baseline.iloc[0]["run"] != choice.run["run"]:

@@ -262,9 +262,9 @@ def study_section(study: Study, figures: Path) -> list[Any]:
 
 def fixed_names(study: Study) -> list[str]:
     """Return the hyper-parameters worth naming beside the searched ones."""
-    from trainers import classifier_class
+    from trainers import model_class
 
-    defaults = classifier_class(study.classifier).Config().to_dict()
+    defaults = model_class(study.classifier).Config().to_dict()
     config = study.chosen.config
     return [name for name in config if name in defaults and config[name] != defaults[name]]
 

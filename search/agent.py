@@ -44,7 +44,7 @@ def run_agent(path: str, count: int | None, device: str) -> None:
     """
     import wandb
 
-    from trainers import CLASSIFIERS, classifier_class
+    from trainers import MODELS, model_class
     from trainers.command_line import train_in_sweep
     from trainers.devices import pick_device
 
@@ -56,9 +56,9 @@ def run_agent(path: str, count: int | None, device: str) -> None:
         reason = str(error).splitlines()[0].rstrip(".")
         raise UsageError(f"{path}: W&B has no such sweep ({reason}).") from None
     name = Path(program).stem
-    if name not in CLASSIFIERS:
+    if name not in MODELS:
         raise UsageError(f"{path} runs {program!r}, which is not a trainer of ours: use 'wandb agent {path}'.")
-    kind = classifier_class(name)
+    kind = model_class(name)
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     wandb.agent(sweep, function=lambda: train_in_sweep(kind, device), entity=entity, project=project, count=count)
 

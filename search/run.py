@@ -132,7 +132,7 @@ def _training(study: optuna.Study, config: Mapping[str, Any], *, device: str, mo
     from search.settings import Settings
     from search.space import Space
     from search.sweep import Objective, Sweep
-    from trainers import CLASSIFIERS, classifier_class, records
+    from trainers import MODELS, model_class, records
 
     definition = study.user_attrs[records.SWEEP]
     objectives = tuple(Objective(name, goal) for name, goal in study.user_attrs[records.GOALS].items())
@@ -143,7 +143,7 @@ def _training(study: optuna.Study, config: Mapping[str, Any], *, device: str, mo
         name=study.study_name,
         program=definition.get("program", ""),
         command=tuple(definition.get("command") or ("${env}", "${interpreter}", "${program}", "${args}")),
-        classifier=classifier_class(name) if name in CLASSIFIERS else None,
+        classifier=model_class(name) if name in MODELS else None,
         method="random",
         objectives=objectives,
         space=Space(),

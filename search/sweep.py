@@ -19,8 +19,8 @@ from search.scheduler import Scheduler, read_scheduler
 from search.settings import KEYS as SETTINGS
 from search.settings import Settings, read_settings
 from search.space import Space, number, read_space
-from trainers import CLASSIFIERS, classifier_class
-from trainers.base import Classifier
+from trainers import MODELS, model_class
+from trainers.base import Model
 from trainers.command_line import ROOT, RunOptions, configure, read_preset
 from trainers.config import value_fits
 from trainers.data import DataOptions
@@ -67,7 +67,7 @@ class Sweep:
     name: str
     program: str
     command: tuple[str, ...]
-    classifier: type[Classifier] | None  # None: a program of the person's own, started once per trial
+    classifier: type[Model] | None  # None: a program of the person's own, started once per trial
     method: str
     objectives: tuple[Objective, ...]
     space: Space
@@ -194,7 +194,7 @@ def _read(definition: Definition, fixed: Mapping[str, Any]) -> Sweep | None:
     )
 
 
-def _note_traps(definition: Definition, classifier: type[Classifier] | None) -> None:
+def _note_traps(definition: Definition, classifier: type[Model] | None) -> None:
     """Say of the parameters' values what YAML made of them; a trainer of ours has its own say on yes and no."""
     for place in definition.written:
         trap = definition.trap(place).removeprefix("; ")
@@ -246,7 +246,7 @@ def _command(definition: Definition) -> tuple[str, ...]:
     return tuple(str(part) for part in command)
 
 
-def _program(definition: Definition, command: tuple[str, ...]) -> tuple[str, type[Classifier] | None]:
+def _program(definition: Definition, command: tuple[str, ...]) -> tuple[str, type[Model] | None]:
     """Return the program, and its classifier where it is a trainer of ours that runs in process."""
     program = definition.values.get("program")
     if not isinstance(program, str) or not program:
@@ -255,14 +255,14 @@ def _program(definition: Definition, command: tuple[str, ...]) -> tuple[str, typ
         definition.fault(("program",), f"program must name the script to run, such as trainers/ann.py. Got {_came(program)}.")
         return "", None
     path = Path(program)
-    trainers = [f"trainers/{name}.py" for name in CLASSIFIERS]
+    trainers = [f"trainers/{name}.py" for name in MODELS]
     ours = path.as_posix().removeprefix("./") in trainers or (
-        path.stem in CLASSIFIERS and _is_file(path) and path.resolve().parent == ROOT / "trainers"
+        path.stem in MODELS and _is_file(path) and path.resolve().parent == ROOT / "trainers"
     )
     if ours:
         plain = all(part.startswith("${") and not part.startswith("${envvar:") for part in command)
         if plain:
-            return program, classifier_class(path.stem)
+            return program, model_class(path.stem)
         definition.notes.append("command holds more than W&B's macros, so each trial is a process of its own.")
         return program, None
     if not _is_file(path):
@@ -321,7 +321,7 @@ def _check_grid(definition: Definition, space: Space) -> None:
         )
 
 
-def _logged(classifier: type[Classifier] | None, space: Space) -> list[str] | None:
+def _logged(classifier: type[Model] | None, space: Space) -> list[str] | None:
     """Return the metrics that a trainer of ours logs with the fixed values, None where nobody knows them."""
     if classifier is None:
         return None
@@ -335,7 +335,7 @@ def _logged(classifier: type[Classifier] | None, space: Space) -> list[str] | No
 
 
 def _objectives(
-    definition: Definition, classifier: type[Classifier] | None, metrics: list[str] | None, *, needed: bool
+    definition: Definition, classifier: type[Model] | None, metrics: list[str] | None, *, needed: bool
 ) -> tuple[Objective, ...]:
     given = definition.values
     if "metric" in given and "metrics" in given:
@@ -359,7 +359,7 @@ def _objectives(
 
 
 def _objective(
-    definition: Definition, given: Any, place: Place, classifier: type[Classifier] | None, metrics: list[str] | None
+    definition: Definition, given: Any, place: Place, classifier: type[Model] | None, metrics: list[str] | None
 ) -> Objective | None:
     where = ".".join(map(str, place))
     if not isinstance(given, Mapping):
@@ -415,7 +415,7 @@ def place_of(path: tuple[str, ...]) -> Place:
 
 
 def _check_against_config(
-    definition: Definition, classifier: type[Classifier], space: Space, settings: Settings, fixed: Mapping[str, Any]
+    definition: Definition, classifier: type[Model], space: Space, settings: Settings, fixed: Mapping[str, Any]
 ) -> None:
     """Hold every name and value against the trainer's own checks."""
     fields = {**classifier.Config.model_fields, **DataOptions.model_fields, **RunOptions.model_fields}
@@ -441,10 +441,13 @@ def _check_against_config(
         definition.fault(("parameters",), f"{where}: {error}")
         return
     ends = {name: parameter.ends() for name, parameter in space.parameters.items()}
-    if data.evaluation_split != "holdout" or 0 in ends.get("holdout", []) or True in ends.get("curves_on_test", []):
+    if data.curves_on_test and definition.values.get("method") == "grid" and "early_terminate" not in definition.values:
+        definition.notes.append("the runs' curves are of the locked test part: they are for drawing, and no run is chosen by them.")
+    elif data.evaluation_split != "holdout" or 0 in ends.get("holdout", []) or True in ends.get("curves_on_test", []):
         definition.fault(
             ("parameters", "curves_on_test" if data.curves_on_test or True in ends.get("curves_on_test", []) else "holdout"),
-            "a sweep chooses, so it needs a hold-out. Got holdout=0 or curves_on_test, which would choose on the locked part.",
+            "a sweep chooses, so it needs a hold-out. Got holdout=0 or curves_on_test, which would choose on the locked part "
+            "(a grid without early_terminate compares only, and may draw curves_on_test).",
         )
     if settings.repeats > 1:
         _check_repeats(definition, space, settings, classifier)
@@ -459,7 +462,7 @@ def _faulty(definition: Definition) -> dict[str, None]:
     return {name: None for name in parameters if name in names} if isinstance(parameters, Mapping) else {}
 
 
-def _check_repeats(definition: Definition, space: Space, settings: Settings, classifier: type[Classifier]) -> None:
+def _check_repeats(definition: Definition, space: Space, settings: Settings, classifier: type[Model]) -> None:
     name = {"seeds": "seed", "folds": "fold"}[settings.over]
     if name in space.parameters:
         definition.fault(

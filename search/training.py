@@ -21,7 +21,7 @@ from trainers.provenance import provenance
 from trainers.tracking import track
 
 if TYPE_CHECKING:
-    from trainers.base import ClassifierConfig
+    from trainers.base import ModelConfig
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class InProcess:
                     tracker.pruned = epoch.number
                     stopped.update(range(len(members)))
 
-    def _members(self, config: ClassifierConfig, options: DataOptions) -> list[tuple[ClassifierConfig, Data]]:
+    def _members(self, config: ModelConfig, options: DataOptions) -> list[tuple[ModelConfig, Data]]:
         """Return the trainings that make up a trial: one, or one per seed or fold."""
         settings = self.sweep.settings
         if settings.repeats == 1:
@@ -116,9 +116,7 @@ class InProcess:
         folds = [options.replace(n_folds=settings.repeats, fold=i) for i in range(settings.repeats)]
         return [(config, self.data_for(fold)) for fold in folds]
 
-    def _rounds(
-        self, members: list[tuple[ClassifierConfig, Data]], stopped: set[int], attempt: Attempt
-    ) -> Iterator[list[Epoch | None]]:
+    def _rounds(self, members: list[tuple[ModelConfig, Data]], stopped: set[int], attempt: Attempt) -> Iterator[list[Epoch | None]]:
         """Yield an epoch of every member at a time; members that share their data train as one population."""
         classifier = self.sweep.classifier
         assert classifier is not None

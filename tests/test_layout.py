@@ -11,12 +11,13 @@ import pytest
 
 from tests.samples import ROOT
 
-OURS = ("trainers", "search", "analysis", "demo", "service", "benchmarks")
+OURS = ("trainers", "search", "analysis", "demo", "service", "studies", "benchmarks")
 MAY_IMPORT = {
     "trainers": {"trainers"},
     "search": {"search", "trainers"},
     "analysis": {"analysis", "trainers"},
     "demo": {"demo", "trainers"},
+    "studies": {"studies", "search", "analysis", "trainers"},
     "service": {"service", "search", "trainers"},
 }
 # Where runs are written, where they are read and shown, and where the command line hands over to W&B.
@@ -112,9 +113,9 @@ def test_every_package_is_one(package: str) -> None:
 
 
 def test_every_classifier_has_trainer_and_sweep() -> None:
-    from trainers import CLASSIFIERS
+    from trainers import MODELS
 
-    for name in CLASSIFIERS:
+    for name in MODELS:
         assert (ROOT / "trainers" / f"{name}.py").is_file()
         assert (ROOT / "sweeps" / f"{name}.yaml").is_file()
 
@@ -170,14 +171,14 @@ def test_every_module_that_a_text_starts_exists(path: Path) -> None:
 
 @pytest.mark.parametrize("path", TEXTS, ids=place)
 def test_every_flag_of_a_trainer_that_a_text_shows_is_one(path: Path) -> None:
-    from trainers import CLASSIFIERS, classifier_class
+    from trainers import MODELS, model_class
     from trainers.command_line import build_parser, with_underscores
 
     for line in code_in(path.read_text()):
-        for name in CLASSIFIERS:
+        for name in MODELS:
             if re.search(rf"\bpython\S* \S*trainers/{name}\.py\b", line):
                 flags = [with_underscores([flag])[0] for flag in re.findall(r"(?<=\s)(--[a-z][\w-]*)", line)]
-                assert set(flags) <= set(build_parser(name, classifier_class(name))._option_string_actions), line
+                assert set(flags) <= set(build_parser(name, model_class(name))._option_string_actions), line
 
 
 def test_every_row_of_the_conformance_table_is_ours_and_backed_by_a_test() -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from trainers.config import Part
-from trainers.gradient import GradientClassifier, GradientConfig
+from trainers.gradient_classifier import GradientClassifier, GradientClassifierConfig
 
 if TYPE_CHECKING:
     from torch import nn
@@ -43,7 +43,7 @@ class DropoutAt(Part):
     rate: Rate
 
 
-class AnnConfig(GradientConfig):
+class AnnConfig(GradientClassifierConfig):
     """Layers, regularisation and training of the network."""
 
     hidden: list[Width] | None = Field(None, max_length=64, description="widths of the hidden dense layers")

@@ -1,4 +1,4 @@
-"""The contract that every classifier follows, and the Epoch that training yields.
+"""The contracts that every model and every classifier follows, and the Epoch that training yields.
 
 Training is a generator of epochs: whoever iterates logs an epoch, records it, draws the progress, or stops asking.
 """
@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import Field
 
@@ -46,17 +46,22 @@ class Epoch:
     last: bool = False
 
 
-class ClassifierConfig(Config):
-    """What every classifier's Config holds."""
+class ModelConfig(Config):
+    """What every model's Config holds."""
 
     seed: int = Field(0, ge=0, lt=2**63, description="seed of everything random in training")
+
+
+class ClassifierConfig(ModelConfig):
+    """What every classifier's Config holds."""
+
     class_weight: dict[str, float] | str | None = Field(
         None, description="'balanced', or a weight per class name, for unbalanced data"
     )
 
 
-class Classifier(ABC):
-    """One trainable model: built from a Config, fitted on Data, saved as plain arrays.
+class Model(ABC):
+    """What can be trained: built from a Config, fitted on Data, saved as plain arrays.
 
     Args:
         config: the checked hyper-parameters.
@@ -64,14 +69,16 @@ class Classifier(ABC):
         precision: what training calculates with, one of `PRECISIONS`; predictions are always made in fp32.
 
     Raises:
-        UsageError: if this classifier, or the device, does not train in that precision.
+        UsageError: if this model, or the device, does not train in that precision.
     """
 
     name: ClassVar[str]
-    Config: ClassVar[type[ClassifierConfig]]
+    Config: ClassVar[type[ModelConfig]]
+    METRICS: ClassVar[tuple[str, ...]]  # of its epochs
+    BEST_METRIC: ClassVar[str]  # by which a run's best epoch is picked, unless the run says otherwise
     PRECISIONS: ClassVar[tuple[str, ...]] = ("fp32",)
 
-    def __init__(self, config: ClassifierConfig | None = None, *, device: str = "auto", precision: str = "fp32") -> None:
+    def __init__(self, config: ModelConfig | None = None, *, device: str = "auto", precision: str = "fp32") -> None:
         self.config: Any = config if config is not None else self.Config()
         self.device_name = device
         self.precision = precision
@@ -85,25 +92,17 @@ class Classifier(ABC):
         self.class_names: list[str] = []
 
     @classmethod
-    def metric_names(cls, config: ClassifierConfig) -> list[str]:
+    def metric_names(cls, config: ModelConfig) -> list[str]:
         """Return the names that this configuration's epochs carry."""
-        return list(METRICS)
+        return list(cls.METRICS)
 
     @abstractmethod
     def fit_epochs(self, data: Data) -> Iterator[Epoch]:
         """Train on `data.train`, yielding after every epoch; evaluates on the hold-out where there is one."""
 
     @abstractmethod
-    def predict_with_loss(self, x: Any, y: Any) -> tuple[np.ndarray, float | None]:
-        """Return the labels (n_samples,) and the mean loss against `y`, None where the classifier has none."""
-
-    @abstractmethod
-    def predict_proba(self, x: Any) -> np.ndarray:
-        """Return class probabilities (n_samples, n_classes) of images (n_samples, channels, height, width) in [0, 1]."""
-
-    @abstractmethod
-    def predict(self, x: Any) -> np.ndarray:
-        """Return class indices (n_samples,)."""
+    def mean_loss(self, x: Any, y: Any) -> float | None:
+        """Return the mean loss on images (n_samples, channels, height, width) of classes (n_samples,), None where there is none."""
 
     @abstractmethod
     def state(self) -> dict[str, np.ndarray]:
@@ -117,29 +116,21 @@ class Classifier(ABC):
         """Return a copy of all that the training needs to go on after its latest epoch; None: it cannot go on from there."""
         return None
 
-    def resume(self, state: Mapping[str, Any]) -> None:  # noqa: B027  not abstract: most classifiers have nothing to go on from
+    def resume(self, state: Mapping[str, Any]) -> None:  # noqa: B027  not abstract: most models have nothing to go on from
         """Let the next `fit_epochs` yield the epochs after the one of `training_state`, as if it had never been stopped.
 
         A state of another configuration, of other data, or of another form is ignored: that training starts anew.
         """
 
-    def inference_module(self) -> nn.Module:
-        """Return a module from images (n_samples, channels, height, width) in [0, 1] to probabilities, on the CPU, for export.
-
-        Raises:
-            UsageError: where the classifier has none, or was trained without probabilities.
-        """
-        raise UsageError(f"{self.name} models cannot be exported: they have no form as a torch module.")
-
     def layers(self) -> list[str]:
-        """Return the names of what `activations` can tell of the fitted classifier, from the pixels to the output."""
+        """Return the names of what `activations` can tell of the fitted model, from the pixels to the output."""
         return ["input"]
 
     def activations(self, x: Any, layer: str) -> np.ndarray:
         """Return what `layer` makes of images (n_samples, channels, height, width): float32 (n_samples, …).
 
         Raises:
-            UsageError: if the classifier has no such layer.
+            UsageError: if the model has no such layer.
         """
         import numpy as np
 
@@ -168,7 +159,7 @@ class Classifier(ABC):
         """The count of learnt numbers."""
         return sum(array.size for array in self.state().values())
 
-    def fit(self, data: Data) -> Classifier:
+    def fit(self, data: Data) -> Self:
         """Train to the end and return self."""
         for _ in self.fit_epochs(data):
             pass
@@ -201,7 +192,7 @@ class Classifier(ABC):
     @classmethod
     def fit_population(
         cls,
-        configs: Sequence[ClassifierConfig],
+        configs: Sequence[ModelConfig],
         data: Data,
         *,
         device: str = "auto",
@@ -230,6 +221,37 @@ class Classifier(ABC):
     def start(self, data: Data) -> None:
         """Remember what a saved model must know of its data."""
         self.input_shape, self.class_names = data.input_shape, list(data.class_names)
+
+
+class Classifier(Model):
+    """A model that tells classes apart."""
+
+    Config: ClassVar[type[ClassifierConfig]]
+    METRICS = METRICS
+    BEST_METRIC = "f1"
+
+    @abstractmethod
+    def predict_with_loss(self, x: Any, y: Any) -> tuple[np.ndarray, float | None]:
+        """Return the labels (n_samples,) and the mean loss against `y`, None where the classifier has none."""
+
+    @abstractmethod
+    def predict_proba(self, x: Any) -> np.ndarray:
+        """Return class probabilities (n_samples, n_classes) of images (n_samples, channels, height, width) in [0, 1]."""
+
+    @abstractmethod
+    def predict(self, x: Any) -> np.ndarray:
+        """Return class indices (n_samples,)."""
+
+    def mean_loss(self, x: Any, y: Any) -> float | None:
+        return self.predict_with_loss(x, y)[1]
+
+    def inference_module(self) -> nn.Module:
+        """Return a module from images (n_samples, channels, height, width) in [0, 1] to probabilities, on the CPU, for export.
+
+        Raises:
+            UsageError: where the classifier has none, or was trained without probabilities.
+        """
+        raise UsageError(f"{self.name} models cannot be exported: they have no form as a torch module.")
 
     def class_weights(self, data: Data) -> list[float] | None:
         """Return a weight per class (n_classes,), or None where all weigh the same.

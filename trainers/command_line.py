@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from pydantic import Field
 
-from trainers import classifier_class
+from trainers import model_class
 from trainers.config import Config, value_from_text
 from trainers.data import DataOptions
 from trainers.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
-    from trainers.base import Classifier, ClassifierConfig, Epoch
+    from trainers.base import Epoch, Model, ModelConfig
     from trainers.data import Data
     from trainers.evaluate import Evaluation
 
@@ -35,12 +35,14 @@ class RunOptions(Config):
     """What a run's config holds beside the classifier's values and the data options."""
 
     preset: str | None = Field(None, description="values to start from: a name below trainers/presets/ or a YAML file")
-    best_metric: str = Field("f1", description="the hold-out metric by which a run's best epoch is picked")
+    best_metric: str = Field(
+        "f1", description="the hold-out metric by which a run's best epoch is picked; of an autoencoder test_loss"
+    )
 
 
 def main(name: str, arguments: Sequence[str] | None = None) -> int:
     """Train the classifier `name` as the command line says; return the exit code."""
-    kind = classifier_class(name)
+    kind = model_class(name)
     parser = build_parser(name, kind)
     with exit_with_sentence():
         options, given = parse(parser, kind, sys.argv[1:] if arguments is None else arguments)
@@ -82,7 +84,7 @@ class SentenceParser(argparse.ArgumentParser):
         sys.exit(2)
 
 
-def build_parser(name: str, kind: type[Classifier]) -> argparse.ArgumentParser:
+def build_parser(name: str, kind: type[Model]) -> argparse.ArgumentParser:
     """Return a parser with one flag per field."""
     parser = SentenceParser(
         prog=f"trainers/{name}.py",
@@ -124,7 +126,7 @@ def add_fields(group: argparse._ArgumentGroup, config: type[Config], *, leave_ou
 
 
 def parse(
-    parser: argparse.ArgumentParser, kind: type[Classifier], arguments: Sequence[str]
+    parser: argparse.ArgumentParser, kind: type[Model], arguments: Sequence[str]
 ) -> tuple[argparse.Namespace, dict[str, Any]]:
     """Split the command line into the parser's options and the given values, read by their fields' types."""
     fields = {**kind.Config.model_fields, **DataOptions.model_fields, **RunOptions.model_fields}
@@ -166,7 +168,7 @@ def read_preset(preset: str) -> dict[str, Any]:
     return values
 
 
-def configure(kind: type[Classifier], values: Mapping[str, Any]) -> tuple[ClassifierConfig, DataOptions, RunOptions]:
+def configure(kind: type[Model], values: Mapping[str, Any]) -> tuple[ModelConfig, DataOptions, RunOptions]:
     """Sort flat values into the classifier's Config, the data options and the run options, all checked.
 
     Raises:
@@ -174,7 +176,7 @@ def configure(kind: type[Classifier], values: Mapping[str, Any]) -> tuple[Classi
     """
     if values.get("preset") is not None:
         values = {**read_preset(str(values["preset"])), **values}
-    rest = {key: value for key, value in values.items() if key not in NOT_GIVEN}
+    rest = {"best_metric": kind.BEST_METRIC, **{key: value for key, value in values.items() if key not in NOT_GIVEN}}
     data = {key: rest.pop(key) for key in list(rest) if key in DataOptions.model_fields}
     run = {key: rest.pop(key) for key in list(rest) if key in RunOptions.model_fields}
     for key in rest:
@@ -192,19 +194,19 @@ def configure(kind: type[Classifier], values: Mapping[str, Any]) -> tuple[Classi
     return config, data_options, run_options
 
 
-def run_values(kind: type[Classifier], config: ClassifierConfig, data: DataOptions, run: RunOptions) -> dict[str, Any]:
+def run_values(kind: type[Model], config: ModelConfig, data: DataOptions, run: RunOptions) -> dict[str, Any]:
     """Return what stands at the top level of a run's config."""
     values = {**config.to_dict(), **data.to_dict(), **run.to_dict()}
     return {**values, "classifier": kind.name, "evaluation_split": data.evaluation_split}
 
 
-def train_in_sweep(kind: type[Classifier], device: str) -> None:
+def train_in_sweep(kind: type[Model], device: str) -> None:
     """Run one training of an online sweep inside W&B's agent, which has no command line."""
     parser = build_parser(kind.name, kind)
     train(kind, {}, parser.parse_args([f"--device={device}"]))
 
 
-def train(kind: type[Classifier], given: Mapping[str, Any], options: argparse.Namespace) -> None:
+def train(kind: type[Model], given: Mapping[str, Any], options: argparse.Namespace) -> None:
     """Run one training from start to saved model, tracked."""
     from trainers.provenance import provenance
     from trainers.tracking import track
@@ -239,7 +241,8 @@ def train(kind: type[Classifier], given: Mapping[str, Any], options: argparse.Na
 
             tracker.log_final(named(result.metrics, "test"))
             print(f"locked test part: {', '.join(f'{name} {value:.4f}' for name, value in result.metrics.items())}")
-        tracker.log_confusion(result.confusion, result.class_names)
+        if result.confusion is not None:
+            tracker.log_confusion(result.confusion, result.class_names)
         summary = tracker.summarize()
         if folder is not None:
             from trainers.saved import save
@@ -250,9 +253,7 @@ def train(kind: type[Classifier], given: Mapping[str, Any], options: argparse.Na
             print(f"model saved in {folder}")
 
 
-def prepare(
-    kind: type[Classifier], values: Mapping[str, Any], device: str
-) -> tuple[Classifier, ClassifierConfig, DataOptions, RunOptions, Data]:
+def prepare(kind: type[Model], values: Mapping[str, Any], device: str) -> tuple[Model, ModelConfig, DataOptions, RunOptions, Data]:
     """Return the untrained classifier, its checked values, and its data."""
     from trainers.data import load_data
     from trainers.devices import pick_device
@@ -262,7 +263,7 @@ def prepare(
     return kind(config, device=device), config, data_options, run_options, load_data(data_options)
 
 
-def final_evaluation(classifier: Classifier, data: Data) -> Evaluation:
+def final_evaluation(classifier: Model, data: Data) -> Evaluation:
     """Evaluate the trained classifier on the part that its run is judged by."""
     from trainers.evaluate import evaluate
 
@@ -285,7 +286,7 @@ def epoch_line(epoch: Epoch, epochs: int) -> str:
     return f"epoch {epoch.number}/{epochs}  {values}  {metrics['seconds']:.1f} s{left}"
 
 
-def print_summary(kind: type[Classifier], given: Mapping[str, Any]) -> None:
+def print_summary(kind: type[Model], given: Mapping[str, Any]) -> None:
     """Print the layer table of a network, without training it."""
     from trainers.data import load_data
 

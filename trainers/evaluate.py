@@ -1,4 +1,4 @@
-"""Evaluate a saved model: accuracy, loss, per-class precision, recall and F1, and the confusion matrix.
+"""Evaluate a saved model: accuracy, loss, per-class precision, recall and F1, and the confusion matrix; an autoencoder's error.
 
 usage: python -m trainers.evaluate MODEL [MODEL …] [--data NAME] [--split test|holdout] [--json]
 """
@@ -17,22 +17,27 @@ from trainers.errors import UsageError
 from trainers.metrics import class_scores, confusion_matrix, scores
 
 if TYPE_CHECKING:
-    from trainers.base import Classifier
+    from trainers.base import Model
     from trainers.data import Data, Samples
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a model did on one part: `metrics` (accuracy, loss where there is one, precision, recall, f1) and counts."""
+    """What a model did on one part: `metrics` (accuracy, loss where there is one, precision, recall, f1) and counts.
+
+    Of an autoencoder: the loss alone, and no counts.
+    """
 
     metrics: dict[str, float]
-    confusion: np.ndarray  # (n_classes, n_classes), rows are true classes
+    confusion: np.ndarray | None  # (n_classes, n_classes), rows are true classes
     class_names: list[str]
     n_samples: int
     average: str = "macro"  # how precision, recall and f1 are averaged
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
+        if self.confusion is None:
+            return {**self.metrics, "n_samples": self.n_samples}
         by_class = class_scores(self.confusion)
         return {
             **self.metrics,
@@ -44,10 +49,15 @@ class Evaluation:
         }
 
 
-def evaluate(classifier: Classifier, samples: Samples, data: Data) -> Evaluation:
-    """Score a fitted classifier on one part of the data, averaging as the data say."""
+def evaluate(classifier: Model, samples: Samples, data: Data) -> Evaluation:
+    """Score a fitted model on one part of the data, averaging as the data say."""
     import torch
 
+    from trainers.base import Classifier
+
+    if not isinstance(classifier, Classifier):
+        loss = classifier.mean_loss(samples.x, samples.y)
+        return Evaluation({} if loss is None else {"loss": loss}, None, list(data.class_names), len(samples), data.average)
     labels, loss = classifier.predict_with_loss(samples.x, samples.y)
     confusion = confusion_matrix(samples.y.cpu(), torch.from_numpy(np.asarray(labels)), len(data.class_names))
     losses = {} if loss is None else {"loss": loss}
@@ -56,7 +66,9 @@ def evaluate(classifier: Classifier, samples: Samples, data: Data) -> Evaluation
 
 
 def report_text(evaluation: Evaluation) -> str:
-    """Return the per-class table and the confusion matrix as text."""
+    """Return the per-class table and the confusion matrix as text; of an autoencoder nothing."""
+    if evaluation.confusion is None:
+        return ""
     names = evaluation.class_names
     width = max(8, *(len(name) for name in names))
     by_class = class_scores(evaluation.confusion)

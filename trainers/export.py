@@ -59,10 +59,10 @@ def export_saved(directory: Path | str) -> Exported:
             with, or the two differ by more than rounding; no file is left then.
     """
     from trainers.data import DataOptions, load_data
-    from trainers.saved import describe, load
+    from trainers.saved import describe, load_classifier
 
     directory = Path(directory)
-    classifier = load(directory, device="cpu")
+    classifier = load_classifier(directory, device="cpu")
     images = load_data(DataOptions.from_dict(describe(directory).get("data_options", {}))).train.x.numpy(force=True)
     chosen = np.unique(np.linspace(0, len(images) - 1, N_CHECKED).astype(int))
     return export_onnx(classifier, directory / "model.onnx", images[chosen])

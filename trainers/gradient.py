@@ -1,4 +1,4 @@
-"""Classifiers trained by mini-batch gradient descent in PyTorch: the loop that `softmax` and `ann` share.
+"""Models trained by mini-batch gradient descent in PyTorch: the loop that classifiers and the autoencoder share.
 
 The data stay in memory as tensors; a batch is an index slice. Metrics accumulate on the device, and the host waits for
 it once an epoch.
@@ -12,14 +12,14 @@ import functools
 import inspect
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 from pydantic import Field
 
-from trainers.base import Classifier, ClassifierConfig, Epoch
+from trainers.base import Epoch, Model, ModelConfig
 from trainers.devices import PRECISIONS, numerics
 from trainers.errors import UsageError
 
@@ -34,8 +34,8 @@ SMALL_STEP = 5_000_000  # multiply-adds forward in one batch, below which one co
 UNFIT = (KeyError, TypeError, ValueError, AttributeError, RuntimeError)  # what loading the state of something else raises
 
 
-class GradientConfig(ClassifierConfig):
-    """What every classifier trained by gradient descent takes."""
+class GradientConfig(ModelConfig):
+    """What every model trained by gradient descent takes."""
 
     epochs: int = Field(20, gt=0, description="passes over the training images")
     batch_size: int = Field(64, gt=0, description="images per step")
@@ -54,15 +54,8 @@ class GradientConfig(ClassifierConfig):
     schedule_settings: dict[str, Any] = Field(
         default_factory=dict, description="the schedule's own settings, by torch's names: {step_size: 10, gamma: 0.5}"
     )
-    loss: Literal["cross_entropy", "mse", "multi_margin"] = Field(
-        "cross_entropy", description="mse compares the probabilities with one-hot labels; multi_margin is the hinge loss"
-    )
-    label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of each label spread over all classes (not multi_margin)")
     clip_norm: float | None = Field(None, gt=0, description="largest norm of the gradient; None does not clip")
     early_stopping: int | None = Field(None, gt=0, description="stop after this many epochs without a lower hold-out loss")
-    normalize: Literal["standard", "half", "none"] = Field(
-        "standard", description="pixels by the training set's mean and deviation per channel, by (x - 0.5) / 0.5, or as they are"
-    )
 
 
 @dataclass
@@ -97,12 +90,13 @@ class Standing:
         self.best_loss, self.best_epoch = float(state["best_loss"]), int(state["best_epoch"])
 
 
-class GradientClassifier(Classifier):
-    """A network trained by gradient descent; a subclass says which network."""
+class GradientModel(Model):
+    """A network trained by gradient descent; a subclass says which network, and how wrong its outputs are."""
 
     Config = GradientConfig
     PRECISIONS = PRECISIONS
     _net: nn.Module | None = None
+    SCORED: ClassVar[bool] = False  # whether `train_scores` reads the outputs of an epoch
     _standing: Standing | None = None
     _resumed: Mapping[str, Any] | None = None
 
@@ -110,26 +104,62 @@ class GradientClassifier(Classifier):
         """Build the untrained network for `self.input_shape` and `self.class_names`."""
         raise NotImplementedError
 
+    def check(self, data: Data) -> None:
+        """Refuse a configuration that does not suit the data, before anything is trained.
+
+        Raises:
+            UsageError: that says which values do not go together.
+        """
+        if self.config.early_stopping is not None and data.evaluation_split != "holdout":
+            raise UsageError("early_stopping needs a hold-out to watch. Got holdout=0 or curves_on_test: drop one of the two.")
+
+    def loss(self, outputs: torch.Tensor, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Return the mean loss of one training batch; `images` are what the network was given."""
+        raise NotImplementedError
+
+    def train_scores(self, labels: torch.Tensor, outputs: Sequence[torch.Tensor], data: Data) -> dict[str, float]:
+        """Return what an epoch's training metrics hold beside the loss; `outputs` are of `SCORED` models."""
+        return {}
+
+    def evaluated_epoch(self, samples: Samples, data: Data) -> dict[str, float]:
+        """Return an epoch's metrics on the evaluated part, whose images are as `inputs` returned them."""
+        raise NotImplementedError
+
+    def inputs(self, x: torch.Tensor) -> torch.Tensor:
+        """Return images as the epochs take them; by default as they are."""
+        return x
+
+    def training_inputs(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the training images as the batches are taken from; by default as `inputs`."""
+        return self.inputs(x)
+
+    def changed(self, images: torch.Tensor) -> torch.Tensor:
+        """Return a training batch as the network takes it."""
+        return images
+
+    def initialize(self, data: Data) -> Self:
+        """Take the random weights that `fit_epochs` starts from, and return self."""
+        self.start(data)
+        self._learn_inputs(data.to(self.device))
+        self._net = self._untrained(data).net
+        return self
+
+    def _learn_inputs(self, data: Data) -> None:
+        """Remember what of the training images the network's inputs depend on."""
+
     def fit_epochs(self, data: Data) -> Iterator[Epoch]:
-        import torch
+        from trainers.data import Samples
 
         config = self.config
-        if config.early_stopping is not None and data.evaluation_split != "holdout":
-            raise UsageError("early_stopping needs a hold-out to watch. Got holdout=0 or curves_on_test: drop one of the two.")
-        if config.label_smoothing > 0 and config.loss == "multi_margin":
-            raise UsageError("label_smoothing does not apply to loss=multi_margin: set it to 0.")
+        self.check(data)
         self.start(data)
         device = self.device
         data = data.to(device)
-        shift, spread = self._normalization(data.train.x)
-        self._shift, self._spread = shift, spread
-        weights = self.class_weights(data)
-        weight = None if weights is None else torch.tensor(weights, dtype=torch.float32, device=device)
+        self._learn_inputs(data)
         now = self._begin(data)
         self._net = now.net
-        changes = self._augmentation()
-        x = data.train.x if changes else torch.sub(data.train.x, shift).div_(spread)
-        evaluated = None if data.evaluated is None else self._normalized(data.evaluated)
+        x = self.training_inputs(data.train.x)
+        evaluated = None if data.evaluated is None else Samples(self.inputs(data.evaluated.x), data.evaluated.y)
         step = bare_step(now.optimizer) if now.schedule is None else now.optimizer.step  # a schedule watches optimizer.step
         n_parameters = float(self.n_parameters)
         for number in range(now.epoch + 1, config.epochs + 1):
@@ -139,12 +169,12 @@ class GradientClassifier(Classifier):
                 n_threads(self._threads()),
                 numerics(self.precision, device) as forward,
             ):
-                metrics = self._train_epoch(x, data, step, weight, changes, forward)
+                metrics = self._train_epoch(x, data, step, forward)
             if now.schedule is not None:
                 now.schedule.step()
             now.epoch, now.seconds = number, now.seconds + time.perf_counter() - begin
             if evaluated is not None:
-                metrics.update(self._evaluate(evaluated, data))
+                metrics.update(self.evaluated_epoch(evaluated, data))
             if metrics.get("test_loss", math.inf) < now.best_loss:
                 now.best_loss, now.best_epoch = metrics["test_loss"], number
             metrics.update(seconds=now.seconds, n_parameters=n_parameters)
@@ -154,6 +184,42 @@ class GradientClassifier(Classifier):
             yield Epoch(number, metrics, last)
             if last:
                 return
+
+    def _train_epoch(
+        self, x: torch.Tensor, data: Data, step: Callable[[], Any], forward: Callable[[], contextlib.AbstractContextManager[object]]
+    ) -> dict[str, float]:
+        """Go once through the training images; `forward` is the context of the forward pass, which sets its precision."""
+        import torch
+        from torch.nn.utils import clip_grad_norm_
+
+        net, config = self._net, self.config
+        assert net is not None
+        net.train()
+        order = torch.randperm(len(x), device=x.device)
+        if getattr(config, "batch_norm", False) and len(x) > 1 and len(x) % config.batch_size == 1:
+            order = order[:-1]  # one image has no batch statistics; another order trains it next epoch
+        true = data.train.y[order]
+        batches = order.split(config.batch_size)
+        parameters = list(net.parameters())
+        losses, kept = [], []  # read after the epoch, all at once: small nets spend their time on calls
+        for batch, labels in zip(batches, true.split(config.batch_size), strict=True):
+            images = self.changed(x.index_select(0, batch))
+            with forward():
+                outputs = net(images)
+            outputs = outputs.float()  # of bf16; of fp32 it is the same tensor
+            loss = self.loss(outputs, images, labels)
+            loss.backward()
+            if config.clip_norm is not None:
+                clip_grad_norm_(parameters, config.clip_norm)
+            with torch.no_grad():
+                step()
+            for parameter in parameters:
+                parameter.grad = None
+            losses.append(loss.detach())
+            if self.SCORED:
+                kept.append(outputs.detach())
+        mean_loss = np.average(torch.stack(losses).numpy(force=True), weights=[len(batch) for batch in batches])
+        return {"train_loss": float(mean_loss), **self.train_scores(true, kept, data)}
 
     def training_state(self) -> dict[str, Any] | None:
         return None if self._standing is None else self._standing.state()
@@ -202,91 +268,20 @@ class GradientClassifier(Classifier):
             return None
         return 1 if self.config.batch_size * self.n_parameters < SMALL_STEP else None
 
-    def _train_epoch(
-        self,
-        x: torch.Tensor,
-        data: Data,
-        step: Callable[[], Any],
-        weight: torch.Tensor | None,
-        changes: dict[str, Any],
-        forward: Callable[[], contextlib.AbstractContextManager[object]],
-    ) -> dict[str, float]:
-        import torch
-        from torch.nn.utils import clip_grad_norm_
-
-        from trainers.augment import augment
-        from trainers.metrics import confusion_matrix, named, scores
-
-        net, config, y = self._net, self.config, data.train.y
-        assert net is not None
-        net.train()
-        order = torch.randperm(len(y), device=x.device)
-        if getattr(config, "batch_norm", False) and len(y) > 1 and len(y) % config.batch_size == 1:
-            order = order[:-1]  # one image has no batch statistics; another order trains it next epoch
-        true = y[order]
-        batches = order.split(config.batch_size)
-        parameters = list(net.parameters())
-        losses, outputs = [], []  # read after the epoch, all at once: small nets spend their time on calls
-        for batch, labels in zip(batches, true.split(config.batch_size), strict=True):
-            images = x.index_select(0, batch)
-            if changes:
-                images = (augment(images, **changes) - self._shift) / self._spread
-            with forward():
-                logits = net(images)
-            logits = logits.float()  # of bf16; of fp32 it is the same tensor
-            loss = loss_of(config.loss, logits, labels, weight=weight, smoothing=config.label_smoothing)
-            loss.backward()
-            if config.clip_norm is not None:
-                clip_grad_norm_(parameters, config.clip_norm)
-            with torch.no_grad():
-                step()
-            for parameter in parameters:
-                parameter.grad = None
-            losses.append(loss.detach())
-            outputs.append(logits.detach())
-        mean_loss = np.average(torch.stack(losses).numpy(force=True), weights=[len(batch) for batch in batches])
-        confusion = confusion_matrix(true, torch.cat(outputs).argmax(dim=1), len(self.class_names))
-        return named({"loss": float(mean_loss), **scores(confusion, data.average, data.positive)}, "train")
-
-    def _evaluate(self, samples: Samples, data: Data) -> dict[str, float]:
-        from trainers.metrics import confusion_matrix, named, scores
-
-        logits = self._logits(samples.x, normalized=True)
-        loss = float(loss_of(self.config.loss, logits, samples.y))
-        confusion = confusion_matrix(samples.y, logits.argmax(dim=1), len(self.class_names))
-        return named({"loss": loss, **scores(confusion, data.average, data.positive)}, "test")
-
-    def _logits(self, x: torch.Tensor, *, normalized: bool = False) -> torch.Tensor:
+    def outputs(self, x: torch.Tensor, *, prepared: bool = False) -> torch.Tensor:
+        """Return what the fitted network makes of images (n_samples, …) on its device; `prepared`: they are by `inputs`."""
         import torch
 
         assert self._net is not None, "fit or load a model before it predicts"
         self._net.eval()
         with torch.inference_mode(), numerics("fp32", x.device):
             parts = x.split(EVALUATION_BATCH)
-            return torch.cat([self._net(part if normalized else (part - self._shift) / self._spread) for part in parts])
+            return torch.cat([self._net(part if prepared else self.inputs(part)) for part in parts])
 
     def _on_device(self, x: Any) -> torch.Tensor:
         import torch
 
         return torch.as_tensor(x, dtype=torch.float32).to(self.device)
-
-    def predict_with_loss(self, x: Any, y: Any) -> tuple[np.ndarray, float | None]:
-        import torch
-
-        logits = self._logits(self._on_device(x))
-        return logits.argmax(dim=1).cpu().numpy(), float(loss_of(self.config.loss, logits, torch.as_tensor(y).to(self.device)))
-
-    def predict_proba(self, x: Any) -> np.ndarray:
-        return self._logits(self._on_device(x)).double().softmax(dim=1).cpu().numpy()
-
-    def predict(self, x: Any) -> np.ndarray:
-        return self._logits(self._on_device(x)).argmax(dim=1).cpu().numpy()
-
-    def inference_module(self) -> nn.Module:
-        from trainers.network import Inference
-
-        assert self._net is not None, "fit or load a model before it is exported"
-        return Inference(copy.deepcopy(self._net).cpu(), self._shift.cpu(), self._spread.cpu())
 
     def layers(self) -> list[str]:
         assert self._net is not None, "fit or load a model before its layers are read"
@@ -304,22 +299,19 @@ class GradientClassifier(Classifier):
 
         hook = self._net.get_submodule(layer).register_forward_hook(keep)
         try:
-            self._logits(self._on_device(x))
+            self.outputs(self._on_device(x))
         finally:
             hook.remove()
         return torch.cat(parts).numpy()
 
     def state(self) -> dict[str, np.ndarray]:
         assert self._net is not None, "fit or load a model before it is saved"
-        arrays = {f"net.{name}": value.cpu().numpy() for name, value in self._net.state_dict().items()}
-        return {**arrays, "normalize.shift": self._shift.cpu().numpy(), "normalize.spread": self._spread.cpu().numpy()}
+        return {f"net.{name}": value.cpu().numpy() for name, value in self._net.state_dict().items()}
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:
         import torch
 
         tensors = {name: torch.as_tensor(np.array(value)) for name, value in state.items()}
-        self._shift = tensors.pop("normalize.shift").to(self.device)
-        self._spread = tensors.pop("normalize.spread").to(self.device)
         net = self.network()
         net.load_state_dict({name.removeprefix("net."): value for name, value in tensors.items()})
         self._net = net.to(self.device)
@@ -329,48 +321,6 @@ class GradientClassifier(Classifier):
         """The count of trainable weights."""
         assert self._net is not None
         return sum(weight.numel() for weight in self._net.parameters())
-
-    def _augmentation(self) -> dict[str, Any]:
-        if not getattr(self.config, "augment", False):
-            return {}
-        return {name: getattr(self.config, name) for name in ("translate", "scale", "rotate", "flip", "crop")}
-
-    def _normalization(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return shift and spread (1, channels, 1, 1) of the training images."""
-        import torch
-
-        shape = (1, x.shape[1], 1, 1)
-        if self.config.normalize == "standard":
-            shift = x.mean(dim=(0, 2, 3)).reshape(shape)
-            return shift, x.std(dim=(0, 2, 3)).clamp_min(1e-6).reshape(shape)
-        value = 0.5 if self.config.normalize == "half" else None
-        if value is None:
-            return torch.zeros(shape, device=x.device), torch.ones(shape, device=x.device)
-        return torch.full(shape, value, device=x.device), torch.full(shape, value, device=x.device)
-
-    def _normalized(self, samples: Samples) -> Samples:
-        from trainers.data import Samples
-
-        return Samples((samples.x - self._shift) / self._spread, samples.y)
-
-
-def loss_of(
-    name: str, logits: torch.Tensor, y: torch.Tensor, *, weight: torch.Tensor | None = None, smoothing: float = 0.0
-) -> torch.Tensor:
-    """Return the mean loss of logits (n_samples, n_classes) against labels (n_samples,).
-
-    `test_loss` is computed without class weights and smoothing, so that configurations can be compared by it.
-    """
-    from torch.nn import functional
-
-    if name == "cross_entropy":
-        return functional.cross_entropy(logits, y, weight=weight, label_smoothing=smoothing)
-    if name == "multi_margin":
-        return functional.multi_margin_loss(logits, y, weight=weight)
-    n_classes = logits.shape[1]
-    wanted = functional.one_hot(y, n_classes).to(logits.dtype) * (1 - smoothing) + smoothing / n_classes
-    errors = (logits.softmax(dim=1) - wanted).square().mean(dim=1)
-    return errors.mean() if weight is None else (errors * weight[y]).sum() / weight[y].sum()
 
 
 def bare_step(optimizer: torch.optim.Optimizer) -> Callable[[], Any]:

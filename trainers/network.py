@@ -6,6 +6,7 @@ them.
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -87,6 +88,29 @@ def build_network(
         features = n_units
     layers["output"] = nn.Linear(features, n_classes)
     return nn.Sequential(_with_dropout(layers, dropout, len(hidden)))
+
+
+def build_autoencoder(
+    input_shape: tuple[int, int, int], hidden: Sequence[int], *, activation: str = "sigmoid", dropout: float = 0.0
+) -> nn.Sequential:
+    """Build dense layers of the widths `hidden` (`encoder_1` …), the same back (`decoder_1` …), and a sigmoid per pixel.
+
+    Args:
+        input_shape: channels, height, width of one image; the network gives back images of this shape.
+        dropout: rate behind the last of `hidden`, the code.
+    """
+    layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
+    features = n_pixels = math.prod(input_shape)
+    widths = [*((f"encoder_{number}", width) for number, width in enumerate(hidden, start=1))]
+    widths += [(f"decoder_{number}", width) for number, width in enumerate(reversed(hidden[:-1]), start=1)]
+    for name, width in widths:
+        layers[name] = nn.Sequential(OrderedDict(linear=nn.Linear(features, width), activation=ACTIVATIONS[activation]()))
+        if name == f"encoder_{len(hidden)}" and dropout > 0:
+            layers["dropout"] = nn.Dropout(dropout)
+        features = width
+    layers["output"] = nn.Sequential(OrderedDict(linear=nn.Linear(features, n_pixels), activation=nn.Sigmoid()))
+    layers["reconstruct"] = nn.Unflatten(1, input_shape)
+    return nn.Sequential(layers)
 
 
 def _with_dropout(

@@ -61,7 +61,7 @@ def predictions(models: Sequence[str], images: Path, *, invert: bool = False, de
         UsageError: if there is no picture, or a model cannot be read.
     """
     from trainers.datasets import pictures_below, read_pictures
-    from trainers.saved import load
+    from trainers.saved import load_classifier
 
     if images.is_dir():
         files = pictures_below(images)
@@ -71,7 +71,7 @@ def predictions(models: Sequence[str], images: Path, *, invert: bool = False, de
         files = [images]
     else:
         raise UsageError(f"{images} must be a picture or a folder of pictures; there is no such file.")
-    classifiers = {model: load(model, device=device) for model in models}
+    classifiers = {model: load_classifier(model, device=device) for model in models}
     names = list(dict.fromkeys(name for classifier in classifiers.values() for name in classifier.class_names))
     empty: dict[str, Any] = {f"p({name})": "" for name in names}
     for model, classifier in classifiers.items():

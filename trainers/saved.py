@@ -9,15 +9,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from trainers import classifier_class
-from trainers.base import Classifier
+from trainers import model_class
+from trainers.base import Classifier, Model
 from trainers.errors import UsageError
 
 FORMAT = 1
 
 
 def save(
-    classifier: Classifier,
+    classifier: Model,
     directory: Path | str,
     *,
     metrics: Mapping[str, Any],
@@ -80,7 +80,7 @@ def check_destination(directory: Path) -> None:
         raise UsageError(f"{directory} cannot be written ({error.strerror}): choose another folder for the model.") from None
 
 
-def load(directory: Path | str, *, device: str = "auto") -> Classifier:
+def load(directory: Path | str, *, device: str = "auto") -> Model:
     """Read a saved model, knowing only its folder.
 
     Raises:
@@ -91,7 +91,7 @@ def load(directory: Path | str, *, device: str = "auto") -> Classifier:
 
     directory = Path(directory)
     description = describe(directory)
-    kind = classifier_class(str(description.get("classifier")))
+    kind = model_class(str(description.get("classifier")))
     try:
         classifier = kind(kind.Config.from_dict(description["config"]), device=device)
         channels, height, width = description["input_shape"]
@@ -104,6 +104,18 @@ def load(directory: Path | str, *, device: str = "auto") -> Classifier:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UsageError(f"{directory} is a broken model ({reason}): train it anew or fetch it again.") from None
     return classifier
+
+
+def load_classifier(directory: Path | str, *, device: str = "auto") -> Classifier:
+    """Read a saved classifier.
+
+    Raises:
+        UsageError: as `load`, or if the model tells no classes apart.
+    """
+    model = load(directory, device=device)
+    if not isinstance(model, Classifier):
+        raise UsageError(f"{directory} is an {model.name}, which tells no classes apart: give the folder of a classifier.")
+    return model
 
 
 def describe(directory: Path | str) -> dict[str, Any]:

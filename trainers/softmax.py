@@ -10,13 +10,13 @@ if __name__ == "__main__":
 
 from typing import TYPE_CHECKING, ClassVar
 
-from trainers.gradient import GradientClassifier, GradientConfig
+from trainers.gradient_classifier import GradientClassifier, GradientClassifierConfig
 
 if TYPE_CHECKING:
     from torch import nn
 
 
-class SoftmaxConfig(GradientConfig):
+class SoftmaxConfig(GradientClassifierConfig):
     """The training of the linear layer."""
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from trainers.base import Classifier, ClassifierConfig, Epoch
+from trainers.base import Classifier, ClassifierConfig, Epoch, ModelConfig
 from trainers.errors import UsageError
 
 if TYPE_CHECKING:
@@ -55,12 +55,12 @@ class Svm(Classifier):
     name: ClassVar[str] = "svm"
     Config: ClassVar[type[SvmConfig]] = SvmConfig
 
-    def __init__(self, config: ClassifierConfig | None = None, *, device: str = "auto", precision: str = "fp32") -> None:
+    def __init__(self, config: ModelConfig | None = None, *, device: str = "auto", precision: str = "fp32") -> None:
         super().__init__(config, device=device, precision=precision)
         self._state: dict[str, np.ndarray] = {}
 
     @classmethod
-    def metric_names(cls, config: ClassifierConfig) -> list[str]:
+    def metric_names(cls, config: ModelConfig) -> list[str]:
         names = super().metric_names(config)
         return names if getattr(config, "probability", False) else [name for name in names if not name.endswith("_loss")]
 

@@ -14,7 +14,7 @@ from scipy.stats import entropy
 
 from analysis.locked_part import FILE, entropies, keep, load_kept, reduced, save_kept, stratified_sample, two_layers
 from tests.samples import small_data
-from trainers import classifier_class
+from trainers import model_class
 from trainers.base import Classifier
 from trainers.data import DataOptions, load_data
 from trainers.errors import UsageError
@@ -22,7 +22,7 @@ from trainers.saved import describe, load, read_metrics
 
 
 def fitted(name: str = "ann", **values: object) -> Classifier:
-    kind = classifier_class(name)
+    kind = model_class(name)
     return kind(kind.Config.from_dict(values), device="cpu").fit(small_data())
 
 

@@ -20,7 +20,7 @@ from analysis.history import RunRecord, load_runs, runs_table
 from analysis.retrain import config_of, fit_again, retrain, to_retrain
 from tests.analysis.sources import Run
 from tests.samples import ROOT, start
-from trainers import checkpoint, classifier_class
+from trainers import checkpoint, model_class
 from trainers.base import Classifier
 from trainers.data import DataOptions, load_data
 from trainers.errors import UsageError
@@ -109,7 +109,7 @@ def test_the_scores_beside_a_model_are_those_of_the_saved_model(name: str, model
 
 def test_the_retrained_model_is_the_one_that_a_person_trains_by_hand(models: SimpleNamespace, study_folder: Path) -> None:
     run, row = chosen_of(study_folder)
-    kind = classifier_class("softmax")
+    kind = model_class("softmax")
     values = {key: value for key, value in run.config.items() if key in kind.Config.model_fields}
     by_hand = kind(kind.Config.from_dict(values), device="cpu")
     for epoch in by_hand.fit_epochs(load_data(DataOptions(holdout=0.0))):
@@ -124,7 +124,7 @@ def test_the_training_ends_at_the_best_epoch(n_epochs: int, study_folder: Path, 
     row = row.copy()
     row["best_epoch"] = float(n_epochs)
     retrain(run, row, tmp_path / "model", choice={}, device="cpu")
-    kind = classifier_class("softmax")
+    kind = model_class("softmax")
     by_hand = kind(load(tmp_path / "model", device="cpu").config, device="cpu")
     epochs = by_hand.fit_epochs(load_data(DataOptions(holdout=0.0)))
     for _ in range(n_epochs):
@@ -195,7 +195,7 @@ def test_a_run_of_one_fold_is_retrained_on_every_fold() -> None:
 def test_an_svm_gets_probabilities_and_keeps_its_labels(models: SimpleNamespace, svm_folder: Path) -> None:
     run, _ = chosen_of(svm_folder)
     assert run.config["probability"] is False
-    kind = classifier_class("svm")
+    kind = model_class("svm")
     values = {key: value for key, value in config_of(run).items() if key in kind.Config.model_fields}
     data = load_data(DataOptions(holdout=0.0))
     without = kind(kind.Config.from_dict(values), device="cpu").fit(data)

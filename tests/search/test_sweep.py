@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from search.suggest import draw
 from search.sweep import TOP_LEVEL, WITHOUT_EFFECT, Objective, Sweep, read_sweep
 from tests.samples import ROOT
-from trainers import CLASSIFIERS
+from trainers import MODELS
 from trainers.errors import UsageError
 
 FILES = sorted((ROOT / "sweeps").glob("*.yaml"))
@@ -59,7 +59,7 @@ def refusal(folder: Path, text: str | dict[str, Any], **fixed: Any) -> str:
 # Ours
 
 
-@pytest.mark.parametrize("name", CLASSIFIERS)
+@pytest.mark.parametrize("name", MODELS)
 def test_every_classifier_has_its_sweep(name: str) -> None:
     assert any(getattr(read_sweep(path).classifier, "name", None) == name for path in FILES)
 

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from tests.samples import small_data
-from trainers import CLASSIFIERS, checkpoint, classifier_class
+from trainers import MODELS, checkpoint, model_class
 from trainers.base import Classifier, Epoch
 from trainers.checkpoint import load_checkpoint, save_checkpoint
 from trainers.data import Data
@@ -25,7 +25,7 @@ from trainers.optimizers import OPTIMIZERS, SCHEDULES
 QUICK: dict[str, Any] = {"epochs": 5, "batch_size": 16, "learning_rate": 0.02}
 # nothing that a next epoch needs may be lost: rows of classifier and values
 TRAININGS: list[tuple[str, dict[str, Any]]] = [
-    *((name, {}) for name in CLASSIFIERS),
+    *((name, {}) for name in MODELS),
     *(("softmax", {"optimizer": name}) for name in OPTIMIZERS),
     *(("softmax", {"schedule": name, "optimizer": "adamw"}) for name in SCHEDULES),
     ("softmax", {"schedule": "linear", "schedule_settings": {"start_factor": 0.3}}),
@@ -42,12 +42,12 @@ def named(training: tuple[str, dict[str, Any]]) -> str:
     return "-".join([training[0], *(f"{key}={value}" for key, value in training[1].items())]).replace(" ", "")
 
 
-every_classifier = pytest.mark.parametrize("name", list(CLASSIFIERS))
+every_classifier = pytest.mark.parametrize("name", list(MODELS))
 every_training = pytest.mark.parametrize(("name", "values"), TRAININGS, ids=map(named, TRAININGS))
 
 
 def built(name: str, **values: Any) -> Classifier:
-    kind = classifier_class(name)
+    kind = model_class(name)
     known = {key: value for key, value in QUICK.items() if key in kind.Config.model_fields}
     return kind(kind.Config.from_dict({**known, **values}), device="cpu")
 
@@ -64,7 +64,7 @@ def eager(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def from_path(name: str, data: Data, path: Path | None, **values: Any) -> Iterator[Epoch]:
     """Train one configuration as a caller of `fit_population` does."""
-    kind, config = classifier_class(name), built(name, **values).config
+    kind, config = model_class(name), built(name, **values).config
     for (epoch,) in kind.fit_population([config], data, device="cpu", checkpoints=[path]):
         if epoch is not None:
             yield epoch
@@ -105,7 +105,7 @@ def test_a_training_that_goes_on_gives_the_epochs_of_one_that_was_never_stopped(
 
 
 def test_networks_have_a_state_and_an_svm_has_none() -> None:
-    for name in CLASSIFIERS:
+    for name in MODELS:
         classifier = built(name)
         assert classifier.training_state() is None
         next(classifier.fit_epochs(small_data()))
@@ -184,7 +184,7 @@ def test_a_state_of_another_form_is_ignored(part: str, how: str) -> None:
 
 @every_classifier
 def test_a_member_goes_on_from_its_file_and_the_others_start(name: str, tmp_path: Path, eager: None) -> None:
-    data, kind = small_data(), classifier_class(name)
+    data, kind = small_data(), model_class(name)
     configs = [built(name, seed=seed).config for seed in range(3)]
     paths = [tmp_path / "first", None, tmp_path / "third"]
     killed(name, data, tmp_path / "third", 2, seed=2)
@@ -232,7 +232,7 @@ def test_without_paths_nothing_is_written(tmp_path: Path, monkeypatch: pytest.Mo
 def test_as_many_paths_as_configurations_are_wanted() -> None:
     configs = [built("softmax").config] * 2
     with pytest.raises(ValueError, match="zip"):
-        next(classifier_class("softmax").fit_population(configs, small_data(), checkpoints=[None]))
+        next(model_class("softmax").fit_population(configs, small_data(), checkpoints=[None]))
 
 
 def test_a_checkpoint_that_cannot_be_written_ends_no_training(tmp_path: Path, eager: None) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.samples import ROOT, environment, run_config, run_history, run_records, run_summary, start
-from trainers import CLASSIFIERS, classifier_class
+from trainers import MODELS, model_class
 from trainers.command_line import build_parser, main, model_folder, parse, with_underscores
 from trainers.errors import UsageError
 
@@ -92,7 +92,7 @@ def test_sigterm_finishes_the_run(tmp_path: Path) -> None:
 def test_help_needs_no_torch_and_lists_every_field(tmp_path: Path) -> None:
     result = start(sys.executable, "-X", "importtime", str(ROOT / "trainers" / "ann.py"), "--help", cwd=tmp_path)
     assert result.returncode == 0
-    for name in (*classifier_class("ann").Config.model_fields, "holdout", "preset", "wandb"):
+    for name in (*model_class("ann").Config.model_fields, "holdout", "preset", "wandb"):
         assert f"--{name}" in result.stdout
     imported = {line.rpartition("|")[2].strip() for line in result.stderr.splitlines()}
     assert "argparse" in imported
@@ -126,9 +126,9 @@ def _same_signals() -> Any:
     signal.signal(signal.SIGTERM, before)
 
 
-@pytest.mark.parametrize("name", CLASSIFIERS)
+@pytest.mark.parametrize("name", MODELS)
 def test_every_trainer_trains_and_saves(away: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    epochs = ["--epochs=2"] if "epochs" in classifier_class(name).Config.model_fields else []
+    epochs = ["--epochs=2"] if "epochs" in model_class(name).Config.model_fields else []
     metrics = trained(away, name, *epochs)
     assert metrics["split"] == "holdout"
     assert metrics["final"]["n_samples"] == 216
@@ -190,13 +190,13 @@ def test_both_spellings_of_a_flag_are_the_same() -> None:
 
 
 def test_a_flag_without_a_value_means_true() -> None:
-    kind = classifier_class("ann")
+    kind = model_class("ann")
     _, given = parse(build_parser("ann", kind), kind, ["--batch_norm", "--epochs", "3"])
     assert given == {"batch_norm": True, "epochs": 3}
 
 
 def test_a_negative_value_is_a_value() -> None:
-    kind = classifier_class("svm")
+    kind = model_class("svm")
     for flags in (["--coef0=-1.5"], ["--coef0", "-1.5"]):
         assert parse(build_parser("svm", kind), kind, flags)[1] == {"coef0": -1.5}
 
@@ -233,7 +233,7 @@ def test_an_unfit_preset_is_refused(away: Path, text: str) -> None:
     from trainers.command_line import configure
 
     with pytest.raises(UsageError, match=r"mine.yaml|learning_rat is not a hyper-parameter"):
-        configure(classifier_class("softmax"), {"preset": "mine.yaml"})
+        configure(model_class("softmax"), {"preset": "mine.yaml"})
 
 
 def test_the_environment_of_these_tests_holds_no_credentials() -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from trainers import CLASSIFIERS, classifier_class
+from trainers import MODELS, model_class
 from trainers.ann import AnnConfig
 from trainers.command_line import RunOptions, build_parser, configure, parse
 from trainers.config import Config, value_fits, value_from_text
@@ -95,11 +95,11 @@ def consistent(config: type[Config], values: dict[str, Any]) -> bool:
 EXCLUSIVE = {"ann": (("n_hidden", "width", "n_conv", "channels"), ("hidden", "conv"))}
 
 
-@pytest.mark.parametrize("name", CLASSIFIERS)
+@pytest.mark.parametrize("name", MODELS)
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
 @given(data=st.data())
 def test_values_survive_yaml_and_the_agents_command_line(name: str, data: st.DataObject) -> None:
-    kind = classifier_class(name)
+    kind = model_class(name)
     left_out = data.draw(st.sampled_from(EXCLUSIVE.get(name, ((),))))
     values = data.draw(some_fields(kind.Config, without=left_out).filter(lambda drawn: consistent(kind.Config, drawn)))
     drawn_options = some_fields(DataOptions, without=("image_size", "average", "positive_class"))
@@ -134,9 +134,9 @@ def test_a_config_goes_round_as_plain_values(config: type[Config]) -> None:
     assert config.from_dict(json.loads(json.dumps(config().to_dict()))) == config()
 
 
-@pytest.mark.parametrize("name", CLASSIFIERS)
+@pytest.mark.parametrize("name", MODELS)
 def test_no_name_is_both_a_hyper_parameter_and_an_option(name: str) -> None:
-    own, data, run = (set(part.model_fields) for part in (classifier_class(name).Config, DataOptions, RunOptions))
+    own, data, run = (set(part.model_fields) for part in (model_class(name).Config, DataOptions, RunOptions))
     assert not own & data
     assert not own & run
     assert not data & run
@@ -257,10 +257,10 @@ def test_unfit_data_options_are_refused(values: dict[str, Any], sentence: str) -
 )
 def test_values_that_do_not_go_together_are_refused(values: dict[str, Any], sentence: str) -> None:
     with pytest.raises(UsageError, match=sentence):
-        configure(classifier_class("ann"), values)
+        configure(model_class("ann"), values)
 
 
 def test_given_values_go_before_a_presets() -> None:
-    config, _, run = configure(classifier_class("ann"), {"preset": "sigmoid_32", "learning_rate": 0.5})
+    config, _, run = configure(model_class("ann"), {"preset": "sigmoid_32", "learning_rate": 0.5})
     assert (config.hidden, config.activation, config.learning_rate) == ([32], "sigmoid", 0.5)
     assert run.preset == "sigmoid_32"

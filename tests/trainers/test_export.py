@@ -12,7 +12,7 @@ import onnxruntime
 import pytest
 
 from tests.samples import small_data
-from trainers import classifier_class, export
+from trainers import export, model_class
 from trainers.base import Classifier
 from trainers.data import Data, DataOptions, load_data
 from trainers.errors import UsageError
@@ -21,7 +21,7 @@ from trainers.saved import save
 
 
 def fitted(name: str, data: Data, **values: Any) -> Classifier:
-    kind = classifier_class(name)
+    kind = model_class(name)
     return kind(kind.Config.from_dict(values), device="cpu").fit(data)
 
 

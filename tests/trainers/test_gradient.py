@@ -14,7 +14,8 @@ from trainers.ann import Ann, AnnConfig
 from trainers.base import Epoch
 from trainers.devices import pick_device
 from trainers.errors import UsageError
-from trainers.gradient import loss_of, n_threads, seeded
+from trainers.gradient import n_threads, seeded
+from trainers.gradient_classifier import loss_of
 from trainers.softmax import Softmax, SoftmaxConfig
 
 

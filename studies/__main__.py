@@ -1,0 +1,52 @@
+"""Reproduce systems of the source documents, each with its figures, table and page.
+
+usage: python -m studies NAME [NAME …] [--quick]        (all: every study)
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from studies.base import STUDIES, Study, entry_of, function_of, write
+from trainers.command_line import ROOT, SentenceParser, exit_with_sentence
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    listed = "\n".join(f"  {name}  {entry.title}" for name, entry in STUDIES.items())
+    parser = SentenceParser(
+        prog="python -m studies",
+        description=f"{(__doc__ or '').splitlines()[0]}\n\n{listed}",
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("names", nargs="+", metavar="NAME", help="a study of the list above, or all")
+    parser.add_argument("--quick", action="store_true", help="the reduced form, at most two minutes each")
+    parser.add_argument("--to", default="reports/studies", help="folder of pages and figures (default: %(default)s)")
+    parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda or mps")
+    options = parser.parse_args(arguments)
+    with exit_with_sentence():
+        names = list(STUDIES) if options.names == ["all"] else [name.lower() for name in options.names]
+        entries = {name: entry_of(name) for name in names}
+        for name, entry in entries.items():
+            study = Study(
+                name,
+                entry.title,
+                to=Path(options.to),
+                runs=ROOT / "runs",
+                models=ROOT / "models",
+                device=options.device,
+                quick=options.quick,
+            )
+            study.to.mkdir(parents=True, exist_ok=True)
+            print(f"{name}: {entry.title}{' (reduced form)' if options.quick else ''}", flush=True)
+            function_of(entry)(study)
+            page, results = write(study)
+            print(f"{name}: wrote {page} and {results}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
