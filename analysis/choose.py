@@ -10,8 +10,8 @@ usage: python -m analysis.choose SOURCE [SOURCE …] [--rule RULE]
 
 Conditions look at all finished runs, not at the front alone: a run that another one beats in precision and recall may be
 the smallest that is good enough. With both, `within` counts from the best among the runs that satisfy the conditions; the
-knee is then of the front of what is left. Of equals, the run of lower test_loss is taken, then the smaller one
-(n_parameters), then the earlier.
+knee is then of the front of what is left. Of equals, the run that is better in what else is weighed is taken, then that of
+lower test_loss, then the smaller one (n_parameters), then the earlier.
 """
 
 from __future__ import annotations
@@ -25,12 +25,16 @@ import numpy as np
 
 from analysis.confidence import configurations, doubt_of
 from analysis.history import RunRecord, add_sources, filters_of, load_runs, runs_table
-from analysis.pareto import add_aims, aims_of, check_aims, front_of, goals_of, pareto_front, stated_goals
+from analysis.language import translate as _
+from analysis.pareto import add_aims, aims_of, check_aims, default_metrics, front_of, goals_of, pareto_front, stated_goals
 from analysis.rules import RULES, Rule, parse_rule
 from trainers.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+TIES = {"test_loss": "minimize", "n_parameters": "minimize"}  # between runs that are equal in all that is weighed
 
 
 @dataclass(frozen=True)
@@ -78,37 +82,65 @@ def choose(
         UsageError: if the rule is unknown, names a metric or run that is not there, or no run satisfies it.
     """
     wanted = parse_rule(rule)
+    goals_known = stated_goals(records)
     aims = dict(metrics) if isinstance(metrics, Mapping) else aims_of(records, metrics)
-    stated = {**stated_goals(records), **aims}
+    stated = {**goals_known, **aims}
     table, left_out = front_of(runs, list(aims), list(aims.values()))
     if wanted.kind == "run":
         chosen = _named(table, wanted)
         names = [str(run) for run in table.loc[table["on_front"], "run"]]
-        where = "on the front" if chosen["on_front"] else "not on the front"
-        return Choice(chosen, rule, f"named by the person; it is {where}", names, tuple(aims), left_out)
+        reason = (
+            _("named by the person; it is on the front") if chosen["on_front"] else _("named by the person; it is not on the front")
+        )
+        return Choice(chosen, rule, reason, names, tuple(aims), left_out)
     eligible, among = _eligible(table, wanted, stated)
     if wanted.kind == "knee":
         if wanted.filters:
             eligible = eligible[pareto_front(eligible[list(aims)].to_numpy(dtype=np.float64), list(aims.values()))]
         score = _distance_to_ideal(eligible, list(aims), list(aims.values()))
-        whose = f"the front of the {among}" if wanted.filters else "the front"
-        reason = f"nearest to the best {' and '.join(aims)} of {whose}, of {_count(eligible)}"
+        whose = _("the front of the {runs}").format(runs=among) if wanted.filters else _("the front")
+        reason = _("nearest to the best {metrics} of {whose}, of {runs}").format(
+            metrics=_(" and ").join(aims), whose=whose, runs=_count(eligible)
+        )
     else:
         values = _numbers(eligible, wanted.name, rule, "on the front" if not wanted.filters else "that satisfies it")
         score = -values if wanted.kind == "max" else values
         best = values[np.nanargmin(score)]
-        reason = f"{'highest' if wanted.kind == 'max' else 'lowest'} {wanted.name}, {_shown(best)}, of {_count(eligible)} "
-        reason += f"({among})" if wanted.filters else "on the front"
+        text = (
+            _("highest {metric}, {value}, of {runs} {which}")
+            if wanted.kind == "max"
+            else _("lowest {metric}, {value}, of {runs} {which}")
+        )
+        which = f"({among})" if wanted.filters else _("on the front")
+        reason = text.format(metric=wanted.name, value=_shown(best), runs=_count(eligible), which=which)
         equals = eligible[values == best]
         if len(equals) > 1:
-            reason += f"; of {len(equals)} equals {_told_apart(equals)}"
-    ordered = _ordered(eligible, score)
+            reason += _("; of {count} equals {which}").format(count=len(equals), which=_told_apart(equals, aims))
+    ordered = _ordered(eligible, score, aims)
+    if not ordered.iloc[0]["on_front"]:
+        reason += _("; it is not on the front of {metrics}").format(metrics=_(" and ").join(aims))
     runner_up = str(ordered.iloc[1]["name"]) if len(ordered) > 1 else ""
     names = [str(run) for run in eligible["run"]]
     judged_by = list(aims) if wanted.kind == "knee" else [wanted.name]
     others = eligible if wanted.filters else table
     doubt = _doubt(ordered.iloc[0], others, records, judged_by, runner_up)
     return Choice(ordered.iloc[0], rule, reason, names, tuple(aims), left_out, runner_up, doubt)
+
+
+def aims_by(
+    runs: Sequence[RunRecord], rule: str | None, metrics: Sequence[str] | None = None, goals: Sequence[str] | None = None
+) -> dict[str, str]:
+    """Return what is weighed, metric -> goal, as `analysis.pareto.aims_of`; where runs log none of that, what the rule names.
+
+    Raises:
+        UsageError: as `aims_of`, or if the rule cannot be read.
+    """
+    if metrics is None and rule is not None:
+        wanted = parse_rule(rule)
+        logged = {name for run in runs for name in run.columns}
+        if wanted.kind in ("max", "min") and wanted.name in logged and not logged & set(default_metrics(runs)):
+            return {wanted.name: "maximize" if wanted.kind == "max" else "minimize"}
+    return aims_of(runs, metrics, goals)
 
 
 def default_rule(runs: Sequence[RunRecord], aims: Mapping[str, str]) -> str:
@@ -130,7 +162,7 @@ def _named(table: pd.DataFrame, rule: Rule) -> pd.Series:
 def _eligible(table: pd.DataFrame, rule: Rule, stated: Mapping[str, str]) -> tuple[pd.DataFrame, str]:
     """Return the runs that a rule chooses from, and in words which these are."""
     if not rule.filters:
-        return table[table["on_front"]], "on the front"
+        return table[table["on_front"]], _("on the front")
     words = [str(condition) for condition in rule.conditions]
     if rule.conditions:
         # how far each run is from each bound, (n_runs, n_conditions); 0 where it keeps it
@@ -143,7 +175,7 @@ def _eligible(table: pd.DataFrame, rule: Rule, stated: Mapping[str, str]) -> tup
             nearest = table.iloc[int(far.argmin())]
             has = " and ".join(f"{one.metric} {_shown(nearest[one.metric])}" for one in rule.conditions)
             raise UsageError(
-                f"rule {rule.text}: none of {_count(table, 'finished ')} has {' and '.join(words)}; "
+                f"rule {rule.text}: none of {len(table)} finished runs has {' and '.join(words)}; "
                 f"the nearest, {nearest['name']}, has {has}: loosen the rule or search further."
             )
         table = table[(lacking == 0).all(axis=1)]
@@ -152,8 +184,9 @@ def _eligible(table: pd.DataFrame, rule: Rule, stated: Mapping[str, str]) -> tup
         sign = 1.0 if goals_of([rule.tolerated], stated) == ["maximize"] else -1.0
         best = values[np.nanargmax(sign * values)]
         table = table[sign * values >= sign * best - rule.tolerance * abs(best)]
-        words.append(f"{rule.tolerated} within {100 * rule.tolerance:g}% of the best, {_shown(best)}")
-    return table, f"those with {' and '.join(words)}"
+        text = _("{metric} within {share:g}% of the best, {value}")
+        words.append(text.format(metric=rule.tolerated, share=100 * rule.tolerance, value=_shown(best)))
+    return table, _("those with {conditions}").format(conditions=_(" and ").join(words))
 
 
 def _numbers(table: pd.DataFrame, metric: str, rule: str, which: str) -> np.ndarray:
@@ -183,28 +216,34 @@ def _shown(value: float) -> str:
     return f"{value:,.0f}" if float(value).is_integer() and abs(value) >= 10 else f"{value:.4f}"
 
 
-def _count(table: pd.DataFrame, kind: str = "") -> str:
-    return f"{len(table)} {kind}run{'s' if len(table) > 1 else ''}"
+def _count(table: pd.DataFrame) -> str:
+    return _("1 run") if len(table) == 1 else _("{count} runs").format(count=len(table))
 
 
-def _told_apart(equals: pd.DataFrame) -> str:
+def _told_apart(equals: pd.DataFrame, aims: Mapping[str, str]) -> str:
     """Say which of the keys of `_ordered` decided between runs of equal score."""
-    for name, words in (("test_loss", "the one of lower test_loss"), ("n_parameters", "the one of fewer parameters")):
+    for name, goal in {**aims, **TIES}.items():
         if name in equals and equals[name].notna().any():
-            equals = equals[equals[name] == equals[name].min()]
+            equals = equals[equals[name] == (equals[name].min() if goal == "minimize" else equals[name].max())]
+            if len(equals) == 1 and name == "n_parameters":
+                return _("the one of fewer parameters")
             if len(equals) == 1:
-                return words
-    return "the earlier one"
+                return (_("the one of lower {metric}") if goal == "minimize" else _("the one of higher {metric}")).format(
+                    metric=name
+                )
+    return _("the earlier one")
 
 
-def _ordered(front: pd.DataFrame, score: np.ndarray) -> pd.DataFrame:
-    """Return the rows from the least score; ties by test_loss, then n_parameters, then creation."""
+def _ordered(front: pd.DataFrame, score: np.ndarray, aims: Mapping[str, str]) -> pd.DataFrame:
+    """Return the rows from the least score; of equals first the best in what else is weighed, so that none beats the chosen one."""
     import pandas as pd
 
-    keys = pd.DataFrame({"score": score, "order": range(len(front))}, index=front.index)
-    for name in ("test_loss", "n_parameters"):
-        keys[name] = front[name].fillna(np.inf) if name in front else 0.0
-    return front.loc[keys.sort_values(["score", "test_loss", "n_parameters", "order"]).index]
+    keys = pd.DataFrame({"score": score}, index=front.index)
+    for name, goal in {**aims, **TIES}.items():
+        sign = 1.0 if goal == "minimize" else -1.0
+        keys[name] = (sign * front[name].astype(np.float64)).fillna(np.inf) if name in front else 0.0
+    keys["order"] = range(len(front))
+    return front.loc[keys.sort_values(list(keys.columns)).index]
 
 
 def _distance_to_ideal(front: pd.DataFrame, metrics: Sequence[str], goals: Sequence[str]) -> np.ndarray:
@@ -226,7 +265,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         check_aims(options)
         for source in options.sources:
             runs = load_runs(source, filters_of(options))
-            aims = aims_of(runs, options.metrics, options.goals)
+            aims = aims_by(runs, options.rule, options.metrics, options.goals)
             choice = choose(runs_table(runs), options.rule or default_rule(runs, aims), aims, records=runs)
             print(f"{source}: {choice.run['name']} ({choice.run['run']}) by rule {choice.rule}: {choice.reason}")
             if choice.doubt:

@@ -62,6 +62,7 @@ class Document:
     title: str
     subtitle: str
     blocks: list[Block] = field(default_factory=list)
+    language: str = "en"  # ISO 639-1: of hyphens, and of the words for figure and table
 
     def add(self, *blocks: Block) -> None:
         """Append blocks."""
@@ -93,7 +94,7 @@ def write_pdf(document: Document, path: Path) -> Path:
                 name = f"{number}{Path(block['file']).suffix}"
                 (root / name).write_bytes(Path(block["file"]).read_bytes())
                 block.update(file=name, interactive="")
-        content = {"title": document.title, "subtitle": document.subtitle, "blocks": blocks}
+        content = {"title": document.title, "subtitle": document.subtitle, "language": document.language, "blocks": blocks}
         (root / "report.json").write_text(json.dumps(content), encoding="utf-8")
         (root / "report.typ").write_text((TEMPLATES / "report.typ").read_text(encoding="utf-8"), encoding="utf-8")
         typst.compile(str(root / "report.typ"), output=str(path))

@@ -1,8 +1,9 @@
 """Write the report of one or more sweeps: front, choice, curves, confusion matrices, baseline beside tuned; HTML and PDF.
 
-usage: python -m analysis.report SOURCE [SOURCE …] [--rule f1] [--models models] [--to reports]
+usage: python -m analysis.report SOURCE [SOURCE …] [--rule f1] [--models models] [--to reports] [--language en|es]
 
-Reads the histories and the retrained models (python -m analysis.retrain); writes report.html, report.pdf and figures/.
+Reads the histories and, where they are there, the retrained models (python -m analysis.retrain); writes report.html, report.pdf
+and figures/. Without a model, and for runs of other programs, what the locked part would say is left out.
 """
 
 from __future__ import annotations
@@ -15,14 +16,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis import sections, understanding
-from analysis.choose import Choice, choose
+from analysis.choose import Choice, aims_by, choose, default_rule
 from analysis.document import Document, write_html, write_pdf
 from analysis.history import RunRecord, add_sources, load_runs, runs_table
-from analysis.pareto import aims_of, front_of
+from analysis.language import LANGUAGES, speak, spoken
+from analysis.language import translate as _
+from analysis.pareto import add_aims, check_aims, front_of, stated_goals
 from trainers.command_line import ROOT
 from trainers.data import DataOptions
 from trainers.errors import UsageError
-from trainers.saved import describe, read_metrics
+from trainers.saved import describe, load, read_metrics
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,8 +42,8 @@ class Study:
     table: pd.DataFrame  # every run, one row
     front: pd.DataFrame  # the candidates, with on_front
     choice: Choice
-    models: dict[str, dict[str, Any]]  # metrics.json of "chosen" and, where it was trained, "baseline"
-    origin: dict[str, Any]  # config.json of the chosen model
+    models: dict[str, dict[str, Any]]  # metrics.json of "chosen" (empty where none was retrained) and, where it was, "baseline"
+    origin: dict[str, Any]  # config.json of the chosen model; empty without one
     folder: Path  # of the chosen model
     aims: dict[str, str]  # what the front is of: metric -> goal
 
@@ -52,30 +55,50 @@ class Study:
     def baseline(self) -> RunRecord | None:
         return next((run for run in self.runs if "baseline" in run.tags), None)
 
+    @property
+    def test(self) -> dict[str, Any]:
+        """What the chosen run's retrained model did on the locked part; empty where none was retrained."""
+        return self.models["chosen"].get("test", {})
 
-def read_study(source: str, rule: str, models: Path) -> Study:
-    """Read a source and its retrained models.
+    @property
+    def goals(self) -> dict[str, str]:
+        """The goal of each metric that is shown."""
+        return {**stated_goals(self.runs), "f1": "maximize", **self.aims}
+
+    @property
+    def metric(self) -> str:
+        """The score that tables and the search show beside the aims: F1, or the first aim of runs that do not log it."""
+        return "f1" if "f1" in self.front and self.front["f1"].notna().any() else next(iter(self.aims))
+
+
+def read_study(
+    source: str, rule: str | None, models: Path, metrics: Sequence[str] | None = None, goals: Sequence[str] | None = None
+) -> Study:
+    """Read a source and, where the chosen run was retrained, its models; without them nothing is known of the locked part.
 
     Raises:
-        UsageError: if the chosen run was not retrained yet.
+        UsageError: if the model in the source's folder is of another run, or broken.
     """
     runs = load_runs(source)
-    table, aims = runs_table(runs), aims_of(runs)
-    choice = choose(table, rule, aims, records=runs)
+    table, aims = runs_table(runs), aims_by(runs, rule, metrics, goals)
+    choice = choose(table, rule or default_rule(runs, aims), aims, records=runs)
     folder = models / Path(source).name
-    if not (folder / "config.json").exists() or describe(folder).get("run") != choice.run["run"]:
-        raise UsageError(
-            f"{folder} does not hold run {choice.run['name']}, which rule {rule} chooses from {source}: "
-            f"run python -m analysis.retrain {source} --rule '{rule}' first."
-        )
-    found = {"chosen": read_metrics(folder)}
+    found: dict[str, dict[str, Any]] = {"chosen": {}}
+    if (folder / "config.json").exists():
+        if describe(folder).get("run") != choice.run["run"]:
+            raise UsageError(
+                f"{folder} does not hold run {choice.run['name']}, which rule {choice.rule} chooses from {source}: "
+                f"run python -m analysis.retrain {source} --rule '{choice.rule}' first, or name another folder with --models."
+            )
+        load(folder, device="cpu")  # a broken one is refused
+        found["chosen"] = read_metrics(folder)
     beside = folder.with_name(f"{folder.name}-baseline")
     baseline = next((run for run in runs if "baseline" in run.tags), None)
-    if baseline is not None and baseline.run == choice.run["run"]:
+    if baseline is not None and found["chosen"] and baseline.run == choice.run["run"]:
         found["baseline"] = found["chosen"]
     elif baseline is not None and (beside / "config.json").exists() and describe(beside).get("run") == baseline.run:
         found["baseline"] = read_metrics(beside)
-    classifier = str(choice.run["classifier"])
+    classifier = str(choice.run["classifier"] or "")
     return Study(
         classifier or Path(source).name,
         Path(source).name,
@@ -85,7 +108,7 @@ def read_study(source: str, rule: str, models: Path) -> Study:
         front_of(table, list(aims), list(aims.values()))[0],
         choice,
         found,
-        describe(folder),
+        describe(folder) if found["chosen"] else {},
         folder,
         aims,
     )
@@ -112,23 +135,33 @@ def comparable(studies: Sequence[Study]) -> Sequence[Study]:
     return [replace(study, name=study.source) if names.count(study.name) > 1 else study for study in studies]
 
 
-def write_report(studies: Sequence[Study], to: Path) -> tuple[Path, Path]:
-    """Write report.html and report.pdf into a folder; return their paths."""
-    document = build_document(comparable(studies), to / "figures")
-    try:
-        return write_html(document, to / "report.html"), write_pdf(document, to / "report.pdf")
-    except OSError as error:
-        raise UsageError(f"{to} cannot be written ({error.strerror}): choose another folder with --to.") from None
+def write_report(studies: Sequence[Study], to: Path, language: str = "en") -> tuple[Path, Path]:
+    """Write report.html and report.pdf into a folder, in a language of `analysis.language`; return their paths."""
+    with speak(language):
+        document = build_document(comparable([chosen_again(study) for study in studies]), to / "figures")
+        try:
+            return write_html(document, to / "report.html"), write_pdf(document, to / "report.pdf")
+        except OSError as error:
+            raise UsageError(f"{to} cannot be written ({error.strerror}): choose another folder with --to.") from None
+
+
+def chosen_again(study: Study) -> Study:
+    """Return the study with its choice made again: its reason is in words, and they are those of the language spoken now."""
+    if spoken() == "en":
+        return study
+    return replace(study, choice=choose(study.table, study.choice.rule, study.aims, records=study.runs))
 
 
 def build_document(studies: Sequence[Study], figures: Path) -> Document:
     """Draw every figure and lay out the report."""
     first = studies[0]
-    data = str(first.chosen.config.get("data", "data"))
+    data = first.chosen.config.get("data")
     when = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
-    document = Document(
-        f"Choosing and testing classifiers on {data}", f"Written {when} from {len(studies)} sweep{'s' if len(studies) > 1 else ''}."
-    )
+    title = _("Choosing and testing classifiers on {data}").format(data=data)
+    if not data:
+        title = _("Choosing a run of {source}").format(source=first.source)
+    written = _("Written {when} from 1 sweep.") if len(studies) == 1 else _("Written {when} from {count} sweeps.")
+    document = Document(title, written.format(when=when, count=len(studies)), language=spoken())
     document.add(*sections.summary_section(studies))
     document.add(*sections.front_section(studies, figures))
     document.add(*understanding.confidence_section(studies))
@@ -137,8 +170,10 @@ def build_document(studies: Sequence[Study], figures: Path) -> Document:
         document.add(*understanding.training_section(study))
         document.add(*understanding.parameters_section(study, figures))
         document.add(*understanding.augmentation_section(study))
-        document.add(*understanding.model_section(study, figures))
-    document.add(*sections.baseline_section(studies))
+        if "confusion" in study.test:
+            document.add(*understanding.model_section(study, figures))
+    if any(study.test for study in studies):
+        document.add(*sections.baseline_section(studies))
     document.add(*sections.sources_section(studies))
     return document
 
@@ -148,21 +183,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     parser = SentenceParser(prog="python -m analysis.report", description=__doc__.splitlines()[0], allow_abbrev=False)
     add_sources(parser)
-    parser.add_argument("--rule", default="f1", help="the rule that the models were chosen by (default: f1)")
+    add_aims(parser)
+    parser.add_argument("--rule", help="the rule that the models were chosen by (default: as analysis.choose)")
     parser.add_argument("--models", default=str(ROOT / "models"), help="folder of the retrained models (default: models)")
     parser.add_argument("--to", default="reports", help="folder of the report (default: reports)")
+    languages = ", ".join(f"{code} ({name})" for code, name in LANGUAGES.items())
+    parser.add_argument("--language", default="en", help=f"{languages}; default: en")
     options = parser.parse_args(arguments)
     with exit_with_sentence():
-        studies = [read_study(source, options.rule, Path(options.models)) for source in options.sources]
-        for study in studies:
-            count, test = int(study.front["on_front"].sum()), study.models["chosen"]["test"]
-            print(
-                f"{study.name}: {count} of {len(study.front)} finished runs on the {'/'.join(study.aims)} front; chosen "
-                f"{study.choice.run['name']}; accuracy {test['accuracy']:.4f} on the locked test part"
-            )
-        html, pdf = write_report(studies, Path(options.to))
+        check_aims(options)
+        with speak(options.language):  # an unknown one is refused before anything is read
+            pass
+        wanted = options.metrics, options.goals
+        studies = [read_study(source, options.rule, Path(options.models), *wanted) for source in options.sources]
+        html, pdf = write_report(studies, Path(options.to), options.language)
+        for study in comparable(studies):
+            print(_in_a_line(study))
         print(f"wrote {html} and {pdf}")
     return 0
+
+
+def _in_a_line(study: Study) -> str:
+    front = f"{int(study.front['on_front'].sum())} of {len(study.front)} finished runs on the {'/'.join(study.aims)} front"
+    line = f"{study.name}: {front}; chosen {study.choice.run['name']}"
+    if study.test:
+        name = "accuracy" if "accuracy" in study.test else "loss"
+        return f"{line}; {name} {study.test[name]:.4f} on the locked test part"
+    if not study.classifier:
+        return f"{line}; the locked part is left out: the runs are of a program that analysis.retrain does not know"
+    return f"{line}; the locked part is left out: python -m analysis.retrain trains the chosen run for it"
 
 
 if __name__ == "__main__":

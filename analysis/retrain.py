@@ -24,13 +24,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.choose import Choice, choose, default_rule
+from analysis.choose import Choice, aims_by, choose, default_rule
 from analysis.confidence import t_interval
 from analysis.history import RunRecord, load_runs, runs_table
 from analysis.locked_part import keep, save_kept
-from analysis.pareto import aims_of
+from analysis.pareto import add_aims, check_aims
 from analysis.rules import RULES
-from trainers import model_class
+from trainers import MODELS, model_class
 from trainers.base import Classifier, Model
 from trainers.command_line import ROOT, configure
 from trainers.data import LOCKED_SPLIT, Data, DataOptions, load_data
@@ -261,6 +261,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     parser = SentenceParser(prog="python -m analysis.retrain", description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("source", metavar="SOURCE", help="runs/NAME, a folder of offline runs, or entity/project[/sweep]")
+    add_aims(parser)
     parser.add_argument("--rule", help=f"{'; '.join(RULES)} (default: as analysis.choose)".replace("%", "%%"))
     parser.add_argument("--to", help="folder of the model (default: models/ and the source's name)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
@@ -271,11 +272,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--onnx", action="store_true", help="write model.onnx as well; see python -m trainers.export --help")
     options = parser.parse_args(arguments)
     with exit_with_sentence():
+        check_aims(options)
         if not 1 <= options.seeds <= MAX_SEEDS:
             raise UsageError(f"--seeds must be from 1 to {MAX_SEEDS}. Got {options.seeds}.")
         runs = load_runs(options.source)
         directory = Path(options.to) if options.to else ROOT / "models" / Path(options.source).name
-        for run, row, folder, choice in to_retrain(runs, options.rule, directory):
+        for run, row, folder, choice in to_retrain(runs, options.rule, directory, options.metrics, options.goals):
             print(f"{folder.name}: run {row['name']} by rule {choice['rule']}: {choice['reason']}")
             label = folder.name
             if choice.get("doubt"):
@@ -318,13 +320,27 @@ def _spread_lines(folder: Path) -> list[str]:
 
 
 def to_retrain(
-    runs: Sequence[RunRecord], rule: str | None, directory: Path
+    runs: Sequence[RunRecord],
+    rule: str | None,
+    directory: Path,
+    metrics: Sequence[str] | None = None,
+    goals: Sequence[str] | None = None,
 ) -> list[tuple[RunRecord, pd.Series, Path, dict[str, Any]]]:
-    """Return what a source retrains: the chosen run, and the baseline where there is one and it is another run."""
+    """Return what a source retrains: the chosen run, and the baseline where there is one and it is another run.
+
+    Raises:
+        UsageError: as `analysis.choose`, or if the chosen run is of a program of the person's own.
+    """
     table = runs_table(runs)
     by_id = {run.run: run for run in runs}
-    aims = aims_of(runs)
+    aims = aims_by(runs, rule, metrics, goals)
     choice: Choice = choose(table, rule or default_rule(runs, aims), aims, records=runs)
+    if str(by_id[choice.run["run"]].config.get("classifier")) not in MODELS:
+        raise UsageError(
+            f"run {choice.run['name']}, which rule {choice.rule} chooses, is of a program of your own: only the models of "
+            f"trainers/ are trained anew here. Train it with its own program on all images but the test set; analysis.report needs"
+            f" no model."
+        )
     jobs = [(by_id[choice.run["run"]], choice.run, directory, choice.to_dict())]
     baseline = table[table["baseline"] & (table["state"] == "finished")]
     if not baseline.empty and baseline.iloc[0]["run"] != choice.run["run"]:

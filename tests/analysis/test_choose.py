@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from analysis import choose as step
-from analysis.choose import choose
+from analysis.choose import aims_by, choose
 from analysis.history import RunRecord, load_runs, runs_table
 from tests.analysis.tables import runs_of, scored
 from trainers.errors import UsageError
@@ -181,10 +181,29 @@ def test_conditions_and_tolerances_look_at_every_finished_run(rule: str, chosen:
 
 
 def test_the_reason_of_a_condition_says_what_it_left() -> None:
-    assert choose(SIZED, "n_parameters<=100 then f1").reason == "highest f1, 0.9660, of 2 runs (those with n_parameters<=100)"
-    assert choose(SIZED, "min:n_parameters within 0.5% of best f1").reason == (
-        "lowest n_parameters, 90, of 2 runs (those with f1 within 0.5% of the best, 0.9700)"
+    assert choose(SIZED, "n_parameters<=100 then f1").reason == (
+        "highest f1, 0.9660, of 2 runs (those with n_parameters<=100); it is not on the front of precision and recall"
     )
+    assert choose(SIZED, "min:n_parameters within 0.5% of best f1").reason == (
+        "lowest n_parameters, 90, of 2 runs (those with f1 within 0.5% of the best, 0.9700); "
+        "it is not on the front of precision and recall"
+    )
+    assert choose(SIZED, "recall>=0.95 then knee").reason.endswith("of 2 runs")
+
+
+def test_of_equals_none_is_chosen_that_another_beats_in_what_else_is_weighed() -> None:
+    runs = runs_of(scored(0.80, 0.9, seconds=5.0, test_loss=0.1), scored(0.88, 0.9, seconds=5.0, test_loss=0.2))
+    choice = choose(runs, "precision>=0.8 then min:seconds", {"precision": "maximize", "seconds": "minimize"})
+    assert choice.run["precision"] == 0.88
+    assert choice.reason.endswith("of 2 equals the one of higher precision")
+
+
+def test_a_rule_names_what_is_weighed_where_runs_log_nothing_else_known() -> None:
+    run = RunRecord("a", state="finished", columns={"epoch": np.array([1.0]), "val/acc": np.array([0.5])})
+    assert aims_by([run], "max:val/acc") == {"val/acc": "maximize"}
+    assert aims_by([run], "max:val/acc", ["val/acc"], ["minimize"]) == {"val/acc": "minimize"}
+    with pytest.raises(UsageError, match="no run has the metric 'precision'"):
+        aims_by([run], None)
 
 
 def test_the_runner_up_is_next_by_the_same_rule() -> None:

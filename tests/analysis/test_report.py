@@ -7,6 +7,7 @@ import dataclasses
 import json
 import re
 import shutil
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,8 +17,13 @@ import pytest
 
 from analysis import report, sections
 from analysis.document import Paragraph, Table
+from analysis.language import catalogue, spoken
+from analysis.locked_part import load_kept
 from analysis.report import build_document, read_study, write_report
+from analysis.retrain import main as retrain_main
 from tests.analysis.reading import Page, characters_of, is_a_drawing, pages_of, pictures_of
+from tests.analysis.sources import written_out
+from tests.samples import start
 from trainers.errors import UsageError
 from trainers.saved import write_json
 
@@ -72,7 +78,7 @@ def test_the_page_holds_the_numbers_beside_the_models(model: str, page: Page, mo
 def test_the_page_names_the_chosen_run_the_rule_and_the_reason(page: Page, studies: list[report.Study]) -> None:
     for study in studies:
         assert f"Rule f1 chose run {study.choice.run['name']} ({study.chosen.run}): {study.choice.reason}." in page.text
-    assert "left out: 1 pruned" in page.text
+    assert "left out: 1 stopped early" in page.text
 
 
 def test_the_page_says_which_figure_comes_from_which_images(page: Page) -> None:
@@ -175,13 +181,6 @@ def test_a_report_of_other_averages_does_not_speak_of_macro_averages(
     assert not [text for text in texts if "macro" in text]
 
 
-def test_confusions_are_said_in_words() -> None:
-    names = ["cat", "dog", "cow"]
-    assert sections.confusions_in_words(np.eye(3, dtype=int), names) == "No image was taken for another class."
-    confusion = np.array([[9, 2, 0], [5, 9, 0], [0, 1, 9]])
-    assert sections.confusions_in_words(confusion, names) == "Most frequent: dog taken for cat (5), cat taken for dog (2)."
-
-
 @pytest.mark.parametrize(
     ("value", "text"), [(None, "–"), (True, "yes"), (False, "no"), (0.000123456, "0.000123"), (64, "64"), ([64, 32], "[64, 32]")]
 )
@@ -192,12 +191,99 @@ def test_a_value_is_shown_as_a_person_writes_it(value: Any, text: str) -> None:
 # -- mistakes
 
 
-def test_a_missing_model_is_refused_with_the_command_that_makes_it(models: SimpleNamespace, tmp_path: Path) -> None:
-    source = models.sources[0]
-    with pytest.raises(UsageError) as refused:
-        read_study(str(source), "f1", tmp_path)
-    assert f"run python -m analysis.retrain {source} --rule 'f1'" in str(refused.value)
-    assert "\n" not in str(refused.value)
+def test_without_a_model_the_report_says_what_it_leaves_out(
+    models: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert report.main([str(models.sources[0]), "--models", str(tmp_path), "--to", str(tmp_path / "report")]) == 0
+    assert "the locked part is left out: python -m analysis.retrain trains the chosen run for it" in capsys.readouterr().out
+    page = Page(tmp_path / "report" / "report.html")
+    assert "nothing here was measured on data that nobody chose with" in page.text
+    assert "Confusion matrix of the retrained" not in page.text
+    assert "How sure the choice is" in page.text
+
+
+def test_runs_of_another_program_have_a_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    script = (
+        "import wandb\nfor rate in (0.1, 0.2, 0.3, 0.4):\n    with wandb.init(project='theirs', config={'rate': rate}) as run:\n"
+        "        for step in range(5):\n            run.log({'val/acc': rate * step / 2, 'latency_ms': 5 - rate})\n"
+    )
+    (tmp_path / "train.py").write_text(script)
+    result = start(sys.executable, "train.py", cwd=tmp_path, WANDB_MODE="offline", WANDB_SILENT="true", closed=True)
+    assert result.returncode == 0, result.stderr
+    source = tmp_path / "wandb"
+    written_out(source)
+    given = [str(source), "--metrics", "val/acc", "latency_ms", "--goals", "maximize", "minimize", "--models", str(tmp_path)]
+    assert report.main([*given, "--to", str(tmp_path / "report")]) == 0
+    assert "the runs are of a program that analysis.retrain does not know" in capsys.readouterr().out
+    page = Page(tmp_path / "report" / "report.html")
+    assert "0.8000" in page.text
+    assert "The search: val/acc on the hold-out" in page.text
+    with pytest.raises(SystemExit, match="2"):
+        retrain_main([str(source), "--rule", "max:val/acc", "--to", str(tmp_path / "model")])
+    assert "is of a program of your own" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def in_spanish(models: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    to = tmp_path_factory.mktemp("informe")
+    assert report.main([*map(str, models.sources), "--models", str(models.folder), "--to", str(to), "--language", "es"]) == 0
+    return to
+
+
+def test_the_spanish_report_holds_no_english_sentence(in_spanish: Path) -> None:
+    html = (in_spanish / "report.html").read_text(encoding="utf-8")
+    assert '<html lang="es">' in html
+    text = Page(in_spanish / "report.html").text
+    assert "El frente de Pareto" in text
+    assert "La regla f1 eligió la ejecución" in text
+    catalogued = [english for english in catalogue("es") if len(english) > 12]
+    parts = [part for english in catalogued for part in re.split(r"\{[^}]*\}", english) if len(part) > 12]
+    assert len(parts) > 100
+    assert [part for part in parts if part in text and part not in " ".join(catalogue("es").values())] == []
+
+
+def test_a_spanish_report_leaves_the_language_of_the_process_alone(in_spanish: Path) -> None:
+    assert spoken() == "en"
+    assert pages_of(in_spanish / "report.pdf") >= 3
+
+
+def test_an_unknown_language_is_refused(models: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        report.main([str(models.sources[0]), "--models", str(models.folder), "--to", str(tmp_path / "to"), "--language", "fr"])
+    assert "--language must be one of en (English), es (Spanish). Got 'fr'" in capsys.readouterr().err
+    assert not (tmp_path / "to").exists()
+
+
+def test_a_broken_model_is_refused(models: SimpleNamespace, tmp_path: Path) -> None:
+    folder = shutil.copytree(models.folder, tmp_path / "models")
+    weights = folder / models.sources[0].name / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    with pytest.raises(UsageError, match="is a broken model"):
+        read_study(str(models.sources[0]), "f1", folder)
+
+
+def test_tuned_and_default_are_compared_on_the_images_that_only_one_reads_rightly(studies: list[report.Study]) -> None:
+    from scipy.stats import binomtest
+
+    study = studies[0]
+    kept = [load_kept(folder) for folder in (study.folder, study.folder.with_name(f"{study.folder.name}-baseline"))]
+    right = [one.predicted == one.labels for one in kept]
+    gained, lost = int((right[0] & ~right[1]).sum()), int((~right[0] & right[1]).sum())
+    text = " ".join(sections.tuned_against_default(study))
+    if gained + lost:
+        assert f"the tuned one reads {gained} and the default one {lost}" in text
+        assert f"p = {binomtest(gained, gained + lost).pvalue:.3f}" in text
+    else:
+        assert "read the same images" in text
+
+
+def test_the_interval_of_the_accuracy_is_wilsons(studies: list[report.Study]) -> None:
+    table = next(block for block in sections.summary_section(studies) if isinstance(block, Table))
+    for study, row in zip(studies, table.rows, strict=True):
+        share, n, z = np.trace(study.test["confusion"]) / 360, 360, 1.959963984540054
+        middle, half = share + z**2 / (2 * n), z * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+        low, high = (middle - half) / (1 + z**2 / n), (middle + half) / (1 + z**2 / n)
+        assert row[-1] == f"{low:.4f}–{high:.4f}"
 
 
 def test_the_model_of_another_run_is_refused(models: SimpleNamespace, tmp_path: Path, studies: list[report.Study]) -> None:
@@ -221,7 +307,7 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(
     models: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as exit_info:
-        report.main([str(models.sources[0]), "--models", str(tmp_path), "--to", str(tmp_path / "report")])
+        report.main([str(models.sources[0]), "--models", str(models.folder), "--rule", "f2", "--to", str(tmp_path / "report")])
     assert exit_info.value.code == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ")
