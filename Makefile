@@ -7,9 +7,10 @@ RULE ?= f1
 SWEEP ?= sweeps/ann.yaml
 SEED ?= 1
 SEEDS ?= 1
+LANGUAGE = en
 TRIALS ?=
 WORKERS ?=
-NAME = $(notdir $(patsubst folder:%,%,$(DATA)))
+SET = $(notdir $(patsubst folder:%,%,$(DATA)))
 RUN = $(VENV)/bin/python
 trials = $(if $(TRIALS),--trials $(TRIALS)) $(if $(WORKERS),--workers $(WORKERS))
 REQUIREMENTS = requirements.txt requirements-dev.txt
@@ -17,14 +18,14 @@ HASH := $(shell cat $(REQUIREMENTS) | cksum | cut -d' ' -f1)
 READY = $(VENV)/.ready-$(HASH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep report dashboard agent sync models evaluate test check fix bench clean
+.PHONY: help setup sweep report study studies dashboard agent sync models evaluate test check fix bench clean
 
 help: ## list the targets
 	@echo "make sweep   the whole path on the digits that scikit-learn ships: sweep, choose, retrain, report"
 	@echo
 	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 	@echo
-	@echo "variables: DATA=digits|mnist|fashion_mnist|cifar10|folder:PATH  TRIALS=N  SEED=N  WORKERS=N  RULE=f1|knee|max:METRIC|run:ID"
+	@echo "variables: DATA=digits|mnist|fashion_mnist|cifar10|folder:PATH  TRIALS=N  SEED=N  WORKERS=N  RULE=f1|knee|max:METRIC|run:ID  SEEDS=K  LANGUAGE=en|es"
 
 $(READY):
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else f"error: Python 3.11, 3.12 or 3.13 is needed. Got {v[0]}.{v[1]}; name one with PYTHON=python3.12.")'
@@ -38,15 +39,21 @@ setup: $(READY) ## install everything into .venv
 sweep: $(READY) ## ANN and SVM sweeps, front, choice, retrain, locked test, report
 	$(RUN) sweeps/offline.py sweeps/ann.yaml --seed $(SEED) --data '$(DATA)' $(trials)
 	$(RUN) sweeps/offline.py sweeps/svm.yaml --seed $(SEED) --data '$(DATA)' $(trials)
-	$(RUN) -m analysis.retrain 'runs/ann-$(NAME)' --rule '$(RULE)' --seeds $(SEEDS)
-	$(RUN) -m analysis.retrain 'runs/svm-$(NAME)' --rule '$(RULE)' --seeds $(SEEDS)
-	$(RUN) -m analysis.report 'runs/ann-$(NAME)' 'runs/svm-$(NAME)' --rule '$(RULE)' --to 'reports/$(NAME)'
+	$(RUN) -m analysis.retrain 'runs/ann-$(SET)' --rule '$(RULE)' --seeds $(SEEDS)
+	$(RUN) -m analysis.retrain 'runs/svm-$(SET)' --rule '$(RULE)' --seeds $(SEEDS)
+	$(RUN) -m analysis.report 'runs/ann-$(SET)' 'runs/svm-$(SET)' --rule '$(RULE)' --to 'reports/$(SET)' --language '$(LANGUAGE)'
 
 report: $(READY) ## write the report of finished sweeps anew
-	$(RUN) -m analysis.report 'runs/ann-$(NAME)' 'runs/svm-$(NAME)' --rule '$(RULE)' --to 'reports/$(NAME)'
+	$(RUN) -m analysis.report 'runs/ann-$(SET)' 'runs/svm-$(SET)' --rule '$(RULE)' --to 'reports/$(SET)' --language '$(LANGUAGE)'
+
+study: $(READY) ## reproduce one system of the source documents: NAME=f3 (QUICK=1: in two minutes at most)
+	$(RUN) -m studies $(or $(NAME),--help) $(if $(QUICK),--quick)
+
+studies: $(READY) ## reproduce them all (hours; QUICK=1: each in two minutes at most)
+	$(RUN) -m studies all $(if $(QUICK),--quick)
 
 dashboard: $(READY) ## watch a sweep in the browser: SOURCE=runs/NAME, or entity/project[/sweep] at W&B
-	$(RUN) -m analysis.dashboard '$(or $(SOURCE),runs/ann-$(NAME))'
+	$(RUN) -m analysis.dashboard '$(or $(SOURCE),runs/ann-$(SET))'
 
 agent: $(READY) ## create the sweep SWEEP=... at W&B and start an agent (needs: wandb login)
 	$(RUN) -m search.online $(SWEEP) --data '$(DATA)' $(if $(TRIALS),--count $(TRIALS))

@@ -98,7 +98,7 @@ def choose(
         if wanted.filters:
             eligible = eligible[pareto_front(eligible[list(aims)].to_numpy(dtype=np.float64), list(aims.values()))]
         score = _distance_to_ideal(eligible, list(aims), list(aims.values()))
-        whose = _("the front of the {runs}").format(runs=among) if wanted.filters else _("the front")
+        whose = _("the front of {runs}").format(runs=among) if wanted.filters else _("the front")
         reason = _("nearest to the best {metrics} of {whose}, of {runs}").format(
             metrics=_(" and ").join(aims), whose=whose, runs=_count(eligible)
         )

@@ -72,8 +72,8 @@ class Tried:
         return np.argsort(self.scores if self.goal == "minimize" else -self.scores, kind="stable")
 
 
-def tried(runs: Sequence[RunRecord], metric: str = "f1") -> Tried:
-    """Return what the finished runs tried, and their value of `metric` at their best epoch.
+def tried(runs: Sequence[RunRecord], metric: str = "f1", goal: str | None = None) -> Tried:
+    """Return what the finished runs tried, and their value of `metric` at their best epoch; its goal by default as its sweep says.
 
     Raises:
         UsageError: if no run has the metric, its goal is not known, or runs were scored on different parts or the locked one.
@@ -81,7 +81,7 @@ def tried(runs: Sequence[RunRecord], metric: str = "f1") -> Tried:
     import pandas as pd
 
     table = candidates(runs_table(runs), [metric])[0]
-    (goal,) = goals_of([metric], stated_goals(runs))
+    goal = goal or goals_of([metric], stated_goals(runs))[0]
     configs = {run.run: run.config for run in runs}
     rows = [configs[run] for run in table["run"]]
     columns: dict[str, list[Any]] = {}

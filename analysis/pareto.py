@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from analysis.history import RunRecord, add_sources, runs_table, sources_of
+from analysis.language import translate as _
 from trainers.best import known_goal
 from trainers.errors import UsageError, did_you_mean
 from trainers.front import hypervolumes, non_dominated, reference_point
@@ -132,7 +133,8 @@ def candidates(runs: pd.DataFrame, metrics: Sequence[str]) -> tuple[pd.DataFrame
     if "feasible" in rest:
         broken = rest[~rest["feasible"].astype(bool)]
         if len(broken):
-            left_out[f"breaking a constraint of the sweep: {_first(list(broken['name']))}"] = len(broken)
+            reason = _("breaking a constraint of the sweep: {names}").format(names=_first(list(broken["name"])))
+            left_out[reason] = len(broken)
         rest = rest[rest["feasible"].astype(bool)]
     finite = np.isfinite(rest[list(metrics)].to_numpy(dtype=np.float64)).all(axis=1)
     left_out |= _reasons(rest[~finite], metrics)
@@ -167,16 +169,17 @@ def _metrics_in(runs: pd.DataFrame) -> list[str]:
 def _reasons(runs: pd.DataFrame, metrics: Sequence[str]) -> dict[str, int]:
     """Count runs that lack a finite value, by what each lacks; the key names the runs."""
     names: dict[str, list[str]] = {}
-    for _, run in runs.iterrows():
-        missing = " and ".join(metric for metric in metrics if np.isnan(run[metric]))
-        infinite = " and ".join(metric for metric in metrics if np.isinf(run[metric]))
-        parts = [f"without {missing}"] * bool(missing) + [f"with infinite {infinite}"] * bool(infinite)
-        names.setdefault(" and ".join(parts), []).append(str(run["name"] or run["run"]))
+    for run in runs.to_dict("records"):
+        missing = _(" and ").join(metric for metric in metrics if np.isnan(run[metric]))
+        infinite = _(" and ").join(metric for metric in metrics if np.isinf(run[metric]))
+        parts = [_("without {metrics}").format(metrics=missing)] * bool(missing)
+        parts += [_("with infinite {metrics}").format(metrics=infinite)] * bool(infinite)
+        names.setdefault(_(" and ").join(parts), []).append(str(run["name"] or run["run"]))
     return {f"{reason}: {_first(found)}": len(found) for reason, found in names.items()}
 
 
 def _first(names: Sequence[str]) -> str:
-    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    more = _(" and {count} more").format(count=len(names) - MOST_NAMES) if len(names) > MOST_NAMES else ""
     return ", ".join(names[:MOST_NAMES]) + more
 
 

@@ -84,14 +84,15 @@ def training_section(study: Study) -> list[Any]:
 
 
 def parameters_section(study: Study, figures: Path) -> list[Any]:
-    """Which hyper-parameters mattered for F1, and how the runs lie in them."""
+    """Which hyper-parameters mattered for the score that is shown, and how the runs lie in them."""
     from analysis.figures import save_figure
     from analysis.importance import importances
     from analysis.parameter_figures import importance_figure, parallel_figure, parallel_html, slices_figure
     from analysis.parameters import tried
 
+    word = _("F1") if study.metric == "f1" else study.metric
     heading = Heading(_("What mattered in {study}").format(study=study.name), 2)
-    found = tried(study.runs)
+    found = tried(study.runs, study.metric, study.goals.get(study.metric))
     try:
         result = importances(found)
     except UsageError as error:
@@ -103,7 +104,7 @@ def parameters_section(study: Study, figures: Path) -> list[Any]:
         Paragraph(result.in_words()),
         Picture(
             save_figure(importance_figure(result), figures / f"importance-{name}.png"),
-            _("Importance for F1 on the hold-out."),
+            _("Importance for {metric} on the hold-out.").format(metric=word),
             "",
             "75%",
         ),
@@ -114,7 +115,7 @@ def parameters_section(study: Study, figures: Path) -> list[Any]:
         ),
         Picture(
             save_figure(slices_figure(found, order), figures / f"slices-{name}.png"),
-            _("F1 on the hold-out against each parameter."),
+            _("{metric} on the hold-out against each parameter.").format(metric=word),
         ),
     ]
 
@@ -201,7 +202,7 @@ def augmentation_section(study: Study) -> list[Any]:
     """What the runs with and without augmentation reached; nothing where the sweep did not vary it."""
     from analysis.augmentation import compare_augmentation, in_words
 
-    if {run.config.get("augment") for run in study.runs if run.state == "finished"} != {True, False}:
+    if study.metric != "f1" or {run.config.get("augment") for run in study.runs if run.state == "finished"} != {True, False}:
         return []
     table = compare_augmentation(study.runs)
     rows = [
