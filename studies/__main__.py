@@ -25,6 +25,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("names", nargs="+", metavar="NAME", help="a study of the list above, or all")
     parser.add_argument("--quick", action="store_true", help="the reduced form, at most two minutes each")
     parser.add_argument("--to", default="reports/studies", help="folder of pages and figures (default: %(default)s)")
+    parser.add_argument("--runs", default=str(ROOT / "runs"), help="folder of their sweeps (default: runs)")
+    parser.add_argument("--models", default=str(ROOT / "models"), help="folder of their models (default: models)")
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda or mps")
     options = parser.parse_args(arguments)
     with exit_with_sentence():
@@ -35,8 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 name,
                 entry.title,
                 to=Path(options.to),
-                runs=ROOT / "runs",
-                models=ROOT / "models",
+                runs=Path(options.runs),
+                models=Path(options.models),
                 device=options.device,
                 quick=options.quick,
             )

@@ -1,0 +1,109 @@
+"""Every study in its reduced form: it ends, draws its figures, and its numbers are those of the runs and models that it kept."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from analysis.history import load_runs
+from studies.__main__ import main
+from studies.base import STUDIES, entry_of, mean_with_interval
+from studies.faces import separation
+from tests.analysis.reading import Page, is_a_drawing
+from tests.samples import ROOT
+from trainers.data import data_root
+from trainers.errors import UsageError
+from trainers.saved import load
+
+FOLDERS = {"fashion_mnist": "FashionMNIST/raw", "mnist": "MNIST/raw", "cifar10": "cifar10", "faces": "faces"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("studies")
+
+
+def done(name: str, folder: Path) -> dict[str, object]:
+    """Do a study in its reduced form, with the runs and models that earlier ones left; return its results."""
+    data = STUDIES[name].data
+    if not (data_root() / FOLDERS[data]).exists():
+        pytest.skip(f"{data} is not below DATA_ROOT")
+    parts = [f"--{part}={folder / part}" for part in ("to", "runs", "models")]
+    assert main([name, "--quick", "--device=cpu", *parts]) == 0
+    return json.loads((folder / "to" / f"{name}.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.needs_data
+@pytest.mark.slow
+@pytest.mark.parametrize("name", STUDIES)
+def test_the_reduced_form_has_its_table_figures_and_page(name: str, folder: Path) -> None:
+    found = done(name, folder)
+    assert found["quick"]
+    assert found["reduction"]
+    assert found["lines"]
+    assert all(line["reached"] is None for line in found["lines"]), "a reduced form reaches nothing"  # type: ignore[attr-defined]
+    for figure in found["figures"]:  # type: ignore[attr-defined]
+        assert is_a_drawing(folder / "to" / figure)
+    page = Page(folder / "to" / f"{name}.html")
+    assert page.loaded() == []
+    assert f"Reduced form: {found['reduction']}." in page.text
+    for line in found["lines"]:  # type: ignore[attr-defined]
+        assert line["ours"] in page.text
+
+
+@pytest.mark.needs_data
+@pytest.mark.slow
+def test_a_model_of_a_study_is_that_of_its_curve(folder: Path) -> None:
+    done("f4", folder)
+    runs = load_runs(folder / "runs" / "study-f3-quick")
+    first = min(runs, key=lambda run: run.config["seed"])
+    from trainers.data import DataOptions, load_data
+
+    data = load_data(DataOptions.from_dict({"data": "fashion_mnist", "holdout": 0.0}))
+    predicted = load(folder / "models" / "study-f3-quick", device="cpu").predict(data.test.x)  # type: ignore[attr-defined]
+    assert (predicted == data.test.y.numpy()).mean() == pytest.approx(first.columns["test_accuracy"][-1])
+
+
+def test_every_grid_of_a_study_is_a_sweep_that_compares_only() -> None:
+    from search.sweep import read_sweep
+
+    files = sorted((ROOT / "sweeps" / "studies").glob("*.yaml"))
+    assert len(files) >= 12
+    for file in files:
+        sweep = read_sweep(file)
+        assert sweep.method == "grid"
+        assert sweep.space.fixed["curves_on_test"] is True
+        assert any("no run is chosen by them" in note for note in sweep.notes)
+
+
+def test_the_grid_of_e2_is_the_documents() -> None:
+    from search.sweep import read_sweep
+
+    sweep = read_sweep(ROOT / "sweeps" / "studies" / "e2.yaml")
+    steps = [round(0.05 * step, 2) for step in range(1, 20)]
+    values = {name: parameter.distribution.choices for name, parameter in sweep.space.parameters.items()}  # type: ignore[union-attr]
+    assert {name: sorted(map(float, found)) for name, found in values.items()} == {"learning_rate": steps, "momentum": steps}
+    assert sweep.space.n_combinations() == 361
+
+
+def test_an_unknown_study_is_refused() -> None:
+    with pytest.raises(UsageError, match="there is no study 'f33'; did you mean 'f3'"):
+        entry_of("f33")
+
+
+def test_a_mean_stands_with_its_interval_and_its_values() -> None:
+    from scipy.stats import t
+
+    values = np.array([0.87, 0.88, 0.885])
+    half = t.ppf(0.975, 2) * values.std(ddof=1) / np.sqrt(3)
+    wanted = f"{values.mean():.4f} [{values.mean() - half:.4f}, {values.mean() + half:.4f}] (0.8700, 0.8800, 0.8850)"
+    assert mean_with_interval(values) == wanted
+    assert mean_with_interval([0.5]) == "0.5000"
+
+
+def test_groups_are_as_far_apart_as_their_means_in_deviations() -> None:
+    values = np.array([0.0, 2.0, 10.0, 12.0])
+    assert separation(values, np.array([True, True, False, False])) == pytest.approx(10 / np.sqrt(2))
