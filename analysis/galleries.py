@@ -20,7 +20,7 @@ def pictures_figure(pictures: Mapping[str, np.ndarray], *, columns: int, centred
     """
     n_rows = math.ceil(len(pictures) / columns)
     height, width = next(iter(pictures.values())).shape[:2]
-    side = min(1.5, 11 / columns)
+    side = 2.4 if columns == 1 else min(1.5, 11 / columns)
     figure = Figure(figsize=(side * columns, n_rows * (side * height / width + 0.42)), layout="constrained")
     panels = figure.subplots(n_rows, columns, squeeze=False).flat
     for axes in panels:

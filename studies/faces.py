@@ -46,8 +46,8 @@ def k1(study: Study) -> None:
     flat = images.reshape(len(images), -1)
     found = PCA(10, random_state=SEED).fit(flat)
     share = found.explained_variance_ratio_
-    study.draw(pictures_figure({"mean face": found.mean_.reshape(SHAPE)}, columns=1), "mean", "The mean face.", width="18%")
     pictures = {f"component {i + 1}\n{share[i]:.1%}": found.components_[i].reshape(SHAPE) for i in range(10)}
+    study.draw(pictures_figure({"mean face": found.mean_.reshape(SHAPE)}, columns=1), "mean", "The mean face.", width="22%")
     study.draw(
         pictures_figure(pictures, columns=5, centred=True),
         "components",

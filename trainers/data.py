@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, model_validator
 
 from trainers.config import Config
-from trainers.errors import UsageError
+from trainers.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,6 +30,7 @@ class DataOptions(Config):
     """Which images, split how, and how scores are averaged. These stand beside the Config in each run's config."""
 
     data: str = Field("digits", description="digits, mnist, fashion_mnist, cifar10 or folder:PATH (one sub-folder per class)")
+    classes: list[str] | None = Field(None, min_length=2, description="only these classes of the set: [cat, dog]; None takes all")
     holdout: float = Field(0.15, ge=0, lt=1, description="share of the training images held out to choose by; 0 trains on all")
     n_folds: int | None = Field(None, ge=2, description="hold out one of this many stratified folds instead of a share")
     fold: int = Field(0, ge=0, description="with n_folds: which of the folds is held out, counted from 0")
@@ -151,6 +152,8 @@ def load_data(options: DataOptions, *, locked_split: int = LOCKED_SPLIT) -> Data
     from trainers.datasets import read_images
 
     images = read_images(options.data, data_root(), image_size=options.image_size)
+    if options.classes is not None:
+        images = of_classes(images, options.classes, options.data)
     n_classes = len(images.class_names)
     if images.test_x is None or images.test_y is None:
         rest, locked = _stratified(np.arange(len(images.y)), images.y, LOCKED_SHARE, locked_split, options.data)
@@ -190,6 +193,34 @@ def load_data(options: DataOptions, *, locked_split: int = LOCKED_SPLIT) -> Data
         positive=positive_index(options, images.class_names),
         fingerprints=fingerprints,
     )
+
+
+def of_classes(images: Images, classes: Sequence[str], name: str) -> Images:
+    """Return the images of some classes alone, in the set's own order of classes.
+
+    Raises:
+        UsageError: if the set has no such class, or one is named twice.
+    """
+    import numpy as np
+
+    for wanted in classes:
+        if wanted not in images.class_names:
+            near = did_you_mean(wanted, images.class_names) or f"; there are {', '.join(images.class_names)}."
+            raise UsageError(f"classes names {wanted!r}, which is not a class of {name}{near}")
+    if len(set(classes)) < len(classes):
+        raise UsageError(f"classes must name each class once. Got {list(classes)!r}.")
+    kept = [label for label, wanted in enumerate(images.class_names) if wanted in classes]
+
+    def part(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        own = np.isin(y, kept)
+        return x[own], np.searchsorted(kept, y[own])
+
+    x, y = part(images.x, images.y)
+    names = [images.class_names[label] for label in kept]
+    if images.test_x is None or images.test_y is None:
+        return replace(images, class_names=names, x=x, y=y)
+    test_x, test_y = part(images.test_x, images.test_y)
+    return replace(images, class_names=names, x=x, y=y, test_x=test_x, test_y=test_y)
 
 
 def positive_index(options: DataOptions, class_names: Sequence[str]) -> int | None:

@@ -21,7 +21,7 @@ from pydantic import Field
 
 from trainers.base import Epoch, Model, ModelConfig
 from trainers.devices import PRECISIONS, numerics
-from trainers.errors import UsageError
+from trainers.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
     import torch
@@ -53,6 +53,12 @@ class GradientConfig(ModelConfig):
     )
     schedule_settings: dict[str, Any] = Field(
         default_factory=dict, description="the schedule's own settings, by torch's names: {step_size: 10, gamma: 0.5}"
+    )
+    start_from: str | None = Field(
+        None, description="folder of a saved model: its layers of equal name and shape are taken over instead of random ones"
+    )
+    train_only: list[str] | None = Field(
+        None, min_length=1, description="train these layers alone, the others stay as they begin: [output], [hidden_2, output]"
     )
     clip_norm: float | None = Field(None, gt=0, description="largest norm of the gradient; None does not clip")
     early_stopping: int | None = Field(None, gt=0, description="stop after this many epochs without a lower hold-out loss")
@@ -200,7 +206,7 @@ class GradientModel(Model):
             order = order[:-1]  # one image has no batch statistics; another order trains it next epoch
         true = data.train.y[order]
         batches = order.split(config.batch_size)
-        parameters = list(net.parameters())
+        parameters = [parameter for parameter in net.parameters() if parameter.requires_grad]
         losses, kept = [], []  # read after the epoch, all at once: small nets spend their time on calls
         for batch, labels in zip(batches, true.split(config.batch_size), strict=True):
             images = self.changed(x.index_select(0, batch))
@@ -243,9 +249,11 @@ class GradientModel(Model):
         config, device = self.config, self.device
         with seeded(device, config.seed, 0):
             net = self.network().to(device)
+        if config.start_from is not None:
+            take_over(net, config.start_from)
         optimizer = build_optimizer(
             config.optimizer,
-            net.parameters(),
+            trained_parameters(net, config.train_only),
             learning_rate=config.learning_rate,
             weight_decay=config.weight_decay,
             momentum=config.momentum,
@@ -321,6 +329,48 @@ class GradientModel(Model):
         """The count of trainable weights."""
         assert self._net is not None
         return sum(weight.numel() for weight in self._net.parameters())
+
+
+def take_over(net: nn.Module, folder: str) -> None:
+    """Copy into a network the layers of a saved model that have the name, and all arrays the shapes, of one of its own.
+
+    Raises:
+        UsageError: if the folder is no saved model, or nothing of it fits.
+    """
+    import torch
+
+    from trainers.saved import load
+
+    own = net.state_dict()
+    theirs = {name.removeprefix("net."): array for name, array in load(folder, device="cpu").state().items()}
+    unlike = {name.rpartition(".")[0] for name in own if name not in theirs or own[name].shape != theirs[name].shape}
+    fits = {name: torch.as_tensor(theirs[name]) for name in own if name.rpartition(".")[0] not in unlike}
+    if not fits:
+        raise UsageError(f"start_from: no layer of {folder} has the name and shape of one here; start from a model of like layers.")
+    net.load_state_dict({**own, **fits})
+
+
+def trained_parameters(net: nn.Module, layers: Sequence[str] | None) -> list[nn.Parameter]:
+    """Return the parameters that are trained: all, or those of some layers by name; the others are kept from changing.
+
+    Raises:
+        UsageError: if a name is no layer with parameters.
+    """
+    if layers is None:
+        return list(net.parameters())
+    found = []
+    names = [name for name, _ in net.named_parameters()]
+    for layer in layers:
+        if not any(name.startswith(f"{layer}.") for name in names):
+            known = list(dict.fromkeys(name.partition(".")[0] for name in names))
+            near = did_you_mean(layer, known) or f"; there are {', '.join(known)}."
+            raise UsageError(f"train_only: {layer!r} has nothing to train{near}")
+    for name, parameter in net.named_parameters():
+        wanted = any(name.startswith(f"{layer}.") for layer in layers)
+        parameter.requires_grad_(wanted)
+        if wanted:
+            found.append(parameter)
+    return found
 
 
 def bare_step(optimizer: torch.optim.Optimizer) -> Callable[[], Any]:

@@ -448,3 +448,17 @@ def test_the_real_mnist_has_its_official_sizes() -> None:
     assert (len(data.train), len(data.test)) == (60_000, 10_000)
     assert data.input_shape == (1, 28, 28)
     assert data.test.class_counts(10) == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+
+
+def test_some_classes_alone_are_a_set_of_their_own() -> None:
+    some, every = load_data(DataOptions(classes=["7", "3"])), load_data(DataOptions())
+    assert some.class_names == ["3", "7"]
+    assert set(some.train.y.tolist()) == {0, 1}
+    wanted = {3: 0, 7: 1}
+    for label, place in wanted.items():
+        counts = [int((data.y == digit).sum()) for data, digit in ((some.test, place), (every.test, label))]
+        assert abs(counts[0] - counts[1]) <= 1, "a fifth of each class is locked"
+    with pytest.raises(UsageError, match="classes names 'cat', which is not a class of digits; there are 0, 1, 2"):
+        load_data(DataOptions(classes=["1", "cat"]))
+    with pytest.raises(UsageError, match="classes must name each class once"):
+        load_data(DataOptions(classes=["1", "1"]))

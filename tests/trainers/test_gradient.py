@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from trainers.devices import pick_device
 from trainers.errors import UsageError
 from trainers.gradient import n_threads, seeded
 from trainers.gradient_classifier import loss_of
+from trainers.saved import save
 from trainers.softmax import Softmax, SoftmaxConfig
 
 
@@ -193,3 +195,38 @@ def test_small_steps_train_on_one_thread_and_give_the_others_back() -> None:
             assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+def test_a_training_starts_from_the_layers_that_fit_and_trains_those_that_are_named(tmp_path: Path) -> None:
+    data = small_data()
+    first = Ann(AnnConfig(hidden=[6, 5], epochs=2), device="cpu").fit(data)
+    folder = save(first, tmp_path / "first", metrics={})
+    config = AnnConfig(hidden=[6, 4], epochs=1, start_from=str(folder), train_only=["hidden_2", "output"], batch_norm=False)
+    model = Ann(config, device="cpu").initialize(data)
+    before, theirs = model.state(), first.state()
+    np.testing.assert_array_equal(before["net.hidden_1.linear.weight"], theirs["net.hidden_1.linear.weight"])
+    assert before["net.hidden_2.linear.weight"].shape != theirs["net.hidden_2.linear.weight"].shape
+    after = Ann(config, device="cpu").fit(data).state()
+    np.testing.assert_array_equal(after["net.hidden_1.linear.weight"], before["net.hidden_1.linear.weight"])
+    assert not np.array_equal(after["net.hidden_2.linear.weight"], before["net.hidden_2.linear.weight"])
+    assert not np.array_equal(after["net.output.weight"], before["net.output.weight"])
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"train_only": ["outptu"]}, "train_only: 'outptu' has nothing to train; did you mean 'output'"),
+        ({"start_from": "nowhere"}, "nowhere is not a saved model"),
+    ],
+)
+def test_layers_that_are_not_there_are_refused(values: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(UsageError, match=sentence):
+        Ann(AnnConfig(epochs=1, **values), device="cpu").fit(small_data())
+
+
+def test_a_model_of_other_layers_is_no_start(tmp_path: Path) -> None:
+    data = small_data()
+    folder = save(Ann(AnnConfig(hidden=[6], epochs=1), device="cpu").fit(data), tmp_path / "first", metrics={})
+    other = AnnConfig(conv=[{"channels": 2}], hidden=[3], epochs=1, start_from=str(folder))  # type: ignore[list-item]
+    with pytest.raises(UsageError, match=r"start_from: no layer of .* has the name and shape of one here"):
+        Ann(other, device="cpu").fit(data)
