@@ -35,7 +35,7 @@ class RunRecord:
     name: str = ""
     group: str = ""
     sweep: str = ""
-    state: str = "running"
+    state: str = "running"  # or finished, failed, crashed, killed (W&B's), pruned, interrupted (a study's)
     created: float = math.nan  # seconds since 1970
     file: str = ""
     config: dict[str, Any] = field(default_factory=dict)
@@ -44,6 +44,9 @@ class RunRecord:
     goals: dict[str, str] = field(default_factory=dict)  # what its sweep looked for
     feasible: bool = True  # whether it keeps the constraints of its sweep
     read_summary: Callable[[], Mapping[str, Any]] = _no_summary
+
+    def __post_init__(self) -> None:
+        self.name = self.name or self.run  # W&B names no run that is offline
 
     @property
     def n_rows(self) -> int:

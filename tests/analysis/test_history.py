@@ -130,7 +130,9 @@ def run_file(folder: Path, run: Run) -> Path:
     return found
 
 
-def test_a_trial_whose_run_file_is_missing_or_empty_comes_from_the_study(copied: Path, truth: list[Run]) -> None:
+def test_a_trial_whose_run_file_is_missing_or_empty_comes_from_the_study(
+    copied: Path, truth: list[Run], capsys: pytest.CaptureFixture[str]
+) -> None:
     shutil.rmtree(run_file(copied, truth[0]).parent)
     os.truncate(run_file(copied, truth[1]), 7)
     os.truncate(run_file(copied, truth[2]), 0)
@@ -138,6 +140,11 @@ def test_a_trial_whose_run_file_is_missing_or_empty_comes_from_the_study(copied:
     assert [run.rows for run in found] == [run.epochs for run in truth]
     assert [run.state for run in found] == [run.state for run in truth]
     assert [bool(run.file) for run in found] == [False, False, False, True, True]
+    names = {f"run-{run.run}.wandb" for run in truth[1:3]}
+    said = capsys.readouterr().err
+    assert said.startswith(f"{copied}: no run can be read from 2 run files: ")
+    assert said.endswith("; shown as the study knows them\n")
+    assert all(name in said for name in names)
 
 
 def test_the_study_completes_a_run_file_that_was_cut_off(copied: Path, truth: list[Run]) -> None:
