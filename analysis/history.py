@@ -99,7 +99,9 @@ def load_runs(source: str | Path, filters: Filters | None = None) -> list[RunRec
     kept = [run for run in runs if filters.lets_through(run)]
     if not kept:
         states = ", ".join(sorted({run.state for run in runs}))
-        raise UsageError(f"none of the {len(runs)} runs of {text} is let through by {filters.in_words()} (states: {states}).")
+        raise UsageError(
+            f"none of the {_counted(len(runs), 'run')} of {text} is let through by {filters.in_words()} (states: {states})."
+        )
     return sorted(kept, key=lambda run: (math.isnan(run.created), run.created))
 
 
@@ -132,7 +134,7 @@ def _unread(files: Sequence[Path]) -> str:
     """Count run files that hold no run, and name the first of them."""
     more = f" and {len(files) - MOST_NAMES} more" if len(files) > MOST_NAMES else ""
     names = ", ".join(file.name for file in files[:MOST_NAMES])
-    return f"no run can be read from {len(files)} run file{'s' if len(files) > 1 else ''}: {names}{more}"
+    return f"no run can be read from {_counted(len(files), 'run file')}: {names}{more}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -149,11 +151,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         shown = ["run", "name", "state", "epochs", "best_epoch", "test_loss", "test_accuracy", "precision", "recall", "f1"]
         shown = [column for column in shown if column in table]
         if "f1" not in table:  # a program that is not ours
-            shown += [column for column in list(table)[list(table).index("best_epoch") + 1 :] if column not in shown][:6]
-        printed = table[shown].assign(best_epoch=table["best_epoch"].map(lambda epoch: "-" if epoch != epoch else f"{epoch:.0f}"))
-        print(printed.to_string(index=False, float_format=lambda value: f"{value:.4f}", na_rep="-"))
+            others = list(table)[list(table).index("best_epoch") + 1 :]
+            shown += [column for column in others if column not in (*shown, "picked")][:6]
+        print(as_text(table, shown))
         states = ", ".join(f"{count} {state}" for state, count in table["state"].value_counts().items())
-        print(f"\n{len(table)} runs ({states}), {len(history)} rows")
+        print(f"\n{_counted(len(table), 'run')} ({states}), {_counted(len(history), 'row')}")
         elsewhere = [run.name for run in runs if run.file.startswith("on ")]
         if elsewhere:
             print(f"run files on other machines: {', '.join(elsewhere)}")
@@ -162,6 +164,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 write_table(written, Path(target))
                 print(f"wrote {target}")
     return 0
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+def as_text(table: pd.DataFrame, columns: Sequence[str]) -> str:
+    """Return columns of a runs table as text: counts as whole numbers, and `last` where a run's epoch was not picked."""
+    import numpy as np
+
+    def whole(column: pd.Series) -> bool:
+        values = column[np.isfinite(column)]
+        return bool((values == values.round()).all() and (values.abs() > 1).any())
+
+    def cell(value: float) -> str:
+        return "-" if value != value else f"{value:.0f}"
+
+    epochs = [cell(epoch) for epoch in table["best_epoch"]]
+    texts = [epoch if picked or epoch == "-" else f"last ({epoch})" for epoch, picked in zip(epochs, table["picked"], strict=True)]
+    counts = {name: cell for name in columns if table[name].dtype == float and whole(table[name])} | {"best_epoch": str}
+    printed = table[list(columns)].assign(best_epoch=texts)
+    renamed = {} if texts == epochs else {"best_epoch": "epoch"}
+    formatters = {renamed.get(name, name): shown for name, shown in counts.items()}
+    return printed.rename(columns=renamed).to_string(
+        index=False, float_format=lambda value: f"{value:.4f}", formatters=formatters, na_rep="-"
+    )
 
 
 def add_sources(parser: argparse.ArgumentParser) -> None:
@@ -206,14 +234,15 @@ def sources_of(options: argparse.Namespace) -> list[RunRecord]:
 
 
 def _whole(table: pd.DataFrame, runs: Sequence[RunRecord]) -> pd.DataFrame:
-    """Add config and summary to the table of runs."""
+    """Add config and summary to the table of runs; best_epoch is empty where none was picked."""
     import pandas as pd
 
     columns = {}
     for prefix, mappings in (("config", [run.config for run in runs]), ("summary", [run.summary for run in runs])):
         for name in dict.fromkeys(name for values in mappings for name in values if name not in ("provenance", "_wandb")):
             columns[f"{prefix}.{name}"] = pd.Series([values.get(name, pd.NA) for values in mappings], dtype=object)
-    return pd.concat([table, pd.DataFrame(columns)], axis=1)
+    picked = table.assign(best_epoch=table["best_epoch"].where(table["picked"])).drop(columns="picked")
+    return pd.concat([picked, pd.DataFrame(columns)], axis=1)
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
