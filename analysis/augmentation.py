@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from analysis.confidence import t_interval
-from analysis.history import RunRecord, load_runs, runs_table
+from analysis.history import RunRecord, load_runs
 from analysis.language import translate as _
-from analysis.pareto import candidates, goals_of, stated_goals
+from analysis.pareto import candidates_by
 from trainers.errors import UsageError
 
 if TYPE_CHECKING:
@@ -44,8 +44,7 @@ def compare_augmentation(runs: Sequence[RunRecord], metric: str = "f1") -> pd.Da
     """
     import pandas as pd
 
-    table = candidates(runs_table(runs), [metric])[0]
-    (goal,) = goals_of([metric], stated_goals(runs))
+    table, goal = candidates_by(runs, metric)
     augmented = {run.run: run.config.get("augment") for run in runs}
     table = table.assign(augment=[augmented[run] for run in table["run"]])
     table = table[table["augment"].isin([True, False])]
@@ -82,11 +81,14 @@ def mean_interval(values: np.ndarray) -> tuple[float, float]:
 def in_words(table: pd.DataFrame, metric: str) -> str:
     """Say what the comparison shows, and that it is not a controlled one."""
     if len(table) < 2:
-        if table["augment"].iloc[0]:
+        count = table["runs"].iloc[0]
+        if count == 1:
+            text = _("There is one finished run alone, and thus nothing to compare it with.")
+        elif table["augment"].iloc[0]:
             text = _("All {count} finished runs were trained with augmentation: there is nothing to compare them with.")
         else:
             text = _("All {count} finished runs were trained without augmentation: there is nothing to compare them with.")
-        return text.format(count=table["runs"].iloc[0])
+        return text.format(count=count)
     without, augmented = table.iloc[0], table.iloc[1]
     if np.isfinite([without["gap"], augmented["gap"]]).all():
         text = _(

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["LEADING", "Filters", "RunRecord", "add_sources", "load_history", "load_runs", "runs_table", "sources_of", "tidy"]
 
+MOST_NAMES = 3  # of run files that cannot be read
+
 
 @dataclass(frozen=True)
 class Filters:
@@ -71,10 +73,12 @@ def load_runs(source: str | Path, filters: Filters | None = None) -> list[RunRec
     Raises:
         UsageError: if the source is not there, or holds no such run.
     """
-    from analysis.local import file_runs, join, study_runs
+    from analysis.local import study_runs
 
     filters = filters or Filters()
     text, path = str(source), Path(source)
+    if not text.strip():
+        raise UsageError("SOURCE is an empty text: give a study's folder (runs/NAME), . for this folder, or entity/project.")
     if filters.at_wandb and ("://" in text or path.exists()):
         raise UsageError(f"--filter is for W&B's server, and {text} is on this machine: use --state, --tag, --group or --has.")
     if "://" in text:
@@ -82,21 +86,55 @@ def load_runs(source: str | Path, filters: Filters | None = None) -> list[RunRec
         if not runs:
             raise UsageError(f"{text} holds no run: give the storage URL of a sweep, with #NAME for one of its studies.")
     elif path.exists():
-        studies = sorted(path.glob("study.db")) if path.is_dir() else [path] if path.suffix == ".db" else []
-        runs = join(study_runs(studies[0]), file_runs(path if path.is_dir() else path.parent)) if studies else file_runs(path)
-        if not runs:
-            raise UsageError(f"{text} holds no run: give a study's folder (runs/NAME) or a folder of offline-run-* folders.")
+        runs = _runs_here(text, path)
     elif re.fullmatch(r"[\w.-]+/[\w.-]+(/[\w.-]+)?", text):
         from analysis.server import server_runs
 
         runs = server_runs(text, filters.at_wandb)
     else:
-        raise UsageError(f"{text} is no folder here, and not of the form entity/project or entity/project/sweep.")
+        raise UsageError(
+            f"{text} is no folder here, and not of the form entity/project or entity/project/sweep: "
+            "give a folder of runs (runs/NAME holds a study), or a project at W&B."
+        )
     kept = [run for run in runs if filters.lets_through(run)]
     if not kept:
         states = ", ".join(sorted({run.state for run in runs}))
-        raise UsageError(f"none of the {len(runs)} runs of {text} is let through by {filters.in_words()} (states: {states}).")
+        raise UsageError(
+            f"none of the {_counted(len(runs), 'run')} of {text} is let through by {filters.in_words()} (states: {states})."
+        )
     return sorted(kept, key=lambda run: (math.isnan(run.created), run.created))
+
+
+def _runs_here(text: str, path: Path) -> list[RunRecord]:
+    """Return the runs of a folder or file; the run files that hold none are counted and named on stderr.
+
+    Raises:
+        UsageError: if there is no run.
+    """
+    from analysis.local import file_runs, join, study_runs, trial_of
+
+    studies = sorted(path.glob("study.db")) if path.is_dir() else [path] if path.suffix == ".db" else []
+    trials = study_runs(studies[0]) if studies else []
+    files, unreadable = file_runs(path.parent if studies and path.is_file() else path)
+    by_id = {run.run: run for run in trials}
+    theirs = {file: trial_of(file, by_id) for file in unreadable}
+    lost = [file for file, trial in theirs.items() if trial is None]
+    runs = join(trials, files)
+    if not runs:
+        broken = f" ({_unread(lost)})" if lost else ""
+        raise UsageError(f"{text} holds no run: give a study's folder (runs/NAME) or a folder of offline-run-* folders{broken}.")
+    covered = [file for file, trial in theirs.items() if trial is not None and trial.state != "running"]
+    for named, what in ((lost, "left out here"), (covered, "shown as the study knows them")):
+        if named:
+            print(f"{text}: {_unread(named)}; {what}", file=sys.stderr)
+    return runs
+
+
+def _unread(files: Sequence[Path]) -> str:
+    """Count run files that hold no run, and name the first of them."""
+    more = f" and {len(files) - MOST_NAMES} more" if len(files) > MOST_NAMES else ""
+    names = ", ".join(file.name for file in files[:MOST_NAMES])
+    return f"no run can be read from {_counted(len(files), 'run file')}: {names}{more}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -113,11 +151,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         shown = ["run", "name", "state", "epochs", "best_epoch", "test_loss", "test_accuracy", "precision", "recall", "f1"]
         shown = [column for column in shown if column in table]
         if "f1" not in table:  # a program that is not ours
-            shown += [column for column in list(table)[list(table).index("best_epoch") + 1 :] if column not in shown][:6]
-        printed = table[shown].assign(best_epoch=table["best_epoch"].map(lambda epoch: "-" if epoch != epoch else f"{epoch:.0f}"))
-        print(printed.to_string(index=False, float_format=lambda value: f"{value:.4f}", na_rep="-"))
+            others = list(table)[list(table).index("best_epoch") + 1 :]
+            shown += [column for column in others if column not in (*shown, "picked")][:6]
+        print(as_text(table, shown))
         states = ", ".join(f"{count} {state}" for state, count in table["state"].value_counts().items())
-        print(f"\n{len(table)} runs ({states}), {len(history)} rows")
+        print(f"\n{_counted(len(table), 'run')} ({states}), {_counted(len(history), 'row')}")
         elsewhere = [run.name for run in runs if run.file.startswith("on ")]
         if elsewhere:
             print(f"run files on other machines: {', '.join(elsewhere)}")
@@ -128,13 +166,41 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+def as_text(table: pd.DataFrame, columns: Sequence[str]) -> str:
+    """Return columns of a runs table as text: counts as whole numbers, and `last` where a run's epoch was not picked."""
+    import numpy as np
+
+    def whole(column: pd.Series) -> bool:
+        values = column[np.isfinite(column)]
+        return bool((values == values.round()).all() and (values.abs() > 1).any())
+
+    def cell(value: float) -> str:
+        return "-" if value != value else f"{value:.0f}"
+
+    epochs = [cell(epoch) for epoch in table["best_epoch"]]
+    texts = [epoch if picked or epoch == "-" else f"last ({epoch})" for epoch, picked in zip(epochs, table["picked"], strict=True)]
+    counts = {name: cell for name in columns if table[name].dtype == float and whole(table[name])} | {"best_epoch": str}
+    printed = table[list(columns)].assign(best_epoch=texts)
+    renamed = {} if texts == epochs else {"best_epoch": "epoch"}
+    formatters = {renamed.get(name, name): shown for name, shown in counts.items()}
+    return printed.rename(columns=renamed).to_string(
+        index=False, float_format=lambda value: f"{value:.4f}", formatters=formatters, na_rep="-"
+    )
+
+
 def add_sources(parser: argparse.ArgumentParser) -> None:
     """Add the SOURCE argument and the filters that every step of the analysis takes."""
     parser.add_argument(
         "sources", nargs="+", metavar="SOURCE", help="runs/NAME, a folder of offline runs, or entity/project[/sweep]"
     )
     group = parser.add_argument_group("which runs count (all conditions that are given)")
-    group.add_argument("--state", action="append", default=[], help="finished, pruned, failed, running … (again for another)")
+    group.add_argument(
+        "--state", action="append", default=[], help="finished, pruned, failed, crashed, running … (again for another)"
+    )
     group.add_argument("--tag", action="append", default=[], help="runs with this tag (again for another)")
     group.add_argument("--group", action="append", default=[], help="runs of this group (again for another)")
     group.add_argument("--has", action="append", default=[], metavar="METRIC", help="runs that logged this metric")
@@ -168,14 +234,15 @@ def sources_of(options: argparse.Namespace) -> list[RunRecord]:
 
 
 def _whole(table: pd.DataFrame, runs: Sequence[RunRecord]) -> pd.DataFrame:
-    """Add config and summary to the table of runs."""
+    """Add config and summary to the table of runs; best_epoch is empty where none was picked."""
     import pandas as pd
 
     columns = {}
     for prefix, mappings in (("config", [run.config for run in runs]), ("summary", [run.summary for run in runs])):
         for name in dict.fromkeys(name for values in mappings for name in values if name not in ("provenance", "_wandb")):
             columns[f"{prefix}.{name}"] = pd.Series([values.get(name, pd.NA) for values in mappings], dtype=object)
-    return pd.concat([table, pd.DataFrame(columns)], axis=1)
+    picked = table.assign(best_epoch=table["best_epoch"].where(table["picked"])).drop(columns="picked")
+    return pd.concat([picked, pd.DataFrame(columns)], axis=1)
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:

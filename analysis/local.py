@@ -6,7 +6,8 @@ import math
 import os
 import re
 import socket
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,22 +19,36 @@ from trainers.run_files import read_run
 if TYPE_CHECKING:
     import optuna
 
+SILENT = 3600.0  # seconds without a line in its file after which a run counts as crashed; W&B's samples come every 15 s
 RUN_FOLDER = re.compile(r"(offline-)?run-\d{8}_\d{6}-.+")  # where nothing but run-*.wandb itself is of interest
 
 
-def file_runs(path: Path) -> list[RunRecord]:
-    """Read W&B's own files below a folder (or one file).
+def file_runs(path: Path) -> tuple[list[RunRecord], list[Path]]:
+    """Read W&B's own files below a folder (or one file); return the runs, and the run files that hold none.
 
     Many of them are kept together, so that a second reading takes only what has changed (analysis/kept.py).
     """
+    if path.is_file():
+        files = [(str(path), "")]
+        found = read_run_file(path)
+        by_file = {} if found is None else {str(path): found}
+    else:
+        files = sorted(run_files_below(str(path)))
+        by_file = _read_all(path, files)
+    unreadable = [Path(file) for file, _ in files if file not in by_file and file.endswith(".wandb")]
+    for run in by_file.values():
+        if run.state == "running" and time.time() - os.path.getmtime(run.file) > SILENT:
+            run.state = "crashed"
+    return list(by_file.values()), unreadable
+
+
+def _read_all(path: Path, files: Sequence[tuple[str, str]]) -> dict[str, RunRecord]:
+    """Return the run of each file (with its mark) below a folder, without the files that hold none."""
     from analysis import kept
 
-    if path.is_file():
-        found = read_run_file(path)
-        return [] if found is None else [found]
-    files = sorted(run_files_below(str(path)))
     if len(files) < kept.WORTHWHILE:
-        return [run for run in (read_run_file(Path(file)) for file, _ in files) if run is not None]
+        runs = {file: read_run_file(Path(file)) for file, _ in files}
+        return {file: run for file, run in runs.items() if run is not None}
     place = kept.place_of("offline", path.resolve())
     known = {run.file: (mark, run) for mark, run in kept.read(place)}
     new: dict[str, tuple[str, RunRecord]] = {}
@@ -49,7 +64,7 @@ def file_runs(path: Path) -> list[RunRecord]:
     if new or len(known) > len(files):
         known = {file: known[file] for file, _ in files if file in known} | new
         kept.write(place, list(known.values()))
-    return [known[file][1] for file, _ in files if file in known]
+    return {file: known[file][1] for file, _ in files if file in known}
 
 
 def run_files_below(folder: str) -> Iterator[tuple[str, str]]:
@@ -69,8 +84,11 @@ def run_files_below(folder: str) -> Iterator[tuple[str, str]]:
 
 
 def read_run_file(path: Path) -> RunRecord | None:
-    """Read one run file; None where not even the run's own record is in it yet."""
-    found = read_run(path)
+    """Read one run file; None where not even the run's own record is in it (yet), or it cannot be opened."""
+    try:
+        found = read_run(path)
+    except OSError:
+        return None
     if found is None:
         return None
     return RunRecord(
@@ -146,6 +164,12 @@ def _trial_runs(study: optuna.Study) -> list[RunRecord]:
     return result
 
 
+def trial_of(file: Path, by_id: Mapping[str, RunRecord]) -> RunRecord | None:
+    """Return the trial whose run file this is, by its name or by the folder that the trial was given."""
+    names = (file.stem.removeprefix("run-"), *file.parts)
+    return next((by_id[name] for name in names if name in by_id), None)
+
+
 def join(trials: Sequence[RunRecord], files: Sequence[RunRecord]) -> list[RunRecord]:
     """Complete the runs of a study by their files: provenance, summary, and the rows where the file is whole.
 
@@ -154,7 +178,7 @@ def join(trials: Sequence[RunRecord], files: Sequence[RunRecord]) -> list[RunRec
     by_id = {run.run: run for run in trials}
     rest = []
     for file in files:
-        trial = by_id.get(file.run) or next((by_id[part] for part in Path(file.file).parts if part in by_id), None)
+        trial = by_id.get(file.run) or trial_of(Path(file.file), by_id)
         if trial is None:
             rest.append(file)
             continue

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from analysis.history import RunRecord, runs_table
+from analysis.history import RunRecord
 from analysis.language import translate as _
-from analysis.pareto import candidates, goals_of, stated_goals
+from analysis.pareto import candidates_by
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -80,8 +80,7 @@ def tried(runs: Sequence[RunRecord], metric: str = "f1", goal: str | None = None
     """
     import pandas as pd
 
-    table = candidates(runs_table(runs), [metric])[0]
-    goal = goal or goals_of([metric], stated_goals(runs))[0]
+    table, goal = candidates_by(runs, metric, goal)
     configs = {run.run: run.config for run in runs}
     rows = [configs[run] for run in table["run"]]
     columns: dict[str, list[Any]] = {}

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from analysis.history import RunRecord, add_sources, runs_table, sources_of
+from analysis.history import RunRecord, add_sources, as_text, runs_table, sources_of
 from analysis.language import translate as _
+from analysis.runs import read_by
 from trainers.best import known_goal
 from trainers.errors import UsageError, did_you_mean
 from trainers.front import hypervolumes, non_dominated, reference_point
@@ -64,13 +65,18 @@ def hypervolume(values: np.ndarray, goals: Sequence[str], reference: Sequence[fl
 def aims_of(runs: Sequence[RunRecord], metrics: Sequence[str] | None = None, goals: Sequence[str] | None = None) -> dict[str, str]:
     """Return what is weighed, metric -> goal: what is given, else what the runs' sweep looks for, else what the names tell.
 
+    Where metrics are given, programs that are not ours and say none are from now on read at their best row by the first.
+
     Raises:
         UsageError: if a metric's goal is not known, or two sweeps want opposite things of it.
     """
     if metrics and runs:
         candidates(runs_table(runs), metrics)  # whether they are there, before what they are for
-    metrics = metrics or default_metrics(runs)
-    return dict(zip(metrics, goals or goals_of(metrics, stated_goals(runs)), strict=True))
+    given, metrics = bool(metrics), metrics or default_metrics(runs)
+    aims = dict(zip(metrics, goals or goals_of(metrics, stated_goals(runs)), strict=True))
+    if given:
+        read_by(runs, *next(iter(aims.items())))
+    return aims
 
 
 def default_metrics(runs: Sequence[RunRecord]) -> tuple[str, ...]:
@@ -111,11 +117,14 @@ def goals_of(metrics: Sequence[str], stated: Mapping[str, str]) -> list[str]:
     return [goal for goal in goals if goal is not None]
 
 
-def candidates(runs: pd.DataFrame, metrics: Sequence[str]) -> tuple[pd.DataFrame, dict[str, int]]:
+def candidates(runs: pd.DataFrame, metrics: Sequence[str], option: str = "--metrics") -> tuple[pd.DataFrame, dict[str, int]]:
     """Return the runs that may be on a front, and how many others there are by reason.
 
     Runs that were stopped early, failed or still run are no candidates, nor are those that break a constraint of their
     sweep or are without a finite value; the reason names these.
+
+    Args:
+        option: the flag by which a person names the metrics, for a message.
 
     Raises:
         UsageError: if the metric is unknown, no run is left, or runs were scored on the locked part or on a mix of parts.
@@ -128,7 +137,11 @@ def candidates(runs: pd.DataFrame, metrics: Sequence[str]) -> tuple[pd.DataFrame
         raise UsageError(f"no run has finished yet ({counts}): run the sweep further first.")
     for metric in metrics:
         if metric not in known:
-            there = f"; there are {', '.join(known)}: name those to weigh." if known else "; no run has logged any."
+            there = (
+                f"; there are {', '.join(known)}: name those to weigh, as in {option} {known[0]}."
+                if known
+                else "; no run has logged any."
+            )
             raise UsageError(f"no run has the metric {metric!r}{did_you_mean(metric, known) or there}")
     if "feasible" in rest:
         broken = rest[~rest["feasible"].astype(bool)]
@@ -156,6 +169,18 @@ def candidates(runs: pd.DataFrame, metrics: Sequence[str]) -> tuple[pd.DataFrame
     if len(splits) > 1:
         raise UsageError(f"runs of different evaluation splits ({', '.join(splits)}) cannot stand on one front: pull them apart.")
     return rest, left_out
+
+
+def candidates_by(runs: Sequence[RunRecord], metric: str, goal: str | None = None) -> tuple[pd.DataFrame, str]:
+    """Return the candidates by one metric, as --metric names it, and its goal, by default as the sweep or the name says.
+
+    Raises:
+        UsageError: as `candidates` and `goals_of`.
+    """
+    candidates(runs_table(runs), [metric], "--metric")
+    goal = goal or goals_of([metric], stated_goals(runs))[0]
+    read_by(runs, metric, goal)
+    return candidates(runs_table(runs), [metric], "--metric")[0], goal
 
 
 def _metrics_in(runs: pd.DataFrame) -> list[str]:
@@ -229,10 +254,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         runs = sources_of(options)
         metrics = options.metrics or list(default_metrics(runs))
         _check(options, metrics)
-        table = runs_table(runs)
-        candidates(table, metrics)
-        goals = list(aims_of(runs, metrics, options.goals).values())
-        front, left_out = front_of(table, metrics, goals)
+        candidates(runs_table(runs), metrics)  # whether they are there, before what they are for
+        goals = list(aims_of(runs, options.metrics, options.goals).values())
+        front, left_out = front_of(runs_table(runs), metrics, goals)
         volumes, reference = volumes_of(front, metrics, goals, options.reference)
         _print_front(front, left_out, metrics, goals)
         if len(metrics) > 1:
@@ -289,12 +313,12 @@ def _check(options: argparse.Namespace, metrics: Sequence[str]) -> None:
 def _print_front(front: pd.DataFrame, left_out: Mapping[str, int], metrics: Sequence[str], goals: Sequence[str]) -> None:
     best = front[front["on_front"]].sort_values(metrics[0], ascending=goals[0] == "minimize")
     shown = [c for c in dict.fromkeys(["run", "name", *metrics, "f1", "best_epoch"]) if c in best]
-    printed = best[shown].assign(best_epoch=best["best_epoch"].map(lambda epoch: "-" if epoch != epoch else f"{epoch:.0f}"))
-    print(printed.to_string(index=False, float_format=lambda value: f"{value:.4f}"))
+    print(as_text(best, shown))
     aims = ", ".join(f"{metric} {goal}d" for metric, goal in zip(metrics, goals, strict=True))
     split = front["evaluation_split"].iloc[0]
     scored = "the runs do not say on which images" if split == "unknown" else f"scored on the {split}"
-    print(f"\n{len(best)} of {len(front)} finished runs are on the front ({aims}; {scored})")
+    runs = "run is" if len(front) == 1 else "runs are"
+    print(f"\n{len(best)} of {len(front)} finished {runs} on the front ({aims}; {scored})")
     for reason, count in left_out.items():
         print(f"left out: {count} {reason}")
 
@@ -303,6 +327,8 @@ def _print_volumes(volumes: np.ndarray, metrics: Sequence[str], reference: Seque
     corner = ", ".join(f"{metric} {value:.6g}" for metric, value in zip(metrics, reference, strict=True))
     origin = "as given" if given else "the worst of each among the finished runs; --reference sets another"
     print(f"hypervolume {volumes[-1]:.6g}, from the reference point {corner} ({origin})")
+    if given and volumes[-1] == 0:
+        print("no run is better than the reference point in every metric, so that nothing is measured: give a worse one.")
     places = sorted({round(place) for place in np.linspace(0, len(volumes) - 1, min(8, len(volumes)))})
     print(f"hypervolume over the finished runs: {', '.join(f'{volumes[i]:.4g} (after {i + 1})' for i in places)}")
 

@@ -80,7 +80,8 @@ def read_study(
         UsageError: if the model in the source's folder is of another run, or broken.
     """
     runs = load_runs(source)
-    table, aims = runs_table(runs), aims_by(runs, rule, metrics, goals)
+    aims = aims_by(runs, rule, metrics, goals)  # before the table: it says by what a program's best row is picked
+    table = runs_table(runs)
     choice = choose(table, rule or default_rule(runs, aims), aims, records=runs)
     folder = models / Path(source).name
     found: dict[str, dict[str, Any]] = {"chosen": {}}

@@ -331,9 +331,9 @@ def to_retrain(
     Raises:
         UsageError: as `analysis.choose`, or if the chosen run is of a program of the person's own.
     """
+    aims = aims_by(runs, rule, metrics, goals)
     table = runs_table(runs)
     by_id = {run.run: run for run in runs}
-    aims = aims_by(runs, rule, metrics, goals)
     choice: Choice = choose(table, rule or default_rule(runs, aims), aims, records=runs)
     if str(by_id[choice.run["run"]].config.get("classifier")) not in MODELS:
         raise UsageError(

@@ -35,7 +35,7 @@ class RunRecord:
     name: str = ""
     group: str = ""
     sweep: str = ""
-    state: str = "running"
+    state: str = "running"  # or finished, failed, crashed, killed (W&B's), pruned, interrupted (a study's)
     created: float = math.nan  # seconds since 1970
     file: str = ""
     config: dict[str, Any] = field(default_factory=dict)
@@ -43,7 +43,11 @@ class RunRecord:
     tags: list[str] = field(default_factory=list)
     goals: dict[str, str] = field(default_factory=dict)  # what its sweep looked for
     feasible: bool = True  # whether it keeps the constraints of its sweep
+    weighed: tuple[str, str] | None = None  # a metric and its goal by which it is read where it says none (see `read_by`)
     read_summary: Callable[[], Mapping[str, Any]] = _no_summary
+
+    def __post_init__(self) -> None:
+        self.name = self.name or self.run  # W&B names no run that is offline
 
     @property
     def n_rows(self) -> int:
@@ -130,17 +134,18 @@ def tidy(runs: Sequence[RunRecord]) -> pd.DataFrame:
 def runs_table(runs: Sequence[RunRecord]) -> pd.DataFrame:
     """Return one row per run with every value of its best epoch, all from that one epoch.
 
-    The best epoch is by the run's `best_metric`, or by what its sweep looked for. On the locked test part nothing is
-    picked, and the last row counts; so it does for a program that says neither. What a program only wrote into its
-    summary stands in the row as well.
+    The best epoch is by the run's `best_metric`, by what its sweep looked for, or by what `read_by` was told. On the locked
+    test part nothing is picked, and the last row counts; so it does for a program that says nothing of all that. What a
+    program logged in other rows, or only wrote into its summary, stands in the row as well.
 
-    Adds best_epoch, epochs, evaluation_split, data, average, classifier, baseline and feasible to the columns of the history.
+    Adds best_epoch, picked (False where best_epoch is only the last one), epochs, evaluation_split, data, average, classifier,
+    baseline and feasible to the columns of the history.
     """
     import pandas as pd
 
     lines = []
     for run in runs:
-        row = best_values(run)
+        row, picked = best_values(run)
         lines.append(
             {
                 **{key: getattr(run, key) for key in LEADING},
@@ -153,23 +158,42 @@ def runs_table(runs: Sequence[RunRecord]) -> pd.DataFrame:
                 "epochs": run.n_rows,
                 "best_epoch": row.get("epoch", math.nan),
                 **{key: value for key, value in row.items() if key not in ("epoch", *LEADING)},
+                "picked": picked,
             }
         )
     return pd.DataFrame(lines)
 
 
-def best_values(run: RunRecord) -> dict[str, float]:
-    """Return the row of a run's best epoch."""
+def read_by(runs: Sequence[RunRecord], metric: str, goal: str) -> None:
+    """Let programs that are not ours, and say no metric of their own, be read at their best row by this one."""
+    for run in runs:
+        run.weighed = (metric, goal)
+
+
+def best_values(run: RunRecord) -> tuple[dict[str, float], bool]:
+    """Return the row of a run's best epoch, and whether it was picked: else it is of the last values."""
     from trainers.run_files import numbers
 
-    rows = run.rows
-    metric = str(run.config.get("best_metric") or next(iter(run.goals), BEST_METRIC))
+    rows, ours = run.rows, "classifier" in run.config
+    metric, goal = _metric_of(run, ours=ours)
     on_test = run.config.get("evaluation_split") == "test"
-    best = None if on_test else best_row(rows, metric, run.goals.get(metric) or goal_of(metric))
-    row = dict(best if best is not None else _latest(rows))
-    if "classifier" not in run.config:  # a program that is not ours may have written its result into the summary alone
-        row = {**{name: value for name, value in numbers(run.summary).items() if name not in run.columns}, **row}
-    return row
+    best = None if on_test else best_row(rows, metric, goal)
+    if ours:
+        return dict(_latest(rows) if best is None else best), best is not None
+    if best is not None:  # what other rows logged: of the best row's time, or of the first time after it
+        place = next(place for place, row in enumerate(rows) if row is best)
+        rows = [*rows[:place:-1], *rows[: place + 1]]
+    in_summary = {name: value for name, value in numbers(run.summary).items() if name not in run.columns}
+    return {**in_summary, **_latest(rows)}, best is not None
+
+
+def _metric_of(run: RunRecord, *, ours: bool) -> tuple[str, str]:
+    """Return the metric, with its goal, by which a run's best row is picked."""
+    metric = run.config.get("best_metric") or next(iter(run.goals), None)
+    if metric is None and run.weighed is not None and not ours:
+        return run.weighed
+    metric = str(metric or BEST_METRIC)
+    return metric, run.goals.get(metric) or goal_of(metric)
 
 
 def _latest(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:

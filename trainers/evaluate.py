@@ -1,6 +1,9 @@
 """Evaluate a saved model: accuracy, loss, per-class precision, recall and F1, and the confusion matrix; an autoencoder's error.
 
 usage: python -m trainers.evaluate MODEL [MODEL …] [--data NAME] [--split test|holdout] [--json]
+
+It reads the locked test part, or the hold-out by --split=holdout. What it prints of the locked part is a result: nothing
+(model, epoch or setting) may be chosen by it.
 """
 
 from __future__ import annotations
@@ -93,10 +96,13 @@ def report_text(evaluation: Evaluation) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     from trainers.command_line import SentenceParser, exit_with_sentence
 
-    parser = SentenceParser(prog="python -m trainers.evaluate", description=__doc__.splitlines()[0], allow_abbrev=False)
+    first, _, caution = __doc__.strip().split("\n\n")
+    parser = SentenceParser(prog="python -m trainers.evaluate", description=first, epilog=caution, allow_abbrev=False)
     parser.add_argument("models", nargs="+", metavar="MODEL", help="folder of a saved model")
     parser.add_argument("--data", help="another set to evaluate on (default: the one it was trained on)")
-    parser.add_argument("--split", choices=["test", "holdout"], default="test", help="which part (default: the locked test part)")
+    parser.add_argument(
+        "--split", choices=["test", "holdout"], default="test", help="which part is read (default: test, the locked part)"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     parser.add_argument("--json", action="store_true", help="one JSON object per model")
     options = parser.parse_args(arguments)
@@ -113,7 +119,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def evaluate_saved(model: str, *, data_name: str | None = None, split: str = "test", device: str = "auto") -> Evaluation:
-    """Load a model and evaluate it on the set that it was trained on, or on another of the same shape and classes."""
+    """Load a model and evaluate it on the set that it was trained on, or on another of the same shape and classes.
+
+    Args:
+        split: `test` reads the locked part, by which nothing may be chosen; `holdout` the hold-out.
+
+    Raises:
+        UsageError: if the model cannot be read, the set does not fit it, or there is no hold-out.
+    """
     from trainers.data import DataOptions, load_data
     from trainers.saved import describe, load
 

@@ -57,16 +57,20 @@ def predictions(models: Sequence[str], images: Path, *, invert: bool = False, de
 
     The probability columns are empty for a model without probabilities.
 
+    A picture of a folder that cannot be read is named on stderr and passed over.
+
     Raises:
-        UsageError: if there is no picture, or a model cannot be read.
+        UsageError: if there is no picture or none can be read, or a model cannot be read.
     """
-    from trainers.datasets import pictures_below, read_pictures
+    import numpy as np
+
+    from trainers.datasets import pictures_below
     from trainers.saved import load_classifier
 
     if images.is_dir():
         files = pictures_below(images)
         if not files:
-            raise UsageError(f"{images} holds no picture.")
+            raise UsageError(f"{images} holds no picture: give a picture, or a folder of pictures.")
     elif images.is_file():
         files = [images]
     else:
@@ -74,11 +78,18 @@ def predictions(models: Sequence[str], images: Path, *, invert: bool = False, de
     classifiers = {model: load_classifier(model, device=device) for model in models}
     names = list(dict.fromkeys(name for classifier in classifiers.values() for name in classifier.class_names))
     empty: dict[str, Any] = {f"p({name})": "" for name in names}
+    broken: dict[Path, str] = {}
     for model, classifier in classifiers.items():
         channels, height, width = classifier.input_shape
         for start in range(0, len(files), BATCH):
-            batch = files[start : start + BATCH]
-            x = read_pictures(batch, (width, height), channels).astype("float32") / 255
+            known = len(broken)
+            batch, pictures = _readable(files[start : start + BATCH], (width, height), channels, broken)
+            if len(files) > 1:
+                for reason in list(broken.values())[known:]:
+                    print(f"passed over: {reason}", file=sys.stderr)
+            if not batch:
+                continue
+            x = np.concatenate(pictures).astype("float32") / 255
             x = 1 - x if invert else x
             labels, probabilities = classifier.predict(x), _probabilities(classifier, x)
             for i, file in enumerate(batch):
@@ -88,6 +99,32 @@ def predictions(models: Sequence[str], images: Path, *, invert: bool = False, de
                     row["probability"] = f"{probabilities[i, labels[i]]:.6f}"
                     row.update({f"p({name})": f"{p:.6f}" for name, p in zip(classifier.class_names, probabilities[i], strict=True)})
                 yield row
+        if len(broken) == len(files):
+            first = broken[files[0]]
+            raise UsageError(first if len(files) == 1 else f"none of the {len(files)} pictures below {images} can be read: {first}")
+
+
+def _readable(
+    files: Sequence[Path], size: tuple[int, int], channels: int, broken: dict[Path, str]
+) -> tuple[list[Path], list[np.ndarray]]:
+    """Return the pictures that can be read, each (1, channels, height, width) uint8; the others go into `broken` with why."""
+    from PIL import Image
+
+    from trainers.datasets import read_pictures
+
+    good, pictures = [], []
+    for file in files:
+        if file in broken:
+            continue
+        try:
+            pictures.append(read_pictures([file], size, channels))
+        except UsageError as error:
+            broken[file] = str(error)
+        except (SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what Pillow raises of some broken files
+            broken[file] = f"{file} is not a readable picture ({error}); remove it or save it anew."
+        else:
+            good.append(file)
+    return good, pictures
 
 
 def _probabilities(classifier: Any, x: np.ndarray) -> np.ndarray | None:

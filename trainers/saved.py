@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -101,9 +102,25 @@ def load(directory: Path | str, *, device: str = "auto") -> Model:
     except UsageError:
         raise
     except (OSError, SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UsageError(f"{directory} is a broken model ({reason}): train it anew or fetch it again.") from None
+        raise UsageError(f"{directory} is a broken model ({_reason(error)}): train it anew or fetch it again.") from None
     return classifier
+
+
+def _reason(error: Exception) -> str:
+    """Say why a model cannot be loaded; of weights that do not fit, which."""
+    text = str(error)
+    if isinstance(error, KeyError):
+        return f"it has no {error.args[0]}"
+    if not text.startswith("Error(s) in loading state_dict"):
+        return text.splitlines()[0].rstrip(".:") if text else type(error).__name__
+    missing, unexpected = (re.search(rf"{kind} key\(s\) in state_dict: ([^\n]*)", text) for kind in ("Missing", "Unexpected"))
+    parts = {
+        "of another shape": re.findall(r"size mismatch for ([^:\n]+):", text),
+        "missing": re.findall(r'"([^"]+)"', missing[1]) if missing else [],
+        "unknown": re.findall(r'"([^"]+)"', unexpected[1]) if unexpected else [],
+    }
+    words = [f"{what}: {', '.join(names[:3])}{' …' if len(names) > 3 else ''}" for what, names in parts.items() if names]
+    return "; ".join(["its weights do not fit its config.json", *words])
 
 
 def load_classifier(directory: Path | str, *, device: str = "auto") -> Classifier:

@@ -55,7 +55,9 @@ def test_the_best_of_a_loss_is_the_lowest() -> None:
 def test_one_run_has_no_interval_and_one_kind_no_comparison() -> None:
     table = compare_augmentation([record(0, True, 0.9)])
     assert math.isnan(table["low"].iloc[0])
-    assert in_words(table, "f1") == "All 1 finished runs were trained with augmentation: there is nothing to compare them with."
+    assert in_words(table, "f1") == "There is one finished run alone, and thus nothing to compare it with."
+    table = compare_augmentation([record(0, True, 0.9), record(1, True, 0.8)])
+    assert in_words(table, "f1").startswith("All 2 finished runs were trained with augmentation")
     assert all(map(math.isnan, mean_interval(np.zeros(0))))
 
 

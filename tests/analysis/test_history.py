@@ -17,7 +17,7 @@ import wandb
 from analysis import history, kept, local
 from analysis.history import LEADING, RunRecord, load_history, load_runs, runs_table, tidy, write_table
 from analysis.local import read_run_file
-from analysis.runs import columns_of
+from analysis.runs import columns_of, read_by
 from tests.analysis.sources import Run, Server, ServerRun, written_out
 from trainers import tracking
 from trainers.base import METRICS, Epoch
@@ -130,7 +130,9 @@ def run_file(folder: Path, run: Run) -> Path:
     return found
 
 
-def test_a_trial_whose_run_file_is_missing_or_empty_comes_from_the_study(copied: Path, truth: list[Run]) -> None:
+def test_a_trial_whose_run_file_is_missing_or_empty_comes_from_the_study(
+    copied: Path, truth: list[Run], capsys: pytest.CaptureFixture[str]
+) -> None:
     shutil.rmtree(run_file(copied, truth[0]).parent)
     os.truncate(run_file(copied, truth[1]), 7)
     os.truncate(run_file(copied, truth[2]), 0)
@@ -138,6 +140,11 @@ def test_a_trial_whose_run_file_is_missing_or_empty_comes_from_the_study(copied:
     assert [run.rows for run in found] == [run.epochs for run in truth]
     assert [run.state for run in found] == [run.state for run in truth]
     assert [bool(run.file) for run in found] == [False, False, False, True, True]
+    names = {f"run-{run.run}.wandb" for run in truth[1:3]}
+    said = capsys.readouterr().err
+    assert said.startswith(f"{copied}: no run can be read from 2 run files: ")
+    assert said.endswith("; shown as the study knows them\n")
+    assert all(name in said for name in names)
 
 
 def test_the_study_completes_a_run_file_that_was_cut_off(copied: Path, truth: list[Run]) -> None:
@@ -433,7 +440,66 @@ def test_the_best_epoch_is_by_the_metric_of_the_run_and_the_goal_of_its_sweep() 
 
 def test_nothing_is_picked_on_the_locked_test_part() -> None:
     rows = rows_of(f1=[0.9, 0.5])
-    assert runs_table([RunRecord(run="a", config={"evaluation_split": "test"}, columns=columns_of(rows))])["f1"][0] == 0.5
+    table = runs_table([RunRecord(run="a", config={"evaluation_split": "test"}, columns=columns_of(rows))])
+    assert (table["f1"][0], table["picked"][0]) == (0.5, False)
+
+
+def of_a_script(**others: Any) -> RunRecord:
+    """A run that logs its accuracy and loss in rows of their own, and a result after its end."""
+    logged: list[dict[str, float]] = []
+    for step, (accuracy, loss) in enumerate([(0.5, 0.9), (0.8, 0.6), (0.7, 0.7)]):
+        logged += [{"_step": 2 * step, "val/acc": accuracy}, {"_step": 2 * step + 1, "val/loss": loss}]
+    return RunRecord(run="a", columns=columns_of([*logged, {"_step": 6, "size": 12.0}]), **others)
+
+
+def test_a_scripts_run_is_read_at_its_best_row_where_a_metric_is_known() -> None:
+    run = of_a_script()
+    ((last,)) = runs_table([run]).to_dict("records")
+    assert [last[name] for name in ("picked", "val/acc", "val/loss", "size", "best_epoch")] == [False, 0.7, 0.7, 12.0, 6.0]
+    read_by([run], "val/acc", "maximize")
+    swept = of_a_script(goals={"val/acc": "maximize"}, weighed=("val/loss", "maximize"))
+    for line in runs_table([run, swept]).to_dict("records"):
+        assert [line[name] for name in ("picked", "val/acc", "size", "best_epoch")] == [True, 0.8, 12.0, 2.0]
+        assert line["val/loss"] == 0.9, "the latest of that row's time"
+
+
+def test_a_run_of_ours_is_read_by_its_own_metric_whatever_is_weighed() -> None:
+    run = RunRecord(run="a", config={"classifier": "ann"}, columns=columns_of(rows_of(f1=[0.9, 0.5], own=[1.0, 2.0])))
+    read_by([run], "own", "maximize")
+    assert runs_table([run])["own"][0] == 1.0
+
+
+def test_a_table_calls_no_last_row_best() -> None:
+    script, ours = of_a_script(), RunRecord(run="b", columns=columns_of(rows_of(f1=[0.5, 0.9], n_parameters=[1200.0, 1200.0])))
+    shown = ["run", "best_epoch", "val/acc", "n_parameters"]
+    assert history.as_text(runs_table([script, ours]), shown).split() == [
+        *("run", "epoch", "val/acc", "n_parameters"),
+        *("a", "last", "(6)", "0.7000", "-"),
+        *("b", "2", "-", "1200"),
+    ]
+    assert history.as_text(runs_table([ours]), ["run", "best_epoch", "f1"]).split() == [
+        "run",
+        "best_epoch",
+        "f1",
+        "b",
+        "2",
+        "0.9000",
+    ]
+
+
+def test_a_written_table_of_runs_has_no_best_epoch_where_none_was_picked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(history, "load_runs", lambda *_: [of_a_script()])
+    assert history.main(["x", "--runs", str(tmp_path / "runs.csv")]) == 0
+    table = pd.read_csv(tmp_path / "runs.csv")
+    assert table["best_epoch"].isna().all()
+    assert "picked" not in table
+
+
+def test_one_run_is_counted_as_one(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    run = RunRecord(run="a", state="finished", columns=columns_of(rows_of(f1=[0.5])))
+    monkeypatch.setattr(history, "load_runs", lambda *_: [run])
+    assert history.main(["x"]) == 0
+    assert "\n1 run (1 finished), 1 row\n" in capsys.readouterr().out
 
 
 # -- the command

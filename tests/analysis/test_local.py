@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import time
 from pathlib import Path
+from types import ModuleType
 
 import optuna
 import pandas as pd
@@ -72,6 +74,18 @@ def test_a_scripts_runs_have_a_front_and_a_choice(theirs: Path, capsys: pytest.C
     assert "no run has the metric 'precision'" in capsys.readouterr().err
 
 
+def test_the_front_and_the_choice_read_a_scripts_run_at_the_same_row(theirs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    goals = ["--metrics", "val.loss", "size", "--goals", "maximize", "maximize"]  # the first row has the highest loss
+    assert pareto.main([str(theirs), *goals]) == 0
+    printed = capsys.readouterr().out
+    assert "best_epoch" in printed
+    assert " 0.3000 " in printed
+    assert choose.main([str(theirs), *goals, "--rule", "max:val.loss"]) == 0
+    assert "highest val.loss, 0.3000" in capsys.readouterr().out
+    assert history.main([str(theirs)]) == 0
+    assert "best_epoch" not in capsys.readouterr().out
+
+
 # -- which runs
 
 
@@ -113,6 +127,89 @@ def test_the_table_of_runs_holds_config_and_summary(theirs: Path, tmp_path: Path
     table = pd.read_csv(tmp_path / "runs.csv").sort_values("config.rate")
     assert table["summary.size"].tolist() == pytest.approx([1.0, 2.0, 3.0])
     assert table["config.net"].tolist() == ['{"width": 8}'] * 3
+
+
+# -- run files that hold no run, and runs that ended without a word
+
+
+@pytest.fixture
+def ten(theirs: Path, tmp_path: Path) -> Path:
+    """The three runs, and seven files that hold none."""
+    folder = Path(shutil.copytree(theirs, tmp_path / "wandb", symlinks=True))
+    whole = next(folder.rglob("run-*.wandb")).read_bytes()
+    broken = [b"", whole[:3], whole[:7], whole[:20], bytes(range(256)) * 200, b"text", whole[1:]]
+    for place, content in enumerate(broken):
+        inner = folder / f"offline-run-20200101_00000{place}-bad{place}"
+        inner.mkdir()
+        (inner / f"run-bad{place}.wandb").write_bytes(content)
+    return folder
+
+
+@pytest.mark.parametrize("worthwhile", [2, 100])
+@pytest.mark.parametrize(
+    ("command", "flags"), [(history, []), (pareto, ["--metrics", "acc"]), (choose, ["--metrics", "acc", "--rule", "max:acc"])]
+)
+def test_run_files_that_hold_no_run_are_counted_and_named(
+    ten: Path,
+    command: ModuleType,
+    flags: list[str],
+    worthwhile: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("WANDB_CACHE_DIR", str(ten.parent / "cache"))
+    monkeypatch.setattr(kept, "WORTHWHILE", worthwhile)
+    for _ in ("read", "kept"):
+        assert command.main([str(ten), *flags]) == 0
+        named = "run-bad0.wandb, run-bad1.wandb, run-bad2.wandb and 4 more"
+        assert f"{ten}: no run can be read from 7 run files: {named}; left out here\n" in capfd.readouterr().err
+
+
+def test_where_no_file_holds_a_run_the_files_are_named(ten: Path) -> None:
+    (file,) = ten.rglob("run-bad4.wandb")
+    for source in (file, file.parent):
+        with pytest.raises(UsageError, match=r"holds no run: .* \(no run can be read from 1 run file: run-bad4.wandb\)\.$"):
+            load_runs(source)
+
+
+@pytest.mark.parametrize("worthwhile", [2, 100])
+def test_a_run_whose_file_ends_without_a_word_crashed_after_an_hour(
+    theirs: Path, tmp_path: Path, worthwhile: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(kept, "WORTHWHILE", worthwhile)
+    folder = Path(shutil.copytree(theirs, tmp_path / "wandb", symlinks=True))
+    file, *_ = sorted(folder.rglob("run-*.wandb"))
+    os.truncate(file, file.stat().st_size - 40)
+    for age, state in ((0, "running"), (3500, "running"), (3700, "crashed")):
+        then = time.time() - age
+        os.utime(file, (then, then))
+        for source in (folder, folder, file):
+            assert [run.state for run in load_runs(source) if run.file == str(file)] == [state]
+
+
+def test_a_kept_run_that_was_alive_crashes_as_time_goes_by(many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, *_ = sorted(many.rglob("run-*.wandb"))
+    os.truncate(file, file.stat().st_size - 40)
+    now = time.time()
+    for later, state in ((0.0, "running"), (3700.0, "crashed"), (0.0, "running")):
+        monkeypatch.setattr(local.time, "time", lambda later=later: now + later)
+        assert [run.state for run in load_runs(many) if run.file == str(file)] == [state]
+
+
+def test_a_run_without_a_name_is_called_by_its_id(theirs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = [run.run for run in load_runs(theirs)]
+    assert all(names)
+    assert [run.name for run in load_runs(theirs)] == names
+    assert load_history(theirs)["name"].unique().tolist() == names
+    assert choose.main([str(theirs), "--metrics", "acc", "--rule", "max:acc"]) == 0
+    assert f"{theirs}: {names[0]} ({names[0]}) by rule" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("source", ["", " "])
+def test_an_empty_source_is_refused(source: str) -> None:
+    with pytest.raises(UsageError, match=r"^SOURCE is an empty text: give a study's folder"):
+        load_runs(source)
 
 
 # -- what is kept

@@ -15,7 +15,17 @@ from hypothesis import strategies as st
 
 from analysis import pareto
 from analysis.history import RunRecord, load_runs, runs_table
-from analysis.pareto import candidates, default_metrics, front_of, goals_of, hypervolume, pareto_front, stated_goals, volumes_of
+from analysis.pareto import (
+    candidates,
+    candidates_by,
+    default_metrics,
+    front_of,
+    goals_of,
+    hypervolume,
+    pareto_front,
+    stated_goals,
+    volumes_of,
+)
 from tests.analysis.reading import Page, is_a_drawing
 from tests.analysis.tables import runs_of, scored
 from trainers.errors import UsageError
@@ -210,7 +220,9 @@ def test_other_peoples_runs_stand_on_one_front_whatever_their_keys_mean() -> Non
 
 
 def test_a_flag_of_the_runs_is_no_metric() -> None:
-    with pytest.raises(UsageError, match=r"no run has the metric 'precision'; there are loss: name those to weigh\."):
+    with pytest.raises(
+        UsageError, match=r"no run has the metric 'precision'; there are loss: name those to weigh, as in --metrics loss\."
+    ):
         candidates(runs_of({"loss": 1.0, "baseline": True}), ["precision", "recall"])
 
 
@@ -350,6 +362,21 @@ def test_the_command_says_the_hypervolume_and_where_it_begins(study_folder: Path
     assert worst in capsys.readouterr().out
 
 
+def test_a_reference_point_that_no_run_passes_is_remarked_on(study_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    remark = "no run is better than the reference point in every metric, so that nothing is measured: give a worse one.\n"
+    for reference, said in ((["2", "2"], True), (["0", "0"], False)):
+        assert pareto.main([str(study_folder), "--reference", *reference]) == 0
+        assert (remark in capsys.readouterr().out) == said
+
+
+def test_a_metric_that_is_asked_for_alone_is_named_by_its_own_flag() -> None:
+    runs = [RunRecord("a", state="finished", columns={"loss": np.ones(1)})]
+    with pytest.raises(UsageError, match=r"there are loss: name those to weigh, as in --metric loss\.$"):
+        candidates_by(runs, "f1")
+    table, goal = candidates_by(runs, "loss")
+    assert (table["loss"].tolist(), goal) == ([1.0], "minimize")
+
+
 def test_the_command_draws_pairs_the_hypervolume_and_a_page(study_folder: Path, tmp_path: Path) -> None:
     files = [tmp_path / "new" / name for name in ("pairs.png", "volume.png", "front.html")]
     flags = zip(("--figure", "--hypervolume", "--html"), map(str, files), strict=True)
@@ -373,17 +400,20 @@ def test_a_sweep_of_another_objective_is_told_what_there_is(tmp_path: Path, caps
     trial.set_user_attr("epoch:1", {"loss": 0.5, "cost": 2.0})
     study.tell(trial, 0.5)
     for arguments, sentence in (
-        (["--metrics", "precision"], "no run has the metric 'precision'; there are loss, cost: name those to weigh."),
+        (
+            ["--metrics", "precision"],
+            "no run has the metric 'precision'; there are loss, cost: name those to weigh, as in --metrics loss.",
+        ),
         (["--metrics", "loss", "cost"], "whether cost shall be maximized or minimized: say it with --goals"),
     ):
         with pytest.raises(SystemExit, match="2"):
             pareto.main([str(tmp_path), *arguments])
         assert sentence in capsys.readouterr().err
     assert pareto.main([str(tmp_path)]) == 0
-    assert "1 of 1 finished runs are on the front (loss minimized" in capsys.readouterr().out
+    assert "1 of 1 finished run is on the front (loss minimized" in capsys.readouterr().out
     assert pareto.main([str(tmp_path), "--metrics", "loss", "cost", "--goals", "minimize", "minimize"]) == 0
     out = capsys.readouterr().out
-    assert "1 of 1 finished runs are on the front (loss minimized, cost minimized; the runs do not say on which images)" in out
+    assert "1 of 1 finished run is on the front (loss minimized, cost minimized; the runs do not say on which images)" in out
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -375,6 +376,26 @@ def test_weights_of_something_else_are_refused(model: Path) -> None:
 
     save_file({"other": np.zeros(3)}, model / "weights.safetensors")
     with pytest.raises(UsageError, match="is a broken model"):
+        load(model)
+
+
+@pytest.mark.parametrize(
+    ("change_of", "words"),
+    [
+        ({"net.output.bias": np.zeros((2, 2))}, "of another shape: output.bias"),
+        ({"net.output.bias": None}, "missing: output.bias"),
+        ({"net.more": np.zeros(2)}, "unknown: more"),
+        ({"net.output.bias": None, "net.more": np.zeros(2)}, "missing: output.bias; unknown: more"),
+    ],
+)
+def test_weights_that_do_not_fit_are_named(change_of: dict[str, np.ndarray | None], words: str, tmp_path: Path) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    model = save(built("softmax").fit(small_data()), tmp_path / "model", metrics={})
+    weights = load_file(model / "weights.safetensors") | change_of
+    save_file({name: value for name, value in weights.items() if value is not None}, model / "weights.safetensors")
+    sentence = f"{model} is a broken model (its weights do not fit its config.json; {words}): train it anew or fetch it again."
+    with pytest.raises(UsageError, match=f"^{re.escape(sentence)}$"):
         load(model)
 
 

@@ -97,3 +97,11 @@ def test_a_folder_that_is_no_model_is_one_sentence(tmp_path: Path, capsys: pytes
         main([str(tmp_path)])
     assert exit_.value.code == 2
     assert capsys.readouterr().err.startswith(f"error: {tmp_path} is not a saved model")
+
+
+def test_the_help_says_what_is_read_and_that_nothing_may_be_chosen_by_it(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert "It reads the locked test part, or the hold-out by --split=holdout." in text
+    assert "nothing (model, epoch or setting) may be chosen by it." in text

@@ -105,6 +105,34 @@ def test_no_picture_is_one_sentence(models: dict[str, str], tmp_path: Path) -> N
         next(predictions([models["softmax"]], tmp_path / "a.png"))
 
 
+@pytest.mark.parametrize("broken", ["no picture", "cut off", "a chunk of no name"])
+def test_a_broken_picture_is_named_once_and_the_others_are_predicted(
+    broken: str, models: dict[str, str], pictures: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = (pictures / "0-c0.png").read_bytes()
+    content = {"no picture": b"text", "cut off": raw[:-30], "a chunk of no name": raw.replace(b"IDAT", b"\xc1\x8a\xbc\x98")}
+    (pictures / "1-c1.png").write_bytes(content[broken])
+    monkeypatch.setattr("trainers.predict.BATCH", 4)
+    assert main([*models.values(), str(pictures), "--device=cpu"]) == 0
+    said = capsys.readouterr()
+    rows = list(csv.DictReader(io.StringIO(said.out)))
+    assert [row["model"] for row in rows] == [models["softmax"]] * 8 + [models["svm"]] * 8
+    assert "1-c1.png" not in said.out
+    assert said.err.startswith(f"passed over: {pictures / '1-c1.png'} is not a readable picture (")
+    assert said.err.count("\n") == 1
+
+
+def test_a_folder_of_broken_pictures_alone_is_a_mistake(
+    models: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in "ab":
+        (tmp_path / f"{name}.png").write_text("no picture")
+    with pytest.raises(SystemExit, match="2"):
+        main([models["softmax"], str(tmp_path)])
+    *_, last = capsys.readouterr().err.splitlines()
+    assert last.startswith(f"error: none of the 2 pictures below {tmp_path} can be read: {tmp_path}/a.png is not")
+
+
 def test_no_model_is_one_sentence(tmp_path: Path, pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
         main([str(tmp_path / "no"), str(pictures)])
