@@ -24,6 +24,7 @@ import numpy as np
 
 from analysis.history import RunRecord, add_sources, filters_of, load_runs, runs_table
 from analysis.language import translate as _
+from analysis.order import TIES, better_first
 from analysis.pareto import add_aims, aims_of, check_aims, front_of, pareto_front
 from trainers.best import goal_of
 
@@ -36,6 +37,7 @@ NO_HYPER_PARAMETERS = (*REPEATED_OVER, "provenance")
 EXACT = ("n_parameters", "seconds")  # not estimated from images: no doubt of ours is about them
 ACCURACY = "test_accuracy"
 LIKELY = 0.05  # to be on the front: configurations with less are not listed beside it
+MOST_NAMES = 8  # of configurations within noise
 OVER_WORDS = ("seeds", "folds")
 
 
@@ -107,7 +109,7 @@ def _estimate(rows: Sequence[pd.Series], by_id: dict[str, RunRecord], metrics: S
         means = {name: float(first[name]) for name in metrics}
         spreads = {name: means[f"{name}_std"] for name in metrics if math.isfinite(means.get(f"{name}_std", math.nan))}
         if n_repeats > 1 and "n_parameters" in means:
-            spreads["n_parameters"] = 0.0
+            spreads.setdefault("n_parameters", 0.0)
         over = str(config.get("repeats_over", "seeds")) if n_repeats > 1 else ""
         return Estimate(str(first["name"]), names, means, n_repeats, over, spreads, n_images=n_images)
     values = {name: np.array([float(row[name]) for row in rows]) for name in metrics}
@@ -193,7 +195,7 @@ def p_of_difference(first: Estimate, second: Estimate, metric: str) -> float | N
 
 
 def doubt_of(best: Estimate, others: Sequence[Estimate], metrics: Sequence[str], *, runner_up: str = "") -> str:
-    """Say how many of the other configurations cannot be told apart from the best at 5 %; empty where none can be compared.
+    """Say which of the other configurations cannot be told apart from the best at 5 %; empty where none can be compared.
 
     One that differs in none of the metrics cannot. Each is compared alone, without a correction for their number.
     """
@@ -218,14 +220,23 @@ def doubt_of(best: Estimate, others: Sequence[Estimate], metrics: Sequence[str],
     elif not same:
         text = _("{best} can be told apart from each of the {total} other configurations ({how})")
     elif len(tested) == 1:
-        text = _("1 of 1 other configuration cannot be told apart from {best} ({how})")
+        text = _("1 of 1 other configuration cannot be told apart from {best} ({how}): {names}")
     elif runner_up in same and len(same) > 1:
         text = _(
-            "{count} of {total} other configurations cannot be told apart from {best}, the runner-up {runner_up} among them ({how})"
+            "{count} of {total} other configurations cannot be told apart from {best}, the runner-up {runner_up} among them "
+            "({how}): {names}"
         )
     else:
-        text = _("{count} of {total} other configurations cannot be told apart from {best} ({how})")
-    return text.format(best=best.name, count=len(same), total=len(tested), runner_up=runner_up, how=how)
+        text = _("{count} of {total} other configurations cannot be told apart from {best} ({how}): {names}")
+    names = _listed(same)
+    return text.format(best=best.name, count=len(same), total=len(tested), runner_up=runner_up, how=how, names=names)
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Return the first MOST_NAMES names, and how many more there are."""
+    shown = ", ".join(names[:MOST_NAMES])
+    more = len(names) - MOST_NAMES
+    return _("{names} and {count} more").format(names=shown, count=more) if more > 0 else shown
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -251,11 +262,14 @@ def summary(runs: Sequence[RunRecord], aims: Mapping[str, str] | None = None, *,
     return [table.to_string(index=False), "", *notes]
 
 
-def table_of(runs: Sequence[RunRecord], aims: Mapping[str, str] | None = None, *, seed: int = 0) -> tuple[pd.DataFrame, list[str]]:
+def table_of(
+    runs: Sequence[RunRecord], aims: Mapping[str, str] | None = None, *, seed: int = 0, chosen: str = ""
+) -> tuple[pd.DataFrame, list[str]]:
     """Return the configurations that are or may be on the front, with their intervals, and sentences on what is within noise.
 
     Args:
         aims: what the front is of, metric -> goal; by default as `analysis.pareto.aims_of`.
+        chosen: the id of the run that the others are compared with; by default the front's best by each metric.
 
     Raises:
         UsageError: as `analysis.pareto.candidates`.
@@ -272,7 +286,7 @@ def table_of(runs: Sequence[RunRecord], aims: Mapping[str, str] | None = None, *
     listed = [place for place in range(len(estimates)) if on_front[place] or (chances is not None and chances[place] >= LIKELY)]
     shown = [name for name in dict.fromkeys([*metrics, "f1", ACCURACY]) if any(name in one.means for one in estimates)]
     lines = []
-    for place in sorted(listed, key=lambda place: estimates[place].means[metrics[0]], reverse=goals[0] == "maximize"):
+    for place in [place for place in _better_first(estimates, metrics[0], goals[0]) if place in listed]:
         one = estimates[place]
         line: dict[str, Any] = {"name": one.name, "front": _("yes") if on_front[place] else _("no"), "repeats": one.n_repeats}
         line |= {name: _cell(one, name) for name in shown}
@@ -284,31 +298,62 @@ def table_of(runs: Sequence[RunRecord], aims: Mapping[str, str] | None = None, *
         else _("95 % intervals in brackets: of no metric; without brackets, none is claimed.")
     ]
     if chances is None:
-        needs = _("p(front) needs repeats of every configuration with a deviation of {metrics}.")
-        notes.append(needs.format(metrics=_(" and ").join(metrics)))
+        notes.append(_lacking(estimates, metrics))
     if any(one.over == "folds" for one in estimates):
         notes.append(_("Intervals over folds are too narrow: folds share their training images."))
-    doubts = _doubts(estimates, {name: aims.get(name) or goal_of(name) for name in shown if name != ACCURACY})
-    return pd.DataFrame(lines), [*notes, *doubts]
+    compared = {name: aims.get(name) or goal_of(name) for name in shown if name != ACCURACY}
+    return pd.DataFrame(lines), [*notes, *_doubts(estimates, compared, on_front, chosen)]
 
 
-def _doubts(estimates: Sequence[Estimate], aims: Mapping[str, str]) -> list[str]:
-    """Say what is within noise of the best, by each metric that can be tested (without repeats: by their accuracies)."""
+def _lacking(estimates: Sequence[Estimate], metrics: Sequence[str]) -> str:
+    """Say what p(front) lacks: repeats, or the deviations of some metrics."""
+    known = [set(estimate.deviations) - set(EXACT) for estimate in estimates if estimate.n_repeats > 1]
+    common = sorted(set.intersection(*known)) if len(known) == len(estimates) else []
+    if not common:
+        needs = _("p(front) needs repeats of every configuration with a deviation of {metrics}.")
+        return needs.format(metrics=_(" and ").join(metrics))
+    needs = _("p(front) needs a deviation of {metrics}; these runs have those of {known}: --metrics {first} gives it.")
+    lacking = [metric for metric in metrics if metric not in common]
+    return needs.format(metrics=_(" and ").join(lacking), known=", ".join(common), first="f1" if "f1" in common else common[0])
+
+
+def _better_first(estimates: Sequence[Estimate], metric: str, goal: str) -> list[int]:
+    """Return the places of the estimates from the best by a metric (n_estimates,), of equals as `choose` takes them."""
+    import pandas as pd
+
+    means = pd.DataFrame([{name: one.means.get(name, math.nan) for name in (metric, *TIES)} for one in estimates])
+    sign = 1.0 if goal == "minimize" else -1.0
+    return [int(place) for place in better_first(means, sign * means[metric].to_numpy())]
+
+
+def _doubts(estimates: Sequence[Estimate], aims: Mapping[str, str], on_front: np.ndarray, chosen: str = "") -> list[str]:
+    """Say what is within noise of the chosen configuration, by each metric; without repeats once, by the accuracies.
+
+    Where none is chosen, each metric compares with its best of the front, and the accuracies with the best by f1, or by the
+    first metric where that is not logged.
+    """
+    judged = [metric for metric in aims if metric not in EXACT]
+    lead = "f1" if "f1" in judged else judged[0] if judged else ""
     found: dict[str, list[str]] = {}  # sentence -> metrics
-    for metric, goal in aims.items():
-        sign = 1.0 if goal == "minimize" else -1.0
-        best, *others = sorted(estimates, key=lambda one: sign * one.means.get(metric, math.inf * sign))
-        doubt = doubt_of(best, others, [metric], runner_up=others[0].name if others else "")
-        if doubt:
+    once = ""
+    for metric in sorted(judged, key=lambda metric: metric != lead):
+        ordered = sorted(_better_first(estimates, metric, aims[metric]), key=lambda place: not on_front[place])
+        own = next((place for place in ordered if chosen in estimates[place].runs), ordered[0])
+        best, others = estimates[own], [estimates[place] for place in ordered if place != own]
+        doubt = doubt_of(best, others, [metric], runner_up=others[0].name if others and own == ordered[0] else "")
+        if doubt and best.n_repeats > 1:
             found.setdefault(doubt, []).append(metric)
-    return [_("By {metrics}, {doubt}.").format(metrics=_(" and ").join(metrics), doubt=doubt) for doubt, metrics in found.items()]
+        elif doubt:
+            once = once or _("By the accuracies on the hold-out, {doubt}.").format(doubt=doubt)
+    by_metric = [_("By {metrics}, {doubt}.").format(metrics=_(" and ").join(names), doubt=doubt) for doubt, names in found.items()]
+    return [*([once] if once else []), *by_metric]
 
 
 def _cell(estimate: Estimate, metric: str) -> str:
     if metric not in estimate.means:
         return "-"
     interval = estimate.interval(metric)
-    text = f"{estimate.means[metric]:.4f}"
+    text = f"{estimate.means[metric]:,.0f}" if metric == "n_parameters" else f"{estimate.means[metric]:.4f}"
     return text if interval is None else f"{text} [{interval[0]:.4f}, {interval[1]:.4f}]"
 
 

@@ -25,7 +25,7 @@ def confidence_section(studies: Sequence[Study]) -> list[Any]:
 
     blocks: list[Any] = [Heading(_("How sure the choice is"))]
     for study in studies:
-        table, notes = table_of(study.runs, study.aims)
+        table, notes = table_of(study.runs, study.aims, chosen=str(study.choice.run["run"]))
         shown = table.head(8)
         caption = _("The configurations of {study} that are or may be on the front, scored on the hold-out.").format(
             study=study.name

@@ -149,11 +149,13 @@ class InProcess:
             yield known[0]
 
     def _mean(self, number: int, epochs: Sequence[Epoch], *, ended: bool) -> Epoch:
+        """Return the mean over the repeats with each metric's standard deviation as NAME_std; seconds are summed."""
         metrics = {}
         for name in epochs[0].metrics:
             values = [epoch.metrics.get(name, math.nan) for epoch in epochs]
-            metrics[name] = sum(values) if name == "seconds" else sum(values) / len(values)
-            if name in self.sweep.goals:
-                mean = metrics[name]
-                metrics[f"{name}_std"] = math.sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1))
+            if name == "seconds":
+                metrics[name] = sum(values)
+                continue
+            metrics[name] = mean = sum(values) / len(values)
+            metrics[f"{name}_std"] = math.sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1))
         return Epoch(number, metrics, ended)

@@ -75,11 +75,12 @@ def test_repeats_over_seeds_give_mean_and_spread(tmp_path: Path, loaded: list[Da
     assert [epoch.number for epoch in together] == [1, 2, 3]
     assert [epoch.last for epoch in together] == [False, False, True]
     for place, epoch in enumerate(together):
-        parts = [run[place].metrics["f1"] for run in alone]
-        mean = sum(parts) / 3
-        assert epoch.metrics["f1"] == pytest.approx(mean)
-        assert epoch.metrics["f1_std"] == pytest.approx(math.sqrt(sum((part - mean) ** 2 for part in parts) / 2))
-        assert epoch.metrics["test_loss"] == pytest.approx(sum(run[place].metrics["test_loss"] for run in alone) / 3)
+        for name in ("f1", "precision", "recall", "test_loss", "test_accuracy"):  # whether the sweep looks for it or not
+            parts = [run[place].metrics[name] for run in alone]
+            mean = sum(parts) / 3
+            assert epoch.metrics[name] == pytest.approx(mean)
+            assert epoch.metrics[f"{name}_std"] == pytest.approx(math.sqrt(sum((part - mean) ** 2 for part in parts) / 2))
+        assert "seconds_std" not in epoch.metrics, "seconds are summed"
     assert {options.fold for options in loaded} == {0}
 
 
