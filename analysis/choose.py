@@ -26,6 +26,7 @@ import numpy as np
 from analysis.confidence import configurations, doubt_of
 from analysis.history import RunRecord, add_sources, filters_of, load_runs, runs_table
 from analysis.language import translate as _
+from analysis.order import TIES
 from analysis.pareto import add_aims, aims_of, check_aims, default_metrics, front_of, goals_of, pareto_front, stated_goals
 from analysis.rules import RULES, Rule, parse_rule
 from analysis.runs import read_by
@@ -33,9 +34,6 @@ from trainers.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-TIES = {"test_loss": "minimize", "n_parameters": "minimize"}  # between runs that are equal in all that is weighed
 
 
 @dataclass(frozen=True)
@@ -225,7 +223,7 @@ def _count(table: pd.DataFrame) -> str:
 
 def _told_apart(equals: pd.DataFrame, aims: Mapping[str, str]) -> str:
     """Say which of the keys of `_ordered` decided between runs of equal score."""
-    for name, goal in {**aims, **TIES}.items():
+    for name, goal in {**aims, **dict.fromkeys(TIES, "minimize")}.items():
         if name in equals and equals[name].notna().any():
             equals = equals[equals[name] == (equals[name].min() if goal == "minimize" else equals[name].max())]
             if len(equals) == 1 and name == "n_parameters":
@@ -242,7 +240,7 @@ def _ordered(front: pd.DataFrame, score: np.ndarray, aims: Mapping[str, str]) ->
     import pandas as pd
 
     keys = pd.DataFrame({"score": score}, index=front.index)
-    for name, goal in {**aims, **TIES}.items():
+    for name, goal in {**aims, **dict.fromkeys(TIES, "minimize")}.items():
         sign = 1.0 if goal == "minimize" else -1.0
         keys[name] = (sign * front[name].astype(np.float64)).fillna(np.inf) if name in front else 0.0
     keys["order"] = range(len(front))

@@ -263,8 +263,6 @@ def study_section(study: Study, figures: Path) -> list[Any]:
         if left_out
         else _("Candidates were the {count} finished runs.").format(count=len(study.front)),
     ]
-    if choice.doubt:
-        told.append(_("How sure: {doubt}.").format(doubt=choice.doubt.rstrip(".")))
     names = list(dict.fromkeys([*searched(study), *fixed_names(study)]))
     blocks: list[Any] = [
         Heading(_("The chosen {study}").format(study=study.name)),
