@@ -24,6 +24,7 @@ from trainers.errors import UsageError
 COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7"]
 MARKERS = ["o", "s", "^", "D"]
 GREY = "#888888"
+ROOM = 0.08  # of a frame, between its edge and a run that must be seen whole
 LABELS = {
     "f1": "F1",
     "precision": "precision",
@@ -88,7 +89,8 @@ def pareto_figure(
     for place, (axes, (name, table)) in enumerate(zip(panels, tables.items(), strict=True)):
         x, y = (table[metric].to_numpy(dtype=np.float64) for metric in metrics)
         front = table["on_front"].to_numpy(dtype=bool)
-        limits = [frame(values, front, goal) for values, goal in zip((x, y), goals, strict=True)]
+        pick = table["run"].eq((chosen or {}).get(name)).to_numpy()
+        limits = [frame(values, front | pick, goal) for values, goal in zip((x, y), goals, strict=True)]
         axes.set_xlim(limits[0])
         axes.set_ylim(limits[1])
         color = COLORS[place % len(COLORS)]
@@ -99,12 +101,11 @@ def pareto_figure(
         axes.scatter(
             x[front], y[front], s=46, color=color, marker=MARKERS[place % 4], edgecolor="black", lw=0.6, label=label, zorder=4
         )
-        pick = table["run"].eq((chosen or {}).get(name)).to_numpy()
         if pick.any():
             axes.scatter(x[pick], y[pick], s=190, facecolor="none", edgecolor="black", lw=1.4, label=_("chosen"), zorder=5)
         _note_outside(axes, int((~inside).sum()))
         axes.xaxis.set_major_locator(MaxNLocator(5))
-        axes.set_title(name)
+        axes.set_title(name, loc="left")
         axes.set_xlabel(label_of(metrics[0]))
         axes.set_ylabel(label_of(metrics[1]))
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=3, fontsize=7.5, handletextpad=0.2, columnspacing=0.9)
@@ -112,10 +113,10 @@ def pareto_figure(
 
 
 def _note_outside(axes: Axes, count: int) -> None:
-    """Say how many runs the frame leaves out."""
+    """Say how many runs the frame leaves out, above it, where no point and no line is."""
     if count:
         text = _("{count} runs beyond the frame").format(count=count) if count > 1 else _("1 run beyond the frame")
-        axes.annotate(text, (0.98, 0.02), xycoords="axes fraction", fontsize=7.5, color="#555555", ha="right")
+        axes.set_title(text, loc="right", fontsize=7.5, color="#555555")
 
 
 def window(values: np.ndarray, goal: str) -> tuple[float, float]:
@@ -127,11 +128,16 @@ def window(values: np.ndarray, goal: str) -> tuple[float, float]:
 
 
 def frame(values: np.ndarray, front: np.ndarray, goal: str) -> tuple[float, float]:
-    """Return axis limits: the window of the values (n_runs,), made wider where a run of the front (n_runs,) lies outside."""
+    """Return axis limits: the window of the values (n_runs,), with room around the runs (n_runs,) that must be seen whole.
+
+    Shares, which are all between 0 and 1, are framed beyond these only where a mark needs the room.
+    """
     low, high = window(values, goal)
     shown = values[front]
-    room = 0.06 * (max(high, shown.max()) - min(low, shown.min()))
-    return (low if shown.min() > low else float(shown.min() - room), high if shown.max() < high else float(shown.max() + room))
+    room = ROOM * (max(high, shown.max()) - min(low, shown.min()))
+    if values.min() >= 0 and values.max() <= 1:
+        low, high = max(low, 0.0), min(high, 1.0)
+    return min(low, float(shown.min() - room)), max(high, float(shown.max() + room))
 
 
 def _shade(
@@ -200,13 +206,13 @@ def curves_figure(history: pd.DataFrame, *, title: str, n_epochs: int, part: str
 
 
 def search_figure(tables: Mapping[str, pd.DataFrame], metric: str = "f1") -> Figure:
-    """Draw each trial's value and the best so far, in the order of the trials."""
+    """Draw each trial's value and the best so far, in the order of the trials, which are counted from 0 as in their names."""
     figure, (axes,) = new_figure(8.4, 2.9)
     lows = []
     for place, (name, table) in enumerate(tables.items()):
         values = table[metric].to_numpy(dtype=np.float64)
         done = (table["state"] == "finished").to_numpy()
-        number = np.arange(1, len(values) + 1)
+        number = np.arange(len(values))
         color, marker = COLORS[place % 4], MARKERS[place % 4]
         axes.scatter(number[done], values[done], s=20, color=color, marker=marker, label=name)
         axes.scatter(number[~done], values[~done], s=16, facecolor="none", edgecolor=color, marker=marker, lw=0.8)
@@ -220,7 +226,7 @@ def search_figure(tables: Mapping[str, pd.DataFrame], metric: str = "f1") -> Fig
     axes.set_xlabel(_("trial (hollow: did not finish)"))
     axes.set_ylabel(label_of(metric))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend(fontsize=8, loc="center right")
+    axes.legend(fontsize=8, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=4, borderaxespad=0.2)
     return figure
 
 

@@ -32,7 +32,7 @@ def pairs_figure(table: pd.DataFrame, metrics: Sequence[str], goals: Sequence[st
     grid = figure.subplots(n_metrics, n_metrics, sharex="col", squeeze=False)
     values = table[list(metrics)].to_numpy(dtype=np.float64)
     front, pick = table["on_front"].to_numpy(dtype=bool), table["run"].eq(chosen).to_numpy()
-    limits = [frame(column, front, goal) for column, goal in zip(values.T, goals, strict=True)]
+    limits = [frame(column, front | pick, goal) for column, goal in zip(values.T, goals, strict=True)]
     for i in range(n_metrics):
         for j in range(n_metrics):
             axes = grid[i, j]

@@ -42,6 +42,23 @@ def frequent_confusions(
     return [(class_names[pairs[0, i]], class_names[pairs[1, i]], int(counts[i])) for i in order]
 
 
+def confusions_in_words(labels: np.ndarray, predicted: np.ndarray, class_names: Sequence[str], k: int = 3) -> str:
+    """Name the k most frequent confusions, among the pairs of classes that were confused more than once."""
+    frequent = frequent_confusions(labels, predicted, class_names, k)
+    if not frequent:
+        return _("No image was taken for another class.")
+    words = ", ".join(
+        _("{true} taken for {predicted} ({count})").format(true=true, predicted=taken, count=count)
+        for true, taken, count in frequent
+        if count > 1
+    )
+    return (
+        _("Most frequent confusions: {words}.").format(words=words)
+        if words
+        else _("No pair of classes was confused more than once.")
+    )
+
+
 def class_scores_figure(labels: np.ndarray, predicted: np.ndarray, class_names: Sequence[str], *, title: str = "") -> Figure:
     """Draw precision, recall and F1 of each class as bars."""
     from trainers.metrics import class_scores

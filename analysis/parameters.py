@@ -11,6 +11,7 @@ import numpy as np
 
 from analysis.history import RunRecord
 from analysis.language import translate as _
+from analysis.order import TIES, better_first
 from analysis.pareto import candidates_by
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class Tried:
     goal: str
     split: str  # the part that the metric was measured on
     left_out: dict[str, str]  # parameter: why
+    ties: pd.DataFrame | None = None  # a row per run: what tells equals apart (analysis.order)
 
     def numeric(self, parameter: str) -> bool:
         """Whether every value of a parameter is a number."""
@@ -68,8 +70,9 @@ class Tried:
 
     @property
     def better_first(self) -> np.ndarray:
-        """Indices of the runs from the best to the worst (n_runs,)."""
-        return np.argsort(self.scores if self.goal == "minimize" else -self.scores, kind="stable")
+        """Indices of the runs from the best to the worst (n_runs,), of equals as `choose` takes them."""
+        table = self.values[[]] if self.ties is None else self.ties
+        return better_first(table, self.scores if self.goal == "minimize" else -self.scores)
 
 
 def tried(runs: Sequence[RunRecord], metric: str = "f1", goal: str | None = None) -> Tried:
@@ -104,6 +107,7 @@ def tried(runs: Sequence[RunRecord], metric: str = "f1", goal: str | None = None
         goal,
         str(table["evaluation_split"].iloc[0]),
         left_out,
+        table.filter(TIES),
     )
 
 

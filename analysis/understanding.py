@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from analysis.report import Study
 
 MOST_CURVES = 400  # runs of a sweep whose curves are diagnosed for the report: the newest
-MOST_CONFUSIONS = 3
 COLUMN_LABELS = {"name": "name", "front": "front", "repeats": "repeats", "p(front)": "p(front)"}  # metrics keep their names
 
 
@@ -52,10 +51,6 @@ def confidence_section(studies: Sequence[Study]) -> list[Any]:
             )
             blocks.append(Paragraph(text.format(study=study.name, seeds=", ".join(map(str, seeds)), means=means, first=seeds[0])))
     return blocks
-
-
-def _sentence(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:].rstrip('.')}."
 
 
 def training_section(study: Study) -> list[Any]:
@@ -96,7 +91,7 @@ def parameters_section(study: Study, figures: Path) -> list[Any]:
     try:
         result = importances(found)
     except UsageError as error:
-        return [heading, Paragraph(_("No importance is given: {why}").format(why=_sentence(str(error))))]
+        return [heading, Paragraph(_("No importance is given: {why}").format(why=f"{str(error).rstrip('.')}."))]
     order = list(result.table["parameter"])
     name = study.name
     return [
@@ -128,21 +123,16 @@ def model_section(study: Study, figures: Path) -> list[Any]:
         calibration,
         calibration_figure,
         class_scores_figure,
+        confusions_in_words,
         embedding_figure,
-        frequent_confusions,
         hardest_figure,
         precision_recall_figure,
     )
 
     kept, names, name = load_kept(study.folder), list(study.models["chosen"]["test"]["per_class"]), study.name
-    confusions = frequent_confusions(kept.labels, kept.predicted, names, MOST_CONFUSIONS)
-    words = ", ".join(
-        _("{true} taken for {predicted} ({count})").format(true=true, predicted=predicted, count=count)
-        for true, predicted, count in confusions
-    )
     told = [
         _("The figures below are drawn from what the one reading of the locked part kept with the model."),
-        _("Most frequent confusions: {words}.").format(words=words) if words else _("No image was taken for another class."),
+        confusions_in_words(kept.labels, kept.predicted, names),
     ]
     blocks: list[Any] = [
         Heading(_("What the retrained {study} does with the locked test part").format(study=name), 2),

@@ -11,7 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.figures import confusion_figure, curves_figure, pareto_figure, save_figure, search_figure, tradeoff_figure, window
+from analysis.figures import (
+    confusion_figure,
+    curves_figure,
+    frame,
+    pareto_figure,
+    save_figure,
+    search_figure,
+    tradeoff_figure,
+    window,
+)
 from analysis.pareto import front_of
 from tests.analysis.reading import is_a_drawing
 from tests.analysis.tables import runs_of, scored
@@ -50,11 +59,35 @@ def test_the_pareto_figure_takes_metrics_that_are_minimized(name: str, goals: tu
 def test_a_panel_says_how_many_runs_are_on_the_front_and_how_many_are_out_of_sight() -> None:
     front, _ = front_of(MANY)
     (axes,) = pareto_figure({"ann": front}, chosen={"ann": "b"}).axes
-    assert (axes.get_title(), axes.get_xlabel(), axes.get_ylabel()) == ("ann", "precision", "recall")
+    assert (axes.get_title(loc="left"), axes.get_xlabel(), axes.get_ylabel()) == ("ann", "precision", "recall")
     legend = axes.get_legend()
     assert legend is not None
     assert [text.get_text() for text in legend.get_texts()] == ["dominated", "on the front (3 of 6)", "chosen"]
-    assert [text.get_text() for text in axes.texts] == ["1 run beyond the frame"]
+    assert axes.get_title(loc="right") == "1 run beyond the frame", "above the frame, where no line crosses it"
+    assert list(axes.texts) == []
+
+
+@pytest.mark.parametrize("pick", ["a", "c", "f"])
+def test_the_circle_of_the_chosen_run_is_seen_whole(pick: str) -> None:
+    front, _ = front_of(MANY)
+    figure = pareto_figure({"ann": front}, chosen={"ann": pick})
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    circle = next(one for one in axes.collections if one.get_label() == "chosen")
+    (place,) = axes.transData.transform(np.asarray(circle.get_offsets()))
+    radius = math.sqrt(190 / math.pi) * figure.dpi / 72
+    box = axes.get_window_extent()
+    assert box.x0 <= place[0] - radius
+    assert place[0] + radius <= box.x1
+    assert box.y0 <= place[1] - radius
+    assert place[1] + radius <= box.y1
+
+
+def test_an_axis_of_precision_ends_at_1_where_no_mark_needs_more() -> None:
+    values, front = np.array([0.3, 0.4, 0.5, 0.9]), np.array([False, False, False, True])
+    assert frame(values, front, "maximize")[1] == 1.0
+    assert frame(values + 0.1, front, "maximize")[1] > 1.0
+    assert frame(100 * values, front, "maximize")[1] > 91.0
 
 
 @pytest.mark.parametrize("goals", [(x, y) for x in ("maximize", "minimize") for y in ("maximize", "minimize")], ids="-".join)
@@ -118,8 +151,14 @@ def test_the_search_shows_the_best_so_far_of_the_trials_that_finished(tmp_path: 
         scored(0, 0, f1=0.7),
     )
     figure = search_figure({"ann": table})
-    (line,) = figure.axes[0].lines
+    (axes,) = figure.axes
+    (line,) = axes.lines
     np.testing.assert_array_equal(line.get_ydata(), [0.5, 0.5, 0.5, 0.5, 0.7])
+    np.testing.assert_array_equal(line.get_xdata(), np.arange(5))
+    figure.draw_without_rendering()
+    legend = axes.get_legend()
+    assert legend is not None
+    assert legend.get_window_extent().y0 >= axes.get_window_extent().y1, "above the points"
     assert is_a_drawing(save_figure(figure, tmp_path / "search.png"))
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import optuna
 import pandas as pd
 import pytest
+from matplotlib.collections import LineCollection
 
 from analysis import importance as step
 from analysis import parameter_figures as figures
@@ -171,6 +172,23 @@ def test_what_was_tried_leaves_out_what_is_equal_and_what_only_names_a_run() -> 
     assert found.better_first.tolist() == [2, 1, 0]
     assert found.choices("momentum") == ["0.5", "–"]
     assert found.chosen("momentum").tolist() == [1, 0, 1]
+
+
+def test_of_equal_runs_the_star_is_on_the_one_of_lower_loss() -> None:
+    runs = [record(place, {"width": place}, 0.9) for place in range(3)]
+    for run, loss in zip(runs, (0.3, 0.1, 0.2), strict=True):
+        run.columns["test_loss"] = np.array([loss])
+    found = tried(runs)
+    assert found.better_first.tolist() == [1, 2, 0]
+    star = np.asarray(figures.slices_figure(found).axes[0].collections[-1].get_offsets())
+    assert star[0, 0] == pytest.approx(1, abs=0.25)
+
+
+def test_learning_rates_of_three_decades_lie_on_a_logarithmic_axis_of_the_parallel_coordinates() -> None:
+    found = tried_of({"rate": [10 ** (-4 + place / 3) for place in range(10)]}, np.arange(10.0))
+    (lines,) = [one for one in figures.parallel_figure(found).axes[0].collections if isinstance(one, LineCollection)]
+    heights = sorted(float(np.asarray(path.vertices)[0, 1]) for path in lines.get_paths())
+    np.testing.assert_allclose(np.diff(heights), 1 / 9)
 
 
 def test_runs_scored_on_the_locked_part_are_refused() -> None:

@@ -56,6 +56,20 @@ def test_without_mistakes_there_is_no_confusion() -> None:
     assert figures.frequent_confusions(np.arange(3), np.arange(3), names_of(3)) == []
 
 
+@pytest.mark.parametrize(
+    ("predicted", "sentence"),
+    [
+        ([1, 1, 0, 1, 0, 0, 2], "Most frequent confusions: c0 taken for c1 (2), c1 taken for c0 (2)."),
+        ([1, 0, 0, 0, 0, 1, 2], "Most frequent confusions: c1 taken for c0 (2)."),
+        ([1, 0, 0, 1, 1, 0, 2], "No pair of classes was confused more than once."),
+        ([0, 0, 0, 1, 1, 1, 2], "No image was taken for another class."),
+    ],
+)
+def test_the_confusions_in_words_are_those_seen_more_than_once(predicted: list[int], sentence: str) -> None:
+    labels = np.array([0, 0, 0, 1, 1, 1, 2])
+    assert figures.confusions_in_words(labels, np.array(predicted), ["c0", "c1", "c2"]) == sentence
+
+
 @pytest.mark.parametrize("n_classes", SIZES)
 def test_the_bars_are_scikit_learns_scores(n_classes: int, tmp_path: Path) -> None:
     labels, probabilities = predictions(n_classes)
