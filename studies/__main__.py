@@ -1,6 +1,7 @@
 """Reproduce systems of the source documents, each with its figures, table and page.
 
 usage: python -m studies NAME [NAME …] [--quick]        (all: every study)
+       python -m studies --table                        (the results so far)
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from studies.base import STUDIES, Study, entry_of, function_of, write
+from studies.base import STUDIES, Study, entry_of, function_of, results_table, write
 from trainers.command_line import ROOT, SentenceParser, exit_with_sentence
+from trainers.errors import UsageError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -22,7 +24,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("names", nargs="+", metavar="NAME", help="a study of the list above, or all")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="a study of the list above, or all")
+    parser.add_argument("--table", action="store_true", help="print the results of the studies that --to holds, as Markdown")
     parser.add_argument("--quick", action="store_true", help="the reduced form, at most two minutes each")
     parser.add_argument("--to", default="reports/studies", help="folder of pages and figures (default: %(default)s)")
     parser.add_argument("--runs", default=str(ROOT / "runs"), help="folder of their sweeps (default: runs)")
@@ -30,6 +33,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda or mps")
     options = parser.parse_args(arguments)
     with exit_with_sentence():
+        if options.table:
+            print(results_table(Path(options.to)))
+            return 0
+        if not options.names:
+            raise UsageError("name a study, such as f3, or all; --help lists them.")
         names = list(STUDIES) if options.names == ["all"] else [name.lower() for name in options.names]
         entries = {name: entry_of(name) for name in names}
         for name, entry in entries.items():

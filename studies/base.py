@@ -245,3 +245,23 @@ def write(study: Study) -> tuple[Path, Path]:
     results = study.to / f"{study.name}.json"
     results.write_text(json.dumps(study.to_dict(), indent=2) + "\n", encoding="utf-8")
     return write_html(document, study.to / f"{study.name}.html"), results
+
+
+def results_table(to: Path) -> str:
+    """Return the results that studies left in a folder as a table in Markdown, in the order of STUDIES.
+
+    Raises:
+        UsageError: if there are none.
+    """
+    found = [to / f"{name}.json" for name in STUDIES if (to / f"{name}.json").is_file()]
+    if not found:
+        raise UsageError(f"{to} holds no results of a study: run python -m studies NAME --to {to} first.")
+    rows = ["| study | what | document | here | reached |", "|---|---|---|---|---|"]
+    for file in found:
+        study = json.loads(file.read_text(encoding="utf-8"))
+        name = f"{study['name'].upper()}{' (reduced)' if study['quick'] else ''}"
+        for line in study["lines"]:
+            reached = {True: "yes", False: "**no**", None: ""}[line["reached"]]
+            rows.append(f"| {name} | {line['what']} | {line['document']} | {line['ours']} | {reached} |")
+            name = ""
+    return "\n".join(rows)

@@ -10,7 +10,7 @@ import pytest
 
 from analysis.history import load_runs
 from studies.__main__ import main
-from studies.base import STUDIES, entry_of, mean_with_interval
+from studies.base import STUDIES, Study, entry_of, mean_with_interval, write
 from studies.faces import separation
 from tests.analysis.reading import Page, is_a_drawing
 from tests.samples import ROOT
@@ -92,6 +92,30 @@ def test_the_grid_of_e2_is_the_documents() -> None:
 def test_an_unknown_study_is_refused() -> None:
     with pytest.raises(UsageError, match="there is no study 'f33'; did you mean 'f3'"):
         entry_of("f33")
+
+
+def test_the_results_are_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, reached in (("k5", True), ("f3", False), ("c1", None)):
+        study = Study(name, "A title", to=tmp_path, runs=tmp_path, models=tmp_path)
+        study.line("accuracy", "87 %", "0.8800", reached=reached)
+        study.line("loss", "-", "0.3")
+        write(study)
+    capsys.readouterr()
+    assert main(["--table", "--to", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.splitlines()[2:] == [
+        "| F3 | accuracy | 87 % | 0.8800 | **no** |",
+        "|  | loss | - | 0.3 |  |",
+        "| C1 | accuracy | 87 % | 0.8800 |  |",
+        "|  | loss | - | 0.3 |  |",
+        "| K5 | accuracy | 87 % | 0.8800 | yes |",
+        "|  | loss | - | 0.3 |  |",
+    ]
+    with pytest.raises(SystemExit, match="2"):
+        main(["--table", "--to", str(tmp_path / "none")])
+    assert "holds no results of a study" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        main([])
+    assert "name a study, such as f3, or all" in capsys.readouterr().err
 
 
 def test_a_mean_stands_with_its_interval_and_its_values() -> None:
