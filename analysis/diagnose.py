@@ -1,10 +1,12 @@
 """Say of each run, from its loss and accuracy curves and by stated rules, whether it over-fits, under-fits, is unstable, …
 
-usage: python -m analysis.diagnose SOURCE [SOURCE …] [--figures DIR]
+usage: python -m analysis.diagnose SOURCE [SOURCE …] [--train NAME] [--test NAME] [--figures DIR]
 
 The rules stand in rules_table, their numbers in the constants; the first one that holds is the diagnosis. Curves are
 smoothed by a centred running mean before they are judged, and a rise of the loss counts only where it is larger than the
 noise, which is estimated from the curve itself. Train metrics are those of the training: with dropout and augmentation on.
+The curves of other programs are found by common names (train/loss and val/loss, loss and val_loss, …), or as --train and
+--test name them.
 Slope and its confidence interval: Theil 1950 and Sen 1968, by scipy.stats.theilslopes.
 """
 
@@ -20,14 +22,29 @@ import numpy as np
 
 from analysis.history import add_sources, sources_of, tidy
 from analysis.language import translate as _
+from trainers.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
     import pandas as pd
 
-KIND_WORDS = ("no loss", "too few epochs", "unstable", "over-fitting", "under-fitting", "still improving", "fine")
-NO_LOSS, TOO_SHORT, UNSTABLE, OVER, UNDER, IMPROVING, FINE = KIND_WORDS
+KIND_WORDS = ("still running", "no loss", "too few epochs", "unstable", "over-fitting", "under-fitting", "still improving", "fine")
+RUNNING, NO_LOSS, TOO_SHORT, UNSTABLE, OVER, UNDER, IMPROVING, FINE = KIND_WORDS
 
 CURVES = ("epoch", "train_loss", "test_loss", "train_accuracy", "test_accuracy")
+TRAIN_NAMES = ("train/{}", "train.{}", "training_{}", "training/{}", "train_{}")  # in other programs; the first that is there
+HOLD_OUT_NAMES = (
+    "val/{}",
+    "val.{}",
+    "val_{}",
+    "valid_{}",
+    "valid/{}",
+    "validation_{}",
+    "validation/{}",
+    "eval/{}",
+    "eval_{}",
+    "test_{}",
+)
+MOST_NAMES = 8  # of logged metrics in a reason
 
 WINDOW = 5  # epochs of the running mean; 3 where a run has fewer than 10
 MIN_EPOCHS = 6
@@ -53,15 +70,49 @@ class Diagnosis:
     reason: str
 
 
-def diagnose(history: pd.DataFrame, *, attainable: float = ATTAINABLE) -> Diagnosis:
+def diagnose(history: pd.DataFrame, *, attainable: float = ATTAINABLE, train: str = "", test: str = "") -> Diagnosis:
     """Diagnose one run.
 
     Args:
         history: its rows of `analysis.history.tidy`: epoch, train_loss, test_loss and, where there are, train_accuracy and
-            test_accuracy.
+            test_accuracy, or other names of them that `known_curves` finds.
         attainable: the accuracy that other runs on the same data reached on the hold-out.
+        train, test: the names of the loss curves, where they are other ones.
     """
-    curves = _by_epoch(history)
+    curves = _by_epoch(known_curves(history, train, test))
+    if "state" in history and (history["state"] == "running").any():
+        n_epochs = len(curves["epoch"])
+        text = _("{count} epochs so far") if n_epochs != 1 else _("{count} epoch so far")
+        return Diagnosis(RUNNING, None, text.format(count=n_epochs))
+    return _judged(curves, history, attainable)
+
+
+def known_curves(history: pd.DataFrame, train: str = "", test: str = "") -> pd.DataFrame:
+    """Return the rows of one run with its curves under our names, where it logged them under other common ones.
+
+    Args:
+        train, test: the names of the loss curves, before any other name.
+    """
+    found = {}
+    logged = {name for name in history.columns if history[name].notna().any()}
+    for kind, words in (("loss", ("loss",)), ("accuracy", ("accuracy", "acc"))):
+        ours = (f"train_{kind}", f"test_{kind}")
+        names = [ours[1], *(name.format(word) for name in HOLD_OUT_NAMES for word in words)]
+        if kind == "loss" and test:
+            names.insert(0, test)
+        hold_out = next((name for name in names if name in logged), "")
+        names = [ours[0], *(name.format(word) for name in TRAIN_NAMES for word in words)]
+        if hold_out and hold_out != ours[1]:
+            names += words  # as Keras names it: a bare name is of the training where another one is of the hold-out
+        if kind == "loss" and train:
+            names.insert(0, train)
+        for own, name in zip(ours, (next((name for name in names if name in logged), ""), hold_out), strict=True):
+            if name and name != own:
+                found[own] = history[name]
+    return history.assign(**found) if found else history
+
+
+def _judged(curves: dict[str, np.ndarray], history: pd.DataFrame, attainable: float) -> Diagnosis:
     epochs, train, test = curves["epoch"], curves["train_loss"], curves["test_loss"]
     known = np.maximum.accumulate(np.isfinite(train))  # before its first value, a loss that is missing was not logged
     broken = np.isinf(train) | np.isinf(test) | (known & np.isnan(train) & ~np.isnan(curves["train_accuracy"]))
@@ -69,18 +120,45 @@ def diagnose(history: pd.DataFrame, *, attainable: float = ATTAINABLE) -> Diagno
         begin = int(epochs[broken][0])
         return Diagnosis(UNSTABLE, begin, _("the loss is not finite from epoch {epoch} on").format(epoch=begin))
     no_train, no_test = (bool(np.isnan(values).all()) for values in (train, test))
-    if no_train and no_test:
-        return Diagnosis(NO_LOSS, None, _("it logged no finite train and no hold-out loss"))
     if no_train or no_test:
-        return Diagnosis(NO_LOSS, None, _("it logged no finite train loss") if no_train else _("it logged no finite hold-out loss"))
+        return Diagnosis(NO_LOSS, None, _without_loss(history, no_train=no_train, no_test=no_test))
     both = np.isfinite(train) & np.isfinite(test)  # a loss may be logged every few epochs only
     curves = {name: values[both] for name, values in curves.items()}
     n_epochs = int(both.sum())
+    if n_epochs == 0:
+        return Diagnosis(TOO_SHORT, None, _("in no epoch it logged both a train and a hold-out loss"))
     if n_epochs < MIN_EPOCHS:
         text = _("{count} epochs tell too little") if n_epochs != 1 else _("{count} epoch tell too little")
         return Diagnosis(TOO_SHORT, None, text.format(count=n_epochs))
     found = _unstable(curves) or _over_fitting(curves) or _improving(curves) or _under_fitting(curves, attainable)
     return found or Diagnosis(FINE, None, _ends_at(curves))
+
+
+def _without_loss(history: pd.DataFrame, *, no_train: bool, no_test: bool) -> str:
+    """Say which loss a run lacks, and of a program that is not ours what it logged instead."""
+    from analysis.runs import LEADING
+
+    ours = "config.classifier" in history and history["config.classifier"].notna().any()
+    outside = {*LEADING, "epoch"}
+    names = (
+        [] if ours else [name for name in history.select_dtypes("number") if name not in outside and history[name].notna().any()]
+    )
+    names = [name for name in names if not name.startswith("config.")]
+    if not names:
+        if no_train and no_test:
+            return _("it logged no finite train and no hold-out loss")
+        return _("it logged no finite train loss") if no_train else _("it logged no finite hold-out loss")
+    if no_train and no_test:
+        text = _("no train and no hold-out loss is known by its name; it logged {names}: {how}")
+    elif no_train:
+        text = _("no train loss is known by its name; it logged {names}: {how}")
+    else:
+        text = _("no hold-out loss is known by its name; it logged {names}: {how}")
+    how = _("name the loss curves by --train and --test of python -m analysis.diagnose")
+    shown = ", ".join(names[:MOST_NAMES])
+    if len(names) > MOST_NAMES:
+        shown = _("{names} and {count} more").format(names=shown, count=len(names) - MOST_NAMES)
+    return text.format(names=shown, how=how)
 
 
 def _by_epoch(history: pd.DataFrame) -> dict[str, np.ndarray]:
@@ -177,14 +255,19 @@ def _ends_at(curves: dict[str, np.ndarray]) -> str:
     return _("accuracy {train:.4f} in training and {test:.4f} on the hold-out at the end").format(train=train, test=test)
 
 
-def diagnose_runs(history: pd.DataFrame) -> pd.DataFrame:
+def diagnose_runs(history: pd.DataFrame, *, train: str = "", test: str = "") -> pd.DataFrame:
     """Diagnose every run of a history, each measured by the best hold-out accuracy of the runs on the same data.
+
+    Args:
+        train, test: the names of the loss curves, where they are other ones than `known_curves` finds.
 
     Returns:
         a row per run: run, name, state, epochs, diagnosis, epoch (NaN where none), reason.
     """
     import pandas as pd
 
+    whole = [known_curves(rows, train, test) for _run, rows in history.groupby("run", sort=False)]
+    history = pd.concat(whole) if whole else history
     data = history["config.data"].map(str) if "config.data" in history else pd.Series("", index=history.index)
     best = history.groupby(data)["test_accuracy"].max() if "test_accuracy" in history else pd.Series(dtype=float)
     lines: list[dict[str, Any]] = []
@@ -225,6 +308,7 @@ def rules_table() -> list[list[str]]:
         "accuracy of all the runs on the same data ({attainable:g} where none is known)"
     )
     return [
+        [_(RUNNING), _("the run has not ended: its curves are not judged yet")],
         [_(NO_LOSS), _("the run logged no train loss or no hold-out loss (an svm has no curves)")],
         [_(TOO_SHORT), _("fewer than {epochs} epochs").format(epochs=MIN_EPOCHS)],
         [_(UNSTABLE), unstable.format(rise=100 * TRAIN_RISE, jumps=100 * JUMPS)],
@@ -240,11 +324,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     parser = SentenceParser(prog="python -m analysis.diagnose", description=__doc__.splitlines()[0], allow_abbrev=False)
     add_sources(parser)
+    parser.add_argument("--train", default="", metavar="NAME", help="the train loss, where it is not found by its name")
+    parser.add_argument("--test", default="", metavar="NAME", help="the hold-out loss, where it is not found by its name")
     parser.add_argument("--figures", metavar="DIR", help="draw each run's loss and accuracy with its diagnosis into this folder")
     options = parser.parse_args(arguments)
     with exit_with_sentence():
         history = tidy(sources_of(options))
-        table = diagnose_runs(history)
+        _check_names(history, {"--train": options.train, "--test": options.test})
+        table = diagnose_runs(history, train=options.train, test=options.test)
         shown = table.assign(epoch=[f"{epoch:.0f}" if epoch == epoch else "-" for epoch in table["epoch"]])
         print(shown.drop(columns="run").to_string(index=False, justify="left"))
         counts = ", ".join(f"{count} {kind}" for kind, count in table["diagnosis"].value_counts().items())
@@ -252,18 +339,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for kind, condition in rules_table():
             print(f"  {kind:<16} {condition}")
         if options.figures:
-            _draw(history, table, Path(options.figures))
+            _draw(history, table, Path(options.figures), options.train, options.test)
     return 0
 
 
-def _draw(history: pd.DataFrame, table: pd.DataFrame, folder: Path) -> None:
+def _check_names(history: pd.DataFrame, asked: dict[str, str]) -> None:
+    """Refuse names of curves that no run logged.
+
+    Raises:
+        UsageError: that says which, and what is near.
+    """
+    logged = [str(name) for name in history.select_dtypes("number") if not str(name).startswith("config.")]
+    for flag, name in asked.items():
+        if name and name not in logged:
+            near = did_you_mean(name, logged) or "; python -m analysis.history SOURCE --to FILE.csv lists what they logged."
+            raise UsageError(f"{flag} must be a metric that the runs logged. Got {name!r}{near}")
+
+
+def _draw(history: pd.DataFrame, table: pd.DataFrame, folder: Path, train: str = "", test: str = "") -> None:
     from analysis.curves import diagnosis_figure
     from analysis.figures import save_figure
 
     drawn = [row for row in table.to_dict("records") if row["diagnosis"] != NO_LOSS]
     for row in drawn:
         found = Diagnosis(row["diagnosis"], None if np.isnan(row["epoch"]) else int(row["epoch"]), row["reason"])
-        figure = diagnosis_figure(history[history["run"] == row["run"]], found, title=str(row["name"]))
+        rows = known_curves(history[history["run"] == row["run"]], train, test)
+        figure = diagnosis_figure(rows, found, title=str(row["name"]))
         save_figure(figure, folder / f"curves-{row['run']}.png")
     print(f"wrote {len(drawn)} figures to {folder}")
 

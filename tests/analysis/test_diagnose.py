@@ -19,6 +19,7 @@ from analysis.diagnose import (
     KIND_WORDS,
     NO_LOSS,
     OVER,
+    RUNNING,
     TOO_SHORT,
     UNDER,
     UNSTABLE,
@@ -154,6 +155,67 @@ def test_a_run_of_another_script_may_log_its_parts_in_rows_of_their_own_and_no_a
     assert diagnose(history).kind == OVER
 
 
+@pytest.mark.parametrize(
+    ("loss", "accuracy"),
+    [
+        (("train/loss", "val/loss"), ("train/acc", "val/acc")),
+        (("train.loss", "val.loss"), ("train.accuracy", "val.accuracy")),
+        (("training_loss", "valid_loss"), ("training_acc", "valid_acc")),
+        (("loss", "val_loss"), ("accuracy", "val_accuracy")),
+        (("train/loss", "eval/loss"), ("train_acc", "eval/accuracy")),
+    ],
+)
+@pytest.mark.parametrize("name", list(TRUTH))
+def test_the_curves_of_other_programs_are_found_by_common_names(
+    name: str, loss: tuple[str, str], accuracy: tuple[str, str]
+) -> None:
+    history = history_of(TRUTH[name][0])
+    theirs = history.rename(columns=dict(zip(history.columns[1:], (*loss, *accuracy), strict=True)))
+    assert diagnose(theirs) == diagnose(history)
+    runs = theirs.assign(run="a", name="a", state="finished")
+    assert diagnose_runs(runs)["diagnosis"].tolist() == [diagnose(history, attainable=history["test_accuracy"].max()).kind]
+
+
+def test_a_bare_loss_without_its_hold_out_is_of_nobody_knows_what() -> None:
+    history = history_of(fine)[["epoch", "train_loss"]].rename(columns={"train_loss": "loss"})
+    assert "no train and no hold-out loss is known by its name; it logged loss: " in diagnose(history).reason
+
+
+def test_a_run_of_unknown_names_is_told_what_it_logged_and_how_to_name_it() -> None:
+    theirs = history_of(over)[["epoch", "train_loss", "test_loss"]].set_axis(["epoch", "objective", "check"], axis=1)
+    found = diagnose(theirs)
+    assert found.kind == NO_LOSS
+    assert found.reason == (
+        "no train and no hold-out loss is known by its name; it logged objective, check: name the loss curves by --train and "
+        "--test of python -m analysis.diagnose"
+    )
+    assert diagnose(theirs, train="objective", test="check").kind == OVER
+    assert "no hold-out loss is known by its name; it logged objective, check" in diagnose(theirs, train="objective").reason
+
+
+def test_rows_of_train_and_hold_out_that_never_meet_are_said_to() -> None:
+    history = history_of(fine)
+    history.loc[::2, "train_loss"] = np.nan
+    history.loc[1::2, "test_loss"] = np.nan
+    history["train_accuracy"] = np.nan
+    assert diagnose(history).reason == "in no epoch it logged both a train and a hold-out loss"
+
+
+def test_a_run_that_still_runs_is_not_judged() -> None:
+    running = history_of(over).assign(run="a", name="a", state="running")
+    (line,) = diagnose_runs(running).to_dict("records")
+    assert (line["diagnosis"], line["reason"]) == (RUNNING, "30 epochs so far")
+    assert diagnose_runs(running.assign(state="finished"))["diagnosis"].tolist() == [OVER]
+
+
+def test_the_command_takes_the_names_of_the_curves(study_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert step.main([str(study_folder), "--train", "test_loss", "--test", "train_loss"]) == 0
+    with pytest.raises(SystemExit) as exit_info:
+        step.main([str(study_folder), "--train", "trian_loss"])
+    assert exit_info.value.code == 2
+    assert "--train must be a metric that the runs logged. Got 'trian_loss'; did you mean 'train_loss'?" in capsys.readouterr().err
+
+
 def test_what_is_attainable_comes_from_the_best_run_on_the_same_data() -> None:
     low = history_of(under).assign(run="low", name="low", state="finished", **{"config.data": "photos"})
     best = history_of(fine).assign(run="best", name="best", state="finished", **{"config.data": "digits"})
@@ -182,7 +244,7 @@ def test_the_scale_of_the_loss_does_not_matter() -> None:
 
 
 def test_every_diagnosis_has_its_rule() -> None:
-    assert [kind for kind, _ in rules_table()] == [NO_LOSS, TOO_SHORT, UNSTABLE, OVER, IMPROVING, UNDER, FINE]
+    assert [kind for kind, _ in rules_table()] == [RUNNING, NO_LOSS, TOO_SHORT, UNSTABLE, OVER, IMPROVING, UNDER, FINE]
     assert set(KIND_WORDS) == {kind for kind, _ in rules_table()}
 
 
