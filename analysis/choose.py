@@ -267,7 +267,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for source in options.sources:
             runs = load_runs(source, filters_of(options))
             aims = aims_by(runs, options.rule, options.metrics, options.goals)
-            choice = choose(runs_table(runs), options.rule or default_rule(runs, aims), aims, records=runs)
+            rule = default_rule(runs, aims) if options.rule is None else options.rule
+            choice = choose(runs_table(runs), rule, aims, records=runs)
             print(f"{source}: {choice.run['name']} ({choice.run['run']}) by rule {choice.rule}: {choice.reason}")
             if choice.doubt:
                 print(f"how sure: {choice.doubt}")

@@ -82,7 +82,7 @@ def read_study(
     runs = load_runs(source)
     aims = aims_by(runs, rule, metrics, goals)  # before the table: it says by what a program's best row is picked
     table = runs_table(runs)
-    choice = choose(table, rule or default_rule(runs, aims), aims, records=runs)
+    choice = choose(table, default_rule(runs, aims) if rule is None else rule, aims, records=runs)
     folder = models / Path(source).name
     found: dict[str, dict[str, Any]] = {"chosen": {}}
     if (folder / "config.json").exists():

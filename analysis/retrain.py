@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import math
 import os
 import shutil
 import sys
@@ -334,7 +335,9 @@ def to_retrain(
     aims = aims_by(runs, rule, metrics, goals)
     table = runs_table(runs)
     by_id = {run.run: run for run in runs}
-    choice: Choice = choose(table, rule or default_rule(runs, aims), aims, records=runs)
+    choice: Choice = choose(table, default_rule(runs, aims) if rule is None else rule, aims, records=runs)
+    if not math.isfinite(choice.run["best_epoch"]):
+        raise UsageError(f"run {choice.run['name']}, which rule {choice.rule} chooses, has logged no epoch: choose one that has.")
     if str(by_id[choice.run["run"]].config.get("classifier")) not in MODELS:
         raise UsageError(
             f"run {choice.run['name']}, which rule {choice.rule} chooses, is of a program of your own: only the models of "

@@ -282,3 +282,8 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(study_folder: Path, capsys: p
         step.main([str(study_folder), "--rule", "best"])
     assert exit_info.value.code == 2
     assert capsys.readouterr().err.startswith("error: rule 'best' is not known")
+
+
+def test_an_empty_rule_is_refused() -> None:
+    with pytest.raises(UsageError, match="rule"):
+        choose(SIZED, "")
