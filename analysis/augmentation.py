@@ -1,6 +1,6 @@
 """What augmentation does: training images with random changes of them, and the runs of a sweep with and without it.
 
-usage: python -m analysis.augmentation SOURCE [--metric f1] [--figure FILE.png] [--seed 0]
+usage: python -m analysis.augmentation SOURCE [SOURCE …] [--metric f1] [--figure FILE.png] [--seed 0]
 
 The images are training images, changed by `trainers.augment` as the run's own settings say. The intervals are those of
 Student's t for the mean of the runs' best epochs. It is no controlled comparison: the runs differ in other hyper-parameters.
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from analysis.confidence import t_interval
-from analysis.history import RunRecord, load_runs
+from analysis.history import RunRecord, add_sources, sources_of
 from analysis.language import translate as _
 from analysis.pareto import candidates_by
 from trainers.errors import UsageError
@@ -168,7 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from trainers.command_line import SentenceParser, exit_with_sentence
 
     parser = SentenceParser(prog="python -m analysis.augmentation", description=__doc__.splitlines()[0], allow_abbrev=False)
-    parser.add_argument("source", metavar="SOURCE", help="runs/NAME, a folder of offline runs, or entity/project[/sweep]")
+    add_sources(parser)
     parser.add_argument("--metric", default="f1", help="the metric that is compared (default: f1)")
     parser.add_argument("--figure", metavar="FILE.png", help="draw training images and changed copies of them")
     parser.add_argument("--seed", type=int, default=0, help="seed of the images and their changes (default: 0)")
@@ -176,7 +176,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with exit_with_sentence():
         if options.seed < 0:
             raise UsageError(f"--seed must be at least 0. Got {options.seed}.")
-        runs = load_runs(options.source)
+        runs = sources_of(options)
         table = compare_augmentation(runs, options.metric)
         print(table.to_string(index=False, float_format=lambda value: f"{value:.4f}", na_rep="-"))
         print(f"\n{in_words(table, options.metric)}")

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from analysis.confidence import configurations, doubt_of
+from analysis.confidence import Estimate, configurations, doubt_of
 from analysis.history import RunRecord, add_sources, filters_of, load_runs, runs_table
 from analysis.language import translate as _
 from analysis.order import TIES
@@ -84,7 +84,8 @@ def choose(
     goals_known = stated_goals(records)
     aims = dict(metrics) if isinstance(metrics, Mapping) else aims_of(records, metrics)
     stated = {**goals_known, **aims}
-    table, left_out = front_of(runs, list(aims), list(aims.values()))
+    every, repeats = runs, {} if wanted.kind == "run" else repeats_of(runs, records)
+    table, left_out = front_of(averaged(runs, repeats), list(aims), list(aims.values()))
     if wanted.kind == "run":
         chosen = _named(table, wanted)
         names = [str(run) for run in table.loc[table["on_front"], "run"]]
@@ -116,14 +117,42 @@ def choose(
         if len(equals) > 1:
             reason += _("; of {count} equals {which}").format(count=len(equals), which=_told_apart(equals, aims))
     ordered = _ordered(eligible, score, aims)
+    own = repeats.get(str(ordered.iloc[0]["run"]))
+    if own is not None:
+        reason += _("; its values are means over {count} runs that differ in seed and fold alone").format(count=len(own.runs))
     if not ordered.iloc[0]["on_front"]:
         reason += _("; it is not on the front of {metrics}").format(metrics=_(" and ").join(aims))
     runner_up = str(ordered.iloc[1]["name"]) if len(ordered) > 1 else ""
     names = [str(run) for run in eligible["run"]]
     judged_by = list(aims) if wanted.kind == "knee" else [wanted.name]
     others = eligible if wanted.filters else table
+    counted = [run for name in others["run"] for run in (repeats[name].runs if name in repeats else (name,))]
+    others = every[every["run"].isin(counted)]
     doubt = _doubt(ordered.iloc[0], others, records, judged_by, runner_up)
     return Choice(ordered.iloc[0], rule, reason, names, tuple(aims), left_out, runner_up, doubt)
+
+
+def repeats_of(runs: pd.DataFrame, records: Sequence[RunRecord]) -> dict[str, Estimate]:
+    """Return what is known of each configuration that several finished runs tried, by the id of its first run.
+
+    Such runs differ in seed and fold alone; the luckiest of them would be chosen if each stood for itself.
+    """
+    if not records:
+        return {}
+    found = configurations(records, runs[runs["state"] == "finished"])
+    return {one.runs[0]: one for one in found if len(one.runs) > 1}
+
+
+def averaged(runs: pd.DataFrame, repeats: Mapping[str, Estimate]) -> pd.DataFrame:
+    """Return a runs table in which the first run of each repeated configuration stands for all, with their means."""
+    if not repeats:
+        return runs
+    table = runs[~runs["run"].isin([run for one in repeats.values() for run in one.runs[1:]])].copy()
+    for name, one in repeats.items():
+        for metric, mean in one.means.items():
+            table[metric] = table[metric].astype(np.float64)
+            table.loc[table["run"] == name, metric] = mean
+    return table
 
 
 def aims_by(

@@ -1,6 +1,6 @@
 """Which searched hyper-parameters decide a metric: Optuna's importances over the finished runs of a sweep, with intervals.
 
-usage: python -m analysis.importance SOURCE [--metric f1] [--evaluator ped-anova|fanova|mdi] [--figures DIR]
+usage: python -m analysis.importance SOURCE [SOURCE …] [--metric f1] [--evaluator ped-anova|fanova|mdi] [--figures DIR]
 
 ped-anova asks what tells the best runs from all of them (Watanabe et al. 2023; conditional parameters: Kato et al. 2026),
 fanova how much of the metric's variance a parameter explains (Hutter et al. 2014), mdi how much it lessens the impurity of
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from analysis.history import load_runs
+from analysis.history import add_sources, sources_of
 from analysis.language import translate as _
 from analysis.parameters import Tried, tried
 from trainers.errors import UsageError, did_you_mean
@@ -176,7 +176,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from trainers.command_line import SentenceParser, exit_with_sentence
 
     parser = SentenceParser(prog="python -m analysis.importance", description=__doc__.splitlines()[0], allow_abbrev=False)
-    parser.add_argument("source", metavar="SOURCE", help="runs/NAME, a folder of offline runs, or entity/project[/sweep]")
+    add_sources(parser)
     parser.add_argument("--metric", default="f1", help="the metric that is explained (default: f1)")
     parser.add_argument("--evaluator", default="ped-anova", help=f"one of {', '.join(EVALUATOR_LABELS)} (default: ped-anova)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the resamples and of the forests (default: 0)")
@@ -185,7 +185,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with exit_with_sentence():
         if options.seed < 0:
             raise UsageError(f"--seed must be at least 0. Got {options.seed}.")
-        found = tried(load_runs(options.source), options.metric)
+        found = tried(sources_of(options), options.metric)
         result = importances(found, options.evaluator, seed=options.seed)
         print(result.table.to_string(index=False, float_format=lambda value: f"{value:.3f}"))
         print(f"\n{result.in_words()}")

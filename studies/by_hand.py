@@ -115,6 +115,7 @@ def k6(study: Study) -> None:
         ],
         "loss",
         part="test",
+        log=True,
     )
     study.draw(figure, "loss", "Loss over the epochs: each row an optimizer, each column a learning rate.")
 

@@ -287,3 +287,23 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(study_folder: Path, capsys: p
 def test_an_empty_rule_is_refused() -> None:
     with pytest.raises(UsageError, match="rule"):
         choose(SIZED, "")
+
+
+def test_the_luckiest_seed_of_a_configuration_is_not_chosen() -> None:
+    def run(name: str, rate: float, seed: int, score: float, created: float) -> RunRecord:
+        columns = {key: np.array([score]) for key in ("precision", "recall", "f1", "test_accuracy")}
+        config = {"classifier": "ann", "learning_rate": rate, "seed": seed, "evaluation_split": "holdout"}
+        return RunRecord(name, state="finished", created=created, config=config, columns={"epoch": np.array([1.0]), **columns})
+
+    lucky = [run(f"a{seed}", 0.1, seed, score, seed) for seed, score in enumerate((0.90, 0.99, 0.90))]
+    steady = [run(f"b{seed}", 0.2, seed, score, 10 + seed) for seed, score in enumerate((0.95, 0.96, 0.94))]
+    records = [*lucky, *steady]
+    choice = choose(runs_table(records), "f1", records=records)
+    assert choice.run["run"] == "b0"
+    assert choice.run["f1"] == pytest.approx(0.95)
+    assert choice.reason == (
+        "highest f1, 0.9500, of 1 run on the front; its values are means over 3 runs that differ in seed and fold alone"
+    )
+    assert choice.candidates == ["b0"]
+    assert "1 of 1 other configuration cannot be told apart from b0 (Welch's t-test of f1 over 3 seeds at 5 %): a0" in choice.doubt
+    assert choose(runs_table(records), "run:a1", records=records).run["f1"] == 0.99
