@@ -404,8 +404,8 @@ def tuned_against_default(study: Study) -> list[str]:
     p = float(binomtest(gained, gained + lost).pvalue)
     text = _(
         "Of the images of the locked part that only one configuration of {study} reads rightly, the tuned one reads {gained} and "
-        "the default one {lost} (McNemar's exact test: p = {p:.3f})."
-    ).format(study=study.name, gained=gained, lost=lost, p=p)
+        "the default one {lost} (McNemar's exact test: {p})."
+    ).format(study=study.name, gained=gained, lost=lost, p=f"p = {p:.3f}" if p >= 0.001 else "p < 0.001")
     verdict = _("That is more than chance explains at 5 %.") if p < 0.05 else _("At 5 % they cannot be told apart.")
     return [text, verdict]
 
