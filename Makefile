@@ -47,7 +47,7 @@ report: $(READY) ## write the report of finished sweeps anew
 	$(RUN) -m analysis.report 'runs/ann-$(SET)' 'runs/svm-$(SET)' --rule '$(RULE)' --to 'reports/$(SET)' --language '$(LANGUAGE)'
 
 study: $(READY) ## reproduce one system of the source documents: NAME=f3 (QUICK=1: in two minutes at most)
-	$(RUN) -m studies $(or $(NAME),--help) $(if $(QUICK),--quick)
+	$(RUN) -m studies $(or $(NAME),--help) $(if $(QUICK),--quick) $(if $(BACKBONE),--backbone $(BACKBONE))
 
 studies: $(READY) ## reproduce them all (hours; QUICK=1: each in two minutes at most)
 	$(RUN) -m studies all $(if $(QUICK),--quick)

@@ -63,6 +63,7 @@ class Document:
     subtitle: str
     blocks: list[Block] = field(default_factory=list)
     language: str = "en"  # ISO 639-1: of hyphens, and of the words for figure and table
+    chapters: bool = False  # in the PDF each section starts a page, and has no number
 
     def add(self, *blocks: Block) -> None:
         """Append blocks."""
@@ -94,7 +95,8 @@ def write_pdf(document: Document, path: Path) -> Path:
                 name = f"{number}{Path(block['file']).suffix}"
                 (root / name).write_bytes(Path(block["file"]).read_bytes())
                 block.update(file=name, interactive="")
-        content = {"title": document.title, "subtitle": document.subtitle, "language": document.language, "blocks": blocks}
+        names = ("title", "subtitle", "language", "chapters")
+        content = {**{name: getattr(document, name) for name in names}, "blocks": blocks}
         (root / "report.json").write_text(json.dumps(content), encoding="utf-8")
         (root / "report.typ").write_text((TEMPLATES / "report.typ").read_text(encoding="utf-8"), encoding="utf-8")
         typst.compile(str(root / "report.typ"), output=str(path))

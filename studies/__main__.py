@@ -11,7 +11,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from studies.base import STUDIES, Study, entry_of, function_of, results_table, write
+from studies.base import STUDIES, Study, entry_of, function_of
+from studies.pages import results_table, write, write_report
 from trainers.command_line import ROOT, SentenceParser, exit_with_sentence
 from trainers.errors import UsageError
 
@@ -30,6 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--to", default="reports/studies", help="folder of pages and figures (default: %(default)s)")
     parser.add_argument("--runs", default=str(ROOT / "runs"), help="folder of their sweeps (default: runs)")
     parser.add_argument("--models", default=str(ROOT / "models"), help="folder of their models (default: models)")
+    parser.add_argument(
+        "--backbone", metavar="NAME", help="c5: torchvision's network NAME with its ImageNet weights, such as resnet18"
+    )
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda or mps")
     options = parser.parse_args(arguments)
     with exit_with_sentence():
@@ -40,6 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise UsageError("name a study, such as f3, or all; --help lists them.")
         names = list(STUDIES) if options.names == ["all"] else [name.lower() for name in options.names]
         entries = {name: entry_of(name) for name in names}
+        if options.backbone and "c5" not in entries:
+            raise UsageError(f"--backbone is for the study c5 alone. Got {', '.join(entries)}.")
         for name, entry in entries.items():
             study = Study(
                 name,
@@ -49,12 +55,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 models=Path(options.models),
                 device=options.device,
                 quick=options.quick,
+                backbone=options.backbone,
             )
             study.to.mkdir(parents=True, exist_ok=True)
             print(f"{name}: {entry.title}{' (reduced form)' if options.quick else ''}", flush=True)
             function_of(entry)(study)
             page, results = write(study)
             print(f"{name}: wrote {page} and {results}")
+            report, pdf = write_report(study.to)
+            print(f"{name}: the report of the studies so far: {report}, {pdf}")
     return 0
 
 

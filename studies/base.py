@@ -1,4 +1,4 @@
-"""What every study shares: where it writes, its sweeps and models, its table and its page.
+"""What every study shares: where it writes, its sweeps and models, and what it found.
 
 A study's grid is a sweep file below `sweeps/studies/`, searched as any other; a killed study goes on where it was. Its reduced
 form fixes a few values to smaller ones, and every figure says which.
@@ -6,7 +6,6 @@ form fixes a few values to smaller ones, and every figure says which.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     from trainers.data import Data
 
 SEEDS = (0, 1, 2)
-TABLE = ("what", "document", "here")
 
 
 @dataclass(frozen=True)
@@ -57,6 +55,7 @@ class Study:
     models: Path
     device: str = "auto"
     quick: bool = False
+    backbone: str | None = None  # C5: a network of torchvision instead of the one trained here
     reductions: list[str] = field(default_factory=list)  # what the reduced form changes, in words
     lines: list[Line] = field(default_factory=list)
     drawings: list[Drawing] = field(default_factory=list)
@@ -93,13 +92,17 @@ class Study:
         from analysis.retrain import fit_again
         from trainers.progress import Progress
 
-        part = self.models / f"study-{label}{'-quick' if self.quick else ''}"
+        part = self.folder(label)
         train_size = values.get("train_size")
         with Progress(part.name, n_epochs, unit="epoch", every=10) as progress:
             classifier, data, _ = fit_again(
                 values, n_epochs, device=self.device, part=part, progress=progress, train_size=train_size
             )
         return classifier, data
+
+    def folder(self, label: str) -> Path:
+        """Return where the model of a label is kept."""
+        return self.models / f"study-{label}{'-quick' if self.quick else ''}"
 
     def less(self, smaller: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return the values of the reduced form, noted for the figures; none for the full one."""
@@ -143,7 +146,7 @@ class Study:
         return ", ".join(self.reductions)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values."""
+        """Return plain JSON values; figures by their names in the folder."""
         return {
             "name": self.name,
             "title": self.title,
@@ -151,7 +154,8 @@ class Study:
             "reduction": self.reduction,
             "lines": [vars(line) for line in self.lines],
             "notes": self.notes,
-            "figures": [drawing.file.name for drawing in self.drawings],
+            "layers": self.layer_rows,
+            "figures": [{**vars(drawing), "file": drawing.file.name} for drawing in self.drawings],
         }
 
 
@@ -227,41 +231,3 @@ def mean_with_interval(values: Sequence[float] | np.ndarray, digits: int = 4) ->
     low, high = t_interval(array.mean(), array.std(ddof=1), len(array))
     each = ", ".join(f"{value:.{digits}f}" for value in array)
     return f"{mean} [{low:.{digits}f}, {high:.{digits}f}] ({each})"
-
-
-def write(study: Study) -> tuple[Path, Path]:
-    """Write a study's page and its results as JSON; return their paths."""
-    from analysis.document import Document, Paragraph, Picture, Table, write_html
-
-    document = Document(f"{study.name.upper()}. {study.title}", f"Reduced form: {study.reduction}." if study.quick else "")
-    if study.lines:
-        rows = [[line.what, line.document, line.ours] for line in study.lines]
-        document.add(Table(TABLE, rows, "The document's figures beside those measured here.", text_columns=3))
-    if study.layer_rows:
-        head, *rows = study.layer_rows
-        document.add(Table(head, rows, "Layers, the shapes of their outputs, and their learnt numbers.", text_columns=2))
-    document.add(*(Paragraph(note) for note in study.notes))
-    document.add(*(Picture(drawing.file, drawing.caption, width=drawing.width) for drawing in study.drawings))
-    results = study.to / f"{study.name}.json"
-    results.write_text(json.dumps(study.to_dict(), indent=2) + "\n", encoding="utf-8")
-    return write_html(document, study.to / f"{study.name}.html"), results
-
-
-def results_table(to: Path) -> str:
-    """Return the results that studies left in a folder as a table in Markdown, in the order of STUDIES.
-
-    Raises:
-        UsageError: if there are none.
-    """
-    found = [to / f"{name}.json" for name in STUDIES if (to / f"{name}.json").is_file()]
-    if not found:
-        raise UsageError(f"{to} holds no results of a study: run python -m studies NAME --to {to} first.")
-    rows = ["| study | what | document | here | reached |", "|---|---|---|---|---|"]
-    for file in found:
-        study = json.loads(file.read_text(encoding="utf-8"))
-        name = f"{study['name'].upper()}{' (reduced)' if study['quick'] else ''}"
-        for line in study["lines"]:
-            reached = {True: "yes", False: "**no**", None: ""}[line["reached"]]
-            rows.append(f"| {name} | {line['what']} | {line['document']} | {line['ours']} | {reached} |")
-            name = ""
-    return "\n".join(rows)

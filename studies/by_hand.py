@@ -56,6 +56,7 @@ def k5(study: Study) -> None:
     axes.plot(numbers, losses, "-o", color=COLORS[0], label="by hand")
     axes.plot(numbers, ours, "x", color=COLORS[1], ms=8, label="trainers/softmax.py")
     axes.set_xlabel("epoch")
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_ylabel("training loss")
     axes.legend(fontsize=8)
     study.draw(

@@ -9,10 +9,13 @@ import numpy as np
 from studies.base import SEEDS, Study, mean_with_interval
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from trainers.data import Data
 
 SMALL = ["cat", "dog"]
 OTHERS = ["airplane", "automobile", "bird", "deer", "frog", "horse", "ship", "truck"]
+IMAGENET = "imagenet"
 LAYER = "hidden_2.activation"  # the last one before the output
 DOCUMENT = {"from scratch": 0.72, "features and SVM": 0.905, "fine-tuned": 0.925, "fine-tuned with augmentation": 0.96}
 
@@ -24,17 +27,12 @@ def c5(study: Study) -> None:
     from analysis.model_figures import maps_figure, projected
 
     smaller = study.less({"backbone epochs": 2, "backbone images": 2000, "epochs": 2, "images": 200, "seeds": 1})
-    common = {"classifier": "ann", "preset": "alexnet", "data": "cifar10", "holdout": 0.0}
-    backbone_epochs, epochs = int(smaller.get("backbone epochs", 15)), int(smaller.get("epochs", 30))
+    epochs = int(smaller.get("epochs", 30))
     seeds = SEEDS[: int(smaller.get("seeds", len(SEEDS)))]
-    backbone, __ = study.trained(
-        {**common, "classes": OTHERS, "epochs": backbone_epochs, "seed": 0, "train_size": smaller.get("backbone images")},
-        backbone_epochs,
-        "c5-backbone",
-    )
-    folder = study.models / f"study-c5-backbone{'-quick' if study.quick else ''}"
-    small = {**common, "classes": SMALL, "epochs": epochs, "train_size": int(smaller.get("images", 2000)), "batch_size": 64}
-    tuned = {**small, "start_from": str(folder), "learning_rate": 1e-4}
+    net, start, layer = backbone_of(study, smaller)
+    images = {"data": "cifar10", "holdout": 0.0, "classes": SMALL, "train_size": int(smaller.get("images", 2000))}
+    small = {"classifier": "ann", **net, **images, "epochs": epochs, "batch_size": 64}
+    tuned = {**small, **start, "learning_rate": 1e-4}
     changed = {"augment": True, "flip": True, "translate": 0.1, "scale": 0.1, "rotate": 10.0}
     ways: dict[str, dict[str, Any]] = {
         "from scratch": {**small, "learning_rate": 3e-4},
@@ -47,15 +45,16 @@ def c5(study: Study) -> None:
     labels = np.zeros(0, dtype=np.int64)
     for way, values in ways.items():
         for seed in seeds:
-            label = f"c5-{way.replace(' ', '-')}-{seed}"
+            label = f"c5-{f'{study.backbone}-' if study.backbone else ''}{way.replace(' ', '-')}-{seed}"
             model, data = study.trained({**values, "seed": seed}, epochs, label)
             reached.setdefault(way, []).append(float((model.predict(data.test.x) == data.test.y.numpy()).mean()))
             if seed == seeds[0] and way != "head fine-tuned":
-                found = embeddings(model, data, [LAYER])
-                maps[way], labels = projected(found.layers[LAYER]), found.labels
+                found = embeddings(model, data, [layer])
+                maps[way], labels = projected(found.layers[layer]), found.labels
             if way == "from scratch" and seed == seeds[0]:
-                reached["features and SVM"] = [features_and_svm(backbone, data)]
-                maps["features and SVM"] = projected(embeddings(backbone, data, [LAYER]).layers[LAYER])
+                backbone = untrained(tuned, data, study.device)
+                reached["features and SVM"] = [features_and_svm(backbone, data, layer)]
+                maps["features and SVM"] = projected(embeddings(backbone, data, [layer]).layers[layer])
     n = len(labels)
     for way, accuracies in reached.items():
         low, high = wilson_interval(float(np.mean(accuracies)), n)
@@ -64,8 +63,11 @@ def c5(study: Study) -> None:
         good = bool(np.mean(accuracies) >= DOCUMENT[way]) if way in DOCUMENT else None
         study.line(f"{way}: test accuracy", document, ours, reached=good)
     study.note(
-        "The backbone is C4's net, trained here on the eight other classes of CIFAR-10; the document's was trained on ImageNet, a "
-        "far larger set of larger images, and its cats and dogs are other pictures: its accuracies are not to be expected."
+        f"The backbone is torchvision's {study.backbone} with its ImageNet weights; the document's pictures are others."
+        if study.backbone
+        else "The backbone is C4's net, trained here on the eight other classes of CIFAR-10; the document's was trained on "
+        "ImageNet, a far larger set of larger images, and its pictures are others: its accuracies are not to be expected. "
+        "--backbone resnet18 takes a network of torchvision with its ImageNet weights instead."
     )
     study.note(
         f"The small set has {ways['fine-tuned']['train_size']:,} training images. The second interval of each line is Wilson's, "
@@ -75,14 +77,37 @@ def c5(study: Study) -> None:
     study.draw(figure, "maps", f"t-SNE of the last layer before the output over {n} test images, seed {seeds[0]}.")
 
 
-def features_and_svm(backbone: Any, data: Data) -> float:
+def backbone_of(study: Study, smaller: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], str]:
+    """Return the values of a net, those that start it from a trained backbone, and the layer that holds the features.
+
+    Without a network of torchvision the backbone is trained here.
+    """
+    if study.backbone:
+        return {"backbone": study.backbone, "hidden": []}, {"start_from": IMAGENET, "normalize": IMAGENET}, "backbone.features"
+    net = {"preset": "alexnet"}
+    epochs = int(smaller.get("backbone epochs", 15))
+    images = {"data": "cifar10", "holdout": 0.0, "classes": OTHERS, "train_size": smaller.get("backbone images")}
+    study.trained({"classifier": "ann", **net, **images, "epochs": epochs, "seed": 0}, epochs, "c5-backbone")
+    return net, {"start_from": str(study.folder("c5-backbone"))}, LAYER
+
+
+def untrained(values: Mapping[str, Any], data: Data, device: str) -> Any:
+    """Return a configuration's model as its training begins."""
+    from trainers.ann import Ann
+    from trainers.command_line import configure
+
+    config, _, _ = configure(Ann, values)
+    return Ann(config, device=device).initialize(data)
+
+
+def features_and_svm(backbone: Any, data: Data, layer: str) -> float:
     """Return the test accuracy of an SVM on what the backbone's last hidden layer makes of the images."""
     from sklearn.model_selection import GridSearchCV
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
     from sklearn.svm import SVC
 
-    features, held = (backbone.activations(part.x, LAYER) for part in (data.train, data.test))
+    features, held = (backbone.activations(part.x, layer) for part in (data.train, data.test))
     machine = make_pipeline(StandardScaler(), SVC())
     found = GridSearchCV(machine, {"svc__C": [0.1, 1.0, 10.0]}, cv=3).fit(features, data.train.y.numpy())  # by the training images
     return float(found.score(held, data.test.y.numpy()))

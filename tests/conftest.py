@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.samples import SMALL_BACKBONE
+
 torch.set_num_threads(1)  # tiny arrays: threads cost more than they give
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores Ctrl-C, and so would what tests start
 
@@ -30,3 +32,17 @@ def away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     return tmp_path
+
+
+@pytest.fixture
+def fetched_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, torch.Tensor]:
+    """Random weights of SMALL_BACKBONE, put where torch keeps the ImageNet weights that it has fetched."""
+    from torchvision import models
+
+    torch.manual_seed(5)
+    net = models.get_model(SMALL_BACKBONE, weights=None)
+    folder = tmp_path / "torch" / "hub" / "checkpoints"
+    folder.mkdir(parents=True)
+    torch.save(net.state_dict(), folder / Path(models.get_model_weights(SMALL_BACKBONE).DEFAULT.url).name)
+    monkeypatch.setenv("TORCH_HOME", str(folder.parents[1]))
+    return net.state_dict()

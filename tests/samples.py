@@ -16,6 +16,7 @@ import torch
 from trainers.data import Data, Samples
 
 ROOT = Path(__file__).resolve().parents[1]
+SMALL_BACKBONE = "shufflenet_v2_x0_5"  # torchvision's smallest network
 
 
 def images(n_samples: int, n_classes: int, shape: tuple[int, int, int] = (1, 6, 6), *, seed: int = 0) -> Samples:

@@ -54,6 +54,9 @@ class AnnConfig(GradientClassifierConfig):
     )
     n_conv: int = Field(0, ge=0, le=16, description="instead of conv: how many 3x3 blocks, each halving the image")
     channels: Width = Field(16, description="with n_conv: channels of the first block; each next one doubles them")
+    backbone: str | None = Field(
+        None, description="instead of conv: a network of torchvision, such as resnet18; start_from: imagenet gives it its weights"
+    )
     activation: Activation = Field("relu", description="behind every convolution and hidden layer")
     dropout: Rate | list[DropoutAt] = Field(
         0.0, description="one rate behind each hidden layer, or a list of positions and rates: [{after: hidden_1, rate: 0.5}]"
@@ -72,6 +75,8 @@ class AnnConfig(GradientClassifierConfig):
             raise ValueError("hidden and n_hidden/width describe the same layers: give one of the two")
         if self.conv is not None and (self.n_conv, self.channels) != (0, 16):
             raise ValueError("conv and n_conv/channels describe the same layers: give one of the two")
+        if self.backbone is not None and (self.conv is not None or self.n_conv):
+            raise ValueError("backbone stands in place of conv and n_conv: give one of them")
         if self.batch_norm and self.batch_size == 1:
             raise ValueError("batch_norm needs a batch_size of at least 2: one image has no batch statistics")
         return self
@@ -110,7 +115,12 @@ class Ann(GradientClassifier):
             if isinstance(self.config.dropout, float)
             else {spot.after: spot.rate for spot in self.config.dropout},
             batch_norm=self.config.batch_norm,
+            backbone=self.config.backbone,
         )
+
+    @property
+    def evaluation_batch(self) -> int:
+        return super().evaluation_batch if self.config.backbone is None else 128  # of images that are enlarged
 
 
 if __name__ == "__main__":

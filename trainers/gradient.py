@@ -55,7 +55,9 @@ class GradientConfig(ModelConfig):
         default_factory=dict, description="the schedule's own settings, by torch's names: {step_size: 10, gamma: 0.5}"
     )
     start_from: str | None = Field(
-        None, description="folder of a saved model: its layers of equal name and shape are taken over instead of random ones"
+        None,
+        description="folder of a saved model: its layers of equal name and shape are taken over instead of random ones; "
+        "imagenet: torchvision's weights of the backbone",
     )
     train_only: list[str] | None = Field(
         None, min_length=1, description="train these layers alone, the others stay as they begin: [output], [hidden_2, output]"
@@ -201,6 +203,7 @@ class GradientModel(Model):
         net, config = self._net, self.config
         assert net is not None
         net.train()
+        keep_statistics(net)
         order = torch.randperm(len(x), device=x.device)
         if getattr(config, "batch_norm", False) and len(x) > 1 and len(x) % config.batch_size == 1:
             order = order[:-1]  # one image has no batch statistics; another order trains it next epoch
@@ -276,6 +279,11 @@ class GradientModel(Model):
             return None
         return 1 if self.config.batch_size * self.n_parameters < SMALL_STEP else None
 
+    @property
+    def evaluation_batch(self) -> int:
+        """How many images go through the network at once outside training."""
+        return EVALUATION_BATCH
+
     def outputs(self, x: torch.Tensor, *, prepared: bool = False) -> torch.Tensor:
         """Return what the fitted network makes of images (n_samples, …) on its device; `prepared`: they are by `inputs`."""
         import torch
@@ -283,7 +291,7 @@ class GradientModel(Model):
         assert self._net is not None, "fit or load a model before it predicts"
         self._net.eval()
         with torch.inference_mode(), numerics("fp32", x.device):
-            parts = x.split(EVALUATION_BATCH)
+            parts = x.split(self.evaluation_batch)
             return torch.cat([self._net(part if prepared else self.inputs(part)) for part in parts])
 
     def _on_device(self, x: Any) -> torch.Tensor:
@@ -341,6 +349,12 @@ def take_over(net: nn.Module, folder: str) -> None:
 
     from trainers.saved import load
 
+    if folder == "imagenet":
+        from trainers.backbone import take_imagenet
+
+        take_imagenet(net)
+        return
+
     own = net.state_dict()
     theirs = {name.removeprefix("net."): array for name, array in load(folder, device="cpu").state().items()}
     unlike = {name.rpartition(".")[0] for name in own if name not in theirs or own[name].shape != theirs[name].shape}
@@ -371,6 +385,15 @@ def trained_parameters(net: nn.Module, layers: Sequence[str] | None) -> list[nn.
         if wanted:
             found.append(parameter)
     return found
+
+
+def keep_statistics(net: nn.Module) -> None:
+    """Take the batch norms whose parameters are not trained out of training: they stay as they began."""
+    from torch.nn.modules.batchnorm import _BatchNorm
+
+    for layer in net.modules():
+        if isinstance(layer, _BatchNorm) and layer.weight is not None and not layer.weight.requires_grad:
+            layer.eval()
 
 
 def bare_step(optimizer: torch.optim.Optimizer) -> Callable[[], Any]:

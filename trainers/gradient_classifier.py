@@ -30,8 +30,10 @@ class GradientClassifierConfig(GradientConfig, ClassifierConfig):
         "cross_entropy", description="mse compares the probabilities with one-hot labels; multi_margin is the hinge loss"
     )
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of each label spread over all classes (not multi_margin)")
-    normalize: Literal["standard", "half", "none"] = Field(
-        "standard", description="pixels by the training set's mean and deviation per channel, by (x - 0.5) / 0.5, or as they are"
+    normalize: Literal["standard", "half", "none", "imagenet"] = Field(
+        "standard",
+        description="pixels by the training set's mean and deviation per channel, by (x - 0.5) / 0.5, as they are, "
+        "or by ImageNet's mean and deviation",
     )
 
 
@@ -132,6 +134,13 @@ class GradientClassifier(GradientModel, Classifier):
         if self.config.normalize == "standard":
             shift = x.mean(dim=(0, 2, 3)).reshape(shape)
             return shift, x.std(dim=(0, 2, 3)).clamp_min(1e-6).reshape(shape)
+        if self.config.normalize == "imagenet":
+            from trainers.backbone import DEVIATION, MEAN
+
+            known = torch.tensor([MEAN, DEVIATION], device=x.device)
+            if x.shape[1] == 1:
+                known = known.mean(dim=1, keepdim=True)  # of grey images
+            return known[0].reshape(shape), known[1].reshape(shape)
         value = 0.5 if self.config.normalize == "half" else None
         if value is None:
             return torch.zeros(shape, device=x.device), torch.ones(shape, device=x.device)

@@ -41,6 +41,7 @@ def build_network(
     activation: str = "relu",
     dropout: float | Mapping[str, float] = 0.0,
     batch_norm: bool = False,
+    backbone: str | None = None,
 ) -> nn.Sequential:
     """Build convolutional blocks, hidden dense layers and an output layer.
 
@@ -49,9 +50,10 @@ def build_network(
         conv: blocks with channels, kernel, stride, padding, pool and pool_kind.
         hidden: widths of the dense layers.
         dropout: one rate behind each hidden layer (before the output where there is none), or a rate by layer name.
+        backbone: a network of torchvision by name, in place of the convolutional blocks.
 
     Raises:
-        UsageError: if the image is too small for a block, or a dropout position names no layer.
+        UsageError: if the image is too small for a block, a dropout position names no layer, or no network has the name.
     """
     channels, height, width = input_shape
     layers: OrderedDict[str, nn.Module] = OrderedDict(input=nn.Identity())
@@ -77,8 +79,13 @@ def build_network(
             parts["pool"] = nn.MaxPool2d(pool) if block["pool_kind"] == "max" else nn.AvgPool2d(pool)
         layers[f"conv_{number}"] = nn.Sequential(parts)
         channels = block["channels"]
-    layers["flatten"] = nn.Flatten()
     features = channels * height * width
+    if backbone is not None:
+        from trainers.backbone import Backbone
+
+        layers["backbone"] = chosen = Backbone(backbone)
+        features = chosen.n_features
+    layers["flatten"] = nn.Flatten()
     for number, n_units in enumerate(hidden, start=1):
         parts = OrderedDict(linear=nn.Linear(features, n_units))
         if batch_norm:

@@ -7,13 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from analysis.history import load_runs
 from studies.__main__ import main
-from studies.base import STUDIES, Study, entry_of, mean_with_interval, write
+from studies.base import STUDIES, Study, entry_of, mean_with_interval
 from studies.faces import separation
-from tests.analysis.reading import Page, is_a_drawing
-from tests.samples import ROOT
+from studies.pages import write, write_report
+from tests.analysis.reading import Page, is_a_drawing, pages_of
+from tests.samples import ROOT, SMALL_BACKBONE
 from trainers.data import data_root
 from trainers.errors import UsageError
 from trainers.saved import load
@@ -26,13 +28,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("studies")
 
 
-def done(name: str, folder: Path) -> dict[str, object]:
+def done(name: str, folder: Path, *more: str) -> dict[str, object]:
     """Do a study in its reduced form, with the runs and models that earlier ones left; return its results."""
     data = STUDIES[name].data
     if not (data_root() / FOLDERS[data]).exists():
         pytest.skip(f"{data} is not below DATA_ROOT")
     parts = [f"--{part}={folder / part}" for part in ("to", "runs", "models")]
-    assert main([name, "--quick", "--device=cpu", *parts]) == 0
+    assert main([name, "--quick", "--device=cpu", *parts, *more]) == 0
     return json.loads((folder / "to" / f"{name}.json").read_text(encoding="utf-8"))
 
 
@@ -46,7 +48,7 @@ def test_the_reduced_form_has_its_table_figures_and_page(name: str, folder: Path
     assert found["lines"]
     assert all(line["reached"] is None for line in found["lines"]), "a reduced form reaches nothing"  # type: ignore[attr-defined]
     for figure in found["figures"]:  # type: ignore[attr-defined]
-        assert is_a_drawing(folder / "to" / figure)
+        assert is_a_drawing(folder / "to" / figure["file"])
     page = Page(folder / "to" / f"{name}.html")
     assert page.loaded() == []
     assert f"Reduced form: {found['reduction']}." in page.text
@@ -103,7 +105,7 @@ def test_the_results_are_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[s
     capsys.readouterr()
     assert main(["--table", "--to", str(tmp_path)]) == 0
     assert capsys.readouterr().out.splitlines()[2:] == [
-        "| F3 | accuracy | 87 % | 0.8800 | **no** |",
+        "| F3 | accuracy | 87 % | 0.8800 | NO |",
         "|  | loss | - | 0.3 |  |",
         "| C1 | accuracy | 87 % | 0.8800 |  |",
         "|  | loss | - | 0.3 |  |",
@@ -131,3 +133,42 @@ def test_a_mean_stands_with_its_interval_and_its_values() -> None:
 def test_groups_are_as_far_apart_as_their_means_in_deviations() -> None:
     values = np.array([0.0, 2.0, 10.0, 12.0])
     assert separation(values, np.array([True, True, False, False])) == pytest.approx(10 / np.sqrt(2))
+
+
+@pytest.mark.needs_data
+@pytest.mark.slow
+def test_the_report_has_every_study_of_the_folder(folder: Path) -> None:
+    for name in ("k5", "k1"):
+        done(name, folder)
+    page = Page(folder / "to" / "report.html")
+    assert page.loaded() == []
+    assert page.text.index("K1. Principal components of faces") < page.text.index("K5. Softmax regression by hand")
+    for file in (folder / "to").glob("*.json"):
+        for line in json.loads(file.read_text(encoding="utf-8"))["lines"]:
+            assert line["ours"] in page.text
+    assert pages_of(folder / "to" / "report.pdf") > len(list((folder / "to").glob("*.json")))
+
+
+def test_results_of_another_version_are_named(tmp_path: Path) -> None:
+    for text in ('{"name": "k5", "lines": []}', "cut"):
+        (tmp_path / "k5.json").write_text(text, encoding="utf-8")
+        with pytest.raises(UsageError, match=r"k5\.json is not what this version's studies leave: run python -m studies k5"):
+            write_report(tmp_path)
+
+
+def test_a_backbone_is_for_the_study_that_has_one(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["k1", "--backbone", "resnet18"])
+    assert "--backbone is for the study c5 alone. Got k1." in capsys.readouterr().err
+
+
+@pytest.mark.needs_data
+@pytest.mark.slow
+def test_c5_takes_a_network_of_torchvision(
+    tmp_path: Path, fetched_weights: dict[str, torch.Tensor], capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = done("c5", tmp_path, f"--backbone={SMALL_BACKBONE}")
+    assert f"torchvision's {SMALL_BACKBONE} with its ImageNet weights" in " ".join(found["notes"])  # type: ignore[arg-type]
+    model = load(tmp_path / "models" / f"study-c5-{SMALL_BACKBONE}-head-fine-tuned-0-quick", device="cpu")
+    frozen = model.state()["net.backbone.net.conv1.0.weight"]
+    np.testing.assert_array_equal(frozen, fetched_weights["conv1.0.weight"].numpy())
