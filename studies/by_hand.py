@@ -21,6 +21,8 @@ RATE, BATCH = 0.05, 64
 
 def k5(study: Study) -> None:
     """Train softmax regression on plain tensors, and hold it against the product's softmax with plain SGD."""
+    from matplotlib.ticker import MaxNLocator
+
     from analysis.figures import COLORS, new_figure
     from analysis.model_figures import class_scores_figure
     from trainers.data import DataOptions, load_data
@@ -56,7 +58,7 @@ def k5(study: Study) -> None:
     axes.plot(numbers, losses, "-o", color=COLORS[0], label="by hand")
     axes.plot(numbers, ours, "x", color=COLORS[1], ms=8, label="trainers/softmax.py")
     axes.set_xlabel("epoch")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylabel("training loss")
     axes.legend(fontsize=8)
     study.draw(

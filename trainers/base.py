@@ -242,6 +242,13 @@ class Classifier(Model):
     def predict(self, x: Any) -> np.ndarray:
         """Return class indices (n_samples,)."""
 
+    def predict_with_proba(self, x: Any) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return class indices (n_samples,) and probabilities (n_samples, n_classes), None of a model that has none."""
+        try:
+            return self.predict(x), self.predict_proba(x)
+        except UsageError:
+            return self.predict(x), None
+
     def mean_loss(self, x: Any, y: Any) -> float | None:
         return self.predict_with_loss(x, y)[1]
 

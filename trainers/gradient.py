@@ -12,7 +12,7 @@ import functools
 import inspect
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -105,6 +105,7 @@ class GradientModel(Model):
     PRECISIONS = PRECISIONS
     _net: nn.Module | None = None
     SCORED: ClassVar[bool] = False  # whether `train_scores` reads the outputs of an epoch
+    watch: Callable[[int, int], None] | None = None  # told of the batches done within an epoch, and of how many there are
     _standing: Standing | None = None
     _resumed: Mapping[str, Any] | None = None
 
@@ -210,8 +211,9 @@ class GradientModel(Model):
         true = data.train.y[order]
         batches = order.split(config.batch_size)
         parameters = [parameter for parameter in net.parameters() if parameter.requires_grad]
+        steps = zip(batches, true.split(config.batch_size), strict=True)
         losses, kept = [], []  # read after the epoch, all at once: small nets spend their time on calls
-        for batch, labels in zip(batches, true.split(config.batch_size), strict=True):
+        for batch, labels in steps if self.watch is None else watched(steps, len(batches), self.watch):
             images = self.changed(x.index_select(0, batch))
             with forward():
                 outputs = net(images)
@@ -385,6 +387,15 @@ def trained_parameters(net: nn.Module, layers: Sequence[str] | None) -> list[nn.
         if wanted:
             found.append(parameter)
     return found
+
+
+def watched(steps: Iterable[Any], total: int, watch: Callable[[int, int], None]) -> Iterator[Any]:
+    """Yield the steps of an epoch, and tell `watch` how many of how many are done, a hundred times at most."""
+    every = max(1, total // 100)
+    for done, step in enumerate(steps, start=1):
+        yield step
+        if done % every == 0 or done == total:
+            watch(done, total)
 
 
 def keep_statistics(net: nn.Module) -> None:

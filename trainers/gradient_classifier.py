@@ -100,6 +100,10 @@ class GradientClassifier(GradientModel, Classifier):
     def predict_proba(self, x: Any) -> np.ndarray:
         return self.outputs(self._on_device(x)).double().softmax(dim=1).cpu().numpy()
 
+    def predict_with_proba(self, x: Any) -> tuple[np.ndarray, np.ndarray | None]:
+        probabilities = self.predict_proba(x)
+        return probabilities.argmax(axis=1), probabilities
+
     def predict(self, x: Any) -> np.ndarray:
         return self.outputs(self._on_device(x)).argmax(dim=1).cpu().numpy()
 

@@ -91,7 +91,7 @@ def predictions(models: Sequence[str], images: Path, *, invert: bool = False, de
                 continue
             x = np.concatenate(pictures).astype("float32") / 255
             x = 1 - x if invert else x
-            labels, probabilities = classifier.predict(x), _probabilities(classifier, x)
+            labels, probabilities = classifier.predict_with_proba(x)
             for i, file in enumerate(batch):
                 row = {"model": model, "image": str(file), "label": classifier.class_names[labels[i]], "probability": ""}
                 row.update(empty)
@@ -125,13 +125,6 @@ def _readable(
         else:
             good.append(file)
     return good, pictures
-
-
-def _probabilities(classifier: Any, x: np.ndarray) -> np.ndarray | None:
-    try:
-        return classifier.predict_proba(x)
-    except UsageError:
-        return None
 
 
 if __name__ == "__main__":

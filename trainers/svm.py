@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from trainers.data import Data, Samples
+    from trainers.votes import PairwiseMachine
 
 INTELEX_FROM = 20_000  # training images from which scikit-learn-intelex is the faster solver (measured, docs/decisions.md)
 CALIBRATION_ROWS = 10_000
@@ -58,6 +59,7 @@ class Svm(Classifier):
     def __init__(self, config: ModelConfig | None = None, *, device: str = "auto", precision: str = "fp32") -> None:
         super().__init__(config, device=device, precision=precision)
         self._state: dict[str, np.ndarray] = {}
+        self._machine: PairwiseMachine | None = None
 
     @classmethod
     def metric_names(cls, config: ModelConfig) -> list[str]:
@@ -77,6 +79,7 @@ class Svm(Classifier):
     def _fit(self, x: np.ndarray, y: np.ndarray, weights: list[float] | None) -> None:
         config, state = self.config, self._state
         state.clear()
+        self._machine = None
         x = self._prepared(x, fit=True)
         state["gamma"] = np.array(self._gamma(x))
         class_weight = None if weights is None else dict(enumerate(weights))
@@ -146,21 +149,26 @@ class Svm(Classifier):
 
     def decisions(self, x: Any) -> np.ndarray:
         """Return the pairwise decisions (n_samples, n_classes * (n_classes - 1) / 2); above 0 votes for the first class."""
-        from trainers.votes import pairwise_decisions
+        return self._laid_out().decisions(self._prepared(_flat(x)))
 
-        state, config = self._state, self.config
-        return pairwise_decisions(
-            self._prepared(_flat(x)),
-            state["support_vectors"],
-            state["dual_coef"],
-            state["intercept"],
-            state["n_support"],
-            kernel=config.kernel,
-            gamma=float(state["gamma"]),
-            degree=config.degree,
-            coef0=config.coef0,
-            device=self.device,
-        )
+    def _laid_out(self) -> PairwiseMachine:
+        """Return the machine that decides, laid out at the first use after a fit or load."""
+        from trainers.votes import PairwiseMachine
+
+        if self._machine is None:
+            state, config = self._state, self.config
+            self._machine = PairwiseMachine(
+                state["support_vectors"],
+                state["dual_coef"],
+                state["intercept"],
+                state["n_support"],
+                kernel=config.kernel,
+                gamma=float(state["gamma"]),
+                degree=config.degree,
+                coef0=config.coef0,
+                device=self.device,
+            )
+        return self._machine
 
     def layers(self) -> list[str]:
         return ["input", "decisions"]
@@ -179,10 +187,8 @@ class Svm(Classifier):
         return named({**losses, **scores(confusion, data.average, data.positive)}, part)
 
     def predict_with_loss(self, x: Any, y: Any) -> tuple[np.ndarray, float | None]:
-        from trainers.votes import winners
-
         decisions = self.decisions(x)
-        labels = self._state["classes"][winners(decisions, len(self._state["classes"]))]
+        labels = self._labels(decisions)
         if "calibration" not in self._state:
             return labels, None
         true = np.asarray(y.cpu() if hasattr(y, "cpu") else y)
@@ -203,9 +209,16 @@ class Svm(Classifier):
         return self._probabilities(self.decisions(x))
 
     def predict(self, x: Any) -> np.ndarray:
+        return self._labels(self.decisions(x))
+
+    def predict_with_proba(self, x: Any) -> tuple[np.ndarray, np.ndarray | None]:
+        decisions = self.decisions(x)
+        return self._labels(decisions), self._probabilities(decisions) if "calibration" in self._state else None
+
+    def _labels(self, decisions: np.ndarray) -> np.ndarray:
         from trainers.votes import winners
 
-        return self._state["classes"][winners(self.decisions(x), len(self._state["classes"]))]
+        return self._state["classes"][winners(decisions, len(self._state["classes"]))]
 
     def inference_module(self) -> nn.Module:
         from trainers.svm_module import SvmInference
@@ -221,6 +234,7 @@ class Svm(Classifier):
         missing = [name for name in LEARNT if name not in state]
         if missing:
             raise ValueError(f"its weights hold no {missing[0]}")
+        self._machine = None
         self._state = {name: np.asarray(value) for name, value in state.items()}
 
 

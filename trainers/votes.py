@@ -16,51 +16,63 @@ if TYPE_CHECKING:
 BLOCK_BYTES = 256 * 2**20  # of one block of kernel values
 
 
-def pairwise_decisions(
-    x: np.ndarray,
-    support_vectors: np.ndarray,
-    dual_coef: np.ndarray,
-    intercept: np.ndarray,
-    n_support: np.ndarray,
-    *,
-    kernel: str,
-    gamma: float,
-    degree: int,
-    coef0: float,
-    device: torch.device,
-) -> np.ndarray:
-    """Return decisions (n_samples, n_pairs) for the pairs (0, 1), (0, 2), …, (1, 2), …; above 0 votes for the first.
+class PairwiseMachine:
+    """A fitted machine, laid out once for any number of decisions.
 
     Args:
-        x: rows (n_samples, n_features); `support_vectors` (n_support, n_features), ordered by class.
+        support_vectors: (n_support, n_features), ordered by class.
         dual_coef: (n_classes - 1, n_support), as scikit-learn keeps it.
         n_support: support vectors per class (n_classes,).
-
-    Computed in float64, so that a label differs from libsvm's only where a decision is within rounding of 0.
     """
-    import torch
 
-    where = torch.device("cpu" if device.type == "mps" else device)  # no float64 on mps
-    coefficients, offset = pair_coefficients(dual_coef, intercept, n_support)
+    def __init__(
+        self,
+        support_vectors: np.ndarray,
+        dual_coef: np.ndarray,
+        intercept: np.ndarray,
+        n_support: np.ndarray,
+        *,
+        kernel: str,
+        gamma: float,
+        degree: int,
+        coef0: float,
+        device: torch.device,
+    ) -> None:
+        import torch
 
-    def tensor(array: np.ndarray) -> torch.Tensor:
-        return torch.as_tensor(array, dtype=torch.float64, device=where)
+        self._where = torch.device("cpu" if device.type == "mps" else device)  # no float64 on mps
+        coefficients, offset = pair_coefficients(dual_coef, intercept, n_support)
+        self._vectors, self._weights, self._offset = (self._tensor(array) for array in (support_vectors, coefficients, offset))
+        self._norms = torch.linalg.vecdot(self._vectors, self._vectors)  # (n_support,)
+        self._kernel, self._gamma, self._degree, self._coef0 = kernel, gamma, degree, coef0
 
-    vectors, weights, shift = tensor(support_vectors), tensor(coefficients), tensor(offset)
-    norms = vectors.square().sum(dim=1)
-    rows = max(1, BLOCK_BYTES // (8 * max(len(vectors), 1)))
-    parts = []
-    for start in range(0, len(x), rows):
-        block = tensor(x[start : start + rows])
-        values = block @ vectors.T  # (n_rows, n_support)
-        if kernel == "rbf":
-            values.mul_(-2).add_(norms).add_(block.square().sum(dim=1, keepdim=True)).clamp_min_(0).mul_(-gamma).exp_()
-        elif kernel == "poly":
-            values.mul_(gamma).add_(coef0).pow_(degree)
-        elif kernel == "sigmoid":
-            values.mul_(gamma).add_(coef0).tanh_()
-        parts.append((values @ weights + shift).cpu())
-    return torch.cat(parts).numpy() if parts else np.zeros((0, len(offset)))
+    def decisions(self, x: np.ndarray) -> np.ndarray:
+        """Return decisions (n_samples, n_pairs) of rows (n_samples, n_features); above 0 votes for the first of a pair.
+
+        The pairs are (0, 1), (0, 2), …, (1, 2), …. Computed in float64, so that a label differs from libsvm's only where a
+        decision is within rounding of 0.
+        """
+        import torch
+
+        rows = max(1, BLOCK_BYTES // (8 * max(len(self._vectors), 1)))
+        parts = []
+        for start in range(0, len(x), rows):
+            block = self._tensor(x[start : start + rows])
+            values = block @ self._vectors.T  # (n_rows, n_support)
+            if self._kernel == "rbf":
+                squares = block.square().sum(dim=1, keepdim=True)
+                values.mul_(-2).add_(self._norms).add_(squares).clamp_min_(0).mul_(-self._gamma).exp_()
+            elif self._kernel == "poly":
+                values.mul_(self._gamma).add_(self._coef0).pow_(self._degree)
+            elif self._kernel == "sigmoid":
+                values.mul_(self._gamma).add_(self._coef0).tanh_()
+            parts.append((values @ self._weights + self._offset).cpu())
+        return torch.cat(parts).numpy() if parts else np.zeros((0, len(self._offset)))
+
+    def _tensor(self, array: np.ndarray) -> torch.Tensor:
+        import torch
+
+        return torch.as_tensor(array, dtype=torch.float64, device=self._where)
 
 
 def pair_coefficients(dual_coef: np.ndarray, intercept: np.ndarray, n_support: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -11,7 +11,7 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.svm import SVC
 
 from trainers import votes
-from trainers.votes import calibrated_probabilities, pairwise_decisions, winners
+from trainers.votes import PairwiseMachine, calibrated_probabilities, winners
 
 KERNELS = {
     "rbf": {"gamma": 0.4, "degree": 3, "coef0": 0.0},
@@ -42,8 +42,7 @@ def machine(kernel: str, n_classes: int, weighted: bool, **values: Any) -> SVC:
 
 
 def decisions_of(fitted: SVC, x: np.ndarray) -> np.ndarray:
-    return pairwise_decisions(
-        x,
+    machine = PairwiseMachine(
         fitted.support_vectors_,
         fitted.dual_coef_,
         fitted.intercept_,
@@ -54,6 +53,7 @@ def decisions_of(fitted: SVC, x: np.ndarray) -> np.ndarray:
         coef0=fitted.coef0,
         device=torch.device("cpu"),
     )
+    return machine.decisions(x)
 
 
 def all_machines(test: Any) -> Any:

@@ -1,0 +1,185 @@
+"""The painter's page and the requests that it makes, as a Starlette application that any other can mount.
+
+Every address in the page is relative, so it works below any path. `api/read` answers in lines of JSON, one a model, each
+sent as it is ready.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import yaml
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from demo.drawings import LABELS, Drawings, DuplicateError, as_png, read_drawing, to_bytes
+from demo.models import Models, forms_of
+from trainers.errors import UsageError
+
+HERE = Path(__file__).parent
+LANGUAGES = ("en", "es")
+MOST_BYTES = 4_000_000  # of what a browser sends at once
+POLICY = "default-src 'self'; img-src 'self' data:; frame-ancestors 'self'; base-uri 'none'; form-action 'none'"
+
+
+def application(models: Models, drawings: Drawings) -> Starlette:
+    """Return the painter for some models, collecting into a folder of drawings."""
+    page = Page(models, drawings)
+    routes = [
+        Route("/", page.index),
+        Route("/api/models", page.list_models),
+        Route("/api/read", page.read, methods=["POST"]),
+        Route("/api/wanted", page.wanted),
+        Route("/api/drawings", page.collect, methods=["GET", "POST"]),
+        Route("/api/empty", page.empty, methods=["POST"]),
+        Route("/drawings.zip", page.download),
+        Mount("/static", StaticFiles(directory=HERE / "static")),
+    ]
+    return Starlette(routes=routes, exception_handlers={HTTPException: _sentence, UsageError: _sentence})
+
+
+class Page:
+    """The handlers of one painter."""
+
+    def __init__(self, models: Models, drawings: Drawings) -> None:
+        self.models, self.drawings = models, drawings
+
+    async def index(self, request: Request) -> Response:
+        """The page, in the language of `?lang=` or of the browser."""
+        if not request.url.path.endswith("/"):
+            return Response(status_code=307, headers={"location": f"{request.url.path}/"})  # relative addresses need it
+        language = language_of(request)
+        html = page_template().render(
+            language=language, others=[other for other in LANGUAGES if other != language], texts=texts(language), labels=LABELS
+        )
+        return HTMLResponse(html, headers={"content-security-policy": POLICY, "cache-control": "no-store"})
+
+    async def list_models(self, _: Request) -> Response:
+        """Every model, with the reason of those that do not read drawings."""
+        return JSONResponse([shown.to_dict() for shown in await run_in_threadpool(self.models.refresh)])
+
+    async def read(self, request: Request) -> Response:
+        """What each model makes of a PNG: first the forms, then an answer a line."""
+        picture = await body_of(request)
+        forms = await run_in_threadpool(lambda: forms_of(read_drawing(picture)))
+        pictures = {name: _address(as_png(to_bytes(form))) for name, form in forms.items()}
+
+        def lines() -> Iterator[str]:
+            yield json.dumps({"forms": pictures}) + "\n"
+            for answer in self.models.answers(forms):
+                yield json.dumps(answer) + "\n"
+
+        return StreamingResponse(lines(), media_type="application/x-ndjson", headers={"cache-control": "no-store"})
+
+    async def wanted(self, _: Request) -> Response:
+        """A digit that is drawn least often so far."""
+        return JSONResponse({"label": await run_in_threadpool(self.drawings.wanted)})
+
+    async def collect(self, request: Request) -> Response:
+        """How many drawings there are; or one more, sent as JSON: label, image (a PNG in base64), strokes, painter."""
+        if request.method == "POST":
+            values = json_of(await body_of(request))
+            picture, label = _picture(values.get("image")), values.get("label")
+            details = {key: values[key] for key in ("strokes", "painter") if key in values}
+            name = await run_in_threadpool(lambda: self.drawings.add(label, picture, **details))  # type: ignore[arg-type]
+            return JSONResponse({"id": name, "counts": self.drawings.counts()}, status_code=201)
+        return JSONResponse({"counts": await run_in_threadpool(self.drawings.counts)})
+
+    async def download(self, _: Request) -> Response:
+        """All drawings as one zip."""
+        content = await run_in_threadpool(self.drawings.packed)
+        return Response(
+            content, media_type="application/zip", headers={"content-disposition": 'attachment; filename="drawings.zip"'}
+        )
+
+    async def empty(self, request: Request) -> Response:
+        """Nothing: what a request costs by itself, for the benchmark."""
+        await body_of(request)
+        return Response(status_code=204)
+
+
+async def body_of(request: Request) -> bytes:
+    """Return what a request of this page carries.
+
+    Raises:
+        HTTPException: 403 if another site's page sent it, 413 if it is too large.
+    """
+    origin = request.headers.get("origin")
+    if origin and urlsplit(origin).netloc != request.headers.get("host"):
+        raise HTTPException(403, f"this painter takes drawings from its own page only. Got one from {origin}.")
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > MOST_BYTES:
+            raise HTTPException(413, f"a drawing may have at most {MOST_BYTES:,} bytes.")
+        parts.append(part)
+    return b"".join(parts)
+
+
+def json_of(body: bytes) -> Mapping[str, Any]:
+    """Return a JSON object.
+
+    Raises:
+        UsageError: if it is anything else.
+    """
+    try:
+        values = json.loads(body)
+    except (ValueError, RecursionError):
+        values = None
+    if not isinstance(values, dict):
+        raise UsageError("what was sent must be a JSON object with label, image, strokes and painter.")
+    return values
+
+
+def _picture(image: Any) -> bytes:
+    try:
+        return base64.b64decode(str(image).removeprefix("data:image/png;base64,"), validate=True)
+    except ValueError:
+        raise UsageError("image must be a PNG in base64.") from None
+
+
+def _address(picture: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(picture).decode()}"
+
+
+def language_of(request: Request) -> str:
+    """Return the language that the address names, else the browser's first that we have, else English."""
+    wanted = request.query_params.get("lang", "")
+    if wanted in LANGUAGES:
+        return wanted
+    accepted = [part.strip()[:2].lower() for part in request.headers.get("accept-language", "").split(",")]
+    return next((language for language in accepted if language in LANGUAGES), LANGUAGES[0])
+
+
+@functools.cache
+def texts(language: str) -> dict[str, str]:
+    """Return the page's texts by name."""
+    return yaml.safe_load((HERE / "locale" / f"{language}.yaml").read_text(encoding="utf-8"))
+
+
+@functools.cache
+def page_template() -> Any:
+    """Return the page as a template."""
+    import jinja2
+
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(HERE / "templates"), autoescape=True)
+    environment.policies["json.dumps_kwargs"] = {"sort_keys": False, "ensure_ascii": False}
+    return environment.get_template("painter.html")
+
+
+async def _sentence(_: Request, error: Exception) -> Response:
+    """Answer a fault with its sentence."""
+    if isinstance(error, HTTPException):
+        return JSONResponse({"problem": error.detail}, status_code=error.status_code)
+    return JSONResponse({"problem": str(error)}, status_code=409 if isinstance(error, DuplicateError) else 422)
