@@ -188,9 +188,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if bool(options.sources) == (options.drawings is not None):
             came = "both" if options.sources else "neither"
             raise UsageError(f"give either SOURCE, whose runs are compared, or --drawings DIR, to train and compare. Got {came}.")
-        idle = next((flag for flag in (of_runs if options.drawings else of_drawings) if _given(flag, options)), None)
+        idle = next((flag for flag in (of_drawings if options.drawings is None else of_runs) if _given(flag, options)), None)
         if idle is not None:
-            other = "SOURCE" if options.drawings else "--drawings"
+            other = "--drawings" if options.drawings is None else "SOURCE"
             raise UsageError(f"{idle.option_strings[0]} goes with {other}, which is not given: leave it out.")
         with speak(options.language):
             if options.drawings is None:

@@ -130,12 +130,13 @@ def plan_of(
         values["epochs"] = n_epochs
     kept = ("data", "classes", "image_size")  # all else of the data options says how a run was judged
     values = {key: value for key, value in values.items() if key in kept or key not in DataOptions.model_fields}
+    config: Any
     config, options, _ = configure(model_class("ann"), {**values, "early_stopping": None})
     settings = {**{key: getattr(config, key) for key in SETTINGS}, "flip": False}  # a mirrored digit is none, or another one
     if not any(settings.values()):
         raise UsageError(
-            f"{preset or model or PRESET} augments by nothing, as translate, scale, rotate and crop are 0, so that with and without it "
-            "are one model: give a configuration that has one of them above 0."
+            f"{preset or model or PRESET} augments by nothing (translate, scale, rotate and crop are 0), so that with and "
+            "without it are one model: give a configuration that has one of them above 0."
         )
     of_data = {key: value for key, value in options.to_dict().items() if key in kept}
     own = {key: value for key, value in config.to_dict().items() if key not in ("seed", "augment")}
@@ -218,7 +219,7 @@ def train_and_read(plan: Plan, data: Data, drawings: Drawings, models: Path, *, 
     The locked test part is read when all are trained; nothing is chosen by it.
     """
     images = {"test": data.test.x, "drawings": drawings.formed.x, "shrunk": drawings.shrunk.x}
-    trained = []
+    trained: list[tuple[int, bool, Path, Any]] = []
     with Progress(f"augmentation of {plan.name}", 2 * plan.n_seeds * plan.n_epochs, unit="epoch", every=10) as progress:
         for seed in range(plan.n_seeds):
             for augment in SIDES.values():

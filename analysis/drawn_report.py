@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 RESULTS = "results.json"
 MOST_SHOWN, COLUMNS = 40, 8
-FEW = 100  # drawings: with fewer, an accuracy is known to 10 points or worse
+FEW = 100  # drawings: with fewer, a single one is more than a point of accuracy
 PART_LABELS = {"test": "test part", "drawings": "drawings in MNIST's form", "shrunk": "drawings merely shrunk"}
 SIDE_LABELS = {"without": "without augmentation", "with": "with augmentation"}
 
@@ -71,8 +71,9 @@ def as_text(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def caption_of(results: Mapping[str, Any]) -> str:
     """Say what the table's numbers are."""
     return _(
-        "Accuracy, as a mean over {count} seeds, and 95 % intervals: Student's t over the seeds (- where they do not differ, or there "
-        "is one), Wilson's for a mean of so many images. The number of images stands behind each part's name."
+        "Accuracy, as a mean over {count} seeds, and 95 % intervals: Student's t over the seeds (- where they do not differ, or "
+        "there is one alone; it knows no bound, and may pass 0 or 1), Wilson's for a mean of so many images. The number of images "
+        "stands behind each part's name."
     ).format(count=results["settings"]["n_seeds"])
 
 
@@ -96,8 +97,8 @@ def _difference_in_words(part: str, results: Mapping[str, Any]) -> str:
         )
     else:
         text = _(
-            "On the {count:,} drawings in MNIST's form the accuracy was {without:.4f} without and {augmented:.4f} with augmentation: "
-            "{points:+.2f} points."
+            "On the {count:,} drawings in MNIST's form the accuracy was {without:.4f} without and {augmented:.4f} with "
+            "augmentation: {points:+.2f} points."
         )
     without, augmented = (results["accuracy"][side][part]["mean"] for side in SIDE_LABELS)
     difference = results["difference"][part]
@@ -111,18 +112,18 @@ def _difference_in_words(part: str, results: Mapping[str, Any]) -> str:
     low, high = interval
     if low <= 0 <= high:
         judged = _(
-            "The 95 % interval over the {seeds} seeds, from {low:+.2f} to {high:+.2f} points, holds 0: that augmentation changes the "
-            "accuracy on these images cannot be concluded, and neither can it that it does not."
+            "The 95 % interval over the {seeds} seeds, from {low:+.2f} to {high:+.2f} points, holds 0: that augmentation changes "
+            "the accuracy on these images cannot be concluded, nor that it does not."
         )
     elif low > 0:
         judged = _(
-            "The 95 % interval over the {seeds} seeds, from {low:+.2f} to {high:+.2f} points, lies above 0: on these images "
-            "augmentation gains, whichever seed the training has."
+            "The 95 % interval over the {seeds} seeds, from {low:+.2f} to {high:+.2f} points, lies above 0: over the seeds, "
+            "augmentation gains on these images."
         )
     else:
         judged = _(
-            "The 95 % interval over the {seeds} seeds, from {low:+.2f} to {high:+.2f} points, lies below 0: on these images "
-            "augmentation loses, whichever seed the training has."
+            "The 95 % interval over the {seeds} seeds, from {low:+.2f} to {high:+.2f} points, lies below 0: over the seeds, "
+            "augmentation loses on these images."
         )
     return f"{said} {judged.format(seeds=n_seeds, low=_points(low), high=_points(high))}"
 
@@ -138,17 +139,20 @@ def _pair_in_words(results: Mapping[str, Any]) -> str:
     gained, lost = found["with_alone"], found["without_alone"]
     if not gained + lost:
         return _(
-            "The two models of seed {seed} are right on the same of the {count} drawings: there is none that only one of the two reads "
-            "rightly."
+            "The two models of seed {seed} are right on the same of the {count} drawings: there is none that only one of the "
+            "two reads rightly."
         ).format(seed=found["seed"], count=results["n_images"]["drawings"])
     said = _(
-        "Drawing by drawing, for the two models of seed {seed}: of {count} drawings, {gained} are read rightly with augmentation alone "
-        "and {lost} without it alone (McNemar's exact test: p = {p:.3f})."
+        "Drawing by drawing, for the two models of seed {seed}: of {count} drawings, {gained} are read rightly only by the one "
+        "with augmentation, and {lost} only by the one without (McNemar's exact test: p = {p:.3f})."
     ).format(seed=found["seed"], count=results["n_images"]["drawings"], gained=gained, lost=lost, p=found["p"])
     if found["p"] < 1 - LEVEL:
-        judged = _("Chance among drawings does not explain such a difference between these two models.")
+        judged = _(
+            "These two models can be told apart by these drawings; whether augmentation or the seed did it, the interval over the "
+            "seeds says."
+        )
     else:
-        judged = _("So few on each side tell these two models apart no better than tosses of a coin would.")
+        judged = _("These two models cannot be told apart by these drawings.")
     return f"{said} {judged}"
 
 
@@ -156,8 +160,8 @@ def _form_in_words(results: Mapping[str, Any]) -> str:
     """Say what the same drawings were read as without MNIST's form."""
     means = {(part, side): results["accuracy"][side][part]["mean"] for part in PARTS for side in SIDE_LABELS}
     said = _(
-        "The same drawings merely shrunk to {side}x{side}, neither scaled to the size of MNIST's digits nor centred as they are, were "
-        "read with an accuracy of {without:.4f} without and {augmented:.4f} with augmentation."
+        "The same drawings merely shrunk to {side}x{side}, neither scaled to the size of MNIST's digits nor centred as they are, "
+        "were read with an accuracy of {without:.4f} without and {augmented:.4f} with augmentation."
     ).format(side=results["image_side"], without=means["shrunk", "without"], augmented=means["shrunk", "with"])
     losses = [means["drawings", side] - means["shrunk", side] for side in SIDE_LABELS]
     if min(losses) > 0:
@@ -215,9 +219,9 @@ def build_document(results: Mapping[str, Any], data: Data, drawings: Drawings, f
         Heading(_("With and without augmentation")),
         Paragraph(
             _(
-                "{name} was trained on {n_train:,} images of {data} for {epochs} epochs, with and without augmentation ({changes}), from "
-                "each of {seeds} seeds; the two models of a seed differ in nothing else. Each read the locked test part, and the "
-                "drawings of a folder in two forms."
+                "{name} was trained on {n_train:,} images of {data} for {epochs} epochs, with and without augmentation "
+                "({changes}), from each of {seeds} seeds; the two models of a seed differ in nothing else. Each read the locked "
+                "test part, and the drawings of a folder in two forms."
             ).format(
                 name=settings["configuration"],
                 n_train=results["n_train"],
