@@ -71,9 +71,9 @@ def as_text(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def caption_of(results: Mapping[str, Any]) -> str:
     """Say what the table's numbers are."""
     return _(
-        "Accuracy, as a mean over the seeds ({count}), and 95 % intervals: Student's t over the seeds (- where they do not differ, or "
-        "there is one alone; it knows no bound, and may pass 0 or 1), Wilson's for a mean of so many images. The number of images "
-        "stands behind each part's name."
+        "Accuracy, as a mean over the seeds ({count}), and 95 % intervals: Student's t over the seeds (- where they do not differ, "
+        "or there is one alone; it knows no bound, and may pass 0 or 1), Wilson's for a mean of so many images. The number of "
+        "images stands behind each part's name."
     ).format(count=results["settings"]["n_seeds"])
 
 
@@ -220,8 +220,8 @@ def build_document(results: Mapping[str, Any], data: Data, drawings: Drawings, f
         Paragraph(
             _(
                 "{name} was trained on {n_train:,} images of {data} for {epochs} epochs, with and without augmentation "
-                "({changes}), from each seed ({seeds} in all); the two models of a seed differ in nothing else. Each read the locked "
-                "test part, and the drawings of a folder in two forms."
+                "({changes}), from each seed ({seeds} in all); the two models of a seed differ in nothing else. Each read the "
+                "locked test part, and the drawings of a folder in two forms."
             ).format(
                 name=settings["configuration"],
                 n_train=results["n_train"],
