@@ -153,7 +153,7 @@ def read_drawings(folder: Path, data: Data) -> Drawings:
     """Read the drawings that the painter wrote below `folder`, for models of `data`.
 
     Raises:
-        UsageError: if there are none, a label is no class of the data, or 28x28 and full hold different drawings.
+        UsageError: if there are none, a label is no class of the data, or one of 28x28 is not in full.
     """
     formed, full = folder / FORMED, folder / FULL
     if not formed.is_dir():
@@ -167,14 +167,16 @@ def read_drawings(folder: Path, data: Data) -> Drawings:
             "give the folder as the painter (make paint) wrote it."
         )
     (names, formed_samples), (others, full_samples) = (_read(place, data) for place in (formed, full))
-    alone = sorted(set(names) ^ set(others))
-    if alone:
-        place, missing = (FORMED, FULL) if alone[0] in names else (FULL, FORMED)
+    places = {name: place for place, name in enumerate(others)}
+    alone = next((name for name in names if name not in places), None)
+    if alone is not None:
         raise UsageError(
-            f"{folder}/{FORMED} and {folder}/{FULL} must hold the same drawings; {alone[0]} is in {place} and not in {missing}: "
-            "remove it, or draw it anew."
+            f"{folder}/{FULL} must hold every drawing of {folder}/{FORMED}; {alone} is not there: remove it from {FORMED}, or "
+            "draw it anew."
         )
-    return Drawings(names, formed_samples, full_samples)
+    # one that is in `full` alone is left out: the painter was stopped before it was whole
+    shrunk = Samples(full_samples.x[[places[name] for name in names]], formed_samples.y)
+    return Drawings(names, formed_samples, shrunk)
 
 
 def _read(folder: Path, data: Data) -> tuple[list[str], Samples]:

@@ -179,7 +179,8 @@ def _limits_in_words(results: Mapping[str, Any]) -> str:
     widths = [np.diff(results["accuracy"][side]["drawings"]["wilson_interval"])[0] for side in SIDE_LABELS]
     said = _(
         "The intervals over the seeds are about these images; drawings by other hands may turn out otherwise. As a sample, {count} "
-        "drawings alone leave the accuracy on drawings open by up to {width:.1f} points from end to end (Wilson)."
+        "drawings alone leave the accuracy on drawings open by up to {width:.1f} points from end to end (Wilson's interval, which "
+        "takes each drawing as one of its own: those of one hand are alike, and say less)."
     ).format(count=count, width=_points(float(max(widths))))
     if count < FEW:
         said += " " + _("So few drawings cannot show a small effect: collect more before deciding by them.")
