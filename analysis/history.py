@@ -192,19 +192,22 @@ def as_text(table: pd.DataFrame, columns: Sequence[str]) -> str:
     )
 
 
-def add_sources(parser: argparse.ArgumentParser) -> None:
-    """Add the SOURCE argument and the filters that every step of the analysis takes."""
-    parser.add_argument(
-        "sources", nargs="+", metavar="SOURCE", help="runs/NAME, a folder of offline runs, or entity/project[/sweep]"
+def add_sources(parser: argparse.ArgumentParser, nargs: str = "+") -> list[argparse.Action]:
+    """Add the SOURCE argument and the filters that every step of the analysis takes, and return them all."""
+    source = parser.add_argument(
+        "sources", nargs=nargs, metavar="SOURCE", help="runs/NAME, a folder of offline runs, or entity/project[/sweep]"
     )
     group = parser.add_argument_group("which runs count (all conditions that are given)")
-    group.add_argument(
-        "--state", action="append", default=[], help="finished, pruned, failed, crashed, running … (again for another)"
-    )
-    group.add_argument("--tag", action="append", default=[], help="runs with this tag (again for another)")
-    group.add_argument("--group", action="append", default=[], help="runs of this group (again for another)")
-    group.add_argument("--has", action="append", default=[], metavar="METRIC", help="runs that logged this metric")
-    group.add_argument("--filter", metavar="JSON", help='at W&B, in its own syntax: {"config.hidden": 64}')
+    return [
+        source,
+        group.add_argument(
+            "--state", action="append", default=[], help="finished, pruned, failed, crashed, running … (again for another)"
+        ),
+        group.add_argument("--tag", action="append", default=[], help="runs with this tag (again for another)"),
+        group.add_argument("--group", action="append", default=[], help="runs of this group (again for another)"),
+        group.add_argument("--has", action="append", default=[], metavar="METRIC", help="runs that logged this metric"),
+        group.add_argument("--filter", metavar="JSON", help='at W&B, in its own syntax: {"config.hidden": 64}'),
+    ]
 
 
 def filters_of(options: argparse.Namespace) -> Filters:
