@@ -18,7 +18,7 @@ HASH := $(shell cat $(REQUIREMENTS) | cksum | cut -d' ' -f1)
 READY = $(VENV)/.ready-$(HASH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep report study studies dashboard agent sync models evaluate test check fix bench clean
+.PHONY: help setup sweep report study studies paint dashboard agent sync models evaluate test check fix bench clean
 
 help: ## list the targets
 	@echo "make sweep   the whole path on the digits that scikit-learn ships: sweep, choose, retrain, report"
@@ -54,6 +54,9 @@ studies: $(READY) ## reproduce them all (hours; QUICK=1: each in two minutes at 
 
 dashboard: $(READY) ## watch a sweep in the browser: SOURCE=runs/NAME, or entity/project[/sweep] at W&B
 	$(RUN) -m analysis.dashboard '$(or $(SOURCE),runs/ann-$(SET))'
+
+paint: $(READY) ## draw digits in the browser, read by every saved model at each stroke; MODELS=models HOST=127.0.0.1
+	$(RUN) -m demo $(MODELS) $(if $(HOST),--host $(HOST))
 
 agent: $(READY) ## create the sweep SWEEP=... at W&B and start an agent (needs: wandb login)
 	$(RUN) -m search.online $(SWEEP) --data '$(DATA)' $(if $(TRIALS),--count $(TRIALS))

@@ -98,6 +98,7 @@ def serve(models: Models, drawings: Path, listening: socket.socket) -> None:
     from demo.drawings import Drawings
     from demo.pages import application
 
+    listening.listen()  # before the address is told: who comes early waits instead of being refused
     host, port = listening.getsockname()[:2]
     shown = f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}/"
     print(f"the painter is at {shown} until Ctrl-C; drawings are saved in {drawings}", flush=True)

@@ -144,7 +144,9 @@ def json_of(body: bytes) -> Mapping[str, Any]:
 
 def _picture(image: Any) -> bytes:
     try:
-        return base64.b64decode(str(image).removeprefix("data:image/png;base64,"), validate=True)
+        if not isinstance(image, str):
+            raise ValueError
+        return base64.b64decode(image.removeprefix("data:image/png;base64,"), validate=True)
     except ValueError:
         raise UsageError("image must be a PNG in base64.") from None
 

@@ -255,7 +255,14 @@ async function ask() {
   if (!answer) return;
   wanted = answer.label;
   choose(wanted);
-  $("asked").textContent = say(texts.asked, { label: wanted });
+  $("asked").textContent = $("hint").textContent = say(texts.asked, { label: wanted });
+  canvas.scrollIntoView({ block: "nearest" });
+}
+
+function stopAsking() {
+  wanted = null;
+  $("asked").textContent = "";
+  $("hint").textContent = texts.hint;
 }
 
 async function save() {
@@ -287,10 +294,7 @@ function showCounts(counts) {
 $("ask").addEventListener("click", ask);
 $("save").addEventListener("click", save);
 document.querySelectorAll("input[name=label]").forEach((input) =>
-  input.addEventListener("change", () => {
-    wanted = null;
-    $("asked").textContent = "";
-  }),
+  input.addEventListener("change", stopAsking),
 );
 
 document.addEventListener("keydown", (event) => {
@@ -300,8 +304,7 @@ document.addEventListener("keydown", (event) => {
   else if (key === "c" || key === "escape") clearAll();
   else if (/^[0-9]$/.test(key)) {
     choose(key);
-    wanted = null;
-    $("asked").textContent = "";
+    stopAsking();
   } else if (key === "enter" && !["BUTTON", "A", "SUMMARY"].includes(event.target.tagName)) save();
   else return;
   event.preventDefault();
