@@ -9,19 +9,19 @@ opens it to the network, for phones.
 
 from __future__ import annotations
 
-import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from demo.sockets import HOST, PORTS, is_loopback, open_socket
 from trainers.command_line import ROOT, SentenceParser, exit_with_sentence
 from trainers.errors import UsageError
 
 if TYPE_CHECKING:
-    from demo.models import Models
+    import socket
 
-HOST, PORT, TRIES = "127.0.0.1", 8080, 20
+    from demo.models import Models
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--host", default=HOST, help="address to listen on; 0.0.0.0 opens the page to the network (default: this machine)"
     )
-    parser.add_argument("--port", type=int, help=f"port of the page (default: {PORT}, or the next one that is free)")
+    parser.add_argument("--port", type=int, help=f"port of the page (default: {PORTS[0]}, or the next one that is free)")
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda or mps")
     options = parser.parse_args(arguments)
     with exit_with_sentence():
@@ -70,27 +70,6 @@ def models_of(paths: Sequence[Path], *, device: str) -> Models:
     return models
 
 
-def open_socket(host: str, port: int | None) -> socket.socket:
-    """Return a socket that is bound, so that a port that is taken is known before models are trained.
-
-    Raises:
-        UsageError: if the port is taken or not allowed, or the host is no address of this machine.
-    """
-    for candidate in [port] if port is not None else range(PORT, PORT + TRIES):
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        opened = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # named, or asyncio leaves Nagle's delay of 40 ms on
-        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            opened.bind((host, candidate))
-        except (OSError, OverflowError):
-            opened.close()
-            continue
-        return opened
-    if port is None:
-        raise UsageError(f"--host {host}: the ports {PORT} to {PORT + TRIES - 1} cannot be listened on: name another with --port.")
-    raise UsageError(f"port {port} of {host} cannot be listened on, as it is taken or not allowed: name another with --port.")
-
-
 def serve(models: Models, drawings: Path, listening: socket.socket) -> None:
     """Serve the page until Ctrl-C."""
     import uvicorn
@@ -102,7 +81,7 @@ def serve(models: Models, drawings: Path, listening: socket.socket) -> None:
     host, port = listening.getsockname()[:2]
     shown = f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}/"
     print(f"the painter is at {shown} until Ctrl-C; drawings are saved in {drawings}", flush=True)
-    if not host.startswith("127.") and host != "::1":
+    if not is_loopback(host):
         print("note: everyone in this network can open the page and save drawings.", file=sys.stderr, flush=True)
     config = uvicorn.Config(application(models, Drawings(drawings)), log_level="warning", lifespan="off")
     try:

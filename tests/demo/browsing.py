@@ -9,10 +9,10 @@ from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING
 
-from demo.__main__ import open_socket
 from demo.drawings import Drawings
 from demo.models import Models
 from demo.pages import application
+from demo.sockets import open_socket
 from tests.demo.strokes import Drawing
 
 if TYPE_CHECKING:

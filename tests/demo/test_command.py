@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from demo.__main__ import main, models_of, open_socket
+from demo.__main__ import main, models_of
 from demo.first_model import NAME, train_first_model
+from demo.sockets import open_socket
 from tests.demo.test_models import model_of
 from tests.samples import ROOT
 from trainers.data import DataOptions, data_root, load_data

@@ -1,0 +1,135 @@
+"""Serve W&B's client on this machine or network: python -m service; users and keys: python -m service user add NAME.
+
+usage: python -m service [--host 127.0.0.1] [--port 8080] [--data service-data] [--database URL]
+       python -m service user add NAME [--key KEY] [--role member] [--team TEAM]
+       python -m service user key NAME | revoke NAME
+
+The first start creates the user `local` and prints the lines to paste. Everything is kept in the folder of --data; --database
+names a PostgreSQL instead of the SQLite file there.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trainers.command_line import SentenceParser, exit_with_sentence
+from trainers.errors import UsageError
+
+if TYPE_CHECKING:
+    import argparse
+
+    from service.database import Database
+
+HOST, PORT = "127.0.0.1", 8080
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = SentenceParser(prog="python -m service", description=(__doc__ or "").splitlines()[0], allow_abbrev=False)
+    add_places(parser)
+    parser.add_argument("--host", default=HOST, help="address to listen on (default: this machine alone)")
+    parser.add_argument("--port", type=int, default=PORT, help="port to listen on (default: %(default)s)")
+    commands = parser.add_subparsers(dest="command", metavar="user")
+    user = commands.add_parser("user", help="add a user, give one another key, or revoke keys", allow_abbrev=False)
+    actions = user.add_subparsers(dest="action", required=True, metavar="add|key|revoke")
+    add = actions.add_parser("add", help="create a user and print its key", allow_abbrev=False)
+    key = actions.add_parser("key", help="give a user one more key and print it", allow_abbrev=False)
+    revoke = actions.add_parser("revoke", help="make every key of a user void", allow_abbrev=False)
+    for one in (add, key, revoke):
+        one.add_argument("name", metavar="NAME")
+        add_places(one, again=True)
+    for one in (add, key):
+        one.add_argument("--key", help="a key of at least 40 characters (default: a new one)")
+    add.add_argument("--role", default="member", help="admin, member (default) or viewer")
+    add.add_argument("--team", help="a team that the user shares with others")
+    options = parser.parse_args(arguments)
+    with exit_with_sentence():
+        database = open_database(options)
+        try:
+            if options.command == "user":
+                change_users(database, options)
+            else:
+                serve(database, options)
+        finally:
+            database.close()
+    return 0
+
+
+def add_places(parser: argparse.ArgumentParser, *, again: bool = False) -> None:
+    """Add the flags that say where things are kept; `again` for a command below one that has them already."""
+    from argparse import SUPPRESS
+
+    parser.add_argument("--data", default=SUPPRESS if again else "service-data", help="folder of everything that is kept")
+    parser.add_argument("--database", default=SUPPRESS if again else None, help="URL of a PostgreSQL (default: SQLite in --data)")
+
+
+def open_database(options: argparse.Namespace) -> Database:
+    """Open the database that the flags name.
+
+    Raises:
+        UsageError: if it cannot be opened, or the folder cannot be written.
+    """
+    from service.database import Database
+
+    folder = Path(options.data)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be written ({error.strerror}): choose another folder with --data.") from None
+    return Database(options.database or f"sqlite:///{folder.resolve() / 'service.db'}")
+
+
+def change_users(database: Database, options: argparse.Namespace) -> None:
+    """Do what `user` asks for."""
+    from service.accounts import add_key, add_user, revoke_keys
+
+    if options.action == "revoke":
+        print(f"{revoke_keys(database, options.name)} keys of {options.name} are void, within half a minute where the server runs")
+        return
+    if options.action == "add":
+        key = add_user(database, options.name, key=options.key, role=options.role, team=options.team)
+    else:
+        key = add_key(database, options.name, key=options.key)
+    print(f"the key of {options.name}, shown this once: {key}")
+
+
+def serve(database: Database, options: argparse.Namespace) -> None:
+    """Serve until Ctrl-C.
+
+    Raises:
+        UsageError: if the port cannot be listened on, or the network is to be served while nobody has a key yet.
+    """
+    import uvicorn
+
+    from demo.sockets import is_loopback, open_socket
+    from service.accounts import FIRST_USER, add_user, has_users
+    from service.app import application
+    from service.files import Files
+
+    if not has_users(database):
+        if not is_loopback(options.host):
+            raise UsageError(
+                f"--host {options.host} would open the server to a network while nobody has a key: "
+                "add a user first, by python -m service user add NAME."
+            )
+        key = add_user(database, FIRST_USER, role="admin")
+        print(f"created the user {FIRST_USER}; its key is shown this once. To use this server, paste:")
+        print(f"  export WANDB_BASE_URL=http://127.0.0.1:{options.port} WANDB_API_KEY={key}")
+    files = Files(Path(options.data) / "files")
+    listening = open_socket(options.host, options.port)
+    listening.listen(1024)
+    print(f"serving W&B's client at http://{options.host}:{options.port} until Ctrl-C", flush=True)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    config = uvicorn.Config(application(database, files), log_level="warning", access_log=False, log_config=None)
+    try:
+        uvicorn.Server(config).run(sockets=[listening])
+    except KeyboardInterrupt:
+        print()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,257 @@
+"""What the service keeps, as tables: users and their keys, projects, runs with what they logged, files.
+
+SQLite (writing ahead) by default, PostgreSQL by URL. A config or summary is kept whole as JSON text, with NaN and Infinity as
+Python writes them, and beside it each of its values as a row, by which runs are filtered and ordered.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import ForeignKey, String, Text, UniqueConstraint, event
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship, sessionmaker
+
+from trainers.errors import UsageError
+
+WAIT_SECONDS = 30  # for another's transaction to end
+NAME = String(128)  # as long as W&B's own names
+
+
+def now() -> datetime:
+    """Return the time, in UTC and without a zone, as it is kept."""
+    return datetime.now(UTC).replace(tzinfo=None)
+
+
+class Base(DeclarativeBase):
+    """The tables."""
+
+
+class Entity(Base):
+    """Who owns projects: a user, or a team of users."""
+
+    __tablename__ = "entity"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(NAME, unique=True)
+    is_team: Mapped[bool] = mapped_column(default=False)
+
+
+class User(Base):
+    """A person or program; `role` is admin, member or viewer."""
+
+    __tablename__ = "user_account"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(NAME, unique=True)
+    email: Mapped[str] = mapped_column(String(320), default="")
+    role: Mapped[str] = mapped_column(String(16), default="member")
+    entity_id: Mapped[int] = mapped_column(ForeignKey("entity.id"))
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    entity: Mapped[Entity] = relationship()
+
+
+class Membership(Base):
+    """A user of a team."""
+
+    __tablename__ = "membership"
+
+    user_id: Mapped[int] = mapped_column(ForeignKey("user_account.id"), primary_key=True)
+    entity_id: Mapped[int] = mapped_column(ForeignKey("entity.id"), primary_key=True)
+
+
+class ApiKey(Base):
+    """A key, of which only the hash is kept."""
+
+    __tablename__ = "api_key"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("user_account.id"), index=True)
+    digest: Mapped[str] = mapped_column(String(64), unique=True)
+    name: Mapped[str] = mapped_column(NAME, default="")
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    user: Mapped[User] = relationship()
+
+
+class Project(Base):
+    """A project of an entity."""
+
+    __tablename__ = "project"
+    __table_args__ = (UniqueConstraint("entity_id", "name"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    entity_id: Mapped[int] = mapped_column(ForeignKey("entity.id"))
+    user_id: Mapped[int | None] = mapped_column(ForeignKey("user_account.id"))
+    name: Mapped[str] = mapped_column(NAME)
+    description: Mapped[str] = mapped_column(Text, default="")
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    entity: Mapped[Entity] = relationship()
+    user: Mapped[User | None] = relationship()
+
+    @property
+    def global_id(self) -> str:
+        """The identifier that clients get."""
+        return global_id("Project", self.name, self.entity.name)
+
+
+class Run(Base):
+    """A run: how it was started, where it stands, and how much of each stream has arrived."""
+
+    __tablename__ = "run"
+    __table_args__ = (UniqueConstraint("project_id", "name"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    project_id: Mapped[int] = mapped_column(ForeignKey("project.id"), index=True)
+    user_id: Mapped[int | None] = mapped_column(ForeignKey("user_account.id"))
+    name: Mapped[str] = mapped_column(NAME)  # W&B's run id
+    display_name: Mapped[str] = mapped_column(String(256), default="")
+    description: Mapped[str] = mapped_column(Text, default="")
+    notes: Mapped[str | None] = mapped_column(Text)
+    group_name: Mapped[str | None] = mapped_column(String(256))
+    job_type: Mapped[str | None] = mapped_column(String(256))
+    host: Mapped[str | None] = mapped_column(String(256))
+    program: Mapped[str | None] = mapped_column(Text)
+    commit: Mapped[str | None] = mapped_column(String(128))
+    repo: Mapped[str | None] = mapped_column(Text)
+    sweep_name: Mapped[str | None] = mapped_column(NAME, index=True)
+    state: Mapped[str] = mapped_column(String(16), default="running", index=True)
+    stop_asked: Mapped[bool] = mapped_column(default=False)
+    exit_code: Mapped[int | None]
+    config: Mapped[str] = mapped_column(Text, default="{}")
+    summary: Mapped[str] = mapped_column(Text, default="{}")
+    system: Mapped[str] = mapped_column(Text, default="{}")  # the latest system metrics
+    tags: Mapped[str] = mapped_column(Text, default="[]")
+    history_keys: Mapped[str] = mapped_column(Text, default="{}")
+    last_step: Mapped[int] = mapped_column(sa.BigInteger, default=-1)
+    history_lines: Mapped[int] = mapped_column(default=0)
+    event_lines: Mapped[int] = mapped_column(default=0)
+    log_lines: Mapped[int] = mapped_column(default=0)
+    created_at: Mapped[datetime] = mapped_column(default=now, index=True)
+    heartbeat_at: Mapped[datetime] = mapped_column(default=now)
+    project: Mapped[Project] = relationship()
+    user: Mapped[User | None] = relationship()
+
+    @property
+    def global_id(self) -> str:
+        """The identifier that clients get."""
+        return global_id("Run", self.name, self.project.name, self.project.entity.name)
+
+
+class Value(Base):
+    """One value of a run's config (`place` c) or summary (s), by its dotted path: a number or a text."""
+
+    __tablename__ = "run_value"
+
+    run_id: Mapped[int] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"), primary_key=True)
+    place: Mapped[str] = mapped_column(String(1), primary_key=True)
+    key: Mapped[str] = mapped_column(String(256), primary_key=True)
+    number: Mapped[float | None] = mapped_column(sa.Double)
+    text: Mapped[str | None] = mapped_column(String(512))
+
+
+class Chunk(Base):
+    """Lines of a stream as they arrived: `content` is their compressed text, the first one is line `first`.
+
+    Where two overlap, the lines of the later one count.
+    """
+
+    __tablename__ = "chunk"
+    __table_args__ = (sa.Index("chunk_of_a_stream", "run_id", "stream", "first"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    run_id: Mapped[int] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"))
+    stream: Mapped[str] = mapped_column(String(8))
+    first: Mapped[int]
+    count: Mapped[int]
+    content: Mapped[bytes]
+
+
+class RunFile(Base):
+    """A file of a run; its content lies under its SHA-256 in the folder of files."""
+
+    __tablename__ = "run_file"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    run_id: Mapped[int] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"), index=True)
+    name: Mapped[str] = mapped_column(String(1024))
+    size: Mapped[int] = mapped_column(sa.BigInteger, default=0)
+    md5: Mapped[str] = mapped_column(String(32), default="")
+    digest: Mapped[str] = mapped_column(String(64), default="")
+    updated_at: Mapped[datetime] = mapped_column(default=now)
+
+    __table_args__ = (UniqueConstraint("run_id", "name"),)
+
+
+class Database:
+    """A database that is open.
+
+    Args:
+        url: of SQLAlchemy: `sqlite:////folder/service.db`, or `postgresql+psycopg://…`.
+
+    Raises:
+        UsageError: if it cannot be opened.
+    """
+
+    def __init__(self, url: str) -> None:
+        shown = sa.make_url(url).render_as_string(hide_password=True)
+        self.is_sqlite = url.startswith("sqlite")
+        settings: dict[str, Any] = {"connect_args": {"timeout": WAIT_SECONDS}} if self.is_sqlite else {"pool_size": 16}
+        self.engine = sa.create_engine(url, pool_pre_ping=not self.is_sqlite, **settings)
+        if self.is_sqlite:
+            event.listen(self.engine, "connect", _as_a_server)
+            event.listen(self.engine, "begin", _begin)
+        self._sessions = sessionmaker(self.engine, expire_on_commit=False)
+        try:
+            Base.metadata.create_all(self.engine)
+        except sa.exc.SQLAlchemyError as error:
+            reason = str(getattr(error, "orig", error)).splitlines()[0].rstrip(".")
+            raise UsageError(f"the database {shown} cannot be opened ({reason}): check --database and its rights.") from None
+
+    @contextlib.contextmanager
+    def session(self, *, writing: bool = False) -> Iterator[Session]:
+        """A transaction; one that writes is committed at its end, and waits for the others to end before it reads."""
+        with self._sessions() as session:
+            session.connection(execution_options={"writing": writing})
+            yield session
+            if writing:
+                session.commit()
+
+    def close(self) -> None:
+        """Let go of every connection."""
+        self.engine.dispose()
+
+
+def _as_a_server(connection: Any, _: Any) -> None:
+    connection.isolation_level = None  # SQLAlchemy begins the transactions
+    for setting in ("journal_mode = WAL", "synchronous = NORMAL", "foreign_keys = ON"):
+        connection.execute(f"PRAGMA {setting}")
+
+
+def _begin(connection: sa.Connection) -> None:
+    # a transaction that reads and then writes would fail at once where another has written meanwhile
+    how = "BEGIN IMMEDIATE" if connection.get_execution_options().get("writing") else "BEGIN"
+    connection.exec_driver_sql(how)
+
+
+def global_id(kind: str, *names: str) -> str:
+    """Return an identifier as W&B's are: base64 of `Run:v1:NAME:PROJECT:ENTITY`."""
+    return base64.b64encode(":".join((kind, "v1", *names)).encode()).decode()
+
+
+def names_of(identifier: str, kind: str) -> list[str] | None:
+    """Return the names in an identifier of `global_id`; None where it is none of that kind."""
+    try:
+        found, version, *names = base64.b64decode(identifier, validate=True).decode().split(":")
+    except ValueError:
+        return None
+    return names if (found, version) == (kind, "v1") else None
+
+
+def as_json(value: Any) -> str:
+    """Return JSON text, NaN and Infinity as the client writes them."""
+    return json.dumps(value, separators=(",", ":"))

@@ -1,0 +1,101 @@
+"""Contents of files, each kept once under its SHA-256, and the signed addresses by which they come and go.
+
+Clients send no key with an upload, so its address is the permission: signed by this server, for one file, for an hour.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from itsdangerous import BadSignature, URLSafeTimedSerializer
+
+from trainers.errors import UsageError
+
+EXPIRES = 3600  # seconds that an address is good for
+MOST_BYTES = 5 * 2**30  # of one file
+
+
+class TooLargeError(UsageError):
+    """More bytes came than a file may have."""
+
+
+@dataclass(frozen=True)
+class Content:
+    """What is kept of an uploaded file: its SHA-256, MD5 (hexadecimal) and size in bytes."""
+
+    digest: str
+    md5: str
+    size: int
+
+
+class Files:
+    """A folder of contents, and the secret that signs addresses (kept beside them, so that it outlives a restart)."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        try:
+            (folder / "incoming").mkdir(parents=True, exist_ok=True)
+            self._signer = URLSafeTimedSerializer(_secret(folder / "secret"))
+        except OSError as error:
+            raise UsageError(f"{folder} cannot be written ({error.strerror}): choose another folder with --data.") from None
+
+    def signed(self, purpose: str, **values: Any) -> str:
+        """Return a token that says what may be done: `purpose` is upload or download."""
+        return self._signer.dumps(values, salt=purpose)
+
+    def opened(self, purpose: str, token: str) -> dict[str, Any] | None:
+        """Return what a token of this purpose says; None where it is forged, of another purpose, or has expired."""
+        try:
+            return self._signer.loads(token, salt=purpose, max_age=EXPIRES)
+        except BadSignature:
+            return None
+
+    async def receive(self, parts: AsyncIterator[bytes]) -> Content:
+        """Keep a content that arrives in parts; whole or not at all.
+
+        Raises:
+            TooLargeError: if it has more than MOST_BYTES.
+        """
+        sha, md5, size = hashlib.sha256(), hashlib.md5(usedforsecurity=False), 0
+        partial = self.folder / "incoming" / secrets.token_hex(12)
+        try:
+            with open(partial, "wb") as file:
+                async for part in parts:
+                    size += len(part)
+                    if size > MOST_BYTES:
+                        raise TooLargeError(f"a file may have at most {MOST_BYTES:,} bytes.")
+                    sha.update(part)
+                    md5.update(part)
+                    file.write(part)
+            digest = sha.hexdigest()
+            place = self.path(digest)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(partial, place)
+        finally:
+            partial.unlink(missing_ok=True)
+        return Content(digest, md5.hexdigest(), size)
+
+    def path(self, digest: str) -> Path:
+        """Return where a content lies."""
+        return self.folder / "contents" / digest[:2] / digest
+
+
+def _secret(path: Path) -> bytes:
+    """Return the secret of this folder; the first to ask makes it."""
+    if not path.exists():
+        partial = path.with_name(f".{path.name}.{os.getpid()}")
+        partial.touch(mode=0o600)
+        partial.write_bytes(secrets.token_bytes(32))
+        try:
+            os.link(partial, path)  # fails where another process was first
+        except FileExistsError:
+            pass
+        finally:
+            partial.unlink()
+    return path.read_bytes()

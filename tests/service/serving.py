@@ -1,0 +1,107 @@
+"""A service of its own for tests: in this process for requests, or listening for the real client."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from base64 import b64encode
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+from starlette.testclient import TestClient
+
+from demo.sockets import open_socket
+from service.accounts import add_user
+from service.app import application
+from service.database import Database
+from service.files import Files
+
+KEY = "local-" + "k" * 40
+
+
+def authorization(key: str = KEY) -> dict[str, str]:
+    """Return the header that the client sends."""
+    return {"authorization": "Basic " + b64encode(f"api:{key}".encode()).decode()}
+
+
+class Asked:
+    """A service in this process, asked as the user `someone`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.database = Database(f"sqlite:///{folder / 'service.db'}")
+        self.files = Files(folder / "files")
+        add_user(self.database, "someone", key=KEY)
+        self.client = TestClient(application(self.database, self.files), headers=authorization(), raise_server_exceptions=False)
+
+    def ask(self, query: str, *, key: str = KEY, **variables: Any) -> Any:
+        """Return the data of an operation, which must have no errors."""
+        answer = self.told(query, key=key, **variables)
+        assert "errors" not in answer, answer["errors"]
+        return answer["data"]
+
+    def told(self, query: str, *, key: str = KEY, **variables: Any) -> dict[str, Any]:
+        """Return the whole answer of an operation."""
+        body = json.dumps({"query": query, "variables": variables, "operationName": ""})
+        response = self.client.post("/graphql", content=body, headers=authorization(key))
+        assert response.status_code == 200, response.text
+        return response.json()
+
+    def stream(self, run: str, *, key: str = KEY, project: str = "tried", entity: str = "someone", **body: Any) -> Any:
+        """Stream into a run, and return the answer."""
+        address = f"/files/{entity}/{project}/{run}/file_stream"
+        return self.client.post(address, content=json.dumps(body), headers=authorization(key))
+
+    def run(self, name: str = "r1", **values: Any) -> str:
+        """Create or change a run of the project `tried`, and return its identifier."""
+        query = "mutation M($input: UpsertBucketInput!) { upsertBucket(input: $input) { bucket { id } } }"
+        answer = self.ask(query, input={"name": name, "modelName": "tried", **values})
+        return str(answer["upsertBucket"]["bucket"]["id"])
+
+
+@contextlib.contextmanager
+def listening(folder: Path) -> Iterator[str]:
+    """Serve on a free port of this machine, for the user `someone`; give the address."""
+    import uvicorn
+
+    database = Database(f"sqlite:///{folder / 'service.db'}")
+    add_user(database, "someone", key=KEY)
+    opened = open_socket("127.0.0.1", 0)
+    opened.listen(128)
+    server = uvicorn.Server(uvicorn.Config(application(database, Files(folder / "files")), log_level="error", access_log=False))
+    thread = Thread(target=server.run, kwargs={"sockets": [opened]}, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{opened.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(timeout=20)
+        database.close()
+
+
+def client(address: str, folder: Path, program: str, **more: str) -> Any:
+    """Run a program with the real client against the service; return what it prints last, as JSON."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
+    environment |= {
+        "WANDB_BASE_URL": address,
+        "WANDB_API_KEY": KEY,
+        "WANDB_SILENT": "true",
+        "WANDB_ERROR_REPORTING": "false",
+        **more,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        cwd=folder,
+        env={**environment, "HOME": str(folder)},
+        capture_output=True,
+        text=True,
+        timeout=180,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.strip().splitlines()[-1])
