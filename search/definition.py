@@ -37,6 +37,7 @@ class Definition:
     written: dict[Place, str] = field(default_factory=dict)
     faults: list[tuple[int, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    elsewhere: bool = False  # its program runs on other machines, and need not be here
 
     def line(self, place: Place) -> int:
         """Return the line of a place, or of the nearest place around it; 0 where it is not in the file."""
@@ -77,8 +78,11 @@ def _shown(sentence: str) -> str:
     return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in sentence)
 
 
-def read_definition(path: Path) -> Definition:
+def read_definition(path: Path, text: str | None = None) -> Definition:
     """Read a YAML file that holds a mapping.
+
+    Args:
+        text: what the file holds, where it was sent from elsewhere; `path` is then only its name.
 
     Raises:
         UsageError: if it is not there, not YAML, or no mapping; naming the line.
@@ -86,7 +90,8 @@ def read_definition(path: Path) -> Definition:
     import yaml
 
     try:
-        text = path.read_text(encoding="utf-8")
+        elsewhere = text is not None
+        text = path.read_text(encoding="utf-8") if text is None else text
         tree = yaml.compose(text, Loader=yaml.SafeLoader)
         if _written_out(path, tree, {}) > LARGEST:
             raise UsageError(f"{path}: holds more than {LARGEST:,} values once its anchors are written out: use fewer anchors.")
@@ -109,7 +114,7 @@ def read_definition(path: Path) -> Definition:
         raise UsageError(f"{path}: cannot be read ({error.strerror}).") from None
     if not isinstance(values, dict):
         raise UsageError(f"{path}:1: a sweep must be a mapping with program, method, metric and parameters. Got {_kind(values)}.")
-    definition = Definition(path, values)
+    definition = Definition(path, values, elsewhere=elsewhere)
     _walk(definition, tree, (), set())
     return definition
 

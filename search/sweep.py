@@ -119,13 +119,16 @@ class Sweep:
         return {**self.classifier.Config().to_dict(), **DataOptions().to_dict(), **values, **self.space.fixed}
 
 
-def read_sweep(path: Path | str, fixed: Mapping[str, Any] | None = None) -> Sweep:
+def read_sweep(path: Path | str, fixed: Mapping[str, Any] | None = None, *, text: str | None = None) -> Sweep:
     """Read and check a sweep file; `fixed` values are taken out of the search.
+
+    Args:
+        text: what the file holds, where it was sent from another machine; its program is then not looked for on this one.
 
     Raises:
         UsageError: a sentence for every fault, with the file, the line, the key, what must hold and what came.
     """
-    definition = read_definition(Path(path))
+    definition = read_definition(Path(path), text)
     sweep = _read(definition, fixed or {})
     definition.check()
     assert sweep is not None
@@ -265,7 +268,7 @@ def _program(definition: Definition, command: tuple[str, ...]) -> tuple[str, typ
             return program, model_class(path.stem)
         definition.notes.append("command holds more than W&B's macros, so each trial is a process of its own.")
         return program, None
-    if not _is_file(path):
+    if not definition.elsewhere and not _is_file(path):
         beside = definition.path.parent / path
         if _is_file(beside):
             definition.fault(

@@ -108,6 +108,7 @@ def serve(database: Database, options: argparse.Namespace) -> None:
     from service.accounts import FIRST_USER, add_user, has_users
     from service.app import application
     from service.files import Files
+    from service.sweeps import Searches
 
     if not has_users(database):
         if not is_loopback(options.host):
@@ -119,12 +120,13 @@ def serve(database: Database, options: argparse.Namespace) -> None:
         print(f"created the user {FIRST_USER}; its key is shown this once. To use this server, paste:")
         print(f"  export WANDB_BASE_URL=http://127.0.0.1:{options.port} WANDB_API_KEY={key}")
     files = Files(Path(options.data) / "files")
+    searches = Searches(options.database or f"sqlite:///{Path(options.data).resolve() / 'studies.db'}")
     listening = open_socket(options.host, options.port)
     listening.listen(1024)
     print(f"serving W&B's client at http://{options.host}:{options.port} until Ctrl-C", flush=True)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
-    config = uvicorn.Config(application(database, files), log_level="warning", access_log=False, log_config=None)
+    config = uvicorn.Config(application(database, files, searches), log_level="warning", access_log=False, log_config=None)
     try:
         uvicorn.Server(config).run(sockets=[listening])
     except KeyboardInterrupt:

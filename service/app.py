@@ -29,6 +29,7 @@ from service.accounts import Account, account_of
 from service.database import Database, Run, RunFile, now
 from service.execution import answered
 from service.files import Files, TooLargeError
+from service.sweeps import Searches
 from trainers.errors import UsageError
 
 MOST_BODY = 64 * 2**20  # bytes of a request that is not an upload; the client's largest has about 10 MB
@@ -37,9 +38,9 @@ CRASHES = 30.0  # seconds between looks for runs that have fallen silent
 log = logging.getLogger("service")
 
 
-def application(database: Database, files: Files) -> Starlette:
-    """Return the service on a database and a folder of files."""
-    service = Service(database, files)
+def application(database: Database, files: Files, searches: Searches) -> Starlette:
+    """Return the service on a database, a folder of files, and the studies of its sweeps."""
+    service = Service(database, files, searches)
     routes = [
         Route("/graphql", service.graphql, methods=["POST"]),
         Route("/files/{entity}/{project}/{run}/file_stream", service.file_stream, methods=["POST"]),
@@ -54,8 +55,8 @@ def application(database: Database, files: Files) -> Starlette:
 class Service:
     """The handlers."""
 
-    def __init__(self, database: Database, files: Files) -> None:
-        self.database, self.files = database, files
+    def __init__(self, database: Database, files: Files, searches: Searches) -> None:
+        self.database, self.files, self.searches = database, files, searches
         self.schema = resolvers.schema()
         self._accounts: dict[str, tuple[float, Account]] = {}
 
@@ -92,10 +93,13 @@ class Service:
         try:
             changes = self.schema.is_mutation(query)
             with self.database.session(writing=changes) as session:
-                context = resolvers.Context(session, account, self.files, base)
+                context = resolvers.Context(session, account, self.files, self.searches, base)
                 result = self.schema.execute(query, variables, context)
                 if result.errors:
                     session.rollback()
+                    gone = [error for error in result.errors if isinstance(error.original_error, resolvers.GoneError)]
+                    if gone:
+                        raise HTTPException(404, gone[0].message)
                 return answered(result, _note)
         except GraphQLError as error:
             return {"data": None, "errors": [{"message": error.message}]}

@@ -121,6 +121,7 @@ class Run(Base):
     sweep_name: Mapped[str | None] = mapped_column(NAME, index=True)
     state: Mapped[str] = mapped_column(String(16), default="running", index=True)
     stop_asked: Mapped[bool] = mapped_column(default=False)
+    stop_asked_at: Mapped[datetime | None]
     exit_code: Mapped[int | None]
     config: Mapped[str] = mapped_column(Text, default="{}")
     summary: Mapped[str] = mapped_column(Text, default="{}")
@@ -169,6 +170,62 @@ class Chunk(Base):
     first: Mapped[int]
     count: Mapped[int]
     content: Mapped[bytes]
+
+
+class Sweep(Base):
+    """A sweep: its definition as it was sent, and where it stands."""
+
+    __tablename__ = "sweep"
+    __table_args__ = (UniqueConstraint("project_id", "name"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    project_id: Mapped[int] = mapped_column(ForeignKey("project.id"), index=True)
+    user_id: Mapped[int | None] = mapped_column(ForeignKey("user_account.id"))
+    name: Mapped[str] = mapped_column(NAME)  # W&B's sweep id
+    display_name: Mapped[str | None] = mapped_column(String(256))
+    description: Mapped[str | None] = mapped_column(Text)
+    definition: Mapped[str] = mapped_column(Text)  # YAML
+    method: Mapped[str] = mapped_column(String(16), default="")
+    state: Mapped[str] = mapped_column(String(16), default="PENDING")
+    prior_filters: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    updated_at: Mapped[datetime] = mapped_column(default=now)
+    heartbeat_at: Mapped[datetime | None]
+    project: Mapped[Project] = relationship()
+
+    @property
+    def global_id(self) -> str:
+        """The identifier that clients get."""
+        return global_id("Sweep", self.name, self.project.name, self.project.entity.name)
+
+
+class Agent(Base):
+    """An agent of a sweep."""
+
+    __tablename__ = "agent"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    sweep_id: Mapped[int] = mapped_column(ForeignKey("sweep.id", ondelete="CASCADE"), index=True)
+    host: Mapped[str] = mapped_column(String(256), default="")
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    heartbeat_at: Mapped[datetime] = mapped_column(default=now)
+    sweep: Mapped[Sweep] = relationship()
+
+
+class Issue(Base):
+    """A configuration that was handed out as a run: to whom, as which trial of the study, and whether the study was told."""
+
+    __tablename__ = "issue"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    sweep_id: Mapped[int] = mapped_column(ForeignKey("sweep.id", ondelete="CASCADE"), index=True)
+    agent_id: Mapped[int | None] = mapped_column(ForeignKey("agent.id"))
+    run_name: Mapped[str] = mapped_column(NAME, index=True)
+    trial: Mapped[int]
+    values: Mapped[str] = mapped_column(Text)  # JSON, nested as the program gets them
+    times: Mapped[int] = mapped_column(default=1)  # how often it was handed out
+    issued_at: Mapped[datetime] = mapped_column(default=now)
+    told: Mapped[bool] = mapped_column(default=False)
 
 
 class RunFile(Base):

@@ -233,6 +233,12 @@ def mark_crashed(session: Session) -> int:
     return int(session.execute(silent.values(state="crashed")).rowcount)  # type: ignore[attr-defined]
 
 
+def ask_to_stop(run: Run) -> None:
+    """Flag a run that is to end; its client is told at its next request, and ends it with all its rows."""
+    if run.state in LIVE and not run.stop_asked:
+        run.stop_asked, run.stop_asked_at = True, now()
+
+
 def new_name() -> str:
     """Return a run id as W&B's: eight letters and digits."""
     return "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(8))

@@ -14,6 +14,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from demo.sockets import open_socket
@@ -21,6 +22,7 @@ from service.accounts import add_user
 from service.app import application
 from service.database import Database
 from service.files import Files
+from service.sweeps import Searches
 
 KEY = "local-" + "k" * 40
 
@@ -37,7 +39,11 @@ class Asked:
         self.database = Database(f"sqlite:///{folder / 'service.db'}")
         self.files = Files(folder / "files")
         add_user(self.database, "someone", key=KEY)
-        self.client = TestClient(application(self.database, self.files), headers=authorization(), raise_server_exceptions=False)
+        self.client = TestClient(self.application(folder), headers=authorization(), raise_server_exceptions=False)
+
+    def application(self, folder: Path) -> Starlette:
+        """Return the service as it is after a start."""
+        return application(self.database, self.files, Searches(f"sqlite:///{folder / 'studies.db'}"))
 
     def ask(self, query: str, *, key: str = KEY, **variables: Any) -> Any:
         """Return the data of an operation, which must have no errors."""
@@ -73,7 +79,13 @@ def listening(folder: Path) -> Iterator[str]:
     add_user(database, "someone", key=KEY)
     opened = open_socket("127.0.0.1", 0)
     opened.listen(128)
-    server = uvicorn.Server(uvicorn.Config(application(database, Files(folder / "files")), log_level="error", access_log=False))
+    server = uvicorn.Server(
+        uvicorn.Config(
+            application(database, Files(folder / "files"), Searches(f"sqlite:///{folder / 'studies.db'}")),
+            log_level="error",
+            access_log=False,
+        )
+    )
     thread = Thread(target=server.run, kwargs={"sockets": [opened]}, daemon=True)
     thread.start()
     try:
