@@ -18,7 +18,7 @@ HASH := $(shell cat $(REQUIREMENTS) | cksum | cut -d' ' -f1)
 READY = $(VENV)/.ready-$(HASH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep report study studies paint dashboard agent sync models evaluate test check fix bench clean
+.PHONY: help setup sweep report study studies paint serve dashboard agent sync models evaluate test check fix bench clean
 
 help: ## list the targets
 	@echo "make sweep   the whole path on the digits that scikit-learn ships: sweep, choose, retrain, report"
@@ -57,6 +57,9 @@ dashboard: $(READY) ## watch a sweep in the browser: SOURCE=runs/NAME, or entity
 
 paint: $(READY) ## draw digits in the browser, read by every saved model at each stroke; MODELS=models HOST=127.0.0.1
 	$(RUN) -m demo $(MODELS) $(if $(HOST),--host $(HOST))
+
+serve: $(READY) ## a server for W&B's own client on this machine: HOST=127.0.0.1 PORT=8080
+	$(RUN) -m service $(if $(HOST),--host $(HOST)) $(if $(PORT),--port $(PORT))
 
 agent: $(READY) ## create the sweep SWEEP=... at W&B and start an agent (needs: wandb login)
 	$(RUN) -m search.online $(SWEEP) --data '$(DATA)' $(if $(TRIALS),--count $(TRIALS))

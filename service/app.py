@@ -24,7 +24,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from service import resolvers, runs
+from service import resolvers, runs, sweeps
 from service.accounts import Account, account_of
 from service.database import Database, Run, RunFile, now
 from service.execution import answered
@@ -117,7 +117,10 @@ class Service:
             if found is None or kept is None:
                 raise HTTPException(404, f"there is no run {entity}/{project}/{run}.")
             runs.check_writable(account, found)
-            return runs.receive(session, kept, values)
+            runs.receive(session, kept, values)
+            if kept.sweep_name is not None and "wandb-history.jsonl" in (values.get("files") or {}) and kept.state in runs.LIVE:
+                sweeps.observe(session, self.searches, kept)
+            return {"stopped": True} if kept.stop_asked and kept.state in runs.LIVE else {}
 
     async def upload(self, request: Request) -> Response:
         """Take the content of a file; the address is the permission."""

@@ -225,6 +225,7 @@ class Issue(Base):
     values: Mapped[str] = mapped_column(Text)  # JSON, nested as the program gets them
     times: Mapped[int] = mapped_column(default=1)  # how often it was handed out
     issued_at: Mapped[datetime] = mapped_column(default=now)
+    pruned: Mapped[bool] = mapped_column(default=False)  # asked to stop by early_terminate
     told: Mapped[bool] = mapped_column(default=False)
 
 

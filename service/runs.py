@@ -196,8 +196,8 @@ def delete(session: Session, run: Run) -> None:
     session.delete(run)
 
 
-def receive(session: Session, run: Run, body: Mapping[str, Any]) -> dict[str, Any]:
-    """Take what a client streams; return what it is answered.
+def receive(session: Session, run: Run, body: Mapping[str, Any]) -> None:
+    """Take what a client streams.
 
     An empty body says that the run lives. With `complete` the run has ended, with the exit code it says.
 
@@ -224,7 +224,6 @@ def receive(session: Session, run: Run, body: Mapping[str, Any]) -> dict[str, An
     if body.get("complete"):
         run.exit_code = int(body.get("exitcode") or 0)
         run.state = "killed" if run.stop_asked else "failed" if run.exit_code else "finished"
-    return {"stopped": True} if run.stop_asked and run.state in LIVE else {}
 
 
 def mark_crashed(session: Session) -> int:

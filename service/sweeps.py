@@ -25,6 +25,7 @@ from trainers.errors import UsageError
 if TYPE_CHECKING:
     import optuna
 
+    from search.hyperband import History
     from search.plan import Plan
     from search.sweep import Sweep as Definition
 
@@ -44,6 +45,7 @@ class Search:
     def __init__(self, definition: Definition, study: optuna.Study, plan: Plan) -> None:
         self.definition, self.study, self.plan = definition, study, plan
         self.lock = threading.Lock()
+        self.ended: dict[int, History] = {}  # of runs that have ended, which are read once
 
 
 class Searches:
@@ -193,6 +195,45 @@ def heartbeat(session: Session, searches: Searches, agent: Agent, alive: Mapping
         return [{"type": "run", "run_id": issue.run_name, "program": search.definition.program, "args": args}]
 
 
+def observe(session: Session, searches: Searches, run: Run) -> None:
+    """Ask a run to stop where its sweep's `early_terminate` says so, by what it has logged until now."""
+    issue = session.scalar(sa.select(Issue).where(Issue.run_name == run.name, Issue.told.is_(False)))
+    sweep = None if issue is None else session.get(Sweep, issue.sweep_id)
+    if issue is None or sweep is None or issue.pruned or sweep.project_id != run.project_id:
+        return
+    search = searches.of(sweep)
+    rule = search.definition.early_terminate
+    if rule is None:
+        return
+    own = history_of(session, search, run)
+    if not any(bracket <= len(own) for bracket in rule.brackets):
+        return
+    with search.lock:
+        others = []
+        theirs = sa.select(Run).where(Run.project_id == run.project_id, Run.sweep_name == sweep.name, Run.id != run.id)
+        for other in session.scalars(theirs.where(Run.state != "failed")):
+            history = search.ended.get(other.id) or history_of(session, search, other)
+            if other.state in ENDED:
+                search.ended[other.id] = history
+            others.append(history)
+        if rule.should_stop(own, [own, *others], list(search.definition.goals.values())):
+            issue.pruned = True
+            runs.ask_to_stop(run)
+
+
+def history_of(session: Session, search: Search, run: Run) -> History:
+    """Return the objectives of a run over the rows that log any of them, counted from 1, as W&B counts its brackets."""
+    from search.study import with_latest
+
+    goals = search.definition.goals
+    rows = [
+        {name: _number(value) for name in goals if (value := resolved(row, name)) is not None}
+        for row in streams.rows_of(session, run)
+    ]
+    latest = with_latest(rows, goals)
+    return [(number, [row.get(name, math.nan) for name in goals]) for number, row in enumerate(latest, start=1)]
+
+
 def settle(session: Session, sweep: Sweep, search: Search) -> None:
     """Tell the study of the runs that have ended since; give up on those that never began, however often they were handed out."""
     untold = session.scalars(sa.select(Issue).where(Issue.sweep_id == sweep.id, Issue.told.is_(False))).all()
@@ -211,6 +252,9 @@ def tell(session: Session, search: Search, issue: Issue, run: Run) -> None:
     from search.study import best_epoch
     from trainers import records
 
+    if issue.pruned:
+        _prune(search, issue.trial, history_of(session, search, run))
+        return
     if run.state != "finished":
         _fail(search, issue.trial, f"its run {run.state}")
         return
@@ -226,6 +270,20 @@ def tell(session: Session, search: Search, issue: Issue, run: Run) -> None:
     try:
         search.study.tell(issue.trial, [best[name] for name in goals])
     except ValueError:
+        return  # it was told before a restart
+
+
+def _prune(search: Search, number: int, history: History) -> None:
+    import optuna
+
+    frozen = search.study.get_trials(deepcopy=False)[number]
+    try:
+        trial = optuna.Trial(search.study, frozen._trial_id)
+        for step, values in history[-1:] if len(search.study.directions) == 1 else ():
+            if math.isfinite(values[0]):
+                trial.report(values[0], step)  # what the sampler learns of it
+        search.study.tell(number, state=optuna.trial.TrialState.PRUNED)
+    except (ValueError, RuntimeError):
         return  # it was told before a restart
 
 

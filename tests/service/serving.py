@@ -43,7 +43,8 @@ class Asked:
 
     def application(self, folder: Path) -> Starlette:
         """Return the service as it is after a start."""
-        return application(self.database, self.files, Searches(f"sqlite:///{folder / 'studies.db'}"))
+        self.searches = Searches(f"sqlite:///{folder / 'studies.db'}")
+        return application(self.database, self.files, self.searches)
 
     def ask(self, query: str, *, key: str = KEY, **variables: Any) -> Any:
         """Return the data of an operation, which must have no errors."""

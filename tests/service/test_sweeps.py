@@ -232,6 +232,39 @@ def test_a_cancelled_sweep_ends_its_runs_cleanly_first(asked: Asked) -> None:
     assert beat(asked, one) == [{"type": "exit"}]
 
 
+def test_early_terminate_stops_what_falls_behind_and_nothing_else(asked: Asked) -> None:
+    from optuna.trial import TrialState
+
+    early = {"type": "hyperband", "min_iter": 2, "eta": 2}
+    _, sweep = created(asked, run_cap=5, early_terminate=early)
+    one = agent(asked, sweep)
+    stopped = []
+    for level in (0.5, 0.4, 0.9, 0.3, 0.8):
+        name = beat(asked, one)[0]["run_id"]
+        asked.run(name, sweep=sweep)
+        for step in range(6):
+            line = json.dumps({"_step": step, "loss": level - step / 100})
+            answer = asked.stream(name, files={"wandb-history.jsonl": {"offset": step, "content": [line]}}).json()
+            if answer:
+                stopped.append((level, step))
+                break
+        asked.stream(name, complete=True, exitcode=255 if answer else 0)
+    assert stopped == [(0.9, 1), (0.8, 1)], "at the first bracket: row 2"
+    assert beat(asked, one) == [{"type": "exit"}]
+    search = asked.searches.of(sweep_row(asked, sweep))
+    states = [trial.state for trial in search.study.get_trials(deepcopy=False)]
+    assert states.count(TrialState.PRUNED) == 2
+    assert states.count(TrialState.COMPLETE) == 3
+    assert state_of(asked, sweep)["bestLoss"] == pytest.approx(0.25)
+
+
+def sweep_row(asked: Asked, name: str) -> Any:
+    from service.database import Sweep
+
+    with asked.database.session() as session:
+        return session.scalar(sa.select(Sweep).where(Sweep.name == name))
+
+
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
