@@ -18,6 +18,9 @@ HASH := $(shell cat $(REQUIREMENTS) | cksum | cut -d' ' -f1)
 READY = $(VENV)/.ready-$(HASH)
 
 .DEFAULT_GOAL := help
+HOST =# of the command line alone: some shells and compilers export another HOST
+PORT =
+
 .PHONY: help setup sweep report study studies paint serve dashboard agent sync models evaluate test check fix bench clean
 
 help: ## list the targets
@@ -56,7 +59,7 @@ dashboard: $(READY) ## watch a sweep in the browser: SOURCE=runs/NAME, or entity
 	$(RUN) -m analysis.dashboard '$(or $(SOURCE),runs/ann-$(SET))'
 
 paint: $(READY) ## draw digits in the browser, read by every saved model at each stroke; MODELS=models HOST=127.0.0.1
-	$(RUN) -m demo $(MODELS) $(if $(HOST),--host $(HOST))
+	$(RUN) -m demo $(if $(MODELS),'$(MODELS)') $(if $(HOST),--host $(HOST)) $(if $(PORT),--port $(PORT)) $(if $(DRAWINGS),--drawings '$(DRAWINGS)')
 
 serve: $(READY) ## a server for W&B's own client on this machine: HOST=127.0.0.1 PORT=8080
 	$(RUN) -m service $(if $(HOST),--host $(HOST)) $(if $(PORT),--port $(PORT))

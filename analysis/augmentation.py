@@ -215,7 +215,9 @@ def _add_training(group: argparse._ArgumentGroup) -> list[argparse.Action]:
         group.add_argument("--seeds", type=int, default=3, metavar="K", help="seeds 0 to K - 1, two models each (default: 3)"),
         group.add_argument("--epochs", type=int, metavar="N", help="epochs of each training (default: the configuration's)"),
         group.add_argument("--train_size", type=int, metavar="N", help="train on at most N images (default: all)"),
-        group.add_argument("--models", default=str(ROOT / "models"), help="folder that keeps the models (default: models)"),
+        group.add_argument(
+            "--models", default=str(ROOT / "models" / "augmentation"), help="folder of its models (default: models/augmentation)"
+        ),
         group.add_argument("--to", default="reports/augmentation", help="folder of the report (default: reports/augmentation)"),
         group.add_argument("--device", default="auto", help="auto, cpu, cuda or mps"),
         group.add_argument("--language", default="en", help=f"{languages}; default: en"),

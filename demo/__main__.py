@@ -14,13 +14,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from demo.sockets import HOST, PORTS, is_loopback, open_socket
+from demo.sockets import HOST, PORTS, is_loopback, network_address, open_socket, page_address
 from trainers.command_line import ROOT, SentenceParser, exit_with_sentence
 from trainers.errors import UsageError
 
 if TYPE_CHECKING:
     import socket
 
+    from demo.drawings import Drawings
     from demo.models import Models
 
 
@@ -39,8 +40,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         missing = [path for path in paths if options.models and not path.exists()]
         if missing:
             raise UsageError(f"{missing[0]} must be a saved model or a folder of them; there is no such folder.")
+        from demo.drawings import Drawings
+        from trainers.devices import pick_device
+
+        drawings = Drawings(Path(options.drawings))
+        drawings.check()
+        pick_device(options.device)
         listening = open_socket(options.host, options.port)
-        serve(models_of(paths, device=options.device), Path(options.drawings), listening)
+        serve(models_of(paths, device=options.device), drawings, listening)
     return 0
 
 
@@ -57,33 +64,36 @@ def models_of(paths: Sequence[Path], *, device: str) -> Models:
     models.refresh()
     for shown in models.shown:
         print(f"{shown.name}: {shown.kind or 'model'}{f', not shown drawings: {shown.problem}' if shown.problem else ''}")
-    if not any(shown.shape[1:] == (28, 28) for shown in models.readers):
+    folders = [path for path in paths if not (path / "config.json").exists()]  # that a model can be added to
+    enough = any(shown.shape[1:] == (28, 28) for shown in models.readers) or (models.readers and not folders)
+    if not enough:
         print("no model reads 28x28 digits yet: the simple CNN learns them from MNIST for one epoch first", flush=True)
-        folders = [path for path in paths if not (path / "config.json").exists()]
+        folder = folders[0] if folders else ROOT / "models"
         try:
-            train_first_model(folders[0] if folders else ROOT / "models", device=device)
+            print(f"saved as {train_first_model(folder, device=device)}")
         except UsageError as error:
             if not models.readers:
                 raise
             print(f"note: {error}", file=sys.stderr)
+        if folder not in models.paths:
+            models.paths.append(folder)
         models.refresh()
     return models
 
 
-def serve(models: Models, drawings: Path, listening: socket.socket) -> None:
+def serve(models: Models, drawings: Drawings, listening: socket.socket) -> None:
     """Serve the page until Ctrl-C."""
     import uvicorn
 
-    from demo.drawings import Drawings
     from demo.pages import application
 
-    listening.listen()  # before the address is told: who comes early waits instead of being refused
     host, port = listening.getsockname()[:2]
-    shown = f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}/"
-    print(f"the painter is at {shown} until Ctrl-C; drawings are saved in {drawings}", flush=True)
+    print(f"the painter is at {page_address(listening)} until Ctrl-C; drawings are saved in {drawings.folder}", flush=True)
     if not is_loopback(host):
-        print("note: everyone in this network can open the page and save drawings.", file=sys.stderr, flush=True)
-    config = uvicorn.Config(application(models, Drawings(drawings)), log_level="warning", lifespan="off")
+        reachable = network_address() if host == "0.0.0.0" else None
+        where = f", at http://{reachable}:{port}/" if reachable else ""
+        print(f"note: everyone in this network can open the page{where}, and save drawings.", file=sys.stderr, flush=True)
+    config = uvicorn.Config(application(models, drawings), log_level="warning", lifespan="off")
     try:
         uvicorn.Server(config).run(sockets=[listening])
     except KeyboardInterrupt:

@@ -10,14 +10,18 @@ the 28x28 pixels, so the same drawing is there once, whoever sends it.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import json
+import math
+import os
 import random
 import sys
 import threading
 import zipfile
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
@@ -31,11 +35,16 @@ from trainers.mnist_form import mnist_form
 LABELS = [str(digit) for digit in range(10)]
 LARGEST = 2048  # pixels of a drawing's side
 MOST_POINTS = 20_000
-Found = tuple[str, str, bytes, Mapping[str, Any]]  # name, label, PNG and record of a drawing
+MOST_BYTES = 4_000_000  # of a drawing's file
+Found = tuple[str, bytes, Mapping[str, Any]]  # label, PNG and record of a drawing
 
 
 class DuplicateError(UsageError):
-    """The same drawing is there already."""
+    """The same drawing is there already, under `label`."""
+
+    def __init__(self, label: str) -> None:
+        super().__init__(f"this very drawing is there already, as a {label}: draw another one.")
+        self.label = label
 
 
 @dataclass(frozen=True)
@@ -82,14 +91,24 @@ class Drawings:
         with self._lock:
             known = self.label_of(name)
             if known is not None:
-                raise DuplicateError(f"this very drawing is there already, as a {known}: draw another one.")
+                raise DuplicateError(known)
             try:
                 self._write(f"full/{label}/{name}.png", as_png(to_bytes(ink)))
                 self._write(f"strokes/{name}.json", json.dumps(record).encode())
                 self._write(f"28x28/{label}/{name}.png", as_png(form))  # the last: a drawing counts once this is there
             except OSError as error:
-                raise UsageError(f"{self.folder} cannot be written ({error.strerror}): choose another with --drawings.") from None
+                raise UsageError(f"{self.folder} cannot be written ({error.strerror}): choose another folder.") from None
         return name
+
+    def check(self) -> None:
+        """Refuse a folder that drawings cannot be saved in.
+
+        Raises:
+            UsageError: if it is a file, or cannot be written.
+        """
+        nearest = next(path for path in (self.folder, *self.folder.absolute().parents) if path.exists())
+        if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+            raise UsageError(f"{self.folder} must be a folder that drawings can be saved in: choose another one.")
 
     def label_of(self, name: str) -> str | None:
         """Return the label of a drawing by its ID, None where there is none."""
@@ -136,18 +155,21 @@ class Drawings:
         """
         added = known = 0
         refused: list[str] = []
-        found = list(_drawings_in(source))
-        if not found:
-            raise UsageError(f"{source} holds no drawings: give a folder with full/LABEL/*.png, or the zip of one.")
-        for name, label, picture, record in found:
+        for name, read in _drawings_in(source):
             try:
+                label, picture, record = read()
                 details = {key: record[key] for key in ("strokes", "painter", "time") if key in record}
                 self.add(label, picture, **details)
                 added += 1
-            except DuplicateError:
+            except DuplicateError as error:
                 known += 1
+                if error.label != label:
+                    refused.append(f"{name}: it is there already as a {error.label}, not as a {label}")
+                    known -= 1
             except UsageError as error:
                 refused.append(f"{name}: {error}")
+        if not (added or known or refused):
+            raise UsageError(f"{source} holds no drawings: give a folder with full/LABEL/*.png, or the zip of one.")
         return Merged(added, known, refused)
 
     def _write(self, name: str, content: bytes) -> None:
@@ -197,16 +219,17 @@ def checked_strokes(strokes: Any) -> list[list[list[float]]]:
     Raises:
         UsageError: if they are anything else, or too many.
     """
-    try:
-        points = [[[round(float(value), 2) for value in point] for point in stroke] for stroke in strokes]
-        finite = all(np.isfinite(point).all() and len(point) == 3 for stroke in points for point in stroke)
-    except (TypeError, ValueError, OverflowError):
-        finite = False
-    if not finite:
-        raise UsageError("strokes must be lists of points [x, y, milliseconds].")
-    if sum(map(len, points)) > MOST_POINTS:
-        raise UsageError(f"a drawing may have at most {MOST_POINTS:,} points. Got {sum(map(len, points)):,}.")
-    return points
+    sentence = "strokes must be lists of points [x, y, milliseconds]."
+    if not isinstance(strokes, list | tuple) or not all(isinstance(stroke, list | tuple) and stroke for stroke in strokes):
+        raise UsageError(sentence)
+    count = sum(map(len, strokes))
+    if count > MOST_POINTS:
+        raise UsageError(f"a drawing may have at most {MOST_POINTS:,} points. Got {count:,}.")
+    for point in (point for stroke in strokes for point in stroke):
+        whole = isinstance(point, list | tuple) and len(point) == 3
+        if not whole or not all(type(value) in (int, float) and math.isfinite(value) for value in point):
+            raise UsageError(sentence)
+    return [[[round(float(value), 2) for value in point] for point in stroke] for stroke in strokes]
 
 
 def checked_time(time: Any) -> str:
@@ -223,33 +246,42 @@ def checked_time(time: Any) -> str:
         raise UsageError(f"time must be as in 2026-11-21T15:04:05+00:00. Got {time!r}.") from None
 
 
-def _drawings_in(source: Path) -> list[Found]:
-    """Return name, label, PNG and record of each drawing of a folder or zip."""
+def _drawings_in(source: Path) -> Iterator[tuple[str, Callable[[], Found]]]:
+    """Yield the name of each drawing of a folder or zip, and what reads it; one is in memory at a time."""
     if source.is_dir():
-        names = [path.relative_to(source).as_posix() for path in sorted(source.rglob("*")) if path.is_file()]
-        return _drawings_of(names, lambda name: (source / name).read_bytes())
+        sizes = {path.relative_to(source).as_posix(): path.stat().st_size for path in sorted(source.rglob("*")) if path.is_file()}
+        yield from _drawings_of(sizes, lambda name: (source / name).read_bytes())
+        return
     try:
-        with zipfile.ZipFile(source) as archive:
-            small = [entry.filename for entry in archive.infolist() if entry.file_size < 20_000_000]
-            return _drawings_of(sorted(small), archive.read)
+        archive = zipfile.ZipFile(source)
     except (OSError, zipfile.BadZipFile):
         raise UsageError(f"{source} must be a folder of drawings, or a zip of one.") from None
+    with archive:
+        yield from _drawings_of({entry.filename: entry.file_size for entry in archive.infolist()}, archive.read)
 
 
-def _drawings_of(names: Sequence[str], read: Any) -> list[Found]:
-    known = set(names)
-    found: list[Found] = []
-    for name in names:
+def _drawings_of(sizes: Mapping[str, int], read: Callable[[str], bytes]) -> Iterator[tuple[str, Callable[[], Found]]]:
+    for name in sorted(sizes):
         path = PurePosixPath(name)
-        if path.suffix != ".png" or len(path.parts) < 3 or path.parts[-3] != "full":
-            continue
-        beside = str(path.parents[2] / "strokes" / f"{path.stem}.json")
-        try:
-            record = json.loads(read(beside)) if beside in known else {}
-        except ValueError:
-            record = {}
-        found.append((name, path.parts[-2], read(name), record if isinstance(record, dict) else {}))
-    return found
+        if path.suffix.lower() == ".png" and len(path.parts) >= 3 and path.parts[-3] == "full" and "__MACOSX" not in path.parts:
+            yield name, functools.partial(_drawing, path, sizes, read)
+
+
+def _drawing(path: PurePosixPath, sizes: Mapping[str, int], read: Callable[[str], bytes]) -> Found:
+    """Read one drawing: its label, PNG and record.
+
+    Raises:
+        UsageError: if it is too large, or cannot be read.
+    """
+    beside = str(path.parents[2] / "strokes" / f"{path.stem}.json")
+    if max(sizes[str(path)], sizes.get(beside, 0)) > MOST_BYTES:
+        raise UsageError(f"a drawing may have at most {MOST_BYTES:,} bytes.")
+    try:
+        picture = read(str(path))
+        record = json.loads(read(beside)) if beside in sizes else {}
+    except (OSError, ValueError, RecursionError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
+        raise UsageError(f"it cannot be read ({str(error).splitlines()[0] if str(error) else type(error).__name__}).") from None
+    return path.parts[-2], picture, record if isinstance(record, dict) else {}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -266,7 +298,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     with exit_with_sentence():
         if options.command == "pack":
-            folder = Path(options.folder)
+            folder = Path(options.folder).absolute()
             file = Path(options.to) if options.to else folder.with_name(f"{folder.name}.zip")
             content = Drawings(folder).packed()
             try:
@@ -275,7 +307,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 raise UsageError(f"{file} cannot be written ({error.strerror}): choose another file with --to.") from None
             print(f"wrote {file}")
             return 0
+        if not options.to:
+            raise UsageError("--to must name the folder that the drawings are added to.")
         drawings = Drawings(Path(options.to))
+        drawings.check()
+        missing = [source for source in options.sources if not Path(source).exists()]
+        if missing:
+            raise UsageError(f"{missing[0]} must be a folder of drawings, or a zip of one; there is no such file.")
         for source in options.sources:
             merged = drawings.merge(Path(source))
             for sentence in merged.refused:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from trainers.errors import UsageError
+
 PRESET, NAME = "simple_cnn", "simple_cnn-mnist"
 
 
@@ -14,8 +16,8 @@ def train_first_model(models: Path, *, device: str = "auto", train_size: int | N
     Its accuracy is measured on a hold-out of the training images; the locked test set is not read.
 
     Raises:
-        UsageError: if MNIST is neither here nor to be had (the sentence says where it is looked for), or the folder cannot be
-            written.
+        UsageError: if there is such a folder already, it cannot be written, or MNIST is neither here nor to be had (the sentence
+            says where it is looked for).
     """
     from trainers.ann import Ann
     from trainers.command_line import configure
@@ -25,6 +27,8 @@ def train_first_model(models: Path, *, device: str = "auto", train_size: int | N
     from trainers.saved import check_destination, save
 
     folder = models / NAME
+    if folder.exists():
+        raise UsageError(f"{folder} is there already and does not read drawings: remove it, or name another folder of models.")
     check_destination(folder)
     config, data_options, _ = configure(Ann, {"preset": PRESET, "epochs": 1, "data": "mnist", "train_size": train_size})
     model: Any = Ann(config, device=device)

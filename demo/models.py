@@ -5,6 +5,7 @@ A model that cannot read drawings of digits is listed with the reason; a broken 
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -67,6 +68,8 @@ class Models:
                 changed = _changed(folder)
                 before = self._known.get(folder)
                 shown = before[1] if before is not None and before[0] == changed else read_model(folder, device=self.device)
+                if shown.problem and not (folder / "config.json").exists():
+                    continue  # it was removed, or is being replaced, this very moment
                 names[folder.name] = names.get(folder.name, 0) + 1
                 shown.name = folder.name if names[folder.name] == 1 else str(folder)
                 known[folder] = (changed, shown)
@@ -115,11 +118,15 @@ def read_model(folder: Path, *, device: str = "auto") -> Shown:
     except UsageError as error:
         shown.problem = str(error)
         return shown
+    except Exception as error:  # whatever is in the folder: the page and the other models must not suffer
+        shown.problem = _cannot(shown, error)
+        return shown
     shown.shape = model.input_shape
     if not set(model.class_names) <= DIGITS:
         shown.problem = f"{folder} tells {', '.join(model.class_names[:3])} … apart, not digits."
         return shown
-    set_read = str(description.get("data_options", {}).get("data", ""))
+    options = description.get("data_options")
+    set_read = options.get("data") if isinstance(options, dict) else None
     shown.form = "digits" if set_read == "digits" and shown.shape == (1, 8, 8) else "mnist"
     shown.model = model
     try:
@@ -152,6 +159,8 @@ def answer(shown: Shown, forms: Mapping[str, np.ndarray]) -> dict[str, Any]:
     with shown.lock:
         labels, probabilities = shown.model.predict_with_proba(x)
     shown.milliseconds = 1000 * (time.perf_counter() - begin)
+    if probabilities is not None and not np.isfinite(probabilities).all():
+        raise ValueError("its probabilities are not numbers, as after a training that diverged")
     names = shown.model.class_names
     by_class = None if probabilities is None else dict(zip(names, (round(float(p), 6) for p in probabilities[0]), strict=True))
     label = names[int(labels[0])]
@@ -175,6 +184,9 @@ def as_read(form: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
 
 
 def _changed(folder: Path) -> float:
-    """Return when a model's files were last written."""
-    files = [folder / name for name in ("config.json", "weights.safetensors")]
-    return max((file.stat().st_mtime for file in files if file.exists()), default=0.0)
+    """Return when a model's files were last written; 0 where they are gone."""
+    latest = 0.0
+    for name in ("config.json", "weights.safetensors"):
+        with contextlib.suppress(OSError):
+            latest = max(latest, (folder / name).stat().st_mtime)
+    return latest

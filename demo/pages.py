@@ -17,14 +17,18 @@ from urllib.parse import urlsplit
 import yaml
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from demo.drawings import LABELS, Drawings, DuplicateError, as_png, read_drawing, to_bytes
 from demo.models import Models, forms_of
+from demo.sockets import is_own_name
 from trainers.errors import UsageError
 
 HERE = Path(__file__).parent
@@ -33,8 +37,13 @@ MOST_BYTES = 4_000_000  # of what a browser sends at once
 POLICY = "default-src 'self'; img-src 'self' data:; frame-ancestors 'self'; base-uri 'none'; form-action 'none'"
 
 
-def application(models: Models, drawings: Drawings) -> Starlette:
-    """Return the painter for some models, collecting into a folder of drawings."""
+def application(models: Models, drawings: Drawings, *, own_names: bool = True) -> Starlette:
+    """Return the painter for some models, collecting into a folder of drawings.
+
+    Args:
+        own_names: answer only who asks for this machine by an address or its own name; whoever mounts the pages elsewhere
+            may see to that itself.
+    """
     page = Page(models, drawings)
     routes = [
         Route("/", page.index),
@@ -46,7 +55,26 @@ def application(models: Models, drawings: Drawings) -> Starlette:
         Route("/drawings.zip", page.download),
         Mount("/static", StaticFiles(directory=HERE / "static")),
     ]
-    return Starlette(routes=routes, exception_handlers={HTTPException: _sentence, UsageError: _sentence})
+    handlers = {HTTPException: _sentence, UsageError: _sentence, Exception: _failed}
+    middleware = [Middleware(OwnNames)] if own_names else []
+    return Starlette(routes=routes, exception_handlers=handlers, middleware=middleware)
+
+
+class OwnNames:
+    """Refuses requests that name another host: a page elsewhere whose name was made to lead here (DNS rebinding)."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        app = self.app
+        if scope["type"] == "http":
+            host = Headers(scope=scope).get("host", "")
+            if not is_own_name(host):
+                app = JSONResponse(
+                    {"problem": f"this painter does not answer for {host}: open it by its address."}, status_code=421
+                )
+        await app(scope, receive, send)
 
 
 class Page:
@@ -58,7 +86,8 @@ class Page:
     async def index(self, request: Request) -> Response:
         """The page, in the language of `?lang=` or of the browser."""
         if not request.url.path.endswith("/"):
-            return Response(status_code=307, headers={"location": f"{request.url.path}/"})  # relative addresses need it
+            query = f"?{request.url.query}" if request.url.query else ""
+            return Response(status_code=307, headers={"location": f"{request.url.path}/{query}"})  # relative addresses need it
         language = language_of(request)
         html = page_template().render(
             language=language, others=[other for other in LANGUAGES if other != language], texts=texts(language), labels=LABELS
@@ -78,7 +107,7 @@ class Page:
         def lines() -> Iterator[str]:
             yield json.dumps({"forms": pictures}) + "\n"
             for answer in self.models.answers(forms):
-                yield json.dumps(answer) + "\n"
+                yield json.dumps(answer, allow_nan=False) + "\n"
 
         return StreamingResponse(lines(), media_type="application/x-ndjson", headers={"cache-control": "no-store"})
 
@@ -93,7 +122,7 @@ class Page:
             picture, label = _picture(values.get("image")), values.get("label")
             details = {key: values[key] for key in ("strokes", "painter") if key in values}
             name = await run_in_threadpool(lambda: self.drawings.add(label, picture, **details))  # type: ignore[arg-type]
-            return JSONResponse({"id": name, "counts": self.drawings.counts()}, status_code=201)
+            return JSONResponse({"id": name, "counts": await run_in_threadpool(self.drawings.counts)}, status_code=201)
         return JSONResponse({"counts": await run_in_threadpool(self.drawings.counts)})
 
     async def download(self, _: Request) -> Response:
@@ -181,7 +210,14 @@ def page_template() -> Any:
 
 
 async def _sentence(_: Request, error: Exception) -> Response:
-    """Answer a fault with its sentence."""
+    """Answer a fault with its sentence; `kind` lets the page say it in its own language."""
     if isinstance(error, HTTPException):
         return JSONResponse({"problem": error.detail}, status_code=error.status_code)
-    return JSONResponse({"problem": str(error)}, status_code=409 if isinstance(error, DuplicateError) else 422)
+    if isinstance(error, DuplicateError):
+        return JSONResponse({"problem": str(error), "kind": "duplicate", "label": error.label}, status_code=409)
+    return JSONResponse({"problem": str(error)}, status_code=422)
+
+
+async def _failed(*_: Any) -> Response:
+    """Answer a fault of ours; the server prints it."""
+    return JSONResponse({"problem": "the painter failed at this; its terminal says why."}, status_code=500)

@@ -24,9 +24,10 @@ def write(study: Study) -> tuple[Path, Path]:
     """Write a study's results and its page; return the page's path and that of the results."""
     from analysis.document import Document, write_html
 
-    results = study.to / f"{study.name}.json"
-    results.write_text(json.dumps(study.to_dict(), indent=2) + "\n", encoding="utf-8")
-    found = study.to_dict()
+    results, found = study.to / f"{study.name}.json", study.to_dict()
+    partial = results.with_suffix(".partial")
+    partial.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    partial.replace(results)
     document = Document(title_of(found), reduced(found))
     document.add(*blocks_of(found, study.to))
     return write_html(document, study.to / f"{study.name}.html"), results
@@ -74,9 +75,11 @@ def read_results(folder: Path) -> list[dict[str, Any]]:
     for file in files:
         try:
             results = json.loads(file.read_text(encoding="utf-8"))
-        except ValueError:
-            results = {}
-        if set(results) != KEYS:
+            whole = set(results) == KEYS and bool(table_rows([results])) | bool(blocks_of(results, folder))
+            whole = whole and all((folder / figure["file"]).is_file() for figure in results["figures"])
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            whole = False
+        if not whole:
             raise UsageError(f"{file} is not what this version's studies leave: run python -m studies {file.stem} --to {folder}.")
         found.append(results)
     return found

@@ -5,6 +5,8 @@ Its last dense layer is taken off; what entered it are the features that our own
 
 from __future__ import annotations
 
+from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -46,8 +48,11 @@ class Backbone(nn.Module):
         url = models.get_model_weights(self.name).DEFAULT.url
         try:
             learnt = models.get_model(self.name, weights="DEFAULT")
-        except (OSError, RuntimeError) as error:  # the second: a file that was cut
+        except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
             reason = str(error).splitlines()[0].rstrip(".: ") if str(error) else type(error).__name__
+            file = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
+            if file.exists():
+                raise UsageError(f"start_from: {file} is broken ({reason}): remove it, so that it is fetched anew.") from None
             raise UsageError(
                 f"start_from: the ImageNet weights of {self.name} are not on this machine and could not be fetched ({reason}): "
                 f"put {url} into {torch.hub.get_dir()}/checkpoints, or leave start_from out."

@@ -31,12 +31,14 @@ def mnist_form(drawing: np.ndarray) -> np.ndarray:
         (28, 28) float32 in [0, 1].
 
     Raises:
-        UsageError: if there is no ink.
+        UsageError: if there is no ink, or too little to be seen.
     """
     ink = _cropped(drawing)
     height, width = ink.shape
     scale = BOX / max(height, width)
     digit = _resized(ink, max(1, round(height * scale)), max(1, round(width * scale)))
+    if digit.max() < INK:
+        raise UsageError("the drawing is too thin to be seen at 28x28 pixels: draw with a thicker pen.")
     image = np.zeros((SIDE, SIDE), dtype=np.float32)
     top, left = (_start(digit.sum(axis=other)) for other in (1, 0))
     image[top : top + digit.shape[0], left : left + digit.shape[1]] = digit

@@ -101,7 +101,7 @@ def load(directory: Path | str, *, device: str = "auto") -> Model:
         classifier.load_state(load_file(directory / "weights.safetensors"))
     except UsageError:
         raise
-    except (OSError, SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError, RuntimeError, OverflowError) as error:
         raise UsageError(f"{directory} is a broken model ({_reason(error)}): train it anew or fetch it again.") from None
     return classifier
 
@@ -142,7 +142,7 @@ def describe(directory: Path | str) -> dict[str, Any]:
         description = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UsageError(f"{directory} is not a saved model (it has no config.json); models are folders below models/.") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{path} cannot be read ({error}): train the model anew or fetch it again.") from None
     if not isinstance(description, dict) or description.get("format") != FORMAT:
         raise UsageError(f"{path} is not a model of format {FORMAT}: train the model anew with this version.")

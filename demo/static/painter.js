@@ -18,6 +18,7 @@ let firstTouch = 0;
 let cards = new Map(); // by the model's name
 let latest = null; // aborts the request that a newer stroke has overtaken
 let wanted = null; // the digit that the page has asked for
+let saving = false;
 
 // -- drawing
 
@@ -60,16 +61,18 @@ function pointOf(event) {
 canvas.addEventListener("pointerdown", (event) => {
   if (drawing || (event.pointerType === "mouse" && event.button !== 0)) return;
   event.preventDefault();
+  document.activeElement?.blur(); // or Enter would press the button that was clicked last
   canvas.setPointerCapture(event.pointerId);
   if (!strokes.length) firstTouch = event.timeStamp;
   drawing = [pointOf(event)];
   drawing.pointer = event.pointerId;
-  $("saved").textContent = "";
+  tell("");
   redraw();
 });
 
 canvas.addEventListener("pointermove", (event) => {
   if (!drawing || event.pointerId !== drawing.pointer) return;
+  if (event.pointerType === "mouse" && !(event.buttons & 1)) return lift(event); // it was let go elsewhere
   const events = event.getCoalescedEvents?.() ?? [];
   (events.length ? events : [event]).forEach((part) => drawing.push(pointOf(part)));
   redraw();
@@ -83,9 +86,17 @@ function lift(event) {
   read(performance.now());
 }
 canvas.addEventListener("pointerup", lift);
-canvas.addEventListener("pointercancel", lift);
+canvas.addEventListener("pointercancel", dropStroke);
+
+function dropStroke() {
+  const dropped = drawing !== null;
+  drawing = null;
+  redraw();
+  return dropped;
+}
 
 function undo() {
+  if (dropStroke()) return;
   strokes.pop();
   redraw();
   if (strokes.length) read(performance.now());
@@ -94,6 +105,7 @@ function undo() {
 
 function clearAll() {
   strokes = [];
+  drawing = null;
   redraw();
   forget();
 }
@@ -109,7 +121,7 @@ function picture() {
   return new Promise((resolve) => sent.toBlob(resolve, "image/png"));
 }
 
-async function read(lifted) {
+async function read(lifted, again = false) {
   latest?.abort();
   const mine = (latest = new AbortController());
   try {
@@ -118,23 +130,31 @@ async function read(lifted) {
     const response = await fetch("api/read", { method: "POST", body, headers, signal: mine.signal });
     if (!response.ok) return complain((await response.json()).problem);
     complain("");
-    const labels = [];
+    const said = new Map();
+    let forms = {};
     for await (const answer of lines(response)) {
       if (mine.signal.aborted) return;
       if (answer.forms) {
-        $("form").src = answer.forms.mnist;
-        $("form").hidden = false;
-        mine.forms = answer.forms;
+        forms = answer.forms;
         continue;
       }
-      showAnswer(answer, mine.forms);
-      if (answer.label) labels.push(answer.label);
+      if (answer.saw && ($("seen").hidden || answer.saw === "mnist")) $("form").src = forms[answer.saw];
+      if (answer.saw) $("seen").hidden = false;
+      said.set(answer.model, answer.label);
+      showAnswer(answer, forms);
       performance.measure(`answer ${answer.model}`, { start: lifted, end: performance.now() });
     }
-    summarize(labels);
+    const changed = said.size !== cards.size || [...said.keys()].some((name) => !cards.has(name));
+    if (changed && !again) {
+      await loadModels(); // models have come or gone since the page was loaded
+      if (latest === mine) return await read(lifted, true);
+    }
+    summarize(said);
     document.body.dataset.read = String(Number(document.body.dataset.read ?? 0) + 1);
   } catch (error) {
-    if (error.name !== "AbortError") complain(texts.lost);
+    if (error.name === "AbortError") return;
+    forget(); // the old answers are not of this drawing
+    complain(texts.lost);
   }
 }
 
@@ -149,11 +169,15 @@ async function* lines(response) {
   }
 }
 
-function summarize(labels) {
+function summarize(said) {
+  const labels = [...said.values()].filter((label) => label !== undefined);
   const counts = {};
   labels.forEach((label) => (counts[label] = (counts[label] ?? 0) + 1));
   const [most] = Object.entries(counts).sort((a, b) => b[1] - a[1]);
-  $("said").textContent = most ? say(texts.said, { count: most[1], all: labels.length, label: most[0] }) : "";
+  const text = labels.length === 1 ? texts.said_one : texts.said;
+  $("said").textContent = most ? say(text, { count: most[1], all: labels.length, label: most[0] }) : "";
+  const chips = [...said].map(([name, label]) => Object.assign(document.createElement("li"), { textContent: `${name}: ${label ?? "?"}` }));
+  $("verdicts").replaceChildren(...chips);
 }
 
 function showAnswer(answer, forms) {
@@ -163,6 +187,8 @@ function showAnswer(answer, forms) {
   card.querySelector(".note").textContent = answer.problem ?? (answer.probabilities ? "" : texts.no_probabilities);
   card.querySelector(".label").textContent = answer.label ?? "?";
   card.querySelector(".time").textContent = answer.ms === undefined ? "" : say(texts.milliseconds, { ms: answer.ms.toFixed(1) });
+  const top = answer.probabilities?.[answer.label];
+  card.querySelector(".sure").textContent = top === undefined ? "" : `${(100 * top).toFixed(top > 0.9995 ? 0 : 1)} %`;
   const saw = card.querySelector(".saw");
   saw.hidden = !answer.saw;
   if (answer.saw) saw.src = forms[answer.saw];
@@ -177,16 +203,18 @@ function showAnswer(answer, forms) {
 
 function forget() {
   latest?.abort();
-  $("form").hidden = true;
+  $("seen").hidden = true;
   $("said").textContent = "";
+  $("verdicts").replaceChildren();
   complain("");
   for (const card of cards.values()) {
-    card.querySelector(".label").textContent = "·";
-    card.querySelector(".time").textContent = card.querySelector(".note").textContent = "";
+    card.querySelector(".label").textContent = "–";
+    for (const part of [".time", ".sure", ".note"]) card.querySelector(part).textContent = "";
     card.querySelector(".saw").hidden = true;
     card.querySelectorAll(".bars li").forEach((item) => {
       item.classList.remove("top");
       item.title = "";
+      item.removeAttribute("aria-label");
       item.querySelector(".bar").style.transform = "scaleY(0)";
     });
   }
@@ -198,16 +226,20 @@ function complain(text) {
 }
 
 async function asked(address, options) {
-  let response;
   try {
-    response = await fetch(address, options);
+    const response = await fetch(address, options);
+    const values = await response.json();
+    if (response.ok) return values;
+    complain(values.kind === "duplicate" ? say(texts.duplicate, values) : values.problem);
   } catch {
     complain(texts.lost);
-    return null;
   }
-  const values = await response.json();
-  complain(response.ok ? "" : values.problem);
-  return response.ok ? values : null;
+  return null;
+}
+
+function tell(text, wrong = false) {
+  $("saved").textContent = text;
+  $("saved").classList.toggle("wrong", wrong);
 }
 
 async function loadModels() {
@@ -237,7 +269,7 @@ async function loadModels() {
 function painterNumber() {
   try {
     let number = Number(localStorage.getItem("painter"));
-    if (!number) localStorage.setItem("painter", String((number = 1 + Math.floor(Math.random() * 999999998))));
+    if (!Number.isInteger(number) || number <= 0 || number >= 1e9) localStorage.setItem("painter", String((number = 1 + Math.floor(Math.random() * 999999998))));
     return number;
   } catch {
     return 0; // a browser that keeps nothing
@@ -247,12 +279,16 @@ const painter = painterNumber();
 const chosen = () => document.querySelector("input[name=label]:checked")?.value ?? null;
 
 function choose(label) {
-  document.querySelectorAll("input[name=label]").forEach((input) => (input.checked = input.value === label));
+  document.querySelectorAll("input[name=label]").forEach((input) => {
+    input.checked = input.value === label;
+    if (input.checked) input.focus({ preventScroll: true }); // so that arrows go on from it, and Enter saves
+  });
 }
 
 async function ask() {
   const answer = await asked("api/wanted");
   if (!answer) return;
+  if (strokes.length || drawing) clearAll(); // what is there was drawn for another digit
   wanted = answer.label;
   choose(wanted);
   $("asked").textContent = $("hint").textContent = say(texts.asked, { label: wanted });
@@ -267,19 +303,28 @@ function stopAsking() {
 
 async function save() {
   const label = chosen();
-  if (!strokes.length) return complain(texts.draw_first);
-  if (label === null) return complain(texts.choose_first);
-  $("save").disabled = true;
-  await picture();
-  const body = JSON.stringify({ label, painter, strokes, image: sent.toDataURL("image/png") });
-  const answer = await asked("api/drawings", { method: "POST", body, headers: { "Content-Type": "application/json" } });
-  $("save").disabled = false;
-  if (!answer) return;
-  showCounts(answer.counts);
-  $("saved").textContent = say(texts.saved, { label, count: answer.counts[label] });
-  clearAll();
-  if (wanted !== null) await ask();
-  else choose(null);
+  if (saving) return;
+  if (!strokes.length) return tell(texts.draw_first, true);
+  if (label === null) return tell(texts.choose_first, true);
+  const kept = strokes.slice();
+  saving = $("save").disabled = true;
+  try {
+    await picture();
+    const body = JSON.stringify({ label, painter, strokes: kept, image: sent.toDataURL("image/png") });
+    const answer = await asked("api/drawings", { method: "POST", body, headers: { "Content-Type": "application/json" } });
+    if (!answer) return;
+    showCounts(answer.counts);
+    complain("");
+    strokes = strokes.filter((stroke) => !kept.includes(stroke)); // what was drawn meanwhile stays
+    redraw();
+    if (strokes.length) read(performance.now());
+    else forget();
+    if (wanted !== null && !strokes.length && !drawing) await ask();
+    else choose(null);
+    tell(say(texts.saved, { label, count: answer.counts[label] }));
+  } finally {
+    saving = $("save").disabled = false;
+  }
 }
 
 function showCounts(counts) {
@@ -299,7 +344,7 @@ document.querySelectorAll("input[name=label]").forEach((input) =>
 
 document.addEventListener("keydown", (event) => {
   const key = event.key.toLowerCase();
-  if (event.altKey || event.metaKey || (event.ctrlKey && key !== "z")) return;
+  if (event.altKey || event.shiftKey || ((event.ctrlKey || event.metaKey) && key !== "z")) return;
   if (key === "z") undo();
   else if (key === "c" || key === "escape") clearAll();
   else if (/^[0-9]$/.test(key)) {

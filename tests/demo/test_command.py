@@ -14,7 +14,7 @@ import pytest
 
 from demo.__main__ import main, models_of
 from demo.first_model import NAME, train_first_model
-from demo.sockets import open_socket
+from demo.sockets import open_socket, page_address
 from tests.demo.test_models import model_of
 from tests.samples import ROOT
 from trainers.data import DataOptions, data_root, load_data
@@ -47,12 +47,58 @@ def test_a_port_that_cannot_be_had_is_named_before_anything_is_trained(
 
 def test_the_next_free_port_is_taken() -> None:
     first = open_socket("127.0.0.1", None)
-    first.listen()
     second = open_socket("127.0.0.1", None)
     ports = [opened.getsockname()[1] for opened in (first, second)]
     first.close()
     second.close()
     assert ports[0] < ports[1] < 8100
+
+
+def test_the_address_is_one_that_a_browser_takes() -> None:
+    for host, wanted in (("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), ("::1", "[::1]")):
+        try:
+            opened = open_socket(host, 0)
+        except UsageError:
+            assert host == "::1", "a machine may be without IPv6"
+            continue
+        with opened:
+            assert page_address(opened) == f"http://{wanted}:{opened.getsockname()[1]}/"
+
+
+def test_a_model_that_is_there_is_never_replaced(tmp_path: Path) -> None:
+    save(model_of(names=["cat", "dog"]), tmp_path / NAME, metrics={"kept": 1})
+    with pytest.raises(UsageError, match=f"{NAME} is there already and does not read drawings"):
+        train_first_model(tmp_path, device="cpu")
+    assert read_metrics(tmp_path / NAME) == {"kept": 1}
+
+
+def test_nothing_is_trained_where_only_models_are_named_and_one_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = load_data(DataOptions(data="digits", holdout=0.0, train_size=100))
+    save(Svm(SvmConfig(), device="cpu").fit(data), tmp_path / "small", metrics={}, origin={"data_options": {"data": "digits"}})
+    monkeypatch.setattr("demo.first_model.train_first_model", lambda *_, **__: pytest.fail("it was trained"))
+    assert [shown.name for shown in models_of([tmp_path / "small"], device="cpu").readers] == ["small"]
+
+
+def test_what_is_trained_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def train(models: Path, *, device: str) -> Path:
+        return save(model_of(), models / NAME, metrics={})
+
+    monkeypatch.setattr("demo.first_model.train_first_model", train)
+    monkeypatch.setattr("demo.__main__.ROOT", tmp_path)
+    save(model_of(names=["cat", "dog"]), tmp_path / "pets", metrics={})
+    assert [shown.name for shown in models_of([tmp_path / "pets"], device="cpu").readers] == [NAME]
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [(["--drawings", "/etc/passwd"], "must be a folder that drawings can be saved in"), (["--device", "foo"], "device must be")],
+)
+def test_bad_flags_are_said_before_anything_else(
+    flags: list[str], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert sentence in refused([str(tmp_path), *flags], capsys)
 
 
 def test_answers_are_not_held_back_by_the_socket() -> None:

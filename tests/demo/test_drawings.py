@@ -73,12 +73,19 @@ def test_the_same_drawing_is_refused_under_any_label(tmp_path: Path) -> None:
         ({"picture": b"GIF89a"}, "the drawing must be a PNG"),
         ({"picture": b""}, "the drawing must be a PNG"),
         ({"picture": png(np.zeros((28, 28), np.uint8))}, "the drawing is blank"),
+        (
+            {"picture": png(np.pad(np.full((1, 1), 255, np.uint8), ((0, 2000), (0, 2000))) | np.eye(2001, dtype=np.uint8) * 30)},
+            "too thin",
+        ),
         ({"picture": png(np.zeros((3000, 10), np.uint8))}, "at most 2048 pixels a side. Got 10x3000"),
         ({"picture": png_of(drawings()[0])[:200]}, "the drawing must be a PNG"),
         ({"strokes": 5}, "strokes must be lists of points"),
         ({"strokes": [[1, 2]]}, "strokes must be lists of points"),
         ({"strokes": [[[1, 2]]]}, "strokes must be lists of points"),
         ({"strokes": [[[1, 2, float("nan")]]]}, "strokes must be lists of points"),
+        ({"strokes": [[]] * 1000}, "strokes must be lists of points"),
+        ({"strokes": [[[1, True, 3]]]}, "strokes must be lists of points"),
+        ({"strokes": [[["1", "2", "3"]]]}, "strokes must be lists of points"),
         ({"strokes": [[[1, 2, 3]] * 30_000]}, "at most 20,000 points. Got 30,000"),
         ({"painter": "me"}, "the painter's number must be a whole number"),
         ({"painter": -1}, "the painter's number must be a whole number"),
@@ -94,8 +101,11 @@ def test_what_is_no_drawing_is_refused_and_nothing_is_kept(values: dict[str, Any
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way", encoding="utf-8")
-    with pytest.raises(UsageError, match=r"file cannot be written .*: choose another with --drawings"):
+    with pytest.raises(UsageError, match=r"file cannot be written .*: choose another folder"):
         add(Drawings(tmp_path / "file"), drawings()[0])
+    with pytest.raises(UsageError, match="file must be a folder that drawings can be saved in"):
+        Drawings(tmp_path / "file").check()
+    Drawings(tmp_path / "not" / "yet").check()
 
 
 def test_colour_and_alpha_are_read_as_ink() -> None:
@@ -163,3 +173,51 @@ def test_a_source_without_drawings_is_refused(content: bytes | None, tmp_path: P
         main(["merge", str(source), "--to", str(tmp_path / "to")])
     assert "error: " in capsys.readouterr().err
     assert not (tmp_path / "to").exists()
+
+
+def test_the_same_drawing_under_another_label_is_named(tmp_path: Path) -> None:
+    ours, theirs = Drawings(tmp_path / "ours"), Drawings(tmp_path / "theirs")
+    add(ours, drawings()[1])
+    theirs.add("7", png_of(drawings()[1]))
+    merged = ours.merge(tmp_path / "theirs")
+    assert (merged.added, merged.known) == (0, 0)
+    assert "it is there already as a 1, not as a 7" in merged.refused[0]
+
+
+def test_entries_that_cannot_be_read_are_named_and_the_others_merged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = Drawings(tmp_path / "whole")
+    names = [add(whole, drawing) for drawing in drawings()[:4]]
+    (tmp_path / "whole" / "strokes" / f"{names[0]}.json").write_text("[" * 100_000, encoding="utf-8")
+    content = bytearray(whole.packed())
+    place = content.find(b"drawings/full/1/") + len(f"drawings/full/1/{names[1]}.png") + 40
+    content[place : place + 4] = b"\0\0\0\0"
+    (tmp_path / "cut.zip").write_bytes(content)
+    with zipfile.ZipFile(tmp_path / "cut.zip", "a") as archive:
+        archive.writestr("__MACOSX/full/3/._x.png", b"")
+        archive.writestr("drawings/full/9/large.png", b"0" * 4_100_000)
+    merged = Drawings(tmp_path / "ours").merge(tmp_path / "cut.zip")
+    assert merged.added == 2
+    assert len(merged.refused) == 3
+    assert all("cannot be read" in line or "at most 4,000,000 bytes" in line for line in merged.refused)
+
+
+@pytest.mark.parametrize(
+    ("to", "sentence"), [("", "--to must name the folder"), ("file", "must be a folder that drawings can be saved in")]
+)
+def test_a_place_that_cannot_be_merged_into_is_said_once(
+    to: str, sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    add(Drawings(tmp_path / "from"), drawings()[0])
+    with pytest.raises(SystemExit, match="2"):
+        main(["merge", "from", "--to", to])
+    assert sentence in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "from"]
+
+
+def test_the_folder_here_can_be_packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    add(Drawings(tmp_path / "here"), drawings()[0])
+    monkeypatch.chdir(tmp_path / "here")
+    assert main(["pack", "."]) == 0
+    assert (tmp_path / "here.zip").exists()

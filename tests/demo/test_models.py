@@ -91,8 +91,15 @@ def test_a_machine_without_probabilities_gives_its_digit(kept: Path) -> None:
 
 
 def test_broken_models_are_named_and_the_others_answer(kept: Path, tmp_path: Path) -> None:
-    for name in ("plain", "cut", "empty", "misfit"):
+    others = {"null": '"data_options": null', "list": '"data_options": [1]', "endless": '"input_shape": [1, Infinity, 28]'}
+    for name in ("plain", "cut", "empty", "misfit", "deep", "diverged", *others):
         shutil.copytree(kept / "plain", tmp_path / name)
+    for name, change in others.items():
+        text = (tmp_path / name / "config.json").read_text(encoding="utf-8")
+        (tmp_path / name / "config.json").write_text(text.rstrip().removesuffix("}") + f", {change}}}", encoding="utf-8")
+    (tmp_path / "deep" / "config.json").write_text("[" * 100_000, encoding="utf-8")
+    diverged = load_file(tmp_path / "diverged" / "weights.safetensors")
+    save_file({name: array * np.float32("nan") for name, array in diverged.items()}, tmp_path / "diverged" / "weights.safetensors")
     weights = tmp_path / "cut" / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:50])
     (tmp_path / "empty" / "config.json").write_text("", encoding="utf-8")
@@ -101,9 +108,10 @@ def test_broken_models_are_named_and_the_others_answer(kept: Path, tmp_path: Pat
     save_file({name: array for name, array in arrays.items() if "output" not in name}, file)
     models = Models([tmp_path], device="cpu")
     models.refresh()
-    assert readers(models) == ["plain"]
+    assert readers(models) == ["list", "null", "plain"]
     problems = {shown.name: shown.problem for shown in models.shown if shown.problem}
-    assert set(problems) == {"cut", "empty", "misfit"}
+    assert set(problems) == {"cut", "empty", "misfit", "deep", "diverged", "endless"}
+    assert "its probabilities are not numbers" in problems["diverged"]
     assert all(str(tmp_path / name) in problem for name, problem in problems.items())
 
 

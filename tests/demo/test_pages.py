@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import re
+import socket
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,7 +46,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def client(folder: Path, tmp_path: Path) -> Iterator[TestClient]:
     models = Models([folder], device="cpu")
     models.refresh()
-    with TestClient(application(models, Drawings(tmp_path / "drawings"))) as client:
+    with TestClient(application(models, Drawings(tmp_path / "drawings")), base_url="http://127.0.0.1:8080") as client:
         yield client
 
 
@@ -106,7 +107,8 @@ def test_a_drawing_is_saved_once(client: TestClient, tmp_path: Path) -> None:
     assert len(list((tmp_path / "drawings" / "28x28" / "3").glob("*.png"))) == 1
     again = client.post("/api/drawings", json=sent(label="8"))
     assert again.status_code == 409
-    assert again.json()["problem"] == "this very drawing is there already, as a 3: draw another one."
+    sentence = "this very drawing is there already, as a 3: draw another one."
+    assert again.json() == {"problem": sentence, "kind": "duplicate", "label": "3"}
     assert client.get("/api/wanted").json()["label"] in set("012456789")
 
 
@@ -149,8 +151,33 @@ def test_another_sites_page_cannot_send(client: TestClient, address: str, tmp_pa
     assert response.status_code == 403
     assert "takes drawings from its own page only" in response.json()["problem"]
     assert not (tmp_path / "drawings").exists()
-    own = client.post("/api/empty", headers={"origin": "http://testserver"})
+    own = client.post("/api/empty", headers={"origin": "http://127.0.0.1:8080"})
     assert own.status_code == 204
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:8080", "127.0.0.1.evil.example", "localhost.evil.example", ""])
+def test_a_name_that_was_made_to_lead_here_is_not_answered(client: TestClient, host: str, tmp_path: Path) -> None:
+    for address, method in (("/", "GET"), ("/api/drawings", "POST"), ("/drawings.zip", "GET")):
+        response = client.request(method, address, content=json.dumps(sent()), headers={"host": host, "origin": f"http://{host}"})
+        assert response.status_code == 421
+        assert "open it by its address" in response.json()["problem"]
+    assert not (tmp_path / "drawings").exists()
+
+
+@pytest.mark.parametrize("host", ["localhost:8080", "127.0.0.1", "[::1]:8080", "192.168.1.7:8080", socket.gethostname()])
+def test_addresses_and_the_own_name_are_answered(client: TestClient, host: str) -> None:
+    assert client.get("/api/models", headers={"host": host}).status_code == 200
+
+
+def test_a_fault_of_ours_is_json_too(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> Any:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Drawings, "counts", fail)
+    app = application(Models([folder], device="cpu"), Drawings(tmp_path))
+    response = TestClient(app, base_url="http://localhost", raise_server_exceptions=False).get("/api/drawings")
+    assert response.status_code == 500
+    assert response.json() == {"problem": "the painter failed at this; its terminal says why."}
 
 
 @pytest.mark.parametrize(
@@ -191,10 +218,10 @@ def test_nothing_in_the_page_is_from_elsewhere(client: TestClient) -> None:
 def test_the_painter_works_below_another_page(folder: Path, tmp_path: Path) -> None:
     models = Models([folder], device="cpu")
     models.refresh()
-    outer = Starlette(routes=[Mount("/tools/painter", application(models, Drawings(tmp_path)))])
+    outer = Starlette(routes=[Mount("/tools/painter", application(models, Drawings(tmp_path), own_names=False))])
     with TestClient(outer) as client:
         assert client.get("/tools/painter/").status_code == 200
-        assert str(client.get("/tools/painter").url).endswith("/tools/painter/")
+        assert str(client.get("/tools/painter?lang=es").url).endswith("/tools/painter/?lang=es")
         assert client.get("/tools/painter/static/painter.js").status_code == 200
         assert client.post("/tools/painter/api/read", content=png_of(drawings()[0])).status_code == 200
         page = client.get("/tools/painter/").text
