@@ -118,6 +118,7 @@ def _holds(part: Path, classifier: Model, identity: Mapping[str, Any]) -> bool:
     try:
         known = describe(part)
         load(part, device="cpu")
+        known["config"] = classifier.Config.from_dict(known.get("config", {})).to_dict()  # with the fields that are newer than it
     except UsageError:
         return False
     return {key: known.get(key) for key in expected} == json.loads(json.dumps(expected))

@@ -125,7 +125,7 @@ class Study:
 
     def line(self, what: str, document: str, ours: str, *, reached: bool | None = None) -> None:
         """Add a line to the table and print it; figures of the reduced form reach nothing."""
-        line = Line(what, document, ours, None if self.quick else reached)
+        line = Line(what, document, ours, None if self.quick or reached is None else bool(reached))  # of numpy's booleans too
         self.lines.append(line)
         print(f"{self.name}: {what}: {ours} (document: {document})", flush=True)
 

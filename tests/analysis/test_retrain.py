@@ -21,6 +21,7 @@ from analysis.retrain import config_of, fit_again, retrain, to_retrain
 from tests.analysis.sources import Run
 from tests.samples import ROOT, start
 from trainers import checkpoint, model_class
+from trainers.ann import Ann
 from trainers.base import Classifier
 from trainers.data import DataOptions, load_data
 from trainers.errors import UsageError
@@ -373,6 +374,22 @@ def test_a_retrain_for_fewer_epochs_does_not_go_on_from_a_checkpoint_beyond_its_
     assert [path.suffix for path in tmp_path.iterdir()] == [".checkpoint"]
     ours, _, _ = fit_again(values, 2, device="cpu", part=tmp_path / "seed-0")
     assert_same_model(ours, fit_again(values, 2, device="cpu")[0])
+
+
+def test_a_model_that_was_kept_before_a_field_was_new_is_not_trained_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = {"classifier": "ann", "data": "digits", "train_size": 60, "hidden": [4], "epochs": 1}
+    fit_again(values, 1, device="cpu", part=tmp_path / "part")
+    file = tmp_path / "part" / "config.json"
+    description = json.loads(file.read_text(encoding="utf-8"))
+    del description["config"]["backbone"]
+    file.write_text(json.dumps(description), encoding="utf-8")
+    with monkeypatch.context() as patch:
+        patch.setattr(Ann, "fit_epochs", lambda *_: pytest.fail("it is trained again"))
+        fit_again(values, 1, device="cpu", part=tmp_path / "part")
+    description["config"]["learning_rate"] = 0.5
+    file.write_text(json.dumps(description), encoding="utf-8")
+    again, _, _ = fit_again(values, 1, device="cpu", part=tmp_path / "part")
+    assert again.config.learning_rate == 1e-3
 
 
 def test_a_reading_that_another_runs_retrain_did_not_end_stays_on_record(

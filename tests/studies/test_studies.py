@@ -97,7 +97,7 @@ def test_an_unknown_study_is_refused() -> None:
 
 
 def test_the_results_are_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for name, reached in (("k5", True), ("f3", False), ("c1", None)):
+    for name, reached in (("k5", np.True_), ("f3", False), ("c1", None)):
         study = Study(name, "A title", to=tmp_path, runs=tmp_path, models=tmp_path)
         study.line("accuracy", "87 %", "0.8800", reached=reached)
         study.line("loss", "-", "0.3")
