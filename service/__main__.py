@@ -131,6 +131,8 @@ def serve(database: Database, options: argparse.Namespace) -> None:
         uvicorn.Server(config).run(sockets=[listening])
     except KeyboardInterrupt:
         print()
+    finally:
+        searches.close()
 
 
 if __name__ == "__main__":

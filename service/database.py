@@ -256,10 +256,17 @@ class Database:
     """
 
     def __init__(self, url: str) -> None:
-        shown = sa.make_url(url).render_as_string(hide_password=True)
+        try:
+            shown = sa.make_url(url).render_as_string(hide_password=True)
+        except sa.exc.ArgumentError:
+            raise UsageError(f"--database must be a URL such as postgresql://user@host/name. Got {url!r}.") from None
+        url = url.replace("postgresql://", "postgresql+psycopg://", 1)  # the driver that comes with the requirements
         self.is_sqlite = url.startswith("sqlite")
         settings: dict[str, Any] = {"connect_args": {"timeout": WAIT_SECONDS}} if self.is_sqlite else {"pool_size": 16}
-        self.engine = sa.create_engine(url, pool_pre_ping=not self.is_sqlite, **settings)
+        try:
+            self.engine = sa.create_engine(url, pool_pre_ping=not self.is_sqlite, **settings)
+        except (sa.exc.ArgumentError, ImportError) as error:
+            raise UsageError(f"the database {shown} cannot be opened ({str(error).splitlines()[0]}).") from None
         if self.is_sqlite:
             event.listen(self.engine, "connect", _as_a_server)
             event.listen(self.engine, "begin", _begin)

@@ -73,6 +73,15 @@ class Searches:
                 self._open[sweep.id] = Search(definition, study, plan)
             return self._open[sweep.id]
 
+    def close(self) -> None:
+        """Let go of the connections of every study."""
+        from trainers.storage import close
+
+        with self._lock:
+            for search in self._open.values():
+                close(search.study._storage)
+            self._open.clear()
+
 
 def read_definition(text: str, name: str) -> Definition:
     """Read a sweep that a client sent.
@@ -177,6 +186,7 @@ def heartbeat(session: Session, searches: Searches, agent: Agent, alive: Mapping
         return _overdue(session, sweep, going) or ([] if going else [{"type": "exit"}])
     search = searches.of(sweep)
     with search.lock:
+        session.refresh(sweep, with_for_update=True)  # another process of this server waits, too
         settle(session, sweep, search)
         if going:
             return _overdue(session, sweep, going)

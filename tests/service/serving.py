@@ -35,15 +35,16 @@ def authorization(key: str = KEY) -> dict[str, str]:
 class Asked:
     """A service in this process, asked as the user `someone`."""
 
-    def __init__(self, folder: Path) -> None:
-        self.database = Database(f"sqlite:///{folder / 'service.db'}")
+    def __init__(self, folder: Path, url: str | None = None) -> None:
+        self.storage = url or f"sqlite:///{folder / 'studies.db'}"
+        self.database = Database(url or f"sqlite:///{folder / 'service.db'}")
         self.files = Files(folder / "files")
         add_user(self.database, "someone", key=KEY)
         self.client = TestClient(self.application(folder), headers=authorization(), raise_server_exceptions=False)
 
     def application(self, folder: Path) -> Starlette:
         """Return the service as it is after a start."""
-        self.searches = Searches(f"sqlite:///{folder / 'studies.db'}")
+        self.searches = Searches(self.storage)
         return application(self.database, self.files, self.searches)
 
     def ask(self, query: str, *, key: str = KEY, **variables: Any) -> Any:

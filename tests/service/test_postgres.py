@@ -1,0 +1,77 @@
+"""The service on PostgreSQL: the same filters, and many agents at once."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import sqlalchemy as sa
+from optuna.trial import TrialState
+
+from service.database import Issue
+from tests.postgres import binaries, postgres
+from tests.service.serving import Asked
+from tests.service.test_filters import flat_plain, holds, names, random_filter
+from tests.service.test_sweeps import agent, beat, created, done, state_of, sweep_row
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(binaries() is None, reason="PostgreSQL is not installed (apt-get install postgresql)"),
+]
+
+
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asked]:
+    folder = tmp_path_factory.mktemp("service")
+    with postgres(folder) as url:
+        asked = Asked(folder, url)
+        yield asked
+        asked.searches.close()
+        asked.database.close()
+
+
+def test_filters_find_what_the_words_say(asked: Asked) -> None:
+    chance = random.Random(8)
+    known = {}
+    for number in range(30):
+        config = {"lr": chance.choice([0.1, 0.01]), "layers": chance.randint(1, 4), "kind": chance.choice(["ann", "svm"])}
+        config |= {"nested": {"q": chance.randint(0, 2)}, "fast": chance.random() < 0.5} if chance.random() < 0.7 else {}
+        summary = {"loss": round(chance.random(), 1)} if chance.random() < 0.8 else {"loss": float("nan")}
+        tags = [tag for tag in ("a", "b", "a b") if chance.random() < 0.4]
+        name = f"run{number:02}"
+        wrapped = json.dumps({key: {"value": value} for key, value in config.items()})
+        asked.run(name, config=wrapped, summaryMetrics=json.dumps(summary), tags=tags, displayName=f"the {number}")
+        known[name] = {"name": name, "display_name": f"the {number}", "tags": tags, "state": "running"}
+        known[name] |= {f"config.{key}": value for key, value in flat_plain(config).items()}
+        known[name] |= {f"summary_metrics.{key}": value for key, value in summary.items() if value == value}
+    for seed in range(60):
+        filters = random_filter(random.Random(seed))
+        assert names(asked, filters) == [name for name, values in known.items() if holds(values, filters)], filters
+
+
+def test_eight_agents_at_once_get_a_configuration_each_and_none_twice(asked: Asked) -> None:
+    _, sweep = created(asked, method="random", run_cap=40)
+
+    def work(_: int) -> int:
+        own, count = agent(asked, sweep), 0
+        while (commands := beat(asked, own)) != [{"type": "exit"}]:
+            for command in commands:
+                done(asked, command["run_id"], sweep, loss=command["args"]["x"]["value"])
+                count += 1
+        return count
+
+    with ThreadPoolExecutor(8) as pool:
+        counts = list(pool.map(work, range(8)))
+    assert sum(counts) == 40
+    found = state_of(asked, sweep)
+    assert (found["state"], found["runCount"]) == ("FINISHED", 40)
+    row = sweep_row(asked, sweep)
+    with asked.database.session() as session:
+        issues = session.scalars(sa.select(Issue).where(Issue.sweep_id == row.id)).all()
+    assert len({issue.run_name for issue in issues}) == len({issue.trial for issue in issues}) == len(issues) == 40
+    assert len({issue.values for issue in issues}) == 40
+    trials = asked.searches.of(row).study.get_trials(deepcopy=False)
+    assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 40
