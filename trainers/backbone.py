@@ -6,7 +6,6 @@ Its last dense layer is taken off; what entered it are the features that our own
 from __future__ import annotations
 
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -48,7 +47,7 @@ class Backbone(nn.Module):
         url = models.get_model_weights(self.name).DEFAULT.url
         try:
             learnt = models.get_model(self.name, weights="DEFAULT")
-        except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
+        except Exception as error:  # torch raises what it meets in a file that is cut, or is a page of a proxy
             reason = str(error).splitlines()[0].rstrip(".: ") if str(error) else type(error).__name__
             file = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
             if file.exists():

@@ -172,3 +172,11 @@ def test_c5_takes_a_network_of_torchvision(
     model = load(tmp_path / "models" / f"study-c5-{SMALL_BACKBONE}-head-fine-tuned-0-quick", device="cpu")
     frozen = model.state()["net.backbone.net.conv1.0.weight"]
     np.testing.assert_array_equal(frozen, fetched_weights["conv1.0.weight"].numpy())
+
+
+def test_a_table_that_is_longer_than_a_page_goes_on_on_the_next(tmp_path: Path) -> None:
+    study = Study("k5", "A title", to=tmp_path, runs=tmp_path, models=tmp_path)
+    for number in range(150):
+        study.line(f"line {number}", "-", "0.5")
+    write(study)
+    assert pages_of(write_report(tmp_path)[1]) >= 6, "the table of all, and that of the study: at least three pages each"

@@ -84,6 +84,14 @@ def test_weights_that_are_not_to_be_had_are_named_with_their_place(
         Backbone(NAME).take_imagenet()
 
 
+@pytest.mark.parametrize("content", [b"", b"<html>a proxy's page</html>", b"PK\x03\x04 cut"])
+def test_weights_that_are_broken_are_named(content: bytes, fetched_weights: dict[str, torch.Tensor], tmp_path: Path) -> None:
+    (file,) = (tmp_path / "torch" / "hub" / "checkpoints").iterdir()
+    file.write_bytes(content)
+    with pytest.raises(UsageError, match=rf"{file.name} is broken .*: remove it, so that it is fetched anew"):
+        Backbone(NAME).take_imagenet()
+
+
 def test_a_frozen_backbone_stays_as_it_began(fetched_weights: dict[str, torch.Tensor]) -> None:
     config = AnnConfig(
         backbone=NAME, hidden=[], epochs=1, batch_size=8, start_from="imagenet", train_only=["output"], normalize="imagenet"
