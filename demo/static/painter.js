@@ -131,14 +131,14 @@ async function read(lifted, again = false) {
     if (!response.ok) return complain((await response.json()).problem);
     complain("");
     const said = new Map();
-    let forms = {};
+    let forms = {}, form = "";
     for await (const answer of lines(response)) {
       if (mine.signal.aborted) return;
       if (answer.forms) {
         forms = answer.forms;
         continue;
       }
-      if (answer.saw && ($("seen").hidden || answer.saw === "mnist")) $("form").src = forms[answer.saw];
+      if (answer.saw && (!form || answer.saw === "mnist")) $("form").src = forms[(form = answer.saw)];
       if (answer.saw) $("seen").hidden = false;
       said.set(answer.model, answer.label);
       showAnswer(answer, forms);
