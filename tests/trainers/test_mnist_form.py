@@ -78,11 +78,13 @@ def test_mnists_own_images_are_left_as_they_are() -> None:
     if not (data_root() / "MNIST" / "raw").exists():
         pytest.skip("MNIST is not below DATA_ROOT")
     images = read_images("mnist", Path(data_root())).x[:300, 0] / np.float32(255)
-    different = 0
+    differences = []
     for image in images:
         large = np.asarray(Image.fromarray(image).resize((280, 280), Image.Resampling.NEAREST))
-        different += bool(np.abs(mnist_form(large) - image).max() > 0.01)
-    assert different <= 30  # where its faintest pixels are taken for paper
+        differences.append(np.abs(mnist_form(large) - image))
+    assert np.mean(differences) < 0.001
+    same = [difference.max() < 0.01 for difference in differences]
+    assert np.mean(same) > 0.8, "the others have a fainter edge, which is taken for paper"
 
 
 def test_digits_are_as_tall_wide_and_dark_as_those_of_scikit_learn() -> None:
