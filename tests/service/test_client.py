@@ -187,7 +187,7 @@ def test_a_stopped_run_ends_with_all_its_rows(address: str, tmp_path: Path) -> N
     )
     logged, kept, state = found
     assert 20 < logged < 600, "the client was told to stop"
-    assert kept == logged
+    assert kept - logged in (0, 1), "the interrupt may come between a row and its count"
     assert state == "killed"
 
 
