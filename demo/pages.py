@@ -26,6 +26,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from demo.bodies import body_of
 from demo.drawings import LABELS, Drawings, DuplicateError, as_png, read_drawing, to_bytes
 from demo.models import Models, forms_of
 from demo.sockets import is_own_name
@@ -100,7 +101,7 @@ class Page:
 
     async def read(self, request: Request) -> Response:
         """What each model makes of a PNG: first the forms, then an answer a line."""
-        picture = await body_of(request)
+        picture = await sent_here(request)
         forms = await run_in_threadpool(lambda: forms_of(read_drawing(picture)))
         pictures = {name: _address(as_png(to_bytes(form))) for name, form in forms.items()}
 
@@ -118,7 +119,7 @@ class Page:
     async def collect(self, request: Request) -> Response:
         """How many drawings there are; or one more, sent as JSON: label, image (a PNG in base64), strokes, painter."""
         if request.method == "POST":
-            values = json_of(await body_of(request))
+            values = json_of(await sent_here(request))
             picture, label = _picture(values.get("image")), values.get("label")
             details = {key: values[key] for key in ("strokes", "painter") if key in values}
             name = await run_in_threadpool(lambda: self.drawings.add(label, picture, **details))  # type: ignore[arg-type]
@@ -134,11 +135,11 @@ class Page:
 
     async def empty(self, request: Request) -> Response:
         """Nothing: what a request costs by itself, for the benchmark."""
-        await body_of(request)
+        await sent_here(request)
         return Response(status_code=204)
 
 
-async def body_of(request: Request) -> bytes:
+async def sent_here(request: Request) -> bytes:
     """Return what a request of this page carries.
 
     Raises:
@@ -147,13 +148,7 @@ async def body_of(request: Request) -> bytes:
     origin = request.headers.get("origin")
     if origin and urlsplit(origin).netloc != request.headers.get("host"):
         raise HTTPException(403, f"this painter takes drawings from its own page only. Got one from {origin}.")
-    parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > MOST_BYTES:
-            raise HTTPException(413, f"a drawing may have at most {MOST_BYTES:,} bytes.")
-        parts.append(part)
-    return b"".join(parts)
+    return await body_of(request, MOST_BYTES, "a drawing")
 
 
 def json_of(body: bytes) -> Mapping[str, Any]:

@@ -27,7 +27,7 @@ def open_socket(host: str, port: int | None) -> socket.socket:
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             opened.bind((host, candidate))
-            opened.listen(128)
+            opened.listen(1024)
         except (OSError, OverflowError):
             opened.close()
             continue

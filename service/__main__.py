@@ -122,7 +122,6 @@ def serve(database: Database, options: argparse.Namespace) -> None:
     files = Files(Path(options.data) / "files")
     searches = Searches(options.database or f"sqlite:///{Path(options.data).resolve() / 'studies.db'}")
     listening = open_socket(options.host, options.port)
-    listening.listen(1024)
     print(f"serving W&B's client at http://{options.host}:{options.port} until Ctrl-C", flush=True)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)

@@ -24,6 +24,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
+from demo.bodies import body_of
 from service import resolvers, runs, sweeps
 from service.accounts import Account, account_of
 from service.database import Database, Run, RunFile, now
@@ -83,7 +84,7 @@ class Service:
     async def graphql(self, request: Request) -> Response:
         """Answer one operation."""
         account = await self.authenticated(request)
-        values = json_of(await body_of(request))
+        values = json_of(await body_of(request, MOST_BODY, "a request"))
         query, variables = values.get("query"), values.get("variables") or {}
         if not isinstance(query, str) or not isinstance(variables, dict):
             raise HTTPException(400, "a request must have query, a text, and variables, a mapping.")
@@ -107,7 +108,7 @@ class Service:
     async def file_stream(self, request: Request) -> Response:
         """Take what a run streams."""
         account = await self.authenticated(request)
-        values = json_of(await body_of(request))
+        values = json_of(await body_of(request, MOST_BODY, "a request"))
         return JSONResponse(await run_in_threadpool(self._received, account, values, **request.path_params))
 
     def _received(self, account: Account, values: dict[str, Any], entity: str, project: str, run: str) -> dict[str, Any]:
@@ -192,21 +193,6 @@ def key_of(header: str) -> str | None:
     except ValueError:
         return None
     return key or None
-
-
-async def body_of(request: Request) -> bytes:
-    """Return a request's body.
-
-    Raises:
-        HTTPException: 413 if it is too large.
-    """
-    parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > MOST_BODY:
-            raise HTTPException(413, f"a request may have at most {MOST_BODY:,} bytes.")
-        parts.append(part)
-    return b"".join(parts)
 
 
 def json_of(body: bytes) -> dict[str, Any]:

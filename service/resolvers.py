@@ -281,7 +281,7 @@ def _by_spec(rows: Sequence[dict[str, Any]], text: str) -> list[dict[str, Any]]:
     chosen = []
     for row in rows:
         if lowest <= row.get("_step", 0) <= highest:
-            values = {key: value_at(row, key) for key in keys}
+            values = {key: streams.value_at(row, key) for key in keys}
             if None not in values.values():
                 chosen.append(values)
     return strict(streams.sampled(chosen, min(count, MOST_ROWS)))
@@ -290,7 +290,7 @@ def _by_spec(rows: Sequence[dict[str, Any]], text: str) -> list[dict[str, Any]]:
 @run_type.field("parquetHistory")
 def parquet_history(run: Run, info: Any, liveKeys: Sequence[str] | None = None) -> dict[str, Any]:
     first = next(streams.rows_of(context_of(info).session, run), None)
-    live = [] if first is None else [{key: value_at(first, key) for key in liveKeys or ["_step"]}]
+    live = [] if first is None else [{key: streams.value_at(first, key) for key in liveKeys or ["_step"]}]
     return {"parquetUrls": [], "liveData": strict(live)}
 
 
@@ -657,16 +657,6 @@ def connection(nodes: Sequence[Any], skip: int, total: int) -> dict[str, Any]:
     edges = [{"node": node, "cursor": str(skip + place)} for place, node in enumerate(nodes, start=1)]
     end = skip + len(nodes)
     return {"edges": edges, "pageInfo": {"endCursor": str(end), "hasNextPage": end < total}}
-
-
-def value_at(row: Mapping[str, Any], key: str) -> Any:
-    """Return a row's value by its key, which may be a path into nested values; None where there is none."""
-    if key in row:
-        return row[key]
-    value: Any = row
-    for part in key.split("."):
-        value = value.get(part) if isinstance(value, dict) else None
-    return value
 
 
 def strict(value: Any) -> Any:

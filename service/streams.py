@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -75,6 +75,16 @@ def rows_of(
         step = row.get("_step", 0)
         if (first_step is None or step >= first_step) and (stop_step is None or step < stop_step):
             yield row
+
+
+def value_at(row: Mapping[str, Any], key: str) -> Any:
+    """Return a row's value by its key, which may be a path into nested values; None where there is none."""
+    if key in row:
+        return row[key]
+    value: Any = row
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return value
 
 
 def sampled(rows: Sequence[dict[str, Any]], count: int) -> list[dict[str, Any]]:

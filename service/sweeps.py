@@ -237,7 +237,7 @@ def history_of(session: Session, search: Search, run: Run) -> History:
 
     goals = search.definition.goals
     rows = [
-        {name: _number(value) for name in goals if (value := resolved(row, name)) is not None}
+        {name: _number(value) for name in goals if (value := streams.value_at(row, name)) is not None}
         for row in streams.rows_of(session, run)
     ]
     latest = with_latest(rows, goals)
@@ -269,9 +269,9 @@ def tell(session: Session, search: Search, issue: Issue, run: Run) -> None:
         _fail(search, issue.trial, f"its run {run.state}")
         return
     goals = search.definition.goals
-    rows = [{name: _number(resolved(row, name)) for name in goals} for row in streams.rows_of(session, run)]
+    rows = [{name: _number(streams.value_at(row, name)) for name in goals} for row in streams.rows_of(session, run)]
     summary = json.loads(run.summary)
-    best = best_epoch(rows, goals) or best_epoch([{name: _number(resolved(summary, name)) for name in goals}], goals)
+    best = best_epoch(rows, goals) or best_epoch([{name: _number(streams.value_at(summary, name)) for name in goals}], goals)
     if best is None:
         _fail(search, issue.trial, f"it logged no finite {' and '.join(goals)}")
         return
@@ -369,16 +369,6 @@ def _overdue(session: Session, sweep: Sweep, going: list[str]) -> list[dict[str,
         if run.stop_asked_at is not None and now() - run.stop_asked_at > GRACE:
             return [{"type": "stop", "run_id": run.name}]
     return []
-
-
-def resolved(row: Mapping[str, Any], name: str) -> Any:
-    """Return a metric of a row, whose name may be a path into nested values."""
-    if name in row:
-        return row[name]
-    value: Any = row
-    for part in name.split("."):
-        value = value.get(part) if isinstance(value, dict) else None
-    return value
 
 
 def _number(value: Any) -> float:

@@ -6,14 +6,13 @@ import contextlib
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from threading import Thread
 from typing import TYPE_CHECKING
 
 from demo.drawings import Drawings
 from demo.models import Models
 from demo.pages import application
-from demo.sockets import open_socket
 from tests.demo.strokes import Drawing
+from tests.listening import listening
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -24,19 +23,9 @@ CHROMIUM = next((found for name in ("chromium", "chromium-browser", "google-chro
 @contextlib.contextmanager
 def served(models: Models, drawings: Path) -> Iterator[str]:
     """Serve a painter on a free port of this machine, and give its address."""
-    import uvicorn
-
     models.refresh()
-    listening = open_socket("127.0.0.1", 0)
-    server = uvicorn.Server(uvicorn.Config(application(models, Drawings(drawings)), log_level="error", lifespan="off"))
-    thread = Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
-    listening.listen()
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}/"
-    finally:
-        server.should_exit = True
-        thread.join(timeout=20)
+    with listening(application(models, Drawings(drawings)), lifespan="off") as address:
+        yield f"{address}/"
 
 
 @contextlib.contextmanager

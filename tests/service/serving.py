@@ -11,18 +11,17 @@ import textwrap
 from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from demo.sockets import open_socket
 from service.accounts import add_user
 from service.app import application
 from service.database import Database
 from service.files import Files
 from service.sweeps import Searches
+from tests.listening import listening as served
 
 KEY = "local-" + "k" * 40
 
@@ -75,27 +74,12 @@ class Asked:
 @contextlib.contextmanager
 def listening(folder: Path) -> Iterator[str]:
     """Serve on a free port of this machine, for the user `someone`; give the address."""
-    import uvicorn
-
     database = Database(f"sqlite:///{folder / 'service.db'}")
     add_user(database, "someone", key=KEY)
-    opened = open_socket("127.0.0.1", 0)
-    opened.listen(128)
-    server = uvicorn.Server(
-        uvicorn.Config(
-            application(database, Files(folder / "files"), Searches(f"sqlite:///{folder / 'studies.db'}")),
-            log_level="error",
-            access_log=False,
-        )
-    )
-    thread = Thread(target=server.run, kwargs={"sockets": [opened]}, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{opened.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join(timeout=20)
-        database.close()
+    searches = Searches(f"sqlite:///{folder / 'studies.db'}")
+    with served(application(database, Files(folder / "files"), searches)) as address:
+        yield address
+    database.close()
 
 
 def client(address: str, folder: Path, program: str, **more: str) -> Any:
