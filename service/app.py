@@ -25,8 +25,9 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from demo.bodies import body_of
-from service import resolvers, runs, sweeps
+from service import answers, runs, sweeps
 from service.accounts import Account, account_of
+from service.answers.shared import Context, GoneError
 from service.database import Database, Run, RunFile, now
 from service.execution import answered
 from service.files import Files, TooLargeError
@@ -58,7 +59,7 @@ class Service:
 
     def __init__(self, database: Database, files: Files, searches: Searches) -> None:
         self.database, self.files, self.searches = database, files, searches
-        self.schema = resolvers.schema()
+        self.schema = answers.schema()
         self._accounts: dict[str, tuple[float, Account]] = {}
 
     @contextlib.asynccontextmanager
@@ -94,11 +95,11 @@ class Service:
         try:
             changes = self.schema.is_mutation(query)
             with self.database.session(writing=changes) as session:
-                context = resolvers.Context(session, account, self.files, self.searches, base)
+                context = Context(session, account, self.files, self.searches, base)
                 result = self.schema.execute(query, variables, context)
                 if result.errors:
                     session.rollback()
-                    gone = [error for error in result.errors if isinstance(error.original_error, resolvers.GoneError)]
+                    gone = [error for error in result.errors if isinstance(error.original_error, GoneError)]
                     if gone:
                         raise HTTPException(404, gone[0].message)
                 return answered(result, _note)

@@ -38,7 +38,7 @@ from graphql.validation import NoUnusedVariablesRule
 
 from trainers.errors import UsageError
 
-SCHEMA = Path(__file__).with_name("schema.graphql")
+SCHEMA = Path(__file__).with_name("schema")
 MOST_CHARACTERS = 100_000  # of a document; the client's longest has 6,000
 MOST_TOKENS = 5_000
 RULES = [rule for rule in specified_rules if rule is not NoUnusedVariablesRule]  # what is dropped may leave a variable unused

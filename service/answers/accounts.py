@@ -1,0 +1,67 @@
+"""Answers about users, entities and the server itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from ariadne import QueryType
+
+from service.answers.shared import context_of
+from service.database import Entity, User, global_id
+
+query = QueryType()
+BOUND = (query,)
+FEATURES = ("CLIENT_IDS", "LARGE_FILENAMES", "STRUCTURED_CONSOLE_LOGS", "MARK_RUN_FILES_UPLOADED", "TOTAL_COUNT_IN_FILE_CONNECTION")
+
+
+def user_values(user: User, entities: Sequence[str] = ()) -> dict[str, Any]:
+    """Return a user as clients read it."""
+    teams = [{"node": {"id": global_id("Entity", name), "name": name, "isTeam": True, "readOnlyAdmin": False}} for name in entities]
+    return {
+        "id": global_id("User", user.name),
+        "name": user.name,
+        "username": user.name,
+        "email": user.email,
+        "admin": user.role == "admin",
+        "flags": "{}",
+        "entity": user.entity.name,
+        "apiKeys": {"edges": []},
+        "teams": {"edges": teams},
+    }
+
+
+@query.field("viewer")
+def viewer(_: Any, info: Any) -> dict[str, Any]:
+    context = context_of(info)
+    user = context.session.get_one(User, context.account.id)
+    return user_values(user, context.account.entities)
+
+
+@query.field("users")
+def users(_: Any, info: Any, query: str | None = None) -> dict[str, Any]:
+    wanted = (User.name == query) | (User.email == query)
+    found = context_of(info).session.scalars(sa.select(User).where(wanted)) if query else ()
+    return {"edges": [{"node": user_values(user)} for user in found]}
+
+
+@query.field("serverInfo")
+def server_info(*_: Any) -> dict[str, Any]:
+    features = [{"name": name, "isEnabled": True} for name in FEATURES]
+    return {"features": features, "cliVersionInfo": {"max_cli_version": None, "min_cli_version": "0.0.0"}}
+
+
+@query.field("entity")
+def entity(_: Any, info: Any, name: str | None = None) -> dict[str, Any] | None:
+    context = context_of(info)
+    wanted = name or context.account.entity
+    found = context.session.scalar(sa.select(Entity).where(Entity.name == wanted))
+    return entity_values(found) if found is not None and context.account.may_read(wanted) else None
+
+
+def entity_values(entity: Entity) -> dict[str, Any]:
+    """Return an entity as clients read it."""
+    kind = "team" if entity.is_team else "user"
+    values = {"id": global_id("Entity", entity.name), "name": entity.name, "isTeam": entity.is_team, "entityType": kind}
+    return {**values, "available": True, "readOnly": False, "readOnlyAdmin": False}

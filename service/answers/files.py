@@ -1,0 +1,101 @@
+"""Answers about the files of runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import quote
+
+import sqlalchemy as sa
+from ariadne import MutationType, ObjectType
+
+from service import runs
+from service.answers.shared import as_time, binder, checked_name, connection, context_of, page_of, writable_run
+from service.database import Run, RunFile, global_id, names_of
+from trainers.errors import UsageError
+
+mutation = MutationType()
+run_type = ObjectType("Run")
+file_type = ObjectType("File")
+BOUND = (mutation, run_type, file_type)
+run_field = binder(run_type)
+
+run_field("fileCount")(
+    lambda run, context: context.session.scalar(sa.select(sa.func.count(RunFile.id)).where(RunFile.run_id == run.id))
+)
+
+
+@mutation.field("createRunFiles")
+def create_run_files(_: Any, info: Any, input: Mapping[str, Any]) -> dict[str, Any]:
+    context = context_of(info)
+    run = writable_run(info, input["entityName"], input["projectName"], input["runName"])
+    files = [
+        {"name": name, "uploadUrl": f"{context.base}/uploads/{context.files.signed('upload', run=run.id, name=checked_name(name))}"}
+        for name in input["files"]
+    ]
+    return {"runID": run.global_id, "uploadHeaders": [], "files": files}
+
+
+@mutation.field("markRunFilesUploaded")
+def mark_run_files_uploaded(*_: Any, **__: Any) -> dict[str, Any]:
+    return {"success": True}  # each was noted as it arrived
+
+
+@mutation.field("deleteFiles")
+def delete_files(_: Any, info: Any, input: Mapping[str, Any]) -> dict[str, Any]:
+    context = context_of(info)
+    for identifier in input["files"]:
+        names = names_of(identifier, "File") or [""]
+        found = context.session.get(RunFile, int(names[0])) if names[0].isdigit() else None
+        run = None if found is None else context.session.get_one(Run, found.run_id)
+        if run is None or not context.account.may_read(run.project.entity.name):
+            raise UsageError(f"there is no file {identifier!r}.")
+        runs.check_writable(context.account, run.project)
+        context.session.delete(found)
+    return {"success": True}
+
+
+@run_type.field("files")
+def run_files(
+    run: Run,
+    info: Any,
+    names: Sequence[str | None] | None = None,
+    after: str | None = None,
+    first: int | None = None,
+    pattern: str | None = None,
+    upload: bool = False,
+) -> dict[str, Any]:
+    session = context_of(info).session
+    matching = sa.select(RunFile).where(RunFile.run_id == run.id)
+    if names:
+        matching = matching.where(RunFile.name.in_([name for name in names if name]))
+    if pattern:
+        matching = matching.where(RunFile.name.like(pattern))
+    skip, first = page_of(after, first)
+    found = session.scalars(matching.order_by(RunFile.name).offset(skip).limit(first + 1)).all()
+    return connection(found[:first], skip, skip + len(found))
+
+
+file_type.set_field("id", lambda file, _: global_id("File", str(file.id)))
+file_type.set_field("sizeBytes", lambda file, _: file.size)
+file_type.set_field("updatedAt", lambda file, _: as_time(file.updated_at))
+file_type.set_field("directUrl", lambda file, info: download_address(file, info))
+
+
+@file_type.field("url")
+def file_url(file: RunFile, info: Any, upload: bool = False) -> str:
+    return download_address(file, info)
+
+
+@file_type.field("mimetype")
+def mimetype(file: RunFile, _: Any) -> str:
+    import mimetypes
+
+    return mimetypes.guess_type(file.name)[0] or "application/octet-stream"
+
+
+def download_address(file: RunFile, info: Any) -> str:
+    """Return an address by which a file can be fetched for a while without a key."""
+    context = context_of(info)
+    name = quote(file.name.rpartition("/")[2])
+    return f"{context.base}/downloads/{context.files.signed('download', file=file.id)}/{name}"
