@@ -1,7 +1,8 @@
 """What the service keeps, as tables: users and their keys, projects, runs with what they logged, files.
 
 SQLite (writing ahead) by default, PostgreSQL by URL. A config or summary is kept whole as JSON text, with NaN and Infinity as
-Python writes them, and beside it each of its values as a row, by which runs are filtered and ordered.
+Python writes them, and beside it each of its values as a row, by which runs are filtered and ordered. A change of the tables goes
+with a step of service/migrations.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy import ForeignKey, String, Text, UniqueConstraint, event
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship, sessionmaker
 
+from service import migrations
 from trainers.errors import UsageError
 
 WAIT_SECONDS = 30  # for another's transaction to end
@@ -252,7 +254,7 @@ class Database:
         url: of SQLAlchemy: `sqlite:////folder/service.db`, or `postgresql+psycopg://…`.
 
     Raises:
-        UsageError: if it cannot be opened.
+        UsageError: if it cannot be opened, or a newer program has been at it.
     """
 
     def __init__(self, url: str) -> None:
@@ -272,8 +274,12 @@ class Database:
             event.listen(self.engine, "begin", _begin)
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)
         try:
-            Base.metadata.create_all(self.engine)
+            migrations.upgrade(self.engine, Base.metadata)
+        except UsageError:
+            self.close()
+            raise
         except sa.exc.SQLAlchemyError as error:
+            self.close()
             reason = str(getattr(error, "orig", error)).splitlines()[0].rstrip(".")
             raise UsageError(f"the database {shown} cannot be opened ({reason}): check --database and its rights.") from None
 
