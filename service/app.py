@@ -11,8 +11,9 @@ import base64
 import contextlib
 import json
 import logging
+import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import sqlalchemy as sa
@@ -25,7 +26,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from demo.bodies import body_of
-from service import answers, runs, sweeps
+from service import answers, compaction, runs, segments, sweeps
 from service.accounts import Account, account_of
 from service.answers.shared import Context, GoneError
 from service.database import Database, Run, RunFile, now
@@ -36,7 +37,7 @@ from trainers.errors import UsageError
 
 MOST_BODY = 64 * 2**20  # bytes of a request that is not an upload; the client's largest has about 10 MB
 REMEMBERED = 30.0  # seconds for which a key is not looked up again
-CRASHES = 30.0  # seconds between looks for runs that have fallen silent
+CRASHES = 30.0  # seconds between looks for runs that have fallen silent, and for histories to be compacted
 log = logging.getLogger("service")
 
 
@@ -48,6 +49,7 @@ def application(database: Database, files: Files, searches: Searches) -> Starlet
         Route("/files/{entity}/{project}/{run}/file_stream", service.file_stream, methods=["POST"]),
         Route("/uploads/{token}", service.upload, methods=["PUT"]),
         Route("/downloads/{token}/{name}", service.download),
+        Route("/contents/{token}/{name}", service.content),
         Route("/healthz", service.health),
     ]
     handlers = {HTTPException: _refused, UsageError: _unfit, sa.exc.OperationalError: _busy, Exception: _failed}
@@ -59,28 +61,36 @@ class Service:
 
     def __init__(self, database: Database, files: Files, searches: Searches) -> None:
         self.database, self.files, self.searches = database, files, searches
+        database.keep_contents_in(files)
         self.schema = answers.schema()
+        self.stopping = threading.Event()
         self._accounts: dict[str, tuple[float, Account]] = {}
 
     @contextlib.asynccontextmanager
     async def lifespan(self, _: Any) -> AsyncIterator[None]:
-        """Look for runs that have fallen silent, as long as the service runs."""
-        watch = asyncio.create_task(self._watch())
+        """Look for runs that have fallen silent, and for histories to be compacted, as long as the service runs."""
+        watches = [asyncio.create_task(self._watch(task)) for task in (self.mark_crashed, self.compact)]
         yield
-        watch.cancel()
+        self.stopping.set()
+        for watch in watches:
+            watch.cancel()
 
-    async def _watch(self) -> None:
+    async def _watch(self, task: Callable[[], int]) -> None:
         while True:
             await asyncio.sleep(CRASHES)
             try:
-                await run_in_threadpool(self.mark_crashed)
-            except sa.exc.SQLAlchemyError:
-                log.exception("runs that fell silent could not be marked")
+                await run_in_threadpool(task)
+            except (sa.exc.SQLAlchemyError, OSError):
+                log.exception("%s failed, and is tried again", task.__name__)
 
     def mark_crashed(self) -> int:
         """Mark the runs that have fallen silent, and return how many."""
         with self.database.session(writing=True) as session:
             return runs.mark_crashed(session)
+
+    def compact(self) -> int:
+        """Lay histories down as Parquet, and return how many lines."""
+        return compaction.compact_due(self.database, self.files, self.stopping.is_set)
 
     async def graphql(self, request: Request) -> Response:
         """Answer one operation."""
@@ -121,7 +131,8 @@ class Service:
             runs.check_writable(account, found)
             runs.receive(session, kept, values)
             if kept.sweep_name is not None and "wandb-history.jsonl" in (values.get("files") or {}) and kept.state in runs.LIVE:
-                sweeps.observe(session, self.searches, kept)
+                with contextlib.suppress(segments.LostError):  # of another run, which is in the log
+                    sweeps.observe(session, self.searches, kept)
             return {"stopped": True} if kept.stop_asked and kept.state in runs.LIVE else {}
 
     async def upload(self, request: Request) -> Response:
@@ -154,11 +165,21 @@ class Service:
                 return session.get(RunFile, said["file"])
 
         file = await run_in_threadpool(find)
-        if file is None or not self.files.path(file.digest).exists():
+        return self._given(None if file is None else file.digest)
+
+    async def content(self, request: Request) -> Response:
+        """Give a content by its SHA-256, whole or in parts; the address is the permission."""
+        said = self.files.opened("content", request.path_params["token"])
+        if said is None:
+            raise HTTPException(403, "this address is not one of this server's, or has expired.")
+        return self._given(said["digest"])
+
+    def _given(self, digest: str | None) -> Response:
+        if digest is None or not self.files.path(digest).exists():
             raise HTTPException(404, "there is no such file.")
         # whatever a run uploads, no browser runs it as this server's page
         headers = {"content-disposition": "attachment", "x-content-type-options": "nosniff"}
-        return FileResponse(self.files.path(file.digest), media_type="application/octet-stream", headers=headers)
+        return FileResponse(self.files.path(digest), media_type="application/octet-stream", headers=headers)
 
     async def health(self, _: Request) -> Response:
         """Say that the server lives."""

@@ -19,10 +19,12 @@ from sqlalchemy import ForeignKey, String, Text, UniqueConstraint, event
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship, sessionmaker
 
 from service import migrations
+from service.files import Files
 from trainers.errors import UsageError
 
 WAIT_SECONDS = 30  # for another's transaction to end
 NAME = String(128)  # as long as W&B's own names
+CONTENT = {"content": True}  # `info` of a column that names contents of files by their SHA-256: what is backed up and checked
 
 
 def now() -> datetime:
@@ -134,6 +136,9 @@ class Run(Base):
     history_lines: Mapped[int] = mapped_column(default=0)
     event_lines: Mapped[int] = mapped_column(default=0)
     log_lines: Mapped[int] = mapped_column(default=0)
+    compacted: Mapped[int] = mapped_column(default=0, server_default=sa.text("0"))  # history lines that lie in segments
+    # clients may keep Parquet files of what this run, or one of its name, was before: they get no more of them
+    stale_copies: Mapped[bool] = mapped_column(default=False, server_default=sa.false())
     created_at: Mapped[datetime] = mapped_column(default=now, index=True)
     heartbeat_at: Mapped[datetime] = mapped_column(default=now)
     project: Mapped[Project] = relationship()
@@ -160,7 +165,8 @@ class Value(Base):
 class Chunk(Base):
     """Lines of a stream as they arrived: `content` is their compressed text, the first one is line `first`.
 
-    Where two overlap, the lines of the later one count.
+    Where two overlap, the lines of the later one count. The steps are those of history lines, the lowest and the highest; they are
+    unknown where lines were written again.
     """
 
     __tablename__ = "chunk"
@@ -172,6 +178,33 @@ class Chunk(Base):
     first: Mapped[int]
     count: Mapped[int]
     content: Mapped[bytes]
+    first_step: Mapped[int | None] = mapped_column(sa.BigInteger)
+    last_step: Mapped[int | None] = mapped_column(sa.BigInteger)
+
+
+class Segment(Base):
+    """Lines of a run's history as a Parquet file (service/columns.py), which never changes; with its lowest and highest step."""
+
+    __tablename__ = "segment"
+
+    run_id: Mapped[int] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    first: Mapped[int]
+    count: Mapped[int]
+    first_step: Mapped[int] = mapped_column(sa.BigInteger)
+    last_step: Mapped[int] = mapped_column(sa.BigInteger)
+    digest: Mapped[str] = mapped_column(String(64), info=CONTENT)
+    size: Mapped[int] = mapped_column(sa.BigInteger)
+    plain: Mapped[bool]  # W&B's client reads from the file what was logged
+
+
+class FormerRun(Base):
+    """The name of a run that was deleted after its Parquet files were given to clients, who may keep them."""
+
+    __tablename__ = "former_run"
+
+    project_id: Mapped[int] = mapped_column(ForeignKey("project.id", ondelete="CASCADE"), primary_key=True)
+    name: Mapped[str] = mapped_column(NAME, primary_key=True)
 
 
 class Sweep(Base):
@@ -241,7 +274,7 @@ class RunFile(Base):
     name: Mapped[str] = mapped_column(String(1024))
     size: Mapped[int] = mapped_column(sa.BigInteger, default=0)
     md5: Mapped[str] = mapped_column(String(32), default="")
-    digest: Mapped[str] = mapped_column(String(64), default="")
+    digest: Mapped[str] = mapped_column(String(64), default="", info=CONTENT)
     updated_at: Mapped[datetime] = mapped_column(default=now)
 
     __table_args__ = (UniqueConstraint("run_id", "name"),)
@@ -291,6 +324,10 @@ class Database:
             yield session
             if writing:
                 session.commit()
+
+    def keep_contents_in(self, files: Files) -> None:
+        """Say where the contents lie that the tables name; every session has them as `info["files"]`."""
+        self._sessions.configure(info={"files": files})
 
     def close(self) -> None:
         """Let go of every connection."""

@@ -81,6 +81,22 @@ class Files:
             partial.unlink(missing_ok=True)
         return Content(digest, md5.hexdigest(), size)
 
+    def keep(self, content: bytes) -> str:
+        """Keep a content, whole or not at all, and return its SHA-256."""
+        digest = hashlib.sha256(content).hexdigest()
+        partial = self.folder / "incoming" / secrets.token_hex(12)
+        try:
+            with open(partial, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())  # what it was made from is deleted next
+            place = self.path(digest)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(partial, place)
+        finally:
+            partial.unlink(missing_ok=True)
+        return digest
+
     def path(self, digest: str) -> Path:
         """Return where a content lies."""
         return self.folder / "contents" / digest[:2] / digest

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session, joinedload
 
 from service import streams
 from service.accounts import Account
-from service.database import Chunk, Entity, Project, Run, RunFile, User, Value, as_json, names_of, now
+from service.database import Chunk, Entity, FormerRun, Project, Run, RunFile, Segment, User, Value, as_json, names_of, now
 from service.filters import condition_of, flat_values, order_of
 from trainers.errors import UsageError
 
@@ -123,6 +123,7 @@ def upsert(session: Session, account: Account, values: Mapping[str, Any]) -> tup
         inserted = found is None
         run = found or Run(project=project, name=name, user_id=account.id, display_name=name)
         if inserted:
+            run.stale_copies = session.get(FormerRun, (project.id, name)) is not None
             session.add(run)
             session.flush()
         elif run.state not in LIVE and not values.get("state"):
@@ -191,7 +192,9 @@ def count_runs(session: Session, project: Project, filters: str | None = None) -
 
 def delete(session: Session, run: Run) -> None:
     """Forget a run and all that it logged; the contents of its files are swept later."""
-    for table in (Value, Chunk, RunFile):
+    if session.scalar(sa.select(Segment.number).where(Segment.run_id == run.id).limit(1)) is not None or run.stale_copies:
+        session.merge(FormerRun(project_id=run.project_id, name=run.name))
+    for table in (Value, Chunk, Segment, RunFile):
         session.execute(sa.delete(table).where(table.run_id == run.id))
     session.delete(run)
 

@@ -8,10 +8,21 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ariadne import MutationType, ObjectType
+from sqlalchemy.orm import Session
 
-from service import runs, streams
+from service import runs, segments, streams
 from service.answers.accounts import user_values
-from service.answers.shared import MOST_ROWS, as_time, binder, context_of, none_or_int, page_of, strict, writable_run
+from service.answers.shared import (
+    MOST_ROWS,
+    as_time,
+    binder,
+    content_address,
+    context_of,
+    none_or_int,
+    page_of,
+    strict,
+    writable_run,
+)
 from service.database import Run
 from trainers.errors import UsageError
 
@@ -77,11 +88,10 @@ def events(run: Run, info: Any, samples: int | None = None) -> list[str]:
 
 @run_type.field("sampledHistory")
 def sampled_history(run: Run, info: Any, specs: Sequence[str]) -> list[list[dict[str, Any]]]:
-    rows = list(streams.rows_of(context_of(info).session, run))
-    return [_by_spec(rows, spec) for spec in specs]
+    return [_by_spec(context_of(info).session, run, spec) for spec in specs]
 
 
-def _by_spec(rows: Sequence[dict[str, Any]], text: str) -> list[dict[str, Any]]:
+def _by_spec(session: Session, run: Run, text: str) -> list[dict[str, Any]]:
     try:
         spec = json.loads(text)
         keys = [str(key) for key in spec.get("keys") or []]
@@ -89,20 +99,23 @@ def _by_spec(rows: Sequence[dict[str, Any]], text: str) -> list[dict[str, Any]]:
         count = int(spec.get("samples") or 500)
     except (ValueError, TypeError, AttributeError):
         raise UsageError(f"a spec must be JSON with keys and samples. Got {text[:80]!r}.") from None
+    first = None if lowest == -math.inf else math.ceil(lowest)
+    stop = None if highest == math.inf else math.floor(highest) + 1
     chosen = []
-    for row in rows:
-        if lowest <= row.get("_step", 0) <= highest:
-            values = {key: streams.value_at(row, key) for key in keys}
-            if None not in values.values():
-                chosen.append(values)
+    for row in streams.rows_of(session, run, first_step=first, stop_step=stop, keys=keys):
+        values = {key: streams.value_at(row, key) for key in keys}
+        if None not in values.values():
+            chosen.append(values)
     return strict(streams.sampled(chosen, min(count, MOST_ROWS)))
 
 
 @run_type.field("parquetHistory")
 def parquet_history(run: Run, info: Any, liveKeys: Sequence[str] | None = None) -> dict[str, Any]:
-    first = next(streams.rows_of(context_of(info).session, run), None)
+    context = context_of(info)
+    found = segments.published(context.session, run)
+    first = streams.first_row(context.session, run, run.compacted if found else 0)
     live = [] if first is None else [{key: streams.value_at(first, key) for key in liveKeys or ["_step"]}]
-    return {"parquetUrls": [], "liveData": strict(live)}
+    return {"parquetUrls": [content_address(context, one.digest, "history.parquet") for one in found], "liveData": strict(live)}
 
 
 @run_type.field("logLines")

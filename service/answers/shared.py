@@ -54,6 +54,11 @@ def binder(kind: ObjectType) -> Callable[[str], Callable[[Any], Any]]:
     return field
 
 
+def content_address(context: Context, digest: str, name: str) -> str:
+    """Return an address by which a content can be fetched for a while without a key, also in parts."""
+    return f"{context.base}/contents/{context.files.signed('content', digest=digest)}/{name}"
+
+
 def writable_run(info: Any, entity: str | None, project: str | None, name: str) -> Run:
     """Return a run that the account may change.
 
