@@ -56,14 +56,17 @@ def rows_of(table: pa.Table, start: int = 0, stop: int | None = None) -> list[di
 
 
 def is_plain(table: pa.Table) -> bool:
-    """Whether W&B's client reads from the file what was logged: numbers, texts and booleans, of steps that only rise."""
+    """Whether W&B's client reads from the file what was logged: in each row a number, text or boolean of each key, as steps rise.
+
+    It takes a null for a None that was logged.
+    """
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    steps = table.column("_step").combine_chunks() if "_step" in table.column_names else None
-    if steps is None or steps.type != pa.int64() or steps.null_count or any(_form(field) for field in table.schema):
+    if "_step" not in table.column_names or any(column.null_count for column in table.columns) or any(map(_form, table.schema)):
         return False
-    return pc.all(pc.less(steps[:-1], steps[1:])).as_py() is not False  # None of a single row
+    steps = table.column("_step").combine_chunks()
+    return steps.type == pa.int64() and pc.all(pc.less(steps[:-1], steps[1:])).as_py() is not False  # None of a single row
 
 
 def write(table: pa.Table) -> bytes:

@@ -73,14 +73,15 @@ def lines_of(session: Session, run: Run, start: int, stop: int | None) -> Iterat
 
 
 def published(session: Session, run: Run) -> list[Segment]:
-    """Return the segments of a run that W&B's client may read itself; none unless it may read all of them.
+    """Return the segments of a run that W&B's client may read itself; none unless they are all of its history.
 
-    It keeps them by run and place for ever, and reads no row twice only where steps rise from segment to segment.
+    It keeps them by run and place for ever; rows that are not in them yet it would ask for by pages that hold the others, too.
     """
+    if run.stale_copies or run.compacted < run.history_lines:
+        return []
     found = list(of_run(session, run))
-    steps = [step for segment in found for step in (segment.first_step, segment.last_step)]
     rising = all(first.last_step < second.first_step for first, second in itertools.pairwise(found))
-    return found if steps and rising and not run.stale_copies and all(segment.plain for segment in found) else []
+    return found if rising and all(segment.plain for segment in found) else []
 
 
 def step_of(row: dict[str, Any]) -> int:

@@ -95,9 +95,9 @@ def tail(session: Session, run: Run, stream: str) -> list[str]:
     return [line for _, line in lines_of(session, run, stream, start=max(count - 1, 0))]
 
 
-def first_row(session: Session, run: Run, start: int) -> dict[str, Any] | None:
-    """Return the first row of a history from line `start` on; None where there is none."""
-    found = lines_of(session, run, HISTORY, start=start, stop=start + 1) or lines_of(session, run, HISTORY, start=start)
+def first_row(session: Session, run: Run) -> dict[str, Any] | None:
+    """Return the first row of a history; None where there is none."""
+    found = lines_of(session, run, HISTORY, stop=1) or lines_of(session, run, HISTORY)
     return json.loads(found[0][1]) if found else None
 
 

@@ -113,7 +113,7 @@ def _by_spec(session: Session, run: Run, text: str) -> list[dict[str, Any]]:
 def parquet_history(run: Run, info: Any, liveKeys: Sequence[str] | None = None) -> dict[str, Any]:
     context = context_of(info)
     found = segments.published(context.session, run)
-    first = streams.first_row(context.session, run, run.compacted if found else 0)
+    first = None if found else streams.first_row(context.session, run)
     live = [] if first is None else [{key: streams.value_at(first, key) for key in liveKeys or ["_step"]}]
     return {"parquetUrls": [content_address(context, one.digest, "history.parquet") for one in found], "liveData": strict(live)}
 
