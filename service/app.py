@@ -22,11 +22,11 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from demo.bodies import body_of
-from service import answers, compaction, runs, segments, sweeps
+from service import answers, bulk, compaction, runs, segments, sweeps
 from service.accounts import Account, account_of
 from service.answers.shared import Context, GoneError
 from service.database import Database, Run, RunFile, now
@@ -50,6 +50,7 @@ def application(database: Database, files: Files, searches: Searches) -> Starlet
         Route("/uploads/{token}", service.upload, methods=["PUT"]),
         Route("/downloads/{token}/{name}", service.download),
         Route("/contents/{token}/{name}", service.content),
+        Route("/bulk/histories", service.histories, methods=["POST"]),
         Route("/healthz", service.health),
     ]
     handlers = {HTTPException: _refused, UsageError: _unfit, sa.exc.OperationalError: _busy, Exception: _failed}
@@ -180,6 +181,13 @@ class Service:
         # whatever a run uploads, no browser runs it as this server's page
         headers = {"content-disposition": "attachment", "x-content-type-options": "nosniff"}
         return FileResponse(self.files.path(digest), media_type="application/octet-stream", headers=headers)
+
+    async def histories(self, request: Request) -> Response:
+        """Give the histories of many runs as one Parquet file."""
+        account = await self.authenticated(request)
+        wanted = bulk.wanted_of(json_of(await body_of(request, MOST_BODY, "a request")))
+        pieces = await run_in_threadpool(bulk.histories, self.database, self.files, account, wanted)
+        return StreamingResponse(pieces, media_type=bulk.MEDIA_TYPE)
 
     async def health(self, _: Request) -> Response:
         """Say that the server lives."""

@@ -45,7 +45,7 @@ def table_of(lines: Sequence[str]) -> pa.Table:
 def rows_of(table: pa.Table, start: int = 0, stop: int | None = None) -> list[dict[str, Any]]:
     """Return the rows that were laid out, from `start` up to but not `stop`."""
     count = max(min(table.num_rows, table.num_rows if stop is None else stop) - start, 0)
-    if table.num_columns and _form(table.schema.field(0)) == "line":
+    if table.num_columns and form_of(table.schema.field(0)) == "line":
         return [json.loads(line) for line in table.column(0).slice(start, count).to_pylist()]
     rows: list[dict[str, Any]] = [{} for _ in range(count)]
     for field, column in zip(table.schema, table.columns, strict=True):
@@ -63,10 +63,50 @@ def is_plain(table: pa.Table) -> bool:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    if "_step" not in table.column_names or any(column.null_count for column in table.columns) or any(map(_form, table.schema)):
+    if "_step" not in table.column_names or any(column.null_count for column in table.columns) or any(map(form_of, table.schema)):
         return False
     steps = table.column("_step").combine_chunks()
     return steps.type == pa.int64() and pc.all(pc.less(steps[:-1], steps[1:])).as_py() is not False  # None of a single row
+
+
+def form_of(field: pa.Field) -> str:
+    """Return how the texts of a column are meant: json, line, or nothing where it is a column of values."""
+    return (field.metadata or {}).get(FORM, b"").decode()
+
+
+def json_field(name: str) -> pa.Field:
+    """Return the field of a column of JSON texts."""
+    import pyarrow as pa
+
+    return pa.field(name, pa.string(), metadata={FORM: "json"})
+
+
+def chosen(schema: pa.Schema, keys: Collection[str] | None) -> pa.Schema:
+    """Return the fields of a schema that hold keys; a path into nested values, such as a.b, wants the column a, too."""
+    import pyarrow as pa
+
+    if keys is None:
+        return schema
+    heads = {key[:place] for key in keys for place in _ends(key)}
+    return pa.schema([field for field in schema if field.name in heads or form_of(field) == "line"])
+
+
+def brought_to(schema: pa.Schema, table: pa.Table) -> pa.Table:
+    """Return a table with the columns of a schema: nulls where it has none, whole numbers as floats, anything as JSON."""
+    import pyarrow as pa
+
+    known = {field.name: (field, column) for field, column in zip(table.schema, table.columns, strict=True)}
+    found = []
+    for wanted in schema:
+        field, column = known.get(wanted.name, (None, None))
+        if field is None or column is None:
+            found.append(pa.nulls(table.num_rows, wanted.type))
+        elif form_of(wanted) == "json" and form_of(field) != "json":
+            values = _values(field, column, 0, len(column))
+            found.append(pa.array([None if value is ABSENT else json.dumps(value) for value in values], wanted.type))
+        else:
+            found.append(column.cast(wanted.type, safe=False))
+    return pa.table(found, schema)
 
 
 def write(table: pa.Table) -> bytes:
@@ -85,21 +125,15 @@ def read(path: Path, keys: Collection[str] | None = None) -> pa.Table:
         keys: which columns are wanted; a path into nested values, such as a.b, wants the column a, too.
 
     Raises:
-        OSError: if it is not there, or no Parquet file.
+        OSError, ValueError: if it is not there, or no Parquet file.
     """
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    try:
-        with pq.ParquetFile(path) as file:
-            if keys is None:
-                return file.read()
-            heads = {key[:place] for key in keys for place in _ends(key)}
-            schema = file.schema_arrow
-            wanted = [field.name for field in schema if field.name in heads or _form(field) == "line"]
-            return file.read(columns=wanted).select(wanted)  # a column a brings a.b along
-    except pa.ArrowInvalid as error:
-        raise OSError(str(error).splitlines()[0]) from None
+    with pq.ParquetFile(path) as file:
+        if keys is None:
+            return file.read()
+        wanted = chosen(file.schema_arrow, keys).names
+        return file.read(columns=wanted).select(wanted)  # a column a brings a.b along
 
 
 def _ends(key: str) -> Iterator[int]:
@@ -109,10 +143,6 @@ def _ends(key: str) -> Iterator[int]:
 
 def _can_name(key: str) -> bool:
     return key != "" and not any("\ud800" <= letter <= "\udfff" or letter == "\0" for letter in key)
-
-
-def _form(field: pa.Field) -> str:
-    return (field.metadata or {}).get(FORM, b"").decode()
 
 
 def _column(key: str, values: list[Any]) -> tuple[pa.Field, pa.Array]:
@@ -135,7 +165,7 @@ def _column(key: str, values: list[Any]) -> tuple[pa.Field, pa.Array]:
     except (OverflowError, UnicodeEncodeError, pa.ArrowInvalid):
         pass  # a number or a text that has no place in such a column
     texts = [None if value is ABSENT else json.dumps(value) for value in values]
-    return pa.field(key, pa.string(), metadata={FORM: "json"}), pa.array(texts, pa.string())
+    return json_field(key), pa.array(texts, pa.string())
 
 
 def _values(field: pa.Field, column: pa.ChunkedArray, start: int, count: int) -> list[Any]:
@@ -143,7 +173,7 @@ def _values(field: pa.Field, column: pa.ChunkedArray, start: int, count: int) ->
     values: list[Any] = part.to_pylist() if part.null_count else part.to_numpy().tolist()
     if part.null_count:
         values = [ABSENT if value is None else value for value in values]
-    if _form(field) == "json":
+    if form_of(field) == "json":
         return [value if value is ABSENT else json.loads(value) for value in values]
     mark = (field.metadata or {}).get(WHOLE)
     if mark is None:

@@ -181,13 +181,13 @@ def found_runs(
     Raises:
         UsageError: if the filter or the order is unfit.
     """
-    query = _matching(sa.select(Run), project, filters).options(joinedload(Run.project).joinedload(Project.entity))
+    query = matching(sa.select(Run), project, filters).options(joinedload(Run.project).joinedload(Project.entity))
     return session.scalars(query.order_by(*order_of(order)).offset(skip).limit(first)).all()
 
 
 def count_runs(session: Session, project: Project, filters: str | None = None) -> int:
     """Return how many runs of a project match a filter."""
-    return session.scalar(_matching(sa.select(sa.func.count(Run.id)), project, filters)) or 0
+    return session.scalar(matching(sa.select(sa.func.count(Run.id)), project, filters)) or 0
 
 
 def delete(session: Session, run: Run) -> None:
@@ -246,7 +246,12 @@ def new_name() -> str:
     return "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(8))
 
 
-def _matching(query: sa.Select[Any], project: Project, filters: str | None) -> sa.Select[Any]:
+def matching(query: Any, project: Project, filters: str | Mapping[str, Any] | None) -> Any:
+    """Return a SELECT of runs with the conditions of a project and a filter.
+
+    Raises:
+        UsageError: if the filter is unfit.
+    """
     return query.outerjoin(User, User.id == Run.user_id).where(Run.project_id == project.id, condition_of(filters))
 
 

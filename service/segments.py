@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import logging
@@ -46,9 +47,20 @@ def read(files: Files, digest: str, keys: Collection[str] | None = None) -> pa.T
     Raises:
         LostError: if it is not there, or cannot be read.
     """
-    try:
+    with reading(digest):
         return columns.read(files.path(digest), keys)
-    except OSError as error:
+
+
+@contextlib.contextmanager
+def reading(digest: str) -> Iterator[None]:
+    """Say of a content that cannot be read that it is lost.
+
+    Raises:
+        LostError: instead of what says so.
+    """
+    try:
+        yield
+    except (OSError, ValueError) as error:  # pyarrow's own errors are of these
         log.error("the content %s of a history cannot be read (%s)", digest, error)
         raise LostError(
             "a part of this history is missing on the server: python -m service doctor says which, and a backup has it."

@@ -62,17 +62,18 @@ def append(session: Session, run: Run, stream: str, first: int, lines: Sequence[
 
 def lines_of(session: Session, run: Run, stream: str, *, start: int = 0, stop: int | None = None) -> list[tuple[int, str]]:
     """Return the lines of a stream with their numbers, from `start` up to but not `stop`, in order."""
-    late = _chunk_lines(session, run, stream, start, stop)
+    late = chunk_lines(session, run.id, stream, start, stop)
     if stream != HISTORY:
         return late
     compacted = list(segments.lines_of(session, run, start, stop))
-    return compacted + _later(late, segments.of_run(session, run))
+    return compacted + later(late, segments.of_run(session, run))
 
 
-def _chunk_lines(
-    session: Session, run: Run, stream: str, start: int = 0, stop: int | None = None, *conditions: sa.ColumnElement[bool]
+def chunk_lines(
+    session: Session, run: int, stream: str, start: int = 0, stop: int | None = None, *conditions: sa.ColumnElement[bool]
 ) -> list[tuple[int, str]]:
-    query = sa.select(Chunk).where(Chunk.run_id == run.id, Chunk.stream == stream, Chunk.first + Chunk.count > start, *conditions)
+    """Return the lines of a stream that lie in chunks which meet the conditions."""
+    query = sa.select(Chunk).where(Chunk.run_id == run, Chunk.stream == stream, Chunk.first + Chunk.count > start, *conditions)
     if stop is not None:
         query = query.where(Chunk.first < stop)
     found: dict[int, str] = {}
@@ -83,7 +84,7 @@ def _chunk_lines(
     return sorted(found.items())
 
 
-def _later(lines: list[tuple[int, str]], compacted: Sequence[Segment]) -> list[tuple[int, str]]:
+def later(lines: list[tuple[int, str]], compacted: Sequence[Segment]) -> list[tuple[int, str]]:
     """Return the lines that lie in no segment. Who reads chunks first and segments then misses none that moves meanwhile."""
     end = max((segment.first + segment.count for segment in compacted), default=0)
     return [(number, line) for number, line in lines if number >= end]
@@ -118,16 +119,16 @@ def rows_of(
     first = -math.inf if first_step is None else first_step
     stop = math.inf if stop_step is None else stop_step
     if stream == HISTORY:
-        late = _chunk_lines(session, run, stream, 0, None, *_may_hold(Chunk, first_step, stop_step))
+        late = chunk_lines(session, run.id, stream, 0, None, *_may_hold(Chunk, first_step, stop_step))
         compacted = segments.of_run(session, run)
-        late = _later(late, compacted)
+        late = later(late, compacted)
         wanted = None if keys is None else {*keys, "_step"}
         for segment in compacted:
             if segment.last_step >= first and segment.first_step < stop:
                 rows = segments.rows_of(session, segment, keys=wanted)
                 yield from (row for row in rows if first <= segments.step_of(row) < stop)
     else:
-        late = _chunk_lines(session, run, stream)
+        late = chunk_lines(session, run.id, stream)
     for _, line in late:
         row = json.loads(line)
         if first <= segments.step_of(row) < stop:
