@@ -196,7 +196,7 @@ def test_the_analysis_pulls_the_same_in_one_request_as_one_by_one(tmp_path: Path
     with listening(tmp_path) as address:
         client(address, tmp_path / "c", LOG)
         if compacted:
-            client(address, tmp_path / "c", COMPARE, PYTHONPATH=root, WANDB_CACHE_DIR="", PATH=os.environ["PATH"])
+            client(address, tmp_path / "first", COMPARE, PYTHONPATH=root)
         calls, shape = client(address, tmp_path / "c", COMPARE, PYTHONPATH=root)
     assert calls == [["r0", "r1", "r2", "r3", "r4", "r5", "without"]]
     assert shape[0] == 6 * 12 + 1 + 1
