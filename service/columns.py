@@ -27,6 +27,7 @@ MOST_COLUMNS = 2_000
 MOST_CELLS = 20_000_000
 EXACT = 2**53  # up to which every whole number is a float
 GROUP = 50_000  # rows that a reader takes at once
+SMALL = 5_000  # rows
 
 
 def table_of(lines: Sequence[str]) -> pa.Table:
@@ -105,16 +106,21 @@ def brought_to(schema: pa.Schema, table: pa.Table) -> pa.Table:
             values = _values(field, column, 0, len(column))
             found.append(pa.array([None if value is ABSENT else json.dumps(value) for value in values], wanted.type))
         else:
-            found.append(column.cast(wanted.type, safe=False))
+            found.append(column if column.type == wanted.type else column.cast(wanted.type, safe=False))
     return pa.table(found, schema)
 
 
 def write(table: pa.Table) -> bytes:
     """Return a table as a Parquet file."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd", row_group_size=GROUP)
+    texts = [field.name for field in table.schema if field.type == pa.string()]
+    how = (
+        "snappy" if table.num_rows < SMALL else "zstd"
+    )  # of a small file zstd is two thirds, and takes three times as long to read
+    pq.write_table(table, sink, compression=how, use_dictionary=texts, row_group_size=GROUP)
     return sink.getvalue()
 
 
@@ -127,13 +133,15 @@ def read(path: Path, keys: Collection[str] | None = None) -> pa.Table:
     Raises:
         OSError, ValueError: if it is not there, or no Parquet file.
     """
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with pq.ParquetFile(path) as file:
+    # nearly all files are small: what helps with large ones costs more than it saves
+    with pq.ParquetFile(pa.BufferReader(path.read_bytes()), pre_buffer=False) as file:
         if keys is None:
-            return file.read()
+            return file.read(use_threads=False)
         wanted = chosen(file.schema_arrow, keys).names
-        return file.read(columns=wanted).select(wanted)  # a column a brings a.b along
+        return file.read(columns=wanted, use_threads=False).select(wanted)  # a column a brings a.b along
 
 
 def _ends(key: str) -> Iterator[int]:
