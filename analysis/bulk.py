@@ -23,20 +23,20 @@ FORM, LEFT_OUT = b"paretune.form", b"paretune.left_out"  # metadata of a field a
 SECONDS = 600.0  # to wait for the next piece
 
 
-def pulled(address: str, key: str | None, entity: str, project: str, runs: Sequence[str]) -> dict[str, dict[str, np.ndarray]]:
+def pulled(api: Any, address: str, entity: str, project: str, runs: Sequence[str]) -> dict[str, dict[str, np.ndarray]]:
     """Return the columns of runs by their ids; of none where the server is not ours, or cannot say them at once.
 
     Args:
+        api: W&B's, which has the user's key.
         address: of the server, without a path.
-        key: of the user.
     """
     import pyarrow as pa
     import requests
 
-    if len(runs) < WORTHWHILE or address.startswith(CLOUD) or not key:
+    if len(runs) < WORTHWHILE or address.startswith(CLOUD) or not api.api_key:
         return {}
     with requests.Session() as session:
-        session.auth = ("api", key)
+        session.auth = ("api", api.api_key)
         try:
             if FEATURE not in _features(session, address):
                 return {}

@@ -55,7 +55,7 @@ def server_runs(source: str, filters: Mapping[str, Any] | None = None) -> list[R
     known = {run.run: (mark, run) for mark, run in kept.read(place)}
     fresh = [run for run in found if known.get(run.id, ("",))[0] != _mark(run)]
     if fresh:
-        _pull(source, fresh, known, bulk.pulled(address, api.api_key, entity, project, [run.id for run in fresh]))
+        _pull(source, fresh, known, bulk.pulled(api, address, entity, project, [run.id for run in fresh]))
         kept.write(place, [(mark, run) for mark, run in known.values() if run.state not in ALIVE])
     runs = [known[run.id][1] for run in found]
     for run in runs:

@@ -209,12 +209,10 @@ def test_a_server_that_is_not_ours_is_asked_one_by_one(tmp_path: Path, monkeypat
     monkeypatch.setattr(accounts, "FEATURES", accounts.FEATURES[:-1])
     program = """
         import json
+        import wandb
         from analysis import bulk
-        print(json.dumps(bulk.pulled(ADDRESS, KEY, "someone", "pulled", ["a", "b"])))
+        print(json.dumps(bulk.pulled(wandb.Api(), ADDRESS, "someone", "pulled", ["a", "b"])))
         """
-    from tests.service.serving import KEY
-
     with listening(tmp_path) as address:
         root = str(Path(__file__).resolve().parents[2])
-        filled = program.replace("ADDRESS", repr(address)).replace("KEY", repr(KEY))
-        assert client(address, tmp_path / "c", filled, PYTHONPATH=root) == {}
+        assert client(address, tmp_path / "c", program.replace("ADDRESS", repr(address)), PYTHONPATH=root) == {}
