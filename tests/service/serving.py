@@ -24,6 +24,7 @@ from service.sweeps import Searches
 from tests.listening import listening as served
 
 KEY = "local-" + "k" * 40
+PYTHON = sys.executable  # of the client; the fixture `each_client` changes it
 
 
 def authorization(key: str = KEY) -> dict[str, str]:
@@ -94,7 +95,7 @@ def client(address: str, folder: Path, program: str, **more: str) -> Any:
     }
     folder.mkdir(parents=True, exist_ok=True)
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)],
+        [PYTHON, "-c", textwrap.dedent(program)],
         cwd=folder,
         env={**environment, "HOME": str(folder)},
         capture_output=True,
