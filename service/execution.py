@@ -65,6 +65,15 @@ class Schema:
         document = self._read(query)
         return operation_of(document).operation is OperationType.MUTATION
 
+    def name_of(self, query: str) -> str:
+        """Return the name of a document's operation; empty where it has none.
+
+        Raises:
+            GraphQLError: if it is no document of this schema.
+        """
+        name = operation_of(self._read(query)).name
+        return "" if name is None else name.value
+
     def execute(self, query: str, variables: Mapping[str, Any], context: Any) -> ExecutionResult:
         """Answer a document of one operation.
 

@@ -1,4 +1,4 @@
-"""The clients that the service is tested with: the one of requirements.txt, and an older one where OLDER_CLIENT names its python."""
+"""The clients that the service is tested with: the one of requirements.txt, and an older one that OLDER_CLIENT names."""
 
 from __future__ import annotations
 

@@ -36,16 +36,17 @@ class Asked:
     """A service in this process, asked as the user `someone`."""
 
     def __init__(self, folder: Path, url: str | None = None) -> None:
+        folder.mkdir(exist_ok=True)
         self.storage = url or f"sqlite:///{folder / 'studies.db'}"
         self.database = Database(url or f"sqlite:///{folder / 'service.db'}")
         self.files = Files(folder / "files")
         add_user(self.database, "someone", key=KEY)
         self.client = TestClient(self.application(folder), headers=authorization(), raise_server_exceptions=False)
 
-    def application(self, folder: Path) -> Starlette:
+    def application(self, folder: Path, **options: Any) -> Starlette:
         """Return the service as it is after a start."""
         self.searches = Searches(self.storage)
-        return application(self.database, self.files, self.searches)
+        return application(self.database, self.files, self.searches, **options)
 
     def ask(self, query: str, *, key: str = KEY, **variables: Any) -> Any:
         """Return the data of an operation, which must have no errors."""
