@@ -28,7 +28,7 @@ from service import answers, runs, sweeps
 from service.accounts import Account
 from service.answers.shared import Context, GoneError
 from service.database import Database, Run, RunFile, now
-from service.execution import answered
+from service.execution import UNFIT, UNFIT_SENTENCE, answered
 from service.files import Files, TooLargeError
 from service.keys import RATE, Keys
 from service.observing import Observer
@@ -56,6 +56,7 @@ def application(database: Database, files: Files, searches: Searches, *, rate: i
         Route("/metrics", service.metrics),
     ]
     handlers = {HTTPException: _refused, UsageError: _unfit, sa.exc.OperationalError: _busy, Exception: _failed}
+    handlers |= dict.fromkeys(UNFIT, _too_large)
     middleware = [Middleware(service.observer.middleware)]
     return Starlette(routes=routes, exception_handlers=handlers, middleware=middleware, lifespan=service.lifespan)
 
@@ -219,6 +220,10 @@ async def _refused(_: Request, error: Exception) -> Response:
 async def _unfit(_: Request, error: Exception) -> Response:
     status = 403 if isinstance(error, runs.RefusedError) else 413 if isinstance(error, TooLargeError) else 400
     return _answer(status, str(error))
+
+
+async def _too_large(_: Request, error: Exception) -> Response:
+    return _answer(400, f"{UNFIT_SENTENCE} ({str(error).splitlines()[0]}).")
 
 
 async def _busy(_: Request, error: Exception) -> Response:

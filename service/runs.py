@@ -224,7 +224,10 @@ def receive(session: Session, run: Run, body: Mapping[str, Any]) -> int:
     if body.get("preempting"):
         run.state = "preempting"
     if body.get("complete"):
-        run.exit_code = int(body.get("exitcode") or 0)
+        code = body.get("exitcode") or 0
+        if not isinstance(code, int) or not -(2**31) <= code < 2**31:
+            raise UsageError(f"exitcode must be a whole number of 32 bits. Got {str(code)[:80]}.")
+        run.exit_code = code
         run.state = "killed" if run.stop_asked else "failed" if run.exit_code else "finished"
     return count
 

@@ -20,6 +20,7 @@ from trainers.errors import UsageError
 HISTORY, EVENTS, LOG = "history", "events", "log"
 FILES = {"wandb-history.jsonl": HISTORY, "wandb-events.jsonl": EVENTS, "output.log": LOG}
 COUNTS = {HISTORY: "history_lines", EVENTS: "event_lines", LOG: "log_lines"}
+MOST_LINES = 2**31 - 2**24  # of a stream
 MOST_KEYS = 10_000  # of a run's history that are told one by one
 
 
@@ -29,8 +30,8 @@ def append(session: Session, run: Run, stream: str, first: int, lines: Sequence[
     Raises:
         UsageError: if a line of history or events is no JSON object, or the number is none.
     """
-    if first < 0:
-        raise UsageError(f"offset must be at least 0. Got {first}.")
+    if not 0 <= first < MOST_LINES:
+        raise UsageError(f"offset must be at least 0, and less than {MOST_LINES:,}. Got {first}.")
     if not lines:
         return
     rows = [] if stream == LOG else [_row(line) for line in lines]
@@ -122,10 +123,13 @@ def history_keys(run: Run) -> dict[str, Any] | None:
 def _row(line: str) -> dict[str, Any]:
     try:
         row = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         row = None
     if not isinstance(row, dict):
         raise UsageError(f"each line of history and events must be a JSON object. Got {line[:80]!r}.")
+    step = row.get("_step", 0)
+    if not isinstance(step, int | float) or not -(2**63) <= step < 2**63:
+        raise UsageError(f"_step must be a number of 64 bits. Got {str(step)[:80]}.")
     return row
 
 

@@ -48,6 +48,10 @@ class Asked:
         self.searches = Searches(self.storage)
         return application(self.database, self.files, self.searches, **options)
 
+    def unlimited(self, folder: Path) -> TestClient:
+        """Return a client that may ask as often as it likes."""
+        return TestClient(self.application(folder, rate=0), headers=authorization(), raise_server_exceptions=False)
+
     def ask(self, query: str, *, key: str = KEY, **variables: Any) -> Any:
         """Return the data of an operation, which must have no errors."""
         answer = self.told(query, key=key, **variables)
