@@ -7,12 +7,10 @@ Only a database that is busy is a 503, which it should try again.
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import json
 import logging
 import threading
-import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -21,29 +19,35 @@ from graphql import GraphQLError
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from demo.bodies import body_of
 from service import answers, bulk, compaction, runs, segments, sweeps
-from service.accounts import Account, account_of
+from service.accounts import Account
 from service.answers.shared import Context, GoneError
 from service.database import Database, Run, RunFile, now
-from service.execution import answered
+from service.execution import UNFIT, UNFIT_SENTENCE, answered
 from service.files import Files, TooLargeError
+from service.keys import RATE, Keys
+from service.observing import Observer
 from service.sweeps import Searches
 from trainers.errors import UsageError
 
 MOST_BODY = 64 * 2**20  # bytes of a request that is not an upload; the client's largest has about 10 MB
-REMEMBERED = 30.0  # seconds for which a key is not looked up again
 CRASHES = 30.0  # seconds between looks for runs that have fallen silent, and for histories to be compacted
 log = logging.getLogger("service")
 
 
-def application(database: Database, files: Files, searches: Searches) -> Starlette:
-    """Return the service on a database, a folder of files, and the studies of its sweeps."""
-    service = Service(database, files, searches)
+def application(database: Database, files: Files, searches: Searches, *, rate: int = RATE) -> Starlette:
+    """Return the service on a database, a folder of files, and the studies of its sweeps.
+
+    Args:
+        rate: requests a second that each user may make; 0 for any number.
+    """
+    service = Service(database, files, searches, rate)
     routes = [
         Route("/graphql", service.graphql, methods=["POST"]),
         Route("/files/{entity}/{project}/{run}/file_stream", service.file_stream, methods=["POST"]),
@@ -52,20 +56,23 @@ def application(database: Database, files: Files, searches: Searches) -> Starlet
         Route("/contents/{token}/{name}", service.content),
         Route("/bulk/histories", service.histories, methods=["POST"]),
         Route("/healthz", service.health),
+        Route("/metrics", service.metrics),
     ]
     handlers = {HTTPException: _refused, UsageError: _unfit, sa.exc.OperationalError: _busy, Exception: _failed}
-    return Starlette(routes=routes, exception_handlers=handlers, lifespan=service.lifespan)
+    handlers |= dict.fromkeys(UNFIT, _too_large)
+    middleware = [Middleware(service.observer.middleware)]
+    return Starlette(routes=routes, exception_handlers=handlers, middleware=middleware, lifespan=service.lifespan)
 
 
 class Service:
     """The handlers."""
 
-    def __init__(self, database: Database, files: Files, searches: Searches) -> None:
+    def __init__(self, database: Database, files: Files, searches: Searches, rate: int) -> None:
         self.database, self.files, self.searches = database, files, searches
         database.keep_contents_in(files)
         self.schema = answers.schema()
         self.stopping = threading.Event()
-        self._accounts: dict[str, tuple[float, Account]] = {}
+        self.keys, self.observer = Keys(database, rate), Observer(database)
 
     @contextlib.asynccontextmanager
     async def lifespan(self, _: Any) -> AsyncIterator[None]:
@@ -100,11 +107,13 @@ class Service:
         query, variables = values.get("query"), values.get("variables") or {}
         if not isinstance(query, str) or not isinstance(variables, dict):
             raise HTTPException(400, "a request must have query, a text, and variables, a mapping.")
-        return JSONResponse(await run_in_threadpool(self._executed, query, variables, account, str(request.base_url).rstrip("/")))
+        return JSONResponse(await run_in_threadpool(self._executed, query, variables, account, request))
 
-    def _executed(self, query: str, variables: dict[str, Any], account: Account, base: str) -> dict[str, Any]:
+    def _executed(self, query: str, variables: dict[str, Any], account: Account, request: Request) -> dict[str, Any]:
         try:
             changes = self.schema.is_mutation(query)
+            request.state.operation = self.schema.name_of(query)
+            base = str(request.base_url).rstrip("/")
             with self.database.session(writing=changes) as session:
                 context = Context(session, account, self.files, self.searches, base)
                 result = self.schema.execute(query, variables, context)
@@ -130,7 +139,7 @@ class Service:
             if found is None or kept is None:
                 raise HTTPException(404, f"there is no run {entity}/{project}/{run}.")
             runs.check_writable(account, found)
-            runs.receive(session, kept, values)
+            self.observer.lines.inc(runs.receive(session, kept, values))
             if kept.sweep_name is not None and "wandb-history.jsonl" in (values.get("files") or {}) and kept.state in runs.LIVE:
                 with contextlib.suppress(segments.LostError):  # of another run, which is in the log
                     sweeps.observe(session, self.searches, kept)
@@ -193,36 +202,16 @@ class Service:
         """Say that the server lives."""
         return JSONResponse({"status": "ok"})
 
+    async def metrics(self, request: Request) -> Response:
+        """Give Prometheus its numbers; it sends a key as the client does."""
+        await self.authenticated(request)
+        return Response(await run_in_threadpool(self.observer.exposed), media_type="text/plain; version=0.0.4; charset=utf-8")
+
     async def authenticated(self, request: Request) -> Account:
-        """Return who asks.
-
-        Raises:
-            HTTPException: 401 where the key is nobody's.
-        """
-        key = key_of(request.headers.get("authorization", ""))
-        if key is not None:
-            known = self._accounts.get(key)
-            if known is not None and known[0] > time.monotonic():
-                return known[1]
-            account = await run_in_threadpool(account_of, self.database, key)
-            if account is not None:
-                if len(self._accounts) > 10_000:
-                    self._accounts.clear()
-                self._accounts[key] = (time.monotonic() + REMEMBERED, account)
-                return account
-        raise HTTPException(401, "this key is not known here: ask whoever runs this server for one (python -m service user add).")
-
-
-def key_of(header: str) -> str | None:
-    """Return the key in an Authorization header: the password of HTTP Basic; None where there is none."""
-    kind, _, text = header.partition(" ")
-    if kind.lower() != "basic":
-        return None
-    try:
-        _, _, key = base64.b64decode(text, validate=True).decode().partition(":")
-    except ValueError:
-        return None
-    return key or None
+        """Return who asks; refusals are HTTPExceptions."""
+        account = await self.keys.account(request)
+        request.state.user = account.name
+        return account
 
 
 def json_of(body: bytes) -> dict[str, Any]:
@@ -251,6 +240,7 @@ def _answer(status: int, sentence: str) -> Response:
 async def _refused(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     response = _answer(error.status_code, str(error.detail))
+    response.headers.update(error.headers or {})
     if error.status_code == 401:
         response.headers["www-authenticate"] = 'Basic realm="paretune"'
     return response
@@ -259,6 +249,10 @@ async def _refused(_: Request, error: Exception) -> Response:
 async def _unfit(_: Request, error: Exception) -> Response:
     status = 403 if isinstance(error, runs.RefusedError) else 413 if isinstance(error, TooLargeError) else 400
     return _answer(status, str(error))
+
+
+async def _too_large(_: Request, error: Exception) -> Response:
+    return _answer(400, f"{UNFIT_SENTENCE} ({str(error).splitlines()[0]}).")
 
 
 async def _busy(_: Request, error: Exception) -> Response:

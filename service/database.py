@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -305,6 +306,7 @@ class Database:
         if self.is_sqlite:
             event.listen(self.engine, "connect", _as_a_server)
             event.listen(self.engine, "begin", _begin)
+        self._writer = threading.Lock()
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)
         try:
             migrations.upgrade(self.engine, Base.metadata)
@@ -319,7 +321,8 @@ class Database:
     @contextlib.contextmanager
     def session(self, *, writing: bool = False) -> Iterator[Session]:
         """A transaction; one that writes is committed at its end, and waits for the others to end before it reads."""
-        with self._sessions() as session:
+        # SQLite has one writer, and who waits for it looks again ever more rarely; of one process, they queue here instead
+        with self._writer if writing and self.is_sqlite else contextlib.nullcontext(), self._sessions() as session:
             session.connection(execution_options={"writing": writing})
             yield session
             if writing:

@@ -199,8 +199,8 @@ def delete(session: Session, run: Run) -> None:
     session.delete(run)
 
 
-def receive(session: Session, run: Run, body: Mapping[str, Any]) -> None:
-    """Take what a client streams.
+def receive(session: Session, run: Run, body: Mapping[str, Any]) -> int:
+    """Take what a client streams, and return how many lines it was.
 
     An empty body says that the run lives. With `complete` the run has ended, with the exit code it says.
 
@@ -208,6 +208,7 @@ def receive(session: Session, run: Run, body: Mapping[str, Any]) -> None:
         UsageError: if something in it is no line, or no number.
     """
     run.heartbeat_at = now()
+    count = 0
     if run.state in ("crashed", "pending"):
         run.state = "running"
     for file, part in (body.get("files") or {}).items():
@@ -222,11 +223,16 @@ def receive(session: Session, run: Run, body: Mapping[str, Any]) -> None:
             if not isinstance(offset, int):
                 raise UsageError(f"files.{file} must have offset, a whole number. Got {offset!r}.")
             streams.append(session, run, streams.FILES[file], offset, content)
+            count += len(content)
     if body.get("preempting"):
         run.state = "preempting"
     if body.get("complete"):
-        run.exit_code = int(body.get("exitcode") or 0)
+        code = body.get("exitcode") or 0
+        if not isinstance(code, int) or not -(2**31) <= code < 2**31:
+            raise UsageError(f"exitcode must be a whole number of 32 bits. Got {str(code)[:80]}.")
+        run.exit_code = code
         run.state = "killed" if run.stop_asked else "failed" if run.exit_code else "finished"
+    return count
 
 
 def mark_crashed(session: Session) -> int:

@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import json
 import logging
+import math
 from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -97,6 +98,6 @@ def published(session: Session, run: Run) -> list[Segment]:
 
 
 def step_of(row: dict[str, Any]) -> int:
-    """Return a row's step; 0 where it has none that could be kept."""
+    """Return a row's step, in whole numbers; 0 where it has none."""
     step = row.get("_step", 0)
-    return step if type(step) is int and abs(step) < 2**63 else 0
+    return math.floor(step) if isinstance(step, int | float) and -(2**63) <= step < 2**63 else 0

@@ -22,6 +22,8 @@ from trainers.errors import UsageError
 HISTORY, EVENTS, LOG = "history", "events", "log"
 FILES = {"wandb-history.jsonl": HISTORY, "wandb-events.jsonl": EVENTS, "output.log": LOG}
 COUNTS = {HISTORY: "history_lines", EVENTS: "event_lines", LOG: "log_lines"}
+STEPS = 2**63  # which none reaches
+MOST_LINES = 2**31 - 2**24  # of a stream
 MOST_KEYS = 10_000  # of a run's history that are told one by one
 
 
@@ -33,8 +35,8 @@ def append(session: Session, run: Run, stream: str, first: int, lines: Sequence[
     Raises:
         UsageError: if a line of history or events is no JSON object, or the number is none.
     """
-    if first < 0:
-        raise UsageError(f"offset must be at least 0. Got {first}.")
+    if not 0 <= first < MOST_LINES:
+        raise UsageError(f"offset must be at least 0, and less than {MOST_LINES:,}. Got {first}.")
     if stream == HISTORY and first < run.compacted:
         lines, first = lines[run.compacted - first :], run.compacted
     if not lines:
@@ -119,7 +121,7 @@ def rows_of(
     first = -math.inf if first_step is None else first_step
     stop = math.inf if stop_step is None else stop_step
     if stream == HISTORY:
-        late = chunk_lines(session, run.id, stream, 0, None, *_may_hold(Chunk, first_step, stop_step))
+        late = chunk_lines(session, run.id, stream, 0, None, *_may_hold(first, stop))
         compacted = segments.of_run(session, run)
         late = later(late, compacted)
         wanted = None if keys is None else {*keys, "_step"}
@@ -135,10 +137,11 @@ def rows_of(
             yield row
 
 
-def _may_hold(kind: type[Chunk], first_step: int | None, stop_step: int | None) -> list[sa.ColumnElement[bool]]:
-    unknown = kind.first_step.is_(None)
-    found = [] if first_step is None else [sa.or_(unknown, kind.last_step >= first_step)]
-    return found if stop_step is None else [*found, sa.or_(unknown, kind.first_step < stop_step)]
+def _may_hold(first: float, stop: float) -> list[sa.ColumnElement[bool]]:
+    """Return the conditions of the chunks that may hold steps from `first` up to but not `stop`."""
+    unknown = Chunk.first_step.is_(None)
+    found = [] if first <= -STEPS else [sa.or_(unknown, Chunk.last_step >= min(first, STEPS - 1))]
+    return found if stop >= STEPS else [*found, sa.or_(unknown, Chunk.first_step < max(stop, -STEPS))]
 
 
 def value_at(row: Mapping[str, Any], key: str) -> Any:
@@ -195,13 +198,13 @@ def history_keys(run: Run) -> dict[str, Any] | None:
 def _row(line: str) -> dict[str, Any]:
     try:
         row = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         row = None
     if not isinstance(row, dict):
         raise UsageError(f"each line of history and events must be a JSON object. Got {line[:80]!r}.")
     step = row.get("_step", 0)
-    if type(step) is not int or abs(step) >= 2**63:  # a boolean is none
-        raise UsageError(f"_step must be a whole number of 64 bits. Got {step!r:.80}.")
+    if not isinstance(step, int | float) or not -STEPS <= step < STEPS:
+        raise UsageError(f"_step must be a number of 64 bits. Got {str(step)[:80]}.")
     return row
 
 

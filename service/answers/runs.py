@@ -30,6 +30,7 @@ mutation = MutationType()
 run_type = ObjectType("Run")
 BOUND = (mutation, run_type)
 run_field = binder(run_type)
+STEPS = 2.0**63  # beyond all steps
 STATES = {"pending": ("running", "failed", "crashed", "preempted"), "failed": ("pending", "running")}  # a client may set
 
 run_field("id")(lambda run, _: run.global_id)
@@ -95,12 +96,11 @@ def _by_spec(session: Session, run: Run, text: str) -> list[dict[str, Any]]:
     try:
         spec = json.loads(text)
         keys = [str(key) for key in spec.get("keys") or []]
-        lowest, highest = float(spec.get("minStep", -math.inf)), float(spec.get("maxStep", math.inf))
+        lowest, highest = max(float(spec.get("minStep", -STEPS)), -STEPS), min(float(spec.get("maxStep", STEPS)), STEPS)
+        first, stop = math.ceil(lowest), math.floor(highest) + 1
         count = int(spec.get("samples") or 500)
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError, OverflowError):
         raise UsageError(f"a spec must be JSON with keys and samples. Got {text[:80]!r}.") from None
-    first = None if lowest == -math.inf else math.ceil(lowest)
-    stop = None if highest == math.inf else math.floor(highest) + 1
     chosen = []
     for row in streams.rows_of(session, run, first_step=first, stop_step=stop, keys=keys):
         values = {key: streams.value_at(row, key) for key in keys}

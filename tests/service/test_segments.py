@@ -257,12 +257,17 @@ def test_a_page_reads_only_what_can_hold_it(asked: Asked, monkeypatch: pytest.Mo
         assert opened == parts
 
 
-def test_a_step_that_is_no_whole_number_is_refused(asked: Asked) -> None:
+def test_steps_that_are_no_whole_numbers_are_found_where_they_lie(asked: Asked) -> None:
     asked.run()
-    for step in ('"3"', "1.5", "true", "NaN", str(2**63)):
-        body = {"files": {"wandb-history.jsonl": {"offset": 0, "content": [f'{{"_step": {step}}}']}}}
-        answer = asked.stream("r1", **body)
-        assert (answer.status_code, "_step must be a whole number" in answer.text) == (400, True)
+    logged = [{"_step": step} for step in (0, 0.5, 1.5, 2, -0.5, 2.0**62)]
+    stream(asked, logged, complete=True)
+    for _ in range(2):
+        assert exact(kept(asked, first_step=1, stop_step=3)) == exact(logged[2:4])
+        assert exact(kept(asked, first_step=-(10**30), stop_step=1)) == exact([*logged[:2], logged[4]])
+        assert exact(kept(asked, first_step=3, stop_step=10**30)) == exact(logged[5:])
+        assert kept(asked, first_step=10**30) == kept(asked, stop_step=-(10**30)) == []
+        compact(asked)
+    assert of_run(asked, "parquetHistory { parquetUrls }")["parquetHistory"]["parquetUrls"] == []
 
 
 # -- what changes a run that is compacted
