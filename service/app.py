@@ -21,16 +21,16 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from demo.bodies import body_of
-from service import answers, runs, sweeps
+from service import answers, artifact_routes, runs, sweeps
 from service.accounts import Account, account_of
 from service.answers.shared import Context, GoneError
 from service.database import Database, Run, RunFile, now
 from service.execution import answered
-from service.files import Files, TooLargeError
+from service.files import Files, TooLargeError, content_response
 from service.sweeps import Searches
 from trainers.errors import UsageError
 
@@ -49,6 +49,7 @@ def application(database: Database, files: Files, searches: Searches) -> Starlet
         Route("/uploads/{token}", service.upload, methods=["PUT"]),
         Route("/downloads/{token}/{name}", service.download),
         Route("/healthz", service.health),
+        *artifact_routes.routes(service),
     ]
     handlers = {HTTPException: _refused, UsageError: _unfit, sa.exc.OperationalError: _busy, Exception: _failed}
     return Starlette(routes=routes, exception_handlers=handlers, lifespan=service.lifespan)
@@ -149,16 +150,10 @@ class Service:
         if said is None:
             raise HTTPException(403, "this address is not one of this server's, or has expired.")
 
-        def find() -> RunFile | None:
-            with self.database.session() as session:
-                return session.get(RunFile, said["file"])
-
-        file = await run_in_threadpool(find)
-        if file is None or not self.files.path(file.digest).exists():
+        path = self.files.path(said["digest"])
+        if not path.exists():
             raise HTTPException(404, "there is no such file.")
-        # whatever a run uploads, no browser runs it as this server's page
-        headers = {"content-disposition": "attachment", "x-content-type-options": "nosniff"}
-        return FileResponse(self.files.path(file.digest), media_type="application/octet-stream", headers=headers)
+        return content_response(path)
 
     async def health(self, _: Request) -> Response:
         """Say that the server lives."""

@@ -244,6 +244,11 @@ class RunFile(Base):
 
     __table_args__ = (UniqueConstraint("run_id", "name"),)
 
+    @property
+    def global_id(self) -> str:
+        """The identifier that clients get."""
+        return global_id("File", str(self.id))
+
 
 class Database:
     """A database that is open.
@@ -256,6 +261,8 @@ class Database:
     """
 
     def __init__(self, url: str) -> None:
+        from service import artifact_tables  # noqa: F401  (its tables are of this database)
+
         try:
             shown = sa.make_url(url).render_as_string(hide_password=True)
         except sa.exc.ArgumentError:

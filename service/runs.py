@@ -138,7 +138,7 @@ def upsert(session: Session, account: Account, values: Mapping[str, Any]) -> tup
     if values.get("tags") is not None:
         run.tags = as_json(list(dict.fromkeys(values["tags"])))
     if values.get("config") is not None:
-        run.config = as_json(_mapping(values["config"], "config"))
+        run.config = as_json(mapping_of(values["config"], "config"))
         _index(session, run, "c", plain_config(run))
     if values.get("summaryMetrics") is not None:
         keep_summary(session, run, values["summaryMetrics"])
@@ -151,7 +151,7 @@ def keep_summary(session: Session, run: Run, text: str) -> None:
     Raises:
         UsageError: if it is no JSON object.
     """
-    summary = _mapping(text, "summaryMetrics")
+    summary = mapping_of(text, "summaryMetrics")
     if as_json(summary) != run.summary:
         run.summary = as_json(summary)
         _index(session, run, "s", summary)
@@ -247,7 +247,12 @@ def _matching(query: sa.Select[Any], project: Project, filters: str | None) -> s
     return query.outerjoin(User, User.id == Run.user_id).where(Run.project_id == project.id, condition_of(filters))
 
 
-def _mapping(text: str, name: str) -> dict[str, Any]:
+def mapping_of(text: str, name: str) -> dict[str, Any]:
+    """Return the JSON object of a text.
+
+    Raises:
+        UsageError: if it is none.
+    """
     try:
         values = json.loads(text)
     except (TypeError, ValueError, RecursionError):
