@@ -21,7 +21,7 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from demo.bodies import body_of
@@ -30,7 +30,7 @@ from service.accounts import Account, account_of
 from service.answers.shared import Context, GoneError
 from service.database import Database, Run, RunFile, now
 from service.execution import answered
-from service.files import Files, TooLargeError, content_response
+from service.files import Files, TooLargeError
 from service.sweeps import Searches
 from trainers.errors import UsageError
 
@@ -48,6 +48,8 @@ def application(database: Database, files: Files, searches: Searches) -> Starlet
         Route("/files/{entity}/{project}/{run}/file_stream", service.file_stream, methods=["POST"]),
         Route("/uploads/{token}", service.upload, methods=["PUT"]),
         Route("/downloads/{token}/{name}", service.download),
+        Route("/downloads/{token}/{name}", service.download_options, methods=["OPTIONS"]),
+        Route("/contents/{token}/{name}", service.content),
         Route("/healthz", service.health),
         *artifact_routes.routes(service),
     ]
@@ -150,10 +152,30 @@ class Service:
         if said is None:
             raise HTTPException(403, "this address is not one of this server's, or has expired.")
 
-        path = self.files.path(said["digest"])
-        if not path.exists():
+        def find() -> RunFile | None:
+            with self.database.session() as session:
+                return session.get(RunFile, said["file"])
+
+        file = await run_in_threadpool(find)
+        return self._given(None if file is None else file.digest)
+
+    async def content(self, request: Request) -> Response:
+        """Give a content by its SHA-256, whole or in parts; the address is the permission."""
+        said = self.files.opened("content", request.path_params["token"])
+        if said is None:
+            raise HTTPException(403, "this address is not one of this server's, or has expired.")
+        return self._given(said["digest"])
+
+    def _given(self, digest: str | None) -> Response:
+        if digest is None or not self.files.path(digest).exists():
             raise HTTPException(404, "there is no such file.")
-        return content_response(path)
+        # whatever a run uploads, no browser runs it as this server's page
+        headers = {"content-disposition": "attachment", "x-content-type-options": "nosniff"}
+        return FileResponse(self.files.path(digest), media_type="application/octet-stream", headers=headers)
+
+    async def download_options(self, request: Request) -> Response:
+        """Say that only pages of this server may fetch it; `wandb verify` asks."""
+        return Response(status_code=204, headers={"access-control-allow-origin": str(request.base_url).rstrip("/")})
 
     async def health(self, _: Request) -> Response:
         """Say that the server lives."""

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from service import artifact_collections as collections
@@ -17,7 +17,7 @@ from service import artifacts, runs
 from service.accounts import Account
 from service.artifact_tables import Artifact, ArtifactCollection, ArtifactFile, ArtifactManifest, ArtifactMember
 from service.database import Entity, Project
-from service.files import Content, content_response
+from service.files import Content
 
 if TYPE_CHECKING:
     from service.app import Service
@@ -51,9 +51,9 @@ def routes(service: Service) -> list[Route]:
                 return digest_of(session, account, **request.path_params)
 
         digest = await run_in_threadpool(find)
-        if digest is None or not service.files.path(digest).exists():
+        if digest is None:
             raise HTTPException(404, "there is no such file.")
-        return content_response(service.files.path(digest))
+        return RedirectResponse(f"/contents/{service.files.signed('content', digest=digest)}/file")
 
     collection = "/artifactsV2/{region}/{entity}/{project}/{collection}"
     return [

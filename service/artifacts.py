@@ -230,7 +230,7 @@ def _entries(session: Session, files: Files, artifact: Artifact) -> dict[str, An
         entries |= one["contents"]
     whole = files.keep(json.dumps({**read[0], "contents": entries}).encode())
     session.execute(sa.delete(ArtifactManifest).where(ArtifactManifest.artifact_id == artifact.id))
-    session.add(ArtifactManifest(artifact_id=artifact.id, kind=FULL, md5=whole.md5, digest=whole.digest, size=whole.size))
+    session.add(ArtifactManifest(artifact_id=artifact.id, kind=FULL, digest=whole))
     return entries
 
 

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from itsdangerous import BadSignature, URLSafeTimedSerializer
-from starlette.responses import FileResponse
 
 from trainers.errors import UsageError
 
@@ -61,14 +60,6 @@ class Files:
         except BadSignature:
             return None
 
-    def keep(self, content: bytes) -> Content:
-        """Keep a content that is in memory."""
-        partial = self.folder / "incoming" / secrets.token_hex(12)
-        partial.write_bytes(content)
-        digest = hashlib.sha256(content).hexdigest()
-        self._settle(partial, digest)
-        return Content(digest, hashlib.md5(content, usedforsecurity=False).hexdigest(), len(content))
-
     async def receive(self, parts: AsyncIterator[bytes]) -> Content:
         """Keep a content that arrives in parts; whole or not at all.
 
@@ -91,6 +82,20 @@ class Files:
         finally:
             partial.unlink(missing_ok=True)
         return Content(digest, md5.hexdigest(), size)
+
+    def keep(self, content: bytes) -> str:
+        """Keep a content, whole or not at all, and return its SHA-256."""
+        digest = hashlib.sha256(content).hexdigest()
+        partial = self.folder / "incoming" / secrets.token_hex(12)
+        try:
+            with open(partial, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())  # what it was made from is deleted next
+            self._settle(partial, digest)
+        finally:
+            partial.unlink(missing_ok=True)
+        return digest
 
     def path(self, digest: str) -> Path:
         """Return where a content lies."""
@@ -132,12 +137,6 @@ def checked_name(name: str, place: str = "its run") -> str:
     if not name or len(name) > 1024 or name.startswith("/") or ".." in parts or "\\" in name or "\0" in name:
         raise UsageError(f"a file's name must be a path below {place}. Got {name[:80]!r}.")
     return name
-
-
-def content_response(path: Path) -> FileResponse:
-    """Return what a client uploaded; no browser runs it as this server's page, whatever it is."""
-    headers = {"content-disposition": "attachment", "x-content-type-options": "nosniff"}
-    return FileResponse(path, media_type="application/octet-stream", headers=headers)
 
 
 def _secret(path: Path) -> bytes:

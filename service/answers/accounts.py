@@ -13,6 +13,7 @@ from service.database import Entity, User, global_id
 
 query = QueryType()
 BOUND = (query,)
+TESTED = ("0.28.2", "0.31.0")  # the oldest and the newest client tried; only `wandb verify` asks
 FEATURES = (
     "CLIENT_IDS",
     "LARGE_FILENAMES",
@@ -63,7 +64,7 @@ def users(_: Any, info: Any, query: str | None = None) -> dict[str, Any]:
 @query.field("serverInfo")
 def server_info(*_: Any) -> dict[str, Any]:
     features = [{"name": name, "isEnabled": True} for name in FEATURES]
-    return {"features": features, "cliVersionInfo": {"max_cli_version": None, "min_cli_version": "0.0.0"}}
+    return {"features": features, "cliVersionInfo": {"max_cli_version": TESTED[-1], "min_cli_version": TESTED[0]}}
 
 
 @query.field("entity")

@@ -21,7 +21,7 @@ from service.artifact_tables import (
     ArtifactMember,
     RunArtifact,
 )
-from service.database import Run, User, as_json, global_id, names_of, now
+from service.database import Run, RunFile, User, as_json, global_id, names_of, now
 from trainers.errors import UsageError
 
 query = QueryType()
@@ -152,14 +152,14 @@ file_type.set_field("uploadHeaders", lambda *_: [])
 
 
 @file_type.field("artifact")
-def file_artifact(file: ArtifactFile | ArtifactManifest, info: Any) -> Artifact:
-    return context_of(info).session.get_one(Artifact, file.artifact_id)
+def file_artifact(file: RunFile | ArtifactFile | ArtifactManifest, info: Any) -> Artifact | None:
+    return None if isinstance(file, RunFile) else context_of(info).session.get(Artifact, file.artifact_id)
 
 
 @file_type.field("uploadUrl")
-def upload_url(file: ArtifactFile | ArtifactManifest, info: Any) -> str | None:
+def upload_url(file: RunFile | ArtifactFile | ArtifactManifest, info: Any) -> str | None:
     """Return where to upload a file; None where its content is here already."""
-    if file.digest:
+    if isinstance(file, RunFile) or file.digest:
         return None
     context = context_of(info)
     purpose = "manifest" if isinstance(file, ArtifactManifest) else "file"

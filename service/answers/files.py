@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
@@ -70,7 +71,7 @@ def run_files(
     session = context_of(info).session
     matching = sa.select(RunFile).where(RunFile.run_id == run.id)
     if names:
-        matching = matching.where(RunFile.name.in_([name for name in names if name]))
+        matching = matching.where(RunFile.name.in_([posixpath.normpath(name) for name in names if name]))
     if pattern:
         matching = matching.where(RunFile.name.like(pattern))
     skip, first = page_of(after, first)
@@ -98,8 +99,10 @@ def mimetype(file: RunFile | ArtifactFile | ArtifactManifest, _: Any) -> str:
 
 def download_address(file: RunFile | ArtifactFile | ArtifactManifest, info: Any) -> str:
     """Return an address by which a file can be fetched for a while without a key; of one that lies elsewhere, where."""
-    if isinstance(file, ArtifactFile) and file.ref is not None:
-        return file.ref
     context = context_of(info)
     name = quote(file.name.rpartition("/")[2])
-    return f"{context.base}/downloads/{context.files.signed('download', digest=file.digest)}/{name}"
+    if isinstance(file, RunFile):
+        return f"{context.base}/downloads/{context.files.signed('download', file=file.id)}/{name}"
+    if isinstance(file, ArtifactFile) and file.ref is not None:
+        return file.ref
+    return f"{context.base}/contents/{context.files.signed('content', digest=file.digest)}/{name}"
