@@ -28,6 +28,7 @@ from demo.bodies import body_of
 from service import answers, artifact_routes, runs, sweeps
 from service.accounts import Account, account_of
 from service.answers.shared import Context, GoneError
+from service.cleaning import Cleaning
 from service.database import Database, Run, RunFile, now
 from service.execution import answered
 from service.files import Files, TooLargeError
@@ -63,11 +64,12 @@ class Service:
     def __init__(self, database: Database, files: Files, searches: Searches) -> None:
         self.database, self.files, self.searches = database, files, searches
         self.schema = answers.schema()
+        self.cleaning = Cleaning(database, files)
         self._accounts: dict[str, tuple[float, Account]] = {}
 
     @contextlib.asynccontextmanager
     async def lifespan(self, _: Any) -> AsyncIterator[None]:
-        """Look for runs that have fallen silent, as long as the service runs."""
+        """Look for runs that have fallen silent, and clear away what is over, as long as the service runs."""
         watch = asyncio.create_task(self._watch())
         yield
         watch.cancel()
@@ -77,8 +79,9 @@ class Service:
             await asyncio.sleep(CRASHES)
             try:
                 await run_in_threadpool(self.mark_crashed)
-            except sa.exc.SQLAlchemyError:
-                log.exception("runs that fell silent could not be marked")
+                await run_in_threadpool(self.cleaning.due)
+            except (sa.exc.SQLAlchemyError, OSError):
+                log.exception("runs that fell silent could not be marked, or what is over not cleared away")
 
     def mark_crashed(self) -> int:
         """Mark the runs that have fallen silent, and return how many."""

@@ -6,11 +6,7 @@ commits. Only then does the version get its number, its aliases and the alias `l
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hashlib
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -32,12 +28,12 @@ from service.artifact_tables import (
     ArtifactMember,
     RunArtifact,
 )
+from service.artifact_values import checked_facts, checked_tags, digest_of, md5_of, seconds_of, step_of
 from service.database import Project, Run, as_json, names_of, now
 from service.files import Content, Files, checked_name
 from trainers.errors import UsageError
 
 FULL, INCREMENTAL, PATCH = "FULL", "INCREMENTAL", "PATCH"
-TAG_FORM = re.compile(r"[-\w]+( +[-\w]+)*")
 AT_ONCE = 500  # values in one condition of SQL
 
 
@@ -120,8 +116,8 @@ def _there_already(session: Session, collection: ArtifactCollection, values: Map
     """Return the version of these contents, or the one that other processes log parts of."""
     of_collection = sa.select(Artifact).where(Artifact.collection_id == collection.id).order_by(Artifact.id.desc()).limit(1)
     if values.get("distributedID"):
-        parts = Artifact.distributed_id == values["distributedID"]
-        return session.scalar(of_collection.where(Artifact.state == PENDING, parts))
+        same = Artifact.distributed_id == values["distributedID"]
+        return session.scalar(of_collection.where(Artifact.state == PENDING, same))
     if not values.get("enableDigestDeduplication"):
         return None
     return session.scalar(of_collection.where(Artifact.state == COMMITTED, Artifact.digest == values["digest"]))
@@ -165,7 +161,8 @@ def arrived(row: ArtifactFile | ArtifactManifest | None, content: Content) -> No
         raise UsageError("the artifact of this file has been deleted.")
     if row.md5 != content.md5:
         raise UsageError(f"the upload has the MD5 {content.md5}, where {row.md5} was announced: upload the file as it was logged.")
-    row.digest, row.size, row.updated_at = content.digest, content.size, now()
+    if not row.digest:
+        row.digest, row.size, row.updated_at = content.digest, content.size, now()
 
 
 def manifest_for(session: Session, account: Account, values: Mapping[str, Any]) -> ArtifactManifest:
@@ -288,7 +285,7 @@ def known_contents(session: Session, artifact: Artifact, digests: Sequence[str])
     Another owner's are not: who knows the MD5 of a file does not thereby get the file.
     """
     found: dict[str, ArtifactFile] = {}
-    for part in _parts(list(dict.fromkeys(digests))):
+    for part in parts(list(dict.fromkeys(digests))):
         query = (
             sa.select(ArtifactFile)
             .join(Artifact, Artifact.id == ArtifactFile.artifact_id)
@@ -304,11 +301,12 @@ def known_contents(session: Session, artifact: Artifact, digests: Sequence[str])
 def rows_of(session: Session, artifact: Artifact, names: Sequence[str] | None = None) -> dict[str, ArtifactFile]:
     """Return the files of a version by name; of `names` those that are there."""
     own = sa.select(ArtifactFile).where(ArtifactFile.artifact_id == artifact.id)
-    queries = [own] if names is None else [own.where(ArtifactFile.name.in_(part)) for part in _parts(names)]
+    queries = [own] if names is None else [own.where(ArtifactFile.name.in_(part)) for part in parts(names)]
     return {row.name: row for query in queries for row in session.scalars(query)}
 
 
-def _parts(values: Sequence[str]) -> Iterator[Sequence[str]]:
+def parts(values: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Return the parts of values that go into one condition of SQL."""
     return (values[start : start + AT_ONCE] for start in range(0, len(values), AT_ONCE))
 
 
@@ -360,61 +358,7 @@ def delete(session: Session, artifact: Artifact, *, with_aliases: bool) -> None:
         collections.mend_latest(session, collection)
 
 
-def digest_of(entries: Mapping[str, Any]) -> str:
-    """Return the digest of a version's names and digests, as clients compute it to know whether anything is new."""
-    lines = "".join(f"{name}:{entries[name]['digest']}\n" for name in sorted(entries))
-    return hashlib.md5(f"wandb-artifact-manifest-v1\n{lines}".encode(), usedforsecurity=False).hexdigest()
-
-
-def md5_of(digest: str) -> str:
-    """Return an MD5 in hexadecimal that came in base64.
-
-    Raises:
-        UsageError: if it is none.
-    """
-    try:
-        found = base64.b64decode(digest, validate=True)
-    except (binascii.Error, ValueError):
-        found = b""
-    if len(found) != 16:
-        raise UsageError(f"a file's digest must be an MD5 in base64. Got {digest[:40]!r}.")
-    return found.hex()
-
-
-def base64_of(md5: str) -> str:
-    """Return in base64 an MD5 in hexadecimal."""
-    return base64.b64encode(bytes.fromhex(md5)).decode()
-
-
-def checked_tags(tags: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the names of TagInputs.
-
-    Raises:
-        UsageError: if one is no tag.
-    """
-    names = list(dict.fromkeys(tag["tagName"] for tag in tags))
-    for name in names:
-        if len(name) > 128 or not TAG_FORM.fullmatch(name):
-            raise UsageError(f"a tag must be letters, digits, dashes, underscores and spaces. Got {name[:80]!r}.")
-    return names
-
-
-def checked_facts(text: str | None) -> str | None:
-    """Return metadata, which is a JSON object.
-
-    Raises:
-        UsageError: if it is none.
-    """
-    if text is not None:
-        runs.mapping_of(text, "metadata")
-    return text
-
-
-def seconds_of(value: Any) -> int | None:
-    """Return the lifetime that a client asks for, in seconds; None where it is to be without end."""
-    return int(value) if value is not None and int(value) > 0 else None
-
-
-def step_of(value: Any) -> int | None:
-    """Return a step of a run's history, which may come as a text."""
-    return None if value is None else int(value)
+def delete_of(session: Session, run: Run) -> None:
+    """Delete the versions that a run logged first."""
+    for artifact in session.scalars(sa.select(Artifact).where(Artifact.run_id == run.id)).all():
+        delete(session, artifact, with_aliases=True)

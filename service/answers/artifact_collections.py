@@ -16,6 +16,7 @@ from service.answers.shared import as_time, binder, connection, context_of, coun
 from service.artifact_collections import Kind
 from service.artifact_filters import COLLECTIONS, VERSIONS, condition_of, order_of
 from service.artifact_tables import Artifact, ArtifactAlias, ArtifactCollection, ArtifactMember
+from service.artifact_values import checked_tags
 from service.database import Project, as_json, global_id
 from trainers.errors import UsageError
 
@@ -269,7 +270,7 @@ def _collection(info: Any, values: Mapping[str, Any]) -> ArtifactCollection:
 @mutation.field("createArtifactCollectionTagAssignments")
 def tag_collection(_: Any, info: Any, input: Mapping[str, Any]) -> dict[str, Any]:
     collection = _named(info, input)
-    collection.tags = as_json(list(dict.fromkeys([*json.loads(collection.tags), *artifacts.checked_tags(input["tags"])])))
+    collection.tags = as_json(list(dict.fromkeys([*json.loads(collection.tags), *checked_tags(input["tags"])])))
     return {"tags": tag_values(collection.tags)}
 
 

@@ -21,6 +21,7 @@ from service.artifact_tables import (
     ArtifactMember,
     RunArtifact,
 )
+from service.artifact_values import base64_of, checked_facts, checked_tags, md5_of, seconds_of
 from service.database import Run, RunFile, User, as_json, global_id, names_of, now
 from trainers.errors import UsageError
 
@@ -84,7 +85,7 @@ def current_manifest(artifact: Artifact, info: Any) -> ArtifactManifest | None:
 
 
 manifest_type.set_field("id", lambda manifest, _: manifest.global_id)
-manifest_type.set_field("digest", lambda manifest, _: artifacts.base64_of(manifest.md5))
+manifest_type.set_field("digest", lambda manifest, _: base64_of(manifest.md5))
 
 
 manifest_type.set_field("file", lambda manifest, _: manifest)
@@ -147,7 +148,7 @@ def files_by_manifest_entries(
 
 file_type.set_field("displayName", lambda file, _: file.name)
 file_type.set_field("storagePath", lambda file, _: file.name)
-file_type.set_field("digest", lambda file, _: artifacts.base64_of(file.md5) if file.md5 else None)
+file_type.set_field("digest", lambda file, _: base64_of(file.md5) if file.md5 else None)
 file_type.set_field("uploadHeaders", lambda *_: [])
 
 
@@ -199,7 +200,7 @@ def update_artifact_manifest(_: Any, info: Any, input: Mapping[str, Any]) -> dic
         raise UsageError(f"there is no manifest {input['artifactManifestID']!r}.")
     artifacts.pending(context.session, context.account, global_id("Artifact", str(found.artifact_id)))
     if input.get("digest"):
-        found.md5, found.digest = artifacts.md5_of(input["digest"]), ""
+        found.md5, found.digest = md5_of(input["digest"]), ""
     return {"artifactManifest": found}
 
 
@@ -216,16 +217,16 @@ def update_artifact(_: Any, info: Any, input: Mapping[str, Any]) -> dict[str, An
     if input.get("description") is not None:
         found.description = input["description"]
     if input.get("metadata") is not None:
-        found.facts = artifacts.checked_facts(input["metadata"])
+        found.facts = checked_facts(input["metadata"])
     if input.get("ttlDurationSeconds") is not None:
-        found.ttl_seconds = artifacts.seconds_of(input["ttlDurationSeconds"])
+        found.ttl_seconds = seconds_of(input["ttlDurationSeconds"])
     if input.get("aliases") is not None:
         wanted = collections.checked_aliases(one["alias"] for one in input["aliases"])
         had = [alias.alias for alias in collections.aliases_of(context.session, found, found.collection)]
         gone = [alias for alias in had if alias not in (*wanted, collections.LATEST)]
         collections.unpoint(context.session, found.collection, found, gone)
         collections.point(context.session, found.collection, found, wanted)
-    added = artifacts.checked_tags(input.get("tagsToAdd") or ())
+    added = checked_tags(input.get("tagsToAdd") or ())
     gone = [tag["tagName"] for tag in input.get("tagsToDelete") or ()]
     found.tags = as_json([tag for tag in dict.fromkeys([*json.loads(found.tags), *added]) if tag not in gone])
     found.updated_at = now()
