@@ -9,13 +9,12 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from service import runs
 from service.accounts import Account
 from service.artifact_tables import COMMITTED, Artifact, ArtifactAlias, ArtifactCollection, ArtifactMember
-from service.database import Project, names_of, now
+from service.database import Project, made_once, names_of, now
 from trainers.errors import UsageError
 
 LATEST = "latest"
@@ -104,15 +103,11 @@ def own_collection(session: Session, project: Project, name: str, kind: str) -> 
 def _collection(session: Session, project: Project, name: str, kind: str, *, has_links: bool) -> ArtifactCollection:
     checked(name, "an artifact's name")
     checked(kind, "an artifact's type")
-    found = collection_of(session, project, name)
-    if found is None:
-        try:
-            with session.begin_nested():
-                session.add(ArtifactCollection(project=project, name=name, type=kind, has_links=has_links))
-        except IntegrityError:
-            pass  # another run logs to it for the first time, too
-        found = collection_of(session, project, name)
-        assert found is not None
+    found = made_once(
+        session,
+        lambda: collection_of(session, project, name),
+        lambda: ArtifactCollection(project=project, name=name, type=kind, has_links=has_links),
+    )
     if found.type != kind:
         raise UsageError(f"{name} has versions of type {found.type!r}: they cannot be of type {kind!r} too.")
     return found
@@ -273,10 +268,11 @@ def change(session: Session, collection: ArtifactCollection, values: Mapping[str
 def delete(session: Session, collection: ArtifactCollection) -> None:
     """Delete a collection with its versions; the links to them go too. Contents are swept later."""
     own = sa.select(Artifact.id).where(Artifact.collection_id == collection.id)
-    linked = sa.select(ArtifactMember.collection_id).where(ArtifactMember.artifact_id.in_(own))
-    others = session.scalars(
-        sa.select(ArtifactCollection).where(ArtifactCollection.id.in_(linked), ArtifactCollection.id != collection.id)
-    ).all()
+    members = session.scalars(sa.select(ArtifactMember).where(ArtifactMember.artifact_id.in_(own))).all()
+    others = {member.collection for member in members} - {collection}
+    for row in (*session.scalars(sa.select(ArtifactAlias).where(ArtifactAlias.artifact_id.in_(own))), *members):
+        session.delete(row)
+    session.flush()
     session.delete(collection)
     session.flush()
     for other in others:

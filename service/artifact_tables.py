@@ -13,6 +13,7 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from service.database import NAME, Base, Project, Run, global_id, now
 
+NEVER_AGAIN = {"sqlite_autoincrement": True}  # manifests and addresses name rows by number: one that was deleted is not given again
 PENDING, COMMITTED = "PENDING", "COMMITTED"
 LOGGED, USED = "logged", "used"
 
@@ -25,7 +26,7 @@ class ArtifactCollection(Base):
     """The versions of one name in a project, all of one type: those that were logged to it, or only links to others' versions."""
 
     __tablename__ = "artifact_collection"
-    __table_args__ = (UniqueConstraint("project_id", "name"),)
+    __table_args__ = (UniqueConstraint("project_id", "name"), NEVER_AGAIN)
 
     id: Mapped[int] = mapped_column(primary_key=True)
     project_id: Mapped[int] = mapped_column(_of("project"))
@@ -49,6 +50,7 @@ class Artifact(Base):
     """A version of a collection. It has no number until it is committed."""
 
     __tablename__ = "artifact"
+    __table_args__ = NEVER_AGAIN
 
     id: Mapped[int] = mapped_column(primary_key=True)
     collection_id: Mapped[int] = mapped_column(_of("artifact_collection"), index=True)
@@ -118,6 +120,7 @@ class ArtifactManifest(Base):
     """A list of files as a client sent it: all of them (FULL), those added to a base (INCREMENTAL), or a process's part (PATCH)."""
 
     __tablename__ = "artifact_manifest"
+    __table_args__ = NEVER_AGAIN
 
     id: Mapped[int] = mapped_column(primary_key=True)
     artifact_id: Mapped[int] = mapped_column(_of("artifact"), index=True)
@@ -139,7 +142,7 @@ class ArtifactFile(Base):
     """A file of a version: its content lies under its SHA-256 in the folder of files, or elsewhere where `ref` says."""
 
     __tablename__ = "artifact_file"
-    __table_args__ = (UniqueConstraint("artifact_id", "name"),)
+    __table_args__ = (UniqueConstraint("artifact_id", "name"), NEVER_AGAIN)
 
     id: Mapped[int] = mapped_column(primary_key=True)
     artifact_id: Mapped[int] = mapped_column(_of("artifact"))

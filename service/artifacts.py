@@ -352,7 +352,8 @@ def delete(session: Session, artifact: Artifact, *, with_aliases: bool) -> None:
         raise UsageError(f"{artifact.collection.name}:v{artifact.version} has the aliases {shown}: pass delete_aliases=True.")
     members = session.scalars(sa.select(ArtifactMember).where(ArtifactMember.artifact_id == artifact.id)).all()
     touched = [member.collection for member in members]
-    session.delete(artifact)
+    for row in (*aliases, *members, artifact):
+        session.delete(row)
     session.flush()
     for collection in touched:
         collections.mend_latest(session, collection)

@@ -9,9 +9,9 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import ForeignKey, String, Text, UniqueConstraint, event
@@ -21,6 +21,9 @@ from trainers.errors import UsageError
 
 WAIT_SECONDS = 30  # for another's transaction to end
 NAME = String(128)  # as long as W&B's own names
+
+
+Row = TypeVar("Row", bound="Base")
 
 
 def now() -> datetime:
@@ -296,6 +299,17 @@ class Database:
     def close(self) -> None:
         """Let go of every connection."""
         self.engine.dispose()
+
+
+def made_once(session: Session, find: Callable[[], Row | None], make: Callable[[], Row]) -> Row:
+    """Return a row that is there, or make it; where another transaction makes it at the same moment, that one's."""
+    found = find()
+    if found is None:
+        with contextlib.suppress(sa.exc.IntegrityError), session.begin_nested():
+            session.add(make())
+        found = find()
+    assert found is not None
+    return found
 
 
 def _as_a_server(connection: Any, _: Any) -> None:

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session, joinedload
 
 from service import streams
 from service.accounts import Account
-from service.database import Chunk, Entity, Project, Run, RunFile, User, Value, as_json, names_of, now
+from service.database import Chunk, Entity, Project, Run, RunFile, User, Value, as_json, made_once, names_of, now
 from service.filters import condition_of, flat_values, order_of
 from trainers.errors import UsageError
 
@@ -55,7 +55,8 @@ def project_of(session: Session, account: Account, name: str | None, entity: str
             raise RefusedError(f"{account.name} may not write to {entity}: use the key of a member of it.")
         return None
     query = sa.select(Project).join(Entity).where(Entity.name == entity, Project.name == name)
-    found = session.scalar(query.options(joinedload(Project.entity)))
+    query = query.options(joinedload(Project.entity))
+    found = session.scalar(query)
     if found is not None or not create:
         return found
     if not account.may_write(entity):
@@ -65,10 +66,7 @@ def project_of(session: Session, account: Account, name: str | None, entity: str
     owner = session.scalar(sa.select(Entity).where(Entity.name == entity))
     if owner is None:
         raise UsageError(f"there is no user or team {entity!r} on this server.")
-    found = Project(entity=owner, name=name, user_id=account.id)
-    session.add(found)
-    session.flush()
-    return found
+    return made_once(session, lambda: session.scalar(query), lambda: Project(entity=owner, name=name, user_id=account.id))
 
 
 def run_of(session: Session, project: Project, name: str) -> Run | None:
