@@ -161,8 +161,15 @@ def membership(session: Session, collection: ArtifactCollection, artifact: Artif
     return session.scalar(query.where(ArtifactMember.artifact_id == artifact.id))
 
 
+def lock(session: Session, collection: ArtifactCollection) -> None:
+    """Let nobody else give numbers or aliases of a collection until this transaction ends."""
+    session.flush()
+    session.refresh(collection, with_for_update={"key_share": True})
+
+
 def join(session: Session, collection: ArtifactCollection, artifact: Artifact) -> ArtifactMember:
-    """Make a version the next member of a collection, whose row is locked."""
+    """Make a version the next member of a collection."""
+    lock(session, collection)
     member = ArtifactMember(collection=collection, artifact=artifact, version=collection.versions)
     collection.versions += 1
     collection.updated_at = now()
@@ -173,6 +180,7 @@ def join(session: Session, collection: ArtifactCollection, artifact: Artifact) -
 
 def point(session: Session, collection: ArtifactCollection, artifact: Artifact, aliases: Iterable[str]) -> None:
     """Make aliases of a collection name a member of it."""
+    lock(session, collection)
     for name in aliases:
         query = sa.select(ArtifactAlias).where(ArtifactAlias.collection_id == collection.id, ArtifactAlias.alias == name)
         alias = session.scalar(query) or ArtifactAlias(collection_id=collection.id, alias=name)
@@ -224,10 +232,10 @@ def link(
     project = runs.project_of(session, account, project_name, entity, create=True)
     assert project is not None
     runs.check_writable(account, project)
-    found = _collection(session, project, name, artifact.collection.type, has_links=True)
-    if not found.has_links:
+    collection = _collection(session, project, name, artifact.collection.type, has_links=True)
+    if not collection.has_links:
         raise UsageError(f"{name} holds versions that were logged to it: link to a collection of another name.")
-    collection = session.get_one(ArtifactCollection, found.id, with_for_update=True, populate_existing=True)
+    lock(session, collection)
     member = membership(session, collection, artifact) or join(session, collection, artifact)
     point(session, collection, artifact, [*checked_aliases(aliases), LATEST])
     return member

@@ -200,8 +200,7 @@ def commit(session: Session, account: Account, files: Files, identifier: str) ->
         return artifact
     entries = _entries(session, files, artifact)
     _keep_files(session, files, artifact, entries)
-    # the number is given under the collection's lock: two runs that commit at once get two
-    collection = session.get_one(ArtifactCollection, artifact.collection_id, with_for_update=True, populate_existing=True)
+    collection = artifact.collection
     artifact.digest = digest_of(entries)
     artifact.size = sum(int(entry.get("size") or 0) for entry in entries.values())
     artifact.file_count = len(entries)

@@ -16,6 +16,6 @@ def test_wandb_verify_passes(tmp_path: Path) -> None:
     with listening(tmp_path / "service") as address:
         said = run_command(address, tmp_path, "verify")
     faults = [line for line in said.splitlines() if "\u274c" in line]
-    assert lenfaults == 2, said
+    assert len(faults) == 2, said
     assert "requests to base url" in faults[0], "that it is served over http is all that it finds"
     assert "requests made over signed URLs" in faults[1]
