@@ -25,9 +25,10 @@ from starlette.responses import FileResponse, JSONResponse, Response, StreamingR
 from starlette.routing import Route
 
 from demo.bodies import body_of
-from service import answers, bulk, compaction, runs, segments, sweeps
+from service import answers, artifact_routes, bulk, compaction, runs, segments, sweeps
 from service.accounts import Account
 from service.answers.shared import Context, GoneError
+from service.cleaning import Cleaning
 from service.database import Database, Run, RunFile, now
 from service.execution import UNFIT, UNFIT_SENTENCE, answered
 from service.files import Files, TooLargeError
@@ -53,10 +54,12 @@ def application(database: Database, files: Files, searches: Searches, *, rate: i
         Route("/files/{entity}/{project}/{run}/file_stream", service.file_stream, methods=["POST"]),
         Route("/uploads/{token}", service.upload, methods=["PUT"]),
         Route("/downloads/{token}/{name}", service.download),
+        Route("/downloads/{token}/{name}", service.download_options, methods=["OPTIONS"]),
         Route("/contents/{token}/{name}", service.content),
         Route("/bulk/histories", service.histories, methods=["POST"]),
         Route("/healthz", service.health),
         Route("/metrics", service.metrics),
+        *artifact_routes.routes(service),
     ]
     handlers = {HTTPException: _refused, UsageError: _unfit, sa.exc.OperationalError: _busy, Exception: _failed}
     handlers |= dict.fromkeys(UNFIT, _too_large)
@@ -73,11 +76,13 @@ class Service:
         self.schema = answers.schema()
         self.stopping = threading.Event()
         self.keys, self.observer = Keys(database, rate), Observer(database)
+        self.cleaning = Cleaning(database, files)
 
     @contextlib.asynccontextmanager
     async def lifespan(self, _: Any) -> AsyncIterator[None]:
-        """Look for runs that have fallen silent, and for histories to be compacted, as long as the service runs."""
-        watches = [asyncio.create_task(self._watch(task)) for task in (self.mark_crashed, self.compact)]
+        """Look for runs that have fallen silent, histories to be compacted and what is over, as long as the service runs."""
+        tasks = (self.mark_crashed, self.compact, self.cleaning.due)
+        watches = [asyncio.create_task(self._watch(task)) for task in tasks]
         yield
         self.stopping.set()
         for watch in watches:
@@ -197,6 +202,10 @@ class Service:
         wanted = bulk.wanted_of(json_of(await body_of(request, MOST_BODY, "a request")))
         pieces = await run_in_threadpool(bulk.histories, self.database, self.files, account, wanted)
         return StreamingResponse(pieces, media_type=bulk.MEDIA_TYPE)
+
+    async def download_options(self, request: Request) -> Response:
+        """Say that only pages of this server may fetch it; `wandb verify` asks."""
+        return Response(status_code=204, headers={"access-control-allow-origin": str(request.base_url).rstrip("/")})
 
     async def health(self, _: Request) -> Response:
         """Say that the server lives."""

@@ -11,9 +11,9 @@ import base64
 import contextlib
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import ForeignKey, String, Text, UniqueConstraint, event
@@ -26,6 +26,9 @@ from trainers.errors import UsageError
 WAIT_SECONDS = 30  # for another's transaction to end
 NAME = String(128)  # as long as W&B's own names
 CONTENT = {"content": True}  # `info` of a column that names contents of files by their SHA-256: what is backed up and checked
+
+
+Row = TypeVar("Row", bound="Base")
 
 
 def now() -> datetime:
@@ -280,6 +283,11 @@ class RunFile(Base):
 
     __table_args__ = (UniqueConstraint("run_id", "name"),)
 
+    @property
+    def global_id(self) -> str:
+        """The identifier that clients get."""
+        return global_id("File", str(self.id))
+
 
 class Database:
     """A database that is open.
@@ -292,6 +300,8 @@ class Database:
     """
 
     def __init__(self, url: str) -> None:
+        from service import artifact_tables  # noqa: F401  (its tables are of this database)
+
         try:
             shown = sa.make_url(url).render_as_string(hide_password=True)
         except sa.exc.ArgumentError:
@@ -335,6 +345,17 @@ class Database:
     def close(self) -> None:
         """Let go of every connection."""
         self.engine.dispose()
+
+
+def made_once(session: Session, find: Callable[[], Row | None], make: Callable[[], Row]) -> Row:
+    """Return a row that is there, or make it; where another transaction makes it at the same moment, that one's."""
+    found = find()
+    if found is None:
+        with contextlib.suppress(sa.exc.IntegrityError), session.begin_nested():
+            session.add(make())
+        found = find()
+    assert found is not None
+    return found
 
 
 def _as_a_server(connection: Any, _: Any) -> None:

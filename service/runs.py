@@ -15,7 +15,21 @@ from sqlalchemy.orm import Session, joinedload
 
 from service import streams
 from service.accounts import Account
-from service.database import Chunk, Entity, FormerRun, Project, Run, RunFile, Segment, User, Value, as_json, names_of, now
+from service.database import (
+    Chunk,
+    Entity,
+    FormerRun,
+    Project,
+    Run,
+    RunFile,
+    Segment,
+    User,
+    Value,
+    as_json,
+    made_once,
+    names_of,
+    now,
+)
 from service.filters import condition_of, flat_values, order_of
 from trainers.errors import UsageError
 
@@ -55,7 +69,8 @@ def project_of(session: Session, account: Account, name: str | None, entity: str
             raise RefusedError(f"{account.name} may not write to {entity}: use the key of a member of it.")
         return None
     query = sa.select(Project).join(Entity).where(Entity.name == entity, Project.name == name)
-    found = session.scalar(query.options(joinedload(Project.entity)))
+    query = query.options(joinedload(Project.entity))
+    found = session.scalar(query)
     if found is not None or not create:
         return found
     if not account.may_write(entity):
@@ -65,10 +80,7 @@ def project_of(session: Session, account: Account, name: str | None, entity: str
     owner = session.scalar(sa.select(Entity).where(Entity.name == entity))
     if owner is None:
         raise UsageError(f"there is no user or team {entity!r} on this server.")
-    found = Project(entity=owner, name=name, user_id=account.id)
-    session.add(found)
-    session.flush()
-    return found
+    return made_once(session, lambda: session.scalar(query), lambda: Project(entity=owner, name=name, user_id=account.id))
 
 
 def run_of(session: Session, project: Project, name: str) -> Run | None:
@@ -139,7 +151,7 @@ def upsert(session: Session, account: Account, values: Mapping[str, Any]) -> tup
     if values.get("tags") is not None:
         run.tags = as_json(list(dict.fromkeys(values["tags"])))
     if values.get("config") is not None:
-        run.config = as_json(_mapping(values["config"], "config"))
+        run.config = as_json(mapping_of(values["config"], "config"))
         _index(session, run, "c", plain_config(run))
     if values.get("summaryMetrics") is not None:
         keep_summary(session, run, values["summaryMetrics"])
@@ -152,7 +164,7 @@ def keep_summary(session: Session, run: Run, text: str) -> None:
     Raises:
         UsageError: if it is no JSON object.
     """
-    summary = _mapping(text, "summaryMetrics")
+    summary = mapping_of(text, "summaryMetrics")
     if as_json(summary) != run.summary:
         run.summary = as_json(summary)
         _index(session, run, "s", summary)
@@ -261,7 +273,12 @@ def matching(query: Any, project: Project, filters: str | Mapping[str, Any] | No
     return query.outerjoin(User, User.id == Run.user_id).where(Run.project_id == project.id, condition_of(filters))
 
 
-def _mapping(text: str, name: str) -> dict[str, Any]:
+def mapping_of(text: str, name: str) -> dict[str, Any]:
+    """Return the JSON object of a text.
+
+    Raises:
+        UsageError: if it is none.
+    """
     try:
         values = json.loads(text)
     except (TypeError, ValueError, RecursionError):

@@ -13,6 +13,7 @@ from service.database import Entity, User, global_id
 
 query = QueryType()
 BOUND = (query,)
+TESTED = ("0.28.2", "0.31.0")  # the oldest and the newest client tried; only `wandb verify` asks
 FEATURES = (
     "CLIENT_IDS",
     "LARGE_FILENAMES",
@@ -20,6 +21,14 @@ FEATURES = (
     "MARK_RUN_FILES_UPLOADED",
     "TOTAL_COUNT_IN_FILE_CONNECTION",
     "BULK_HISTORIES",  # ours: analysis/ asks for it
+    "ARTIFACT_TAGS",
+    "ARTIFACT_COLLECTION_MEMBERSHIP_FILES",
+    "ARTIFACT_COLLECTION_MEMBERSHIP_FILE_DOWNLOAD_HANDLER",
+    "ARTIFACT_COLLECTIONS_FILTERING_SORTING",
+    "ARTIFACT_MEMBERSHIP_IN_LINK_ARTIFACT_RESPONSE",
+    "ARTIFACT_V2_DOWNLOAD_HANDLER_SUPPORTS_ARTIFACT_ID",
+    "PROJECT_ARTIFACT_COLLECTION_MEMBERSHIP",
+    "USE_ARTIFACT_WITH_ENTITY_AND_PROJECT_INFORMATION",
 )
 
 
@@ -56,7 +65,7 @@ def users(_: Any, info: Any, query: str | None = None) -> dict[str, Any]:
 @query.field("serverInfo")
 def server_info(*_: Any) -> dict[str, Any]:
     features = [{"name": name, "isEnabled": True} for name in FEATURES]
-    return {"features": features, "cliVersionInfo": {"max_cli_version": None, "min_cli_version": "0.0.0"}}
+    return {"features": features, "cliVersionInfo": {"max_cli_version": TESTED[-1], "min_cli_version": TESTED[0]}}
 
 
 @query.field("entity")

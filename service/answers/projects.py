@@ -73,7 +73,7 @@ project_field("user")(lambda project, _: None if project.user is None else user_
 
 @project_type.field("run")
 @project_type.field("bucket")
-def run(project: Project, info: Any, name: str, missingOk: bool = True) -> Run | None:
+def run(project: Project, info: Any, name: str, missingOk: bool = True, desc: str | None = None) -> Run | None:
     found = runs.run_of(context_of(info).session, project, name)
     if found is None and not missingOk:
         raise UsageError(f"there is no run {name!r} in {project.entity.name}/{project.name}.")

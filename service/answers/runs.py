@@ -10,7 +10,7 @@ from typing import Any
 from ariadne import MutationType, ObjectType
 from sqlalchemy.orm import Session
 
-from service import runs, segments, streams
+from service import artifacts, runs, segments, streams
 from service.answers.accounts import user_values
 from service.answers.shared import (
     MOST_ROWS,
@@ -182,7 +182,10 @@ def stop_run(_: Any, info: Any, input: Mapping[str, Any]) -> dict[str, Any]:
 @mutation.field("deleteRun")
 def delete_run(_: Any, info: Any, input: Mapping[str, Any]) -> dict[str, Any]:
     context = context_of(info)
-    runs.delete(context.session, runs.run_by_id(context.session, context.account, input["id"]))
+    run = runs.run_by_id(context.session, context.account, input["id"])
+    if input.get("deleteArtifacts"):
+        artifacts.delete_of(context.session, run)
+    runs.delete(context.session, run)
     return {}
 
 

@@ -271,7 +271,7 @@ def sweep_row(asked: Asked, name: str) -> Any:
         ({"method": "bayse"}, "method"),
         ({"metric": None}, "metric"),
         ({"parameters": {"x": {"min": 2, "max": 1}}}, "parameters.x"),
-        ({"program": None}, "program must name the script to run"),
+        ({"program": 3}, "program must name the script to run"),
         ({"method": "custom", "scheduler": None}, ""),
     ],
 )
