@@ -108,7 +108,7 @@ def serve(database: Database, options: argparse.Namespace) -> None:
     from service.accounts import FIRST_USER, add_user, has_users
     from service.app import application
     from service.files import Files
-    from service.sweeps import Searches
+    from service.searches import Searches
 
     if not has_users(database):
         if not is_loopback(options.host):

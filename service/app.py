@@ -25,13 +25,13 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from demo.bodies import body_of
-from service import answers, runs, sweeps
+from service import agents, answers, pruning, runs
 from service.accounts import Account, account_of
 from service.answers.shared import Context, GoneError
 from service.database import Database, Run, RunFile, now
 from service.execution import answered
 from service.files import Files, TooLargeError
-from service.sweeps import Searches
+from service.searches import Searches
 from trainers.errors import UsageError
 
 MOST_BODY = 64 * 2**20  # bytes of a request that is not an upload; the client's largest has about 10 MB
@@ -74,8 +74,9 @@ class Service:
             await asyncio.sleep(CRASHES)
             try:
                 await run_in_threadpool(self.mark_crashed)
-            except sa.exc.SQLAlchemyError:
-                log.exception("runs that fell silent could not be marked")
+                await run_in_threadpool(agents.look_after, self.database, self.searches)
+            except Exception:
+                log.exception("what fell silent, or ended by itself, could not be looked after")
 
     def mark_crashed(self) -> int:
         """Mark the runs that have fallen silent, and return how many."""
@@ -95,7 +96,7 @@ class Service:
         try:
             changes = self.schema.is_mutation(query)
             with self.database.session(writing=changes) as session:
-                context = Context(session, account, self.files, self.searches, base)
+                context = Context(session, account, self.files, self.searches, self.database, base)
                 result = self.schema.execute(query, variables, context)
                 if result.errors:
                     session.rollback()
@@ -120,9 +121,10 @@ class Service:
                 raise HTTPException(404, f"there is no run {entity}/{project}/{run}.")
             runs.check_writable(account, found)
             runs.receive(session, kept, values)
-            if kept.sweep_name is not None and "wandb-history.jsonl" in (values.get("files") or {}) and kept.state in runs.LIVE:
-                sweeps.observe(session, self.searches, kept)
-            return {"stopped": True} if kept.stop_asked and kept.state in runs.LIVE else {}
+        if kept.state not in runs.LIVE:
+            return {}
+        watched = kept.sweep_name is not None and "wandb-history.jsonl" in (values.get("files") or {})
+        return {"stopped": True} if kept.stop_asked or (watched and pruning.observe(self.database, self.searches, kept)) else {}
 
     async def upload(self, request: Request) -> Response:
         """Take the content of a file; the address is the permission."""

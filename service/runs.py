@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session, joinedload
 
 from service import streams
 from service.accounts import Account
-from service.database import Chunk, Entity, Project, Run, RunFile, User, Value, as_json, names_of, now
+from service.database import Chunk, Entity, Issue, Project, Run, RunFile, Sweep, User, Value, as_json, names_of, now
 from service.filters import condition_of, flat_values, order_of
 from trainers.errors import UsageError
 
@@ -23,6 +23,7 @@ UNCATEGORIZED = "uncategorized"  # the project of a run that names none, as at W
 SILENCE = timedelta(minutes=5)  # after which a running run has crashed
 LIVE = ("running", "pending", "preempting")
 NAME_FORM = re.compile(r"[^/\\#?%:\x00-\x1f]{1,128}")
+DELETED = 1000  # times that the configuration of a deleted run counts as handed out
 MOST_VALUES = 2000  # of a config or summary by which runs can be found
 TEXTS = {  # UpsertBucketInput's field -> the run's
     "displayName": "display_name",
@@ -190,7 +191,9 @@ def count_runs(session: Session, project: Project, filters: str | None = None) -
 
 
 def delete(session: Session, run: Run) -> None:
-    """Forget a run and all that it logged; the contents of its files are swept later."""
+    """Forget a run and all that it logged; the contents of its files are swept later. No agent is handed it again."""
+    of_it = sa.select(Sweep.id).where(Sweep.project_id == run.project_id, Sweep.name == run.sweep_name)
+    session.execute(sa.update(Issue).where(Issue.sweep_id.in_(of_it), Issue.run_name == run.name).values(times=DELETED))
     for table in (Value, Chunk, RunFile):
         session.execute(sa.delete(table).where(table.run_id == run.id))
     session.delete(run)
@@ -234,7 +237,9 @@ def mark_crashed(session: Session) -> int:
 
 def ask_to_stop(run: Run) -> None:
     """Flag a run that is to end; its client is told at its next request, and ends it with all its rows."""
-    if run.state in LIVE and not run.stop_asked:
+    if run.state == "pending":
+        run.state = "killed"  # it waits for an agent, and none shall have it
+    elif run.state in LIVE and not run.stop_asked:
         run.stop_asked, run.stop_asked_at = True, now()
 
 

@@ -13,7 +13,14 @@ from service.database import Entity, User, global_id
 
 query = QueryType()
 BOUND = (query,)
-FEATURES = ("CLIENT_IDS", "LARGE_FILENAMES", "STRUCTURED_CONSOLE_LOGS", "MARK_RUN_FILES_UPLOADED", "TOTAL_COUNT_IN_FILE_CONNECTION")
+FEATURES = (
+    "CLIENT_IDS",
+    "LARGE_FILENAMES",
+    "STRUCTURED_CONSOLE_LOGS",
+    "MARK_RUN_FILES_UPLOADED",
+    "TOTAL_COUNT_IN_FILE_CONNECTION",
+    "SWEEPS_LOCAL_SCHEDULER",
+)
 
 
 def user_values(user: User, entities: Sequence[str] = ()) -> dict[str, Any]:
