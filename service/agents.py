@@ -15,10 +15,10 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from service import runs
+from service import runs, sweeps
 from service.database import Agent, Database, Issue, Run, Sweep, now
 from service.learning import ENDED, MOST_TIMES, UNSTARTED, learn, waiting_to_be_told
-from service.searches import OVER, Search, Searches
+from service.searches import ENDLESS, OVER, Search, Searches, definition_of
 
 SILENCE = timedelta(seconds=60)  # of an agent, after which its unstarted run is another's
 GRACE = timedelta(seconds=40)  # from the flag that ends a run cleanly to the signal that ends it at all
@@ -65,13 +65,16 @@ def _at_once(session: Session, sweep: Sweep, agent: Agent, going: Sequence[str])
         return [EXIT]
     if sweep.state == "PAUSED":
         return []
-    issue = _given_back(session, sweep, agent)
+    begun, cap = 0, ENDLESS
+    if sweep.engine is not None:
+        settle_enqueued(session, sweep)
+        if sweep.state in OVER:
+            return [EXIT]
+        begun, cap = _count(session, sweep, Issue.times > 0), definition_of(sweep).run_cap or ENDLESS
+    issue = _given_back(session, sweep, agent, anew=begun < cap)
     if issue is not None:
         return _handed(sweep, issue)
-    if sweep.engine is None:
-        return None
-    settle_enqueued(session, sweep)
-    return []
+    return None if sweep.engine is None else []
 
 
 def _suggested(database: Database, search: Search, sweep: Sweep, agent: int) -> Commands:
@@ -106,11 +109,13 @@ def _handed(sweep: Sweep, issue: Issue) -> Commands:
     return [{"type": "run", "run_id": issue.run_name, "program": sweep.program, "args": args}]
 
 
-def _given_back(session: Session, sweep: Sweep, agent: Agent) -> Issue | None:
-    """Return a configuration whose run never began: this agent's own, one that was enqueued, or one that another let lie."""
+def _given_back(session: Session, sweep: Sweep, agent: Agent, *, anew: bool) -> Issue | None:
+    """Return a configuration whose run never began: this agent's own, one that another let lie or, `anew`, nobody had yet."""
     own = (Run.project_id == sweep.project_id) & (Run.name == Issue.run_name)
     waiting = sa.select(Issue).outerjoin(Run, own).where(sa.or_(Run.id.is_(None), Run.state == "pending"))
     waiting = waiting.where(Issue.sweep_id == sweep.id, Issue.told.is_(False), Issue.times < MOST_TIMES)
+    if not anew:
+        waiting = waiting.where(Issue.times > 0)
     for issue in session.scalars(waiting.order_by(Issue.id)):
         owner = session.get(Agent, issue.agent_id) if issue.agent_id is not None else None
         silent = owner is None or now() - owner.heartbeat_at > SILENCE
@@ -130,7 +135,10 @@ def _overdue(session: Session, sweep: Sweep, going: Sequence[str]) -> Commands:
 
 
 def settle_enqueued(session: Session, sweep: Sweep) -> None:
-    """Note which runs of a client's scheduler have ended; give up on those that were handed out and never began."""
+    """Note which runs of a client's scheduler have ended; give up on those that were handed out and never began.
+
+    At its `run_cap` the sweep ends, and with it what still waits.
+    """
     own = (Run.project_id == sweep.project_id) & (Run.name == Issue.run_name)
     untold = sa.select(Issue, Run).outerjoin(Run, own).where(Issue.sweep_id == sweep.id, Issue.told.is_(False))
     for issue, run in session.execute(untold):
@@ -138,6 +146,14 @@ def settle_enqueued(session: Session, sweep: Sweep) -> None:
         if lost and run is not None and run.state == "pending":
             run.state = "failed"
         issue.told = run is None or run.state in ENDED
+    session.flush()
+    cap = definition_of(sweep).run_cap
+    if cap is not None and sweep.state not in OVER and _count(session, sweep, Issue.told.is_(True), Issue.times > 0) >= cap:
+        sweeps.set_state(session, sweep, "FINISHED")
+
+
+def _count(session: Session, sweep: Sweep, *conditions: sa.ColumnElement[bool]) -> int:
+    return session.scalar(sa.select(sa.func.count(Issue.id)).where(Issue.sweep_id == sweep.id, *conditions)) or 0
 
 
 def look_after(database: Database, searches: Searches) -> None:

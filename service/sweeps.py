@@ -54,7 +54,11 @@ def _created(session: Session, account: Account, values: Mapping[str, Any]) -> t
         runs.count_runs(session, project, sweep.prior_filters)  # which refuses a filter that is none
     session.add(sweep)
     session.flush()
-    return sweep, definition.notes
+    # what is said of the search on one's own machine is not said here, where the client takes every note for a fault
+    notes = [note for note in definition.notes if "offline" not in note]
+    if sweep.engine == "wandb" and sweep.method == "custom":
+        notes.append("engine wandb searches by method bayes, random or grid: write one of them in place of custom.")
+    return sweep, notes
 
 
 def set_state(session: Session, sweep: Sweep, state: str) -> None:
