@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
-from ariadne import QueryType
+from ariadne import ObjectType, QueryType
 
 from service.answers.shared import context_of
-from service.database import Entity, User, global_id
+from service.database import Entity, Membership, User, global_id
 
 query = QueryType()
-BOUND = (query,)
+entity_type = ObjectType("Entity")
+BOUND = (query, entity_type)
 FEATURES = (
     "CLIENT_IDS",
     "LARGE_FILENAMES",
@@ -20,6 +21,7 @@ FEATURES = (
     "MARK_RUN_FILES_UPLOADED",
     "TOTAL_COUNT_IN_FILE_CONNECTION",
     "SWEEPS_LOCAL_SCHEDULER",
+    "SWEEPS_QUERY_FILTERING",
 )
 
 
@@ -72,3 +74,14 @@ def entity_values(entity: Entity) -> dict[str, Any]:
     kind = "team" if entity.is_team else "user"
     values = {"id": global_id("Entity", entity.name), "name": entity.name, "isTeam": entity.is_team, "entityType": kind}
     return {**values, "available": True, "readOnly": False, "readOnlyAdmin": False}
+
+
+@entity_type.field("members")
+def members(entity: Mapping[str, Any], info: Any) -> list[dict[str, Any]]:
+    """Return who may write to an entity."""
+    own = sa.select(Entity.id).where(Entity.name == entity["name"])
+    joined = sa.select(Membership.user_id).where(Membership.entity_id.in_(own))
+    found = context_of(info).session.scalars(
+        sa.select(User).where(User.id.in_(joined) | User.entity_id.in_(own)).order_by(User.name)
+    )
+    return [{**user_values(user), "pending": False, "accountType": user.role} for user in found]

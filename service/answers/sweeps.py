@@ -13,6 +13,7 @@ from ariadne import MutationType, ObjectType
 from service import agents, learning, runs, searches, sweeps
 from service.answers.shared import MOST_IN_PAGE, Context, GoneError, as_time, binder, connection, context_of, page_of
 from service.database import Agent, Issue, Project, Run, Sweep, Value, global_id, names_of, now
+from service.filters import SWEEP_FIELDS, condition_of
 from trainers.errors import UsageError
 
 mutation = MutationType()
@@ -84,7 +85,7 @@ def project_sweeps(
 ) -> dict[str, Any]:
     session = context_of(info).session
     skip, first = page_of(after, first)
-    matching = sa.select(Sweep).where(Sweep.project_id == project.id).order_by(Sweep.id.desc())
+    matching = sa.select(Sweep).where(Sweep.project_id == project.id, condition_of(filters, SWEEP_FIELDS)).order_by(Sweep.id.desc())
     found = session.scalars(matching.offset(skip).limit(first + 1)).all()
     return connection(found[:first], skip, skip + len(found))
 
