@@ -70,10 +70,12 @@ class Service:
         watch.cancel()
 
     async def _watch(self) -> None:
+        begin = time.monotonic()
         while True:
             await asyncio.sleep(CRASHES)
             try:
-                await run_in_threadpool(self.mark_crashed)
+                if time.monotonic() - begin > runs.SILENCE.total_seconds():  # nobody could be heard while it did not run
+                    await run_in_threadpool(self.mark_crashed)
                 await run_in_threadpool(agents.look_after, self.database, self.searches)
             except Exception:
                 log.exception("what fell silent, or ended by itself, could not be looked after")
