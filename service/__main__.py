@@ -110,7 +110,7 @@ def serve(database: Database, options: argparse.Namespace) -> None:
     from service.app import application
     from service.files import Files
     from service.observing import start_log
-    from service.sweeps import Searches
+    from service.searches import Searches
 
     if not has_users(database):
         if not is_loopback(options.host):

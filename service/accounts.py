@@ -120,6 +120,12 @@ def revoke_keys(database: Database, name: str) -> int:
         return len(keys)
 
 
+def remove_key(database: Database, key: str) -> None:
+    """Make one key void."""
+    with database.session(writing=True) as session:
+        session.execute(sa.delete(ApiKey).where(ApiKey.digest == digest_of(key)))
+
+
 def checked_key(key: str | None) -> str:
     """Return the key, or a new one.
 

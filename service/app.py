@@ -11,6 +11,7 @@ import contextlib
 import json
 import logging
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -25,7 +26,7 @@ from starlette.responses import FileResponse, JSONResponse, Response, StreamingR
 from starlette.routing import Route
 
 from demo.bodies import body_of
-from service import answers, artifact_routes, bulk, compaction, runs, segments, sweeps
+from service import agents, answers, artifact_routes, bulk, compaction, pruning, runs, segments
 from service.accounts import Account
 from service.answers.shared import Context, GoneError
 from service.cleaning import Cleaning
@@ -34,7 +35,7 @@ from service.execution import UNFIT, UNFIT_SENTENCE, answered
 from service.files import Files, TooLargeError
 from service.keys import RATE, Keys
 from service.observing import Observer
-from service.sweeps import Searches
+from service.searches import Searches
 from trainers.errors import UsageError
 
 MOST_BODY = 64 * 2**20  # bytes of a request that is not an upload; the client's largest has about 10 MB
@@ -81,25 +82,32 @@ class Service:
     @contextlib.asynccontextmanager
     async def lifespan(self, _: Any) -> AsyncIterator[None]:
         """Look for runs that have fallen silent, histories to be compacted and what is over, as long as the service runs."""
-        tasks = (self.mark_crashed, self.compact, self.cleaning.due)
+        tasks = (self.mark_crashed, self.look_after_sweeps, self.compact, self.cleaning.due)
+        self.begun = time.monotonic()
         watches = [asyncio.create_task(self._watch(task)) for task in tasks]
         yield
         self.stopping.set()
         for watch in watches:
             watch.cancel()
 
-    async def _watch(self, task: Callable[[], int]) -> None:
+    async def _watch(self, task: Callable[[], object]) -> None:
         while True:
             await asyncio.sleep(CRASHES)
             try:
                 await run_in_threadpool(task)
-            except (sa.exc.SQLAlchemyError, OSError):
+            except Exception:
                 log.exception("%s failed, and is tried again", task.__name__)
 
     def mark_crashed(self) -> int:
         """Mark the runs that have fallen silent, and return how many."""
+        if time.monotonic() - self.begun < runs.SILENCE.total_seconds():
+            return 0  # nobody could be heard while it did not run
         with self.database.session(writing=True) as session:
             return runs.mark_crashed(session)
+
+    def look_after_sweeps(self) -> None:
+        """Tell the studies of what ended by itself."""
+        agents.look_after(self.database, self.searches)
 
     def compact(self) -> int:
         """Lay histories down as Parquet, and return how many lines."""
@@ -120,7 +128,7 @@ class Service:
             request.state.operation = self.schema.name_of(query)
             base = str(request.base_url).rstrip("/")
             with self.database.session(writing=changes) as session:
-                context = Context(session, account, self.files, self.searches, base)
+                context = Context(session, account, self.files, self.searches, self.database, base)
                 result = self.schema.execute(query, variables, context)
                 if result.errors:
                     session.rollback()
@@ -145,10 +153,13 @@ class Service:
                 raise HTTPException(404, f"there is no run {entity}/{project}/{run}.")
             runs.check_writable(account, found)
             self.observer.lines.inc(runs.receive(session, kept, values))
-            if kept.sweep_name is not None and "wandb-history.jsonl" in (values.get("files") or {}) and kept.state in runs.LIVE:
-                with contextlib.suppress(segments.LostError):  # of another run, which is in the log
-                    sweeps.observe(session, self.searches, kept)
-            return {"stopped": True} if kept.stop_asked and kept.state in runs.LIVE else {}
+        if kept.state not in runs.LIVE:
+            return {}
+        stop = kept.stop_asked
+        if not stop and kept.sweep_name is not None and "wandb-history.jsonl" in (values.get("files") or {}):
+            with contextlib.suppress(segments.LostError):  # of another run, which is in the log
+                stop = pruning.observe(self.database, self.searches, kept)
+        return {"stopped": True} if stop else {}
 
     async def upload(self, request: Request) -> Response:
         """Take the content of a file; the address is the permission."""

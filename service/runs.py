@@ -19,10 +19,12 @@ from service.database import (
     Chunk,
     Entity,
     FormerRun,
+    Issue,
     Project,
     Run,
     RunFile,
     Segment,
+    Sweep,
     User,
     Value,
     as_json,
@@ -37,6 +39,7 @@ UNCATEGORIZED = "uncategorized"  # the project of a run that names none, as at W
 SILENCE = timedelta(minutes=5)  # after which a running run has crashed
 LIVE = ("running", "pending", "preempting")
 NAME_FORM = re.compile(r"[^/\\#?%:\x00-\x1f]{1,128}")
+DELETED = 1000  # times that the configuration of a deleted run counts as handed out
 MOST_VALUES = 2000  # of a config or summary by which runs can be found
 TEXTS = {  # UpsertBucketInput's field -> the run's
     "displayName": "display_name",
@@ -203,7 +206,9 @@ def count_runs(session: Session, project: Project, filters: str | None = None) -
 
 
 def delete(session: Session, run: Run) -> None:
-    """Forget a run and all that it logged; the contents of its files are swept later."""
+    """Forget a run and all that it logged; the contents of its files are swept later. No agent is handed it again."""
+    of_it = sa.select(Sweep.id).where(Sweep.project_id == run.project_id, Sweep.name == run.sweep_name)
+    session.execute(sa.update(Issue).where(Issue.sweep_id.in_(of_it), Issue.run_name == run.name).values(times=DELETED))
     if session.scalar(sa.select(Segment.number).where(Segment.run_id == run.id).limit(1)) is not None or run.stale_copies:
         session.merge(FormerRun(project_id=run.project_id, name=run.name))
     for table in (Value, Chunk, Segment, RunFile):
@@ -255,7 +260,9 @@ def mark_crashed(session: Session) -> int:
 
 def ask_to_stop(run: Run) -> None:
     """Flag a run that is to end; its client is told at its next request, and ends it with all its rows."""
-    if run.state in LIVE and not run.stop_asked:
+    if run.state == "pending":
+        run.state = "killed"  # it waits for an agent, and none shall have it
+    elif run.state in LIVE and not run.stop_asked:
         run.stop_asked, run.stop_asked_at = True, now()
 
 

@@ -12,10 +12,11 @@ import sqlalchemy as sa
 from ariadne import ObjectType
 from sqlalchemy.orm import Session
 
-from service import runs, sweeps
+from service import runs
 from service.accounts import Account
-from service.database import Run
+from service.database import Database, Run
 from service.files import Files
+from service.searches import Searches
 from trainers.errors import UsageError
 
 PAGE, MOST_IN_PAGE = 50, 1000
@@ -33,7 +34,8 @@ class Context:
     session: Session
     account: Account
     files: Files
-    searches: sweeps.Searches
+    searches: Searches
+    database: Database  # for what takes several transactions
     base: str  # this server's address as the client sees it: addresses of files must be whole
 
 

@@ -143,4 +143,3 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("run_artifact", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_run_artifact_artifact_id"), ["artifact_id"], unique=False)
-
