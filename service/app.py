@@ -124,10 +124,10 @@ class Service:
 
     def _executed(self, query: str, variables: dict[str, Any], account: Account, request: Request) -> dict[str, Any]:
         try:
-            changes = self.schema.is_mutation(query)
+            writes = self.schema.writes(query)
             request.state.operation = self.schema.name_of(query)
             base = str(request.base_url).rstrip("/")
-            with self.database.session(writing=changes) as session:
+            with self.database.session(writing=writes) as session:
                 context = Context(session, account, self.files, self.searches, self.database, base)
                 result = self.schema.execute(query, variables, context)
                 if result.errors:

@@ -319,7 +319,7 @@ class Database:
         if self.is_sqlite:
             event.listen(self.engine, "connect", _as_a_server)
             event.listen(self.engine, "begin", _begin)
-        self._writer = threading.RLock()
+        self._writer = threading.Lock()
         # not of the pool: who waits for a lock must not hold the connection that its owner needs
         self._locking = sa.create_engine(url, poolclass=sa.NullPool, isolation_level="AUTOCOMMIT")
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)

@@ -56,7 +56,7 @@ def agent_heartbeat(_: Any, info: Any, input: Mapping[str, Any]) -> dict[str, An
         alive = None
     if not isinstance(alive, dict):
         raise UsageError("runState must be a JSON object of run ids.")
-    context.session.commit()  # the study is asked outside of every transaction
+    context.session.commit()  # which only read; the study is asked outside of every transaction
     commands = agents.heartbeat(context.database, context.searches, agent.id, alive)
     return {"agent": agent, "commands": json.dumps(commands)}
 

@@ -24,6 +24,14 @@ COMPOSED = {  # what Python puts into a text when it runs, by the name that stan
     "_PROJECT_QUERY_": "project { id name entity { id name } }",
 }
 
+USED = ("entityName", "projectName", "runName", "artifactID", "usedAs", "artifactEntityName", "artifactProjectName")
+LOCAL = {  # what stands in a function of the client's, by the operation's name: all that it may hold
+    "UseArtifact": {
+        "query_vars": [f"${name}: {'ID!' if name == 'artifactID' else 'String'}{'!' * (name in USED[:3])}" for name in USED],
+        "query_args": [f"{name}: ${name}" for name in USED],
+    }
+}
+
 
 def operations() -> dict[str, list[str]]:
     """Return the texts of every operation by its name; an empty text where it is put together as the client runs."""
@@ -76,12 +84,13 @@ def _evaluated(path: Path, node: ast.JoinedStr, plain: str) -> Iterator[str]:
     known: dict[str, Any] = dict(vars(importlib.import_module(name)))
     fragments = {key: value for key, value in known.items() if key.endswith("_FRAGMENT") and isinstance(value, str)}
     code = compile(ast.Expression(node), str(path), "eval")
+    match = OPENING.match(plain)
+    known |= LOCAL.get(match[1] if match else "", {})
     tried = [{"fragment": text, "fragment_name": _fragment_name(text)} for text in fragments.values()] or [{}]
     for more in tried:
         try:
             yield eval(code, known | more)
         except NameError:
-            match = OPENING.match(plain)
             yield f"query {match[1] if match else ''} {{ composed_as_the_client_runs }}"
 
 
