@@ -22,7 +22,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import Mount, Route
+from starlette.types import ASGIApp
 
 from demo.bodies import body_of
 from service import answers, runs, sweeps
@@ -32,6 +33,7 @@ from service.database import Database, Run, RunFile, now
 from service.execution import answered
 from service.files import Files, TooLargeError
 from service.sweeps import Searches
+from service.web import pages as web
 from trainers.errors import UsageError
 
 MOST_BODY = 64 * 2**20  # bytes of a request that is not an upload; the client's largest has about 10 MB
@@ -40,8 +42,12 @@ CRASHES = 30.0  # seconds between looks for runs that have fallen silent
 log = logging.getLogger("service")
 
 
-def application(database: Database, files: Files, searches: Searches) -> Starlette:
-    """Return the service on a database, a folder of files, and the studies of its sweeps."""
+def application(database: Database, files: Files, searches: Searches, pages: ASGIApp | None = None) -> Starlette:
+    """Return the service on a database, a folder of files, and the studies of its sweeps.
+
+    Args:
+        pages: what answers every other address: by default the web pages, as service.web.pages makes them.
+    """
     service = Service(database, files, searches)
     routes = [
         Route("/graphql", service.graphql, methods=["POST"]),
@@ -49,6 +55,7 @@ def application(database: Database, files: Files, searches: Searches) -> Starlet
         Route("/uploads/{token}", service.upload, methods=["PUT"]),
         Route("/downloads/{token}/{name}", service.download),
         Route("/healthz", service.health),
+        Mount("/", web.application(database, files, searches) if pages is None else pages),
     ]
     handlers = {HTTPException: _refused, UsageError: _unfit, sa.exc.OperationalError: _busy, Exception: _failed}
     return Starlette(routes=routes, exception_handlers=handlers, lifespan=service.lifespan)
