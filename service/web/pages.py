@@ -7,6 +7,8 @@ answers. It runs in a thread, and its page is made from a template in which ever
 from __future__ import annotations
 
 import functools
+import importlib.metadata
+import importlib.util
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -23,7 +25,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -37,6 +39,8 @@ from service.files import Files
 from service.sweeps import Searches
 from service.web import words
 from service.web.login import COOKIE, LASTS, MOST_FAILURES, Logins, local_path
+from service.web.painter import Guarded
+from service.web.sweep_data import SweepData
 from trainers.errors import UsageError
 
 HERE = Path(__file__).parent
@@ -127,6 +131,7 @@ class Web:
     def __init__(self, database: Database, files: Files, searches: Searches, logins: Logins, *, has_painter: bool = False) -> None:
         self.database, self.files, self.searches, self.logins = database, files, searches, logins
         self.has_painter = has_painter
+        self.sweep_data = SweepData(searches)
 
     def page(self, template: str, *, status: int = 200, **values: Any) -> Response:
         """Return a page made from a template."""
@@ -235,9 +240,13 @@ def _routes(web: Web, painter: Callable[[], ASGIApp] | None) -> list[BaseRoute]:
         Route("/login", web.log_in, methods=["POST"]),
         Route("/login/{token}", web.follow_link),
         Route("/logout", web.log_out, methods=["POST"]),
+        Route("/static/plotly.min.js", plotly),
         Mount("/static", StaticFiles(directory=HERE / "static")),
     ]
-    from service.web import project_pages, runs_page
+    if painter is not None:
+        routes.append(Route("/painter", lambda _: RedirectResponse("/painter/", status_code=307)))
+        routes.append(Mount("/painter", Guarded(web.is_known, painter)))
+    from service.web import project_pages, run_page, runs_page, sweep_page
 
     here = "/{entity}/{project}"
     shown: dict[str, Handler] = {
@@ -247,13 +256,31 @@ def _routes(web: Web, painter: Callable[[], ASGIApp] | None) -> list[BaseRoute]:
         f"{here}/runs": runs_page.table,
         f"{here}/runs.csv": runs_page.download,
         f"{here}/sweeps": project_pages.sweep_list,
+        f"{here}/sweeps/{{sweep}}": sweep_page.show,
+        f"{here}/sweeps/{{sweep}}/data.json": sweep_page.data,
+        f"{here}/compare": run_page.compare,
+        f"{here}/runs/{{run}}": run_page.show,
+        f"{here}/runs/{{run}}/history.json": run_page.history,
+        f"{here}/runs/{{run}}/console.json": run_page.console,
+        f"{here}/runs/{{run}}/files/{{name:path}}": run_page.file,
     }
     changed: dict[str, Handler] = {
         f"{here}/runs": runs_page.change,
+        f"{here}/runs/{{run}}": run_page.change,
+        f"{here}/sweeps/{{sweep}}": sweep_page.change,
+        f"{here}/sweeps/{{sweep}}/chosen": sweep_page.choose,
     }
     routes += [Route(path, web.changed(handler), methods=["POST"]) for path, handler in changed.items()]
     routes += [Route(path, web.shown(handler)) for path, handler in shown.items()]
     return routes
+
+
+async def plotly(_: Request) -> Response:
+    """The plotting library, from its package; its version stands in the address."""
+    found = importlib.util.find_spec("plotly")
+    assert found is not None and found.origin is not None
+    path = Path(found.origin).parent / "package_data" / "plotly.min.js"
+    return FileResponse(path, media_type="text/javascript", headers={"cache-control": "public, max-age=31536000, immutable"})
 
 
 async def form_sent_here(request: Request) -> dict[str, list[str]]:
@@ -305,7 +332,7 @@ def templates() -> Any:
     )
     environment.filters |= {"number": words.number, "value": words.value, "ago": words.ago, "size": words.size}
     environment.filters |= {"duration": words.duration, "iso": words.iso}
-    environment.globals |= {"path": words.path}
+    environment.globals |= {"path": words.path, "plotly_version": importlib.metadata.version("plotly")}
     environment.policies["json.dumps_kwargs"] = {"sort_keys": False, "allow_nan": False}
     return environment
 
@@ -338,8 +365,6 @@ async def _sentence(web: Web, request: Request, error: Exception) -> Response:
     else:
         status, sentence = 403 if isinstance(error, runs.RefusedError) else 400, str(error)
     if request.url.path.endswith(".json"):
-        from starlette.responses import JSONResponse
-
         return JSONResponse({"problem": sentence}, status_code=status)
     return web.page("fault.html", status=status, sentence=sentence, title=words.TITLES.get(status, "Fault"))
 
