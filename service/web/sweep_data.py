@@ -69,7 +69,8 @@ class SweepData:
             objectives: metric -> goal; by which runs are weighed.
         """
         kept = self._kept_of(sweep)
-        parameters = searched(sweep)
+        scales = searched(sweep)
+        parameters = list(scales)
         own = (Run.project_id == sweep.project_id, Run.sweep_name == sweep.name)
         ended = Run.state.not_in(runs.LIVE)
         count, last, latest = session.execute(
@@ -87,6 +88,7 @@ class SweepData:
             "chosen": chosen,
             "objectives": [{"name": name, "goal": goal} for name, goal in objectives.items()],
             "parameters": parameters,
+            "logarithmic": [name for name, logarithmic in scales.items() if logarithmic],
             "live": [self._row(row, objectives, {}) for row in living],
             "agents": agents(session, sweep),
         }
@@ -176,18 +178,18 @@ def shown(run: Run, parameters: Sequence[str], pruned: set[str]) -> Shown:
     return Shown(run.name, run.display_name or run.name, state, run.heartbeat_at, seconds, found, summary)
 
 
-def searched(sweep: Sweep) -> list[str]:
-    """Return the parameters that a sweep searches, by dotted path; those with one value are none."""
+def searched(sweep: Sweep) -> dict[str, bool]:
+    """Return the parameters that a sweep searches, by dotted path, and whether on a logarithmic scale; constants are none."""
 
-    def names(parameters: Any, prefix: str = "") -> list[str]:
-        found: list[str] = []
+    def names(parameters: Any, prefix: str = "") -> dict[str, bool]:
+        found: dict[str, bool] = {}
         for name, entry in parameters.items() if isinstance(parameters, dict) else ():
             if not isinstance(entry, dict):
                 continue
             if isinstance(entry.get("parameters"), dict):
-                found += names(entry["parameters"], f"{prefix}{name}.")
+                found |= names(entry["parameters"], f"{prefix}{name}.")
             elif "value" not in entry and entry.get("distribution") != "constant":
-                found.append(f"{prefix}{name}")
+                found[f"{prefix}{name}"] = "log" in str(entry.get("distribution", ""))
         return found
 
     return names(_definition(sweep).get("parameters"))

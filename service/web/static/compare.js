@@ -1,10 +1,23 @@
 // Runs side by side: the curves of all in one plot a metric.
 
-import { Board, Columns, fetched, polled } from "./curves.js";
+import { Board, Columns, colours, fetched, polled } from "./curves.js";
 
 const page = JSON.parse(document.getElementById("page").textContent);
 const board = new Board(document.getElementById("curves"));
 board.runs = page.runs.map(({ name }) => ({ name, columns: new Columns() }));
+
+// the colours, told once
+const legend = document.getElementById("legend");
+const paint = () => legend.querySelectorAll("i").forEach((mark, place) => (mark.style.background = colours()[place % colours().length]));
+for (const { name, here } of page.runs) {
+  const link = document.createElement("a");
+  link.href = here;
+  link.append(document.createElement("i"), name);
+  legend.append(link);
+}
+paint();
+addEventListener("theme", paint);
+
 const live = page.runs.map(() => true);
 
 polled(5, async () => {

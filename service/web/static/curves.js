@@ -5,6 +5,7 @@ import { isDark } from "./page.js";
 const COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#8c564b"]; // Okabe and Ito's, and two more
 const DARK = ["#56b4e9", "#ff9d4d", "#2fd0a0", "#e79ac4", "#f0c040", "#8fd3ff", "#b0b0b0", "#c99a8d"];
 const PARTS = /^(train|training|test|val|valid|validation|holdout|eval)[/_.]/;
+const DASHES = [["solid", "solid"], ["dot", "dotted"], ["dash", "dashed"], ["dashdot", "dash-dotted"]]; // and their names
 const MOST_KEPT = 3000; // points of a curve, after which it is asked for anew
 
 export const colours = () => (isDark() ? DARK : COLOURS);
@@ -13,7 +14,6 @@ const variable = (name) => getComputedStyle(document.documentElement).getPropert
 
 export function layoutOf(more = {}) {
   const axis = { gridcolor: variable("--line"), zerolinecolor: variable("--line"), linecolor: variable("--line"), automargin: true };
-  const coarse = matchMedia("(pointer: coarse)").matches;
   return {
     paper_bgcolor: "rgba(0,0,0,0)",
     plot_bgcolor: "rgba(0,0,0,0)",
@@ -22,6 +22,7 @@ export function layoutOf(more = {}) {
     hoverlabel: { bgcolor: variable("--paper"), bordercolor: variable("--line"), font: { color: variable("--ink"), size: 12 }, align: "left" },
     dragmode: coarse ? false : "zoom",
     legend: { orientation: "h", y: -0.2, yanchor: "top" },
+    modebar: { bgcolor: "rgba(0,0,0,0)", color: variable("--soft"), activecolor: variable("--ink") },
     uirevision: "kept",
     ...more,
     xaxis: { ...axis, ...more.xaxis },
@@ -29,7 +30,11 @@ export function layoutOf(more = {}) {
   };
 }
 
-export const settings = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
+const coarse = matchMedia("(pointer: coarse)").matches; // a finger scrolls the page, and does not zoom into a plot
+
+export const settings = {
+  responsive: true, displaylogo: false, displayModeBar: coarse ? false : "hover", modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
+};
 
 // A run's columns: axes over its rows, and for each metric its values with the rows they stand in.
 export class Columns {
@@ -123,6 +128,7 @@ export class Board {
     const titles = new Map();
     for (const { columns } of this.runs) {
       for (const key of columns.series.keys()) {
+        if (key === "epoch") continue; // it is an axis
         const title = this.values.overlay ? key.replace(PARTS, "") : key;
         if (!titles.has(title)) titles.set(title, new Set());
         titles.get(title).add(key);
@@ -151,7 +157,7 @@ export class Board {
         element.style.margin = 0;
         element.dataset.title = title;
         const heading = document.createElement("h3");
-        heading.textContent = title;
+        heading.append(title, " ", document.createElement("small"));
         const room = document.createElement("div");
         room.className = "room";
         element.append(heading, room);
@@ -178,7 +184,7 @@ export class Board {
         const { x, y } = columns.curve(key, axis);
         const which = keys.indexOf(key);
         const colour = palette[(manyRuns ? place : which) % palette.length];
-        const dash = manyRuns ? ["solid", "dot", "dash", "dashdot"][which % 4] : "solid";
+        const dash = manyRuns ? DASHES[which % 4][0] : "solid";
         const label = plain(manyRuns ? (keys.length > 1 ? `${name}: ${key}` : name) : key);
         const shape = { mode: y.length === 1 ? "markers" : "lines", type: "scatter", x, name: label, connectgaps: false };
         if (smoothing) traces.push({ ...shape, y, line: { color: colour, width: 1 }, opacity: 0.25, hoverinfo: "skip", showlegend: false });
@@ -187,11 +193,13 @@ export class Board {
     });
     const named = { _step: "step", _runtime: "seconds", epoch: "epoch" };
     const layout = layoutOf({
-      showlegend: traces.filter((trace) => trace.showlegend !== false).length > 1,
+      showlegend: !manyRuns && keys.length > 1, // the colours of many runs are told once, above the plots
       xaxis: { title: { text: named[axis], standoff: 4 } },
       yaxis: { type: log ? "log" : "linear" },
       hovermode: "x unified",
     });
+    const said = this.plots.get(title).querySelector("small");
+    said.textContent = manyRuns && keys.length > 1 ? keys.map((key, i) => `${DASHES[i % 4][1]} ${key}`).join(", ") : "";
     const room = this.plots.get(title).querySelector(".room");
     room.setAttribute("role", "img");
     room.setAttribute("aria-label", `${title} over ${named[axis]}`);

@@ -19,12 +19,12 @@ const short = (value) => (typeof value === "number" ? String(Number(value.toPrec
 const cut = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
 
 // Returns what places a value on an axis (0 below, 1 above; null where there is none) and its marks.
-function scaleOf(values) {
+function scaleOf(values, logarithmic) {
   const there = values.filter((value) => value !== null && value !== undefined);
   if (there.every((value) => typeof value === "number")) {
     const low = Math.min(...there);
     const high = Math.max(...there);
-    const log = low > 0 && high > 100 * low;
+    const log = logarithmic && low > 0;
     const along = (value) => (log ? Math.log(value / low) / Math.log(high / low) : (value - low) / (high - low || 1));
     const middle = log ? Math.sqrt(low * high) : (low + high) / 2;
     const marks = high > low ? [low, middle, high] : [low];
@@ -40,7 +40,7 @@ function colourOf(share) {
   return `hsl(${hue} 70% ${isDark() ? 62 : 42}%)`;
 }
 
-export function drawParallel(svg, rows, { parameters, objectives, front, textOf }) {
+export function drawParallel(svg, rows, { parameters, objectives, logarithmic, front, textOf }) {
   const axes = [
     ...parameters.map((name) => ({ name, of: (row) => row.config[name] })),
     ...objectives.map(({ name }, place) => ({ name, of: (row) => row.values[place] })),
@@ -52,7 +52,7 @@ export function drawParallel(svg, rows, { parameters, objectives, front, textOf 
   svg.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);
   svg.style.width = `${width}px`;
   svg.style.height = `${HEIGHT}px`;
-  for (const axis of axes) axis.scale = scaleOf(rows.map(axis.of));
+  for (const axis of axes) axis.scale = scaleOf(rows.map(axis.of), logarithmic.includes(axis.name));
   const lines = element("g", {});
   const judge = axes[parameters.length];
   for (const row of rows) {

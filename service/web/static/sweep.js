@@ -188,9 +188,11 @@ function drawTable() {
   $("no-runs").hidden = best.length > 0;
   $("best-runs").hidden = best.length === 0;
   const head = document.createElement("tr");
-  for (const title of ["run", ...objectives.map(({ name }) => name), ...parameters, ...(page.mayWrite ? [""] : [])]) {
+  const first = best[0] ? [null, ...best[0].values, ...parameters.map((name) => best[0].config[name])] : [];
+  for (const [place, title] of ["run", ...objectives.map(({ name }) => name), ...parameters, ...(page.mayWrite ? [""] : [])].entries()) {
     const cell = document.createElement("th");
     cell.textContent = title;
+    cell.classList.toggle("number", typeof first[place] === "number");
     head.append(cell);
   }
   $("best-runs").tHead.replaceChildren(head);
@@ -278,7 +280,7 @@ function drawAgainst() {
   const some = rows.filter((row) => finished(row) && row.config[name] !== null).slice(-MOST_DRAWN);
   const values = some.map(({ config }) => (typeof config[name] === "number" ? config[name] : short(config[name])));
   const numeric = values.every((value) => typeof value === "number");
-  const wide = numeric && Math.min(...values) > 0 && Math.max(...values) > 100 * Math.min(...values);
+  const wide = numeric && latest.logarithmic.includes(name) && Math.min(...values) > 0;
   const traces = [{ type: "scatter", mode: "markers", x: numeric ? values : values.map(plain), y: some.map((row) => row.values[0]), text: some.map(textOf), hovertemplate: "%{text}<extra></extra>", marker: { color: blue, size: 7, opacity: 0.6 } }];
   Plotly.react(room("against"), traces, layoutOf({ hovermode: "closest", uirevision: name, xaxis: { type: numeric ? (wide ? "log" : "linear") : "category", title: { text: plain(name) } }, yaxis: { title: { text: plain(objectives[0].name) } } }), settings);
 }
@@ -291,7 +293,7 @@ function drawLines() {
   const most = 400;
   const on = new Set(analysis.front);
   const shown = [...done.filter(({ run }) => !on.has(run)).slice(-most), ...done.filter(({ run }) => on.has(run))];
-  drawParallel(document.querySelector("#parallel svg"), shown, { parameters, objectives, front: on, textOf: (row) => textOf(row).replace(/<br>/g, "\n").replace(/<\/?b>/g, "") });
+  drawParallel(document.querySelector("#parallel svg"), shown, { parameters, objectives, logarithmic: latest.logarithmic, front: on, textOf: (row) => textOf(row).replace(/<br>/g, "\n").replace(/<\/?b>/g, "") });
   $("parallel-said").textContent = done.length > shown.length ? `The front and the last ${most} of ${done.length} finished runs.` : "";
 }
 
