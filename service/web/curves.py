@@ -50,7 +50,8 @@ def curves(session: Session, run: Run, stream: str = streams.HISTORY, *, after: 
     used = sorted({place for places, _ in kept.values() for place in places})
     at = {place: number for number, place in enumerate(used)}
     series = {
-        key: [None if len(places) == len(used) else [at[place] for place in places], values] for key, (places, values) in kept.items()
+        key: [None if len(places) == len(used) else [at[place] for place in places], values]
+        for key, (places, values) in kept.items()
     }
     axes = {axis: [rows[place].get(axis) for place in used] for axis in AXES}
     following = lines[-1][0] + 1 if lines else after
@@ -123,7 +124,9 @@ def media_of(session: Session, files: Files, run: Run) -> Media:
             if matrix is not None:
                 found.matrices.append({"key": key.removesuffix("_table"), "step": step, **matrix})
             else:
-                found.tables.append({"key": key, "step": step, "columns": columns, "rows": rows[:MOST_TABLE_ROWS], "count": len(rows)})
+                found.tables.append(
+                    {"key": key, "step": step, "columns": columns, "rows": rows[:MOST_TABLE_ROWS], "count": len(rows)}
+                )
     return found
 
 

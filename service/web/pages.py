@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
-import importlib.util
+import importlib.resources
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -277,10 +277,8 @@ def _routes(web: Web, painter: Callable[[], ASGIApp] | None) -> list[BaseRoute]:
 
 async def plotly(_: Request) -> Response:
     """The plotting library, from its package; its version stands in the address."""
-    found = importlib.util.find_spec("plotly")
-    assert found is not None and found.origin is not None
-    path = Path(found.origin).parent / "package_data" / "plotly.min.js"
-    return FileResponse(path, media_type="text/javascript", headers={"cache-control": "public, max-age=31536000, immutable"})
+    path = importlib.resources.files("plotly") / "package_data" / "plotly.min.js"
+    return FileResponse(str(path), media_type="text/javascript", headers={"cache-control": "public, max-age=31536000, immutable"})
 
 
 async def form_sent_here(request: Request) -> dict[str, list[str]]:

@@ -54,7 +54,9 @@ def skipped(visit: Visit, size: int) -> int:
 def _projects(visit: Visit, entities: Sequence[str] | None, **values: Any) -> Response:
     live = sa.func.sum(sa.case((Run.state.in_(runs.LIVE), 1), else_=0))
     runs_of = (
-        sa.select(Run.project_id, sa.func.count(Run.id).label("runs"), live.label("live"), sa.func.max(Run.heartbeat_at).label("last"))
+        sa.select(
+            Run.project_id, sa.func.count(Run.id).label("runs"), live.label("live"), sa.func.max(Run.heartbeat_at).label("last")
+        )
         .group_by(Run.project_id)
         .subquery()
     )

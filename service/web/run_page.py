@@ -58,7 +58,8 @@ def history(visit: Visit) -> Response:
     found = curves.curves(visit.session, run, stream, after=after)
     summary = sorted(curves.items(json.loads(run.summary)))
     state = {"state": run.state, "stopping": run.stop_asked, "live": run.state in runs.LIVE, "from": after}
-    said = {"name": run.display_name or run.name, "summary": [[key, words.value(value)] for key, value in summary]}
+    runtime = words.duration(tables.seconds_of(run, json.loads(run.summary)))
+    said = {"runtime": runtime, "summary": [[key, words.value(value)] for key, value in summary]}
     return as_json({**found, **state, **said})
 
 

@@ -40,9 +40,7 @@ def table(visit: Visit) -> Response:
         except UsageError as error:
             problem = str(error)
     sweeps = visit.session.scalar(sa.select(sa.func.count(Sweep.id)).where(Sweep.project_id == project.id))
-    live = visit.session.scalar(
-        sa.select(sa.func.count(Run.id)).where(Run.project_id == project.id, Run.state.in_(runs.LIVE))
-    )
+    live = visit.session.scalar(sa.select(sa.func.count(Run.id)).where(Run.project_id == project.id, Run.state.in_(runs.LIVE)))
     return visit.page(
         "runs.html",
         project=project,

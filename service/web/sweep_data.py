@@ -141,7 +141,14 @@ class SweepData:
 
     def _row(self, row: Shown, objectives: Mapping[str, str], told: Mapping[str, list[float]]) -> dict[str, Any]:
         values = told.get(row.run) or [row.summary.get(name) for name in objectives]
-        return {"run": row.run, "name": row.name, "state": row.state, "values": values, "config": row.config, "seconds": row.seconds}
+        return {
+            "run": row.run,
+            "name": row.name,
+            "state": row.state,
+            "values": values,
+            "config": row.config,
+            "seconds": row.seconds,
+        }
 
     def _ask_importance(
         self, kept: Kept, rows: Sequence[Mapping[str, Any]], parameters: Sequence[str], metric: str, goal: str

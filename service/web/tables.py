@@ -185,7 +185,7 @@ def usual_columns(rows: Sequence[Row]) -> tuple[str, ...]:
     ]
     numbers = [column for column in summary if any(isinstance(row.value(column), int | float) for row in rows)]
     more = [name for name in ("tags", "sweep", "group") if any(row.value(name) for row in rows)]
-    return (*USUAL, *more, *varied[:MOST_USUAL], *numbers[:MOST_USUAL])
+    return (*USUAL, *numbers[:MOST_USUAL], *varied[:MOST_USUAL], *more)
 
 
 def _leaves(values: Mapping[str, Any], prefix: str = "", depth: int = 4) -> Iterable[str]:
@@ -216,7 +216,9 @@ def groups_of(session: Session, project: Project, wanted: Wanted, columns: Seque
     numbers = _numbers(session, project, wanted, columns)
     found = []
     for name, names in members.items():
-        values = {column: _mean_and_deviation([numbers[column][run] for run in names if run in numbers[column]]) for column in columns}
+        values = {
+            column: _mean_and_deviation([numbers[column][run] for run in names if run in numbers[column]]) for column in columns
+        }
         term = {"group": "group", "sweep": "sweep", "tag": "tag", "job": "job"}.get(wanted.group, wanted.group)
         own = "" if name is None else f'{term} = "{name}"' if '"' not in name else f"{term} = '{name}'"
         narrowed = " and ".join(part for part in (wanted.filter, own) if part)

@@ -19,6 +19,7 @@ function tell(answer) {
     shown.textContent = text;
     state.replaceChildren(shown);
   }
+  document.getElementById("runtime").textContent = answer.runtime;
   const stop = document.getElementById("stop");
   if (stop) stop.disabled = !answer.live || answer.stopping;
   const body = document.getElementById("summary");
