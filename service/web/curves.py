@@ -104,7 +104,8 @@ class Media:
 def media_of(session: Session, files: Files, run: Run) -> Media:
     """Return what of a run's media is shown: of each image the latest, of each table the last."""
     query = sa.select(RunFile).where(RunFile.run_id == run.id, RunFile.name.like("media/%")).order_by(RunFile.id.desc()).limit(2000)
-    found, latest = Media(), {}
+    found = Media()
+    latest: dict[str, tuple[int, RunFile]] = {}
     for file in session.scalars(query):
         parts = MEDIA.fullmatch(file.name)
         if parts is None:

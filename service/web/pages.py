@@ -31,7 +31,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from demo.bodies import body_of
-from demo.pages import OwnNames
+from demo.own_names import OwnNames
 from service import runs, sweeps
 from service.accounts import Account
 from service.database import Database, Project, Run, Sweep
@@ -224,7 +224,7 @@ def application(
     web = Web(database, files, searches, logins or Logins(database, files), has_painter=painter is not None)
     middleware = [Middleware(Headers), Middleware(GZipMiddleware, minimum_size=1000)]
     if own_names:
-        middleware.insert(0, Middleware(OwnNames))
+        middleware.insert(0, Middleware(OwnNames, what="this server"))
     handlers: Mapping[Any, Any] = {
         HTTPException: functools.partial(_sentence, web),
         UsageError: functools.partial(_sentence, web),

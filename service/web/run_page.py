@@ -11,7 +11,6 @@ from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response
 
 from service import runs, streams
-from service.answers.files import checked_name
 from service.database import Project, Run, RunFile
 from service.web import curves, tables, words
 from service.web.pages import Visit, back
@@ -71,7 +70,7 @@ def console(visit: Visit) -> Response:
 def file(visit: Visit) -> Response:
     """A file: an image as it is, everything else as a download, so that nothing of it runs as a page of this server."""
     run, name = visit.run(), visit.request.path_params["name"]
-    found = visit.session.scalar(sa.select(RunFile).where(RunFile.run_id == run.id, RunFile.name == checked_name(name)))
+    found = visit.session.scalar(sa.select(RunFile).where(RunFile.run_id == run.id, RunFile.name == name))
     if found is None or not visit.web.files.path(found.digest).exists():
         raise HTTPException(404, f"run {run.name} has no file {name}.")
     image = curves.kind_of_image(name)

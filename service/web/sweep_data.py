@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session, load_only
 
 from service import runs, streams, sweeps
+from service.answers.shared import strict
 from service.database import Agent, Issue, Run, Sweep, now
 from service.sweeps import Searches
 from service.web import curves
@@ -76,7 +77,8 @@ class SweepData:
         count, last, latest = session.execute(
             sa.select(sa.func.count(Run.id), sa.func.max(Run.id), sa.func.max(Run.heartbeat_at)).where(*own, ended)
         ).one()
-        signature = f"{count}.{last}.{latest}.{json.dumps(dict(objectives))}"
+        told = session.scalar(sa.select(sa.func.count(Issue.id)).where(Issue.sweep_id == sweep.id, Issue.told.is_(True)))
+        signature = f"{count}.{last}.{latest}.{told}.{json.dumps(dict(objectives))}"
         pruned = set(session.scalars(sa.select(Issue.run_name).where(Issue.sweep_id == sweep.id, Issue.pruned.is_(True))))
         live = session.scalars(sa.select(Run).where(*own, Run.state.in_(runs.LIVE)).options(_COLUMNS).order_by(Run.id)).all()
         living = [shown(run, parameters, pruned) for run in live]
@@ -95,8 +97,8 @@ class SweepData:
         with kept.lock:
             if signature != seen:
                 rows = self._ended(session, kept, own, ended, parameters, pruned)
-                told = self._told(session, sweep) if list(objectives) == list(goals_of(sweep)) else {}
-                answer["rows"] = [self._row(row, objectives, told) for row in rows]
+                values = self._told(session, sweep) if list(objectives) == list(goals_of(sweep)) else {}
+                answer["rows"] = [self._row(row, objectives, values) for row in rows]
                 answer["metrics"] = sorted({key for row in [*rows[-20:], *living] for key in row.summary})
                 answer["analysis"] = _analysis(answer["rows"], objectives)
                 recent = [row.seconds for row in rows[-20:]]
@@ -137,10 +139,11 @@ class SweepData:
         except UsageError:
             return {}
         issued = session.execute(sa.select(Issue.run_name, Issue.trial).where(Issue.sweep_id == sweep.id, Issue.told.is_(True)))
-        return {run: list(trials[trial].values) for run, trial in issued if trial < len(trials) and trials[trial].values}
+        return {run: trials[trial].values for run, trial in issued if trial < len(trials) and trials[trial].values}
 
     def _row(self, row: Shown, objectives: Mapping[str, str], told: Mapping[str, list[float]]) -> dict[str, Any]:
-        values = told.get(row.run) or [row.summary.get(name) for name in objectives]
+        known = told.get(row.run)
+        values: list[float | None] = [row.summary.get(name) for name in objectives] if known is None else list(known)
         return {
             "run": row.run,
             "name": row.name,
@@ -177,7 +180,7 @@ _COLUMNS = load_only(
 def shown(run: Run, parameters: Sequence[str], pruned: set[str]) -> Shown:
     """Return a run as the page shows it."""
     config = runs.plain_config(run)
-    found = {name: streams.value_at(config, name) for name in parameters}
+    found = {name: strict(streams.value_at(config, name)) for name in parameters}
     state = "stopped early" if run.name in pruned and run.state == "killed" else run.state
     numbers = curves.flat_numbers(json.loads(run.summary))
     summary = {key: value for key, value in numbers.items() if value is not None and not key.startswith("_")}

@@ -243,6 +243,7 @@ def _members(session: Session, project: Project, wanted: Wanted) -> dict[str | N
     if by is not None:
         query = query.add_columns(by)
     members: dict[str | None, list[int]] = {}
+    values: list[Any]
     for run, *values in session.execute(query):
         if wanted.group == "tag":
             names: list[str | None] = json.loads(values[0]) or [None]
@@ -266,10 +267,11 @@ def _numbers(session: Session, project: Project, wanted: Wanted, columns: Sequen
         sa.select(Value.run_id, Value.place, Value.key, Value.number)
         .join(Run, Run.id == Value.run_id)
         .outerjoin(User, User.id == Run.user_id)
-        .where(matching(project, wanted.filter), chosen, Value.number.is_not(None))
+        .where(matching(project, wanted.filter), chosen)
     )
     for run, place, key, number in session.execute(query):
-        found[places[place, key]][run] = number
+        if number is not None:
+            found[places[place, key]][run] = number
     return found
 
 
