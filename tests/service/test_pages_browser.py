@@ -52,6 +52,10 @@ CONTRAST = """() => {
   return poor;
 }"""
 
+UNNAMED = """() => [...document.querySelectorAll("input, select, textarea, button, a")]
+  .filter((e) => e.type !== "hidden" && e.checkVisibility() && !(e.textContent.trim() || e.ariaLabel || e.labels?.length))
+  .map((e) => e.outerHTML)"""
+
 
 class Served:
     """A service that really listens, with a sweep that goes on, and what was put into it."""
@@ -187,21 +191,20 @@ def test_every_page_fits_is_readable_and_runs_nothing_that_was_stored(
         assert response is not None
         assert len(response.body()) < 200_000
         if name in ("sweep", "one metric", "live run", "evil run", "comparison"):
-            page.wait_for_function("Number(document.body.dataset.polled ?? 0) >= 1")
+            page.wait_for_function("() => Number(document.body.dataset.polled ?? 0) >= 1")
         for summary in page.locator("main summary").all():
             summary.click()
         page.evaluate("scrollTo(0, document.body.scrollHeight)")
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{name} is wider than the window"
         assert page.evaluate(CONTRAST) == [], name
-        unnamed = "[...document.querySelectorAll('input, select, textarea, button, a')].filter((e) => e.type !== 'hidden' && e.checkVisibility() && !(e.textContent.trim() || e.ariaLabel || e.labels?.length)).map((e) => e.outerHTML)"
-        assert page.evaluate(unnamed) == [], name
+        assert page.evaluate(UNNAMED) == [], name
         assert page.locator("h1").count() == 1
 
 
 def test_a_run_is_drawn_as_it_goes_on(opens: Opens, served: Served) -> None:
     page = opens(f"/someone/tried/runs/{served.live}")
     first = page.locator(".plot[data-title=loss] .room")
-    page.wait_for_function("document.querySelector('.plot[data-title=loss] .room')?.data?.length === 2")
+    page.wait_for_function("() => document.querySelector('.plot[data-title=loss] .room')?.data?.length === 2")
     assert page.evaluate("document.querySelector('.plot[data-title=loss] .room').data[0].name") == "test/loss"
     before = first.evaluate("room => room.data[0].x.length")
     served.log(before, 4)
@@ -235,11 +238,11 @@ def test_a_click_on_the_front_chooses_and_a_second_takes_it_back(opens: Opens, s
       room.emit('plotly_click', { points: [{ customdata: run }] }); return trace.name; }"""
     run = page.evaluate("document.querySelector('#front .room').data.find((one) => one.name === 'front').customdata[0]")
     assert page.evaluate(click, run) == "front"
-    page.wait_for_function("document.getElementById('said').textContent.includes('is marked as chosen')")
+    page.wait_for_function("() => document.getElementById('said').textContent.includes('is marked as chosen')")
     assert served.tags(run) == ["chosen"]
     assert page.evaluate("document.querySelector('#front .room').data.at(-1).name") == "chosen"
     page.evaluate(click, run)
-    page.wait_for_function("document.getElementById('said').textContent.includes('is not marked any more')")
+    page.wait_for_function("() => document.getElementById('said').textContent.includes('is not marked any more')")
     assert served.tags(run) == []
 
 
@@ -247,19 +250,24 @@ def test_a_real_click_hits_a_point_of_the_front(opens: Opens, served: Served) ->
     page = opens(f"/someone/tried/sweeps/{served.sweep}")
     page.wait_for_selector("#front .main-svg")
     place = page.evaluate(
-        """() => { const room = document.querySelector('#front .room'); room.scrollIntoView();
-          const trace = room.data.find((one) => one.name === 'front'); const { xaxis, yaxis } = room._fullLayout;
-          const box = room.getBoundingClientRect(); const last = trace.x.length - 1;
-          return [box.left + xaxis._offset + xaxis.d2p(trace.x[last]), box.top + yaxis._offset + yaxis.d2p(trace.y[last]), trace.customdata[last]]; }"""
+        """() => {
+          const room = document.querySelector("#front .room");
+          room.scrollIntoView();
+          const { x, y, customdata } = room.data.find((one) => one.name === "front");
+          const { xaxis, yaxis } = room._fullLayout;
+          const box = room.getBoundingClientRect();
+          const last = x.length - 1;
+          return [box.left + xaxis._offset + xaxis.d2p(x[last]), box.top + yaxis._offset + yaxis.d2p(y[last]), customdata[last]];
+        }"""
     )
     page.mouse.move(place[0], place[1])
     page.wait_for_selector("#front .hovertext")
     assert "precision: 0." in str(page.locator("#front .hovertext").text_content())
     page.mouse.click(place[0], place[1])
-    page.wait_for_function("document.getElementById('said').textContent.includes('is marked as chosen')")
+    page.wait_for_function("() => document.getElementById('said').textContent.includes('is marked as chosen')")
     assert served.tags(place[2]) == ["chosen"]
     page.mouse.click(place[0], place[1])
-    page.wait_for_function("document.getElementById('said').textContent.includes('is not marked any more')")
+    page.wait_for_function("() => document.getElementById('said').textContent.includes('is not marked any more')")
 
 
 def test_a_run_is_chosen_by_the_keyboard(opens: Opens, served: Served) -> None:
@@ -276,9 +284,11 @@ def test_a_run_is_chosen_by_the_keyboard(opens: Opens, served: Served) -> None:
 def test_what_has_not_changed_is_not_drawn_again(opens: Opens, served: Served) -> None:
     page = opens(f"/someone/tried/sweeps/{served.sweep}")
     page.wait_for_selector("#course .main-svg")
-    page.wait_for_function("document.getElementById('importance-said').textContent.length > 40")  # it comes later than the rest
+    page.wait_for_function(
+        "() => document.getElementById('importance-said').textContent.length > 40"
+    )  # it comes later than the rest
     page.evaluate(
-        "window.drawn = 0; const react = Plotly.react; Plotly.react = (...all) => { window.drawn += 1; return react(...all); }"
+        "() => { window.drawn = 0; const react = Plotly.react; Plotly.react = (...all) => { window.drawn += 1; return react(...all); }; }"
     )
     polled(page, 2)
     assert page.evaluate("window.drawn") == 0
@@ -309,7 +319,7 @@ def test_runs_are_filtered_and_compared_by_the_keyboard(opens: Opens, served: Se
     boxes.nth(1).press("Space")
     page.get_by_role("button", name="Compare ticked").press("Enter")
     page.wait_for_url("**/compare?runs=*")
-    page.wait_for_function("document.querySelector('.plot[data-title=loss] .room')?.data?.length === 4")
+    page.wait_for_function("() => document.querySelector('.plot[data-title=loss] .room')?.data?.length === 4")
     assert page.locator("#legend a").count() == 2
 
 
