@@ -49,10 +49,10 @@ class Files:
         """Return a token that says what may be done: `purpose` is upload or download."""
         return self._signer.dumps(values, salt=purpose)
 
-    def opened(self, purpose: str, token: str, *, seconds: int = EXPIRES) -> dict[str, Any] | None:
-        """Return what a token of this purpose says; None where it is forged, of another purpose, or older than `seconds`."""
+    def opened(self, purpose: str, token: str, *, seconds: int | None = None) -> dict[str, Any] | None:
+        """Return what a token of this purpose says; None where it is forged, of another purpose, or older than `seconds` (EXPIRES)."""
         try:
-            return self._signer.loads(token, salt=purpose, max_age=seconds)
+            return self._signer.loads(token, salt=purpose, max_age=EXPIRES if seconds is None else seconds)
         except BadSignature:
             return None
 

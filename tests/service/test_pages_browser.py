@@ -288,7 +288,11 @@ def test_what_has_not_changed_is_not_drawn_again(opens: Opens, served: Served) -
         "() => document.getElementById('importance-said').textContent.length > 40"
     )  # it comes later than the rest
     page.evaluate(
-        "() => { window.drawn = 0; const react = Plotly.react; Plotly.react = (...all) => { window.drawn += 1; return react(...all); }; }"
+        """() => {
+          const { react } = Plotly;
+          window.drawn = 0;
+          Plotly.react = (...all) => (window.drawn++, react(...all));
+        }"""
     )
     polled(page, 2)
     assert page.evaluate("window.drawn") == 0
