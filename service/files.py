@@ -50,7 +50,7 @@ class Files:
         return self._signer.dumps(values, salt=purpose)
 
     def opened(self, purpose: str, token: str, *, seconds: int | None = None) -> dict[str, Any] | None:
-        """Return what a token of this purpose says; None where it is forged, of another purpose, or older than `seconds` (EXPIRES)."""
+        """Return what a token of this purpose says; None where it is forged, of another purpose, or too old (EXPIRES)."""
         try:
             return self._signer.loads(token, salt=purpose, max_age=EXPIRES if seconds is None else seconds)
         except BadSignature:

@@ -222,7 +222,7 @@ def application(
         own_names: answer only who asks for this machine by an address or its own name (against DNS rebinding).
     """
     web = Web(database, files, searches, logins or Logins(database, files), has_painter=painter is not None)
-    middleware = [Middleware(Headers), Middleware(GZipMiddleware, minimum_size=1000)]
+    middleware = [Middleware(Headers), Middleware(GZipMiddleware, minimum_size=1000, compresslevel=5)]
     if own_names:
         middleware.insert(0, Middleware(OwnNames, what="this server"))
     handlers: Mapping[Any, Any] = {

@@ -22,13 +22,14 @@ from service.answers.shared import strict
 from service.database import Agent, Issue, Run, Sweep, now
 from service.sweeps import Searches
 from service.web import curves
+from service.web.importance import computed_beside
 from trainers.best import goal_of
 from trainers.errors import UsageError
 
 CHOSEN = "chosen"  # the tag of the run that a person has chosen
 MOST_WEIGHED = 500  # runs, for the importance
-RESAMPLES = 20  # of them, for its interval
 MOST_METRICS = 3
+MOST_KNOWN = 3  # choices of metrics of a sweep that are kept
 MOST_KEPT = 20  # sweeps whose ended runs are kept in memory
 
 
@@ -51,6 +52,7 @@ class Kept:
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     rows: dict[int, tuple[datetime, Shown]] = field(default_factory=dict)
+    known: dict[str, dict[str, Any]] = field(default_factory=dict)  # what follows from the ended runs, by their signature
     importance: dict[str, dict[str, Any]] = field(default_factory=dict)  # by metric:goal
 
 
@@ -72,8 +74,7 @@ class SweepData:
         kept = self._kept_of(sweep)
         scales = searched(sweep)
         parameters = list(scales)
-        own = (Run.project_id == sweep.project_id, Run.sweep_name == sweep.name)
-        ended = Run.state.not_in(runs.LIVE)
+        own, ended = _of(sweep), Run.state.not_in(runs.LIVE)
         count, last, latest = session.execute(
             sa.select(sa.func.count(Run.id), sa.func.max(Run.id), sa.func.max(Run.heartbeat_at)).where(*own, ended)
         ).one()
@@ -96,17 +97,39 @@ class SweepData:
         }
         with kept.lock:
             if signature != seen:
-                rows = self._ended(session, kept, own, ended, parameters, pruned)
-                values = self._told(session, sweep) if list(objectives) == list(goals_of(sweep)) else {}
-                answer["rows"] = [self._row(row, objectives, values) for row in rows]
-                answer["metrics"] = sorted({key for row in [*rows[-20:], *living] for key in row.summary})
-                answer["analysis"] = _analysis(answer["rows"], objectives)
-                recent = [row.seconds for row in rows[-20:]]
-                answer["seconds"] = sum(recent) / len(recent) if recent else None
-                if objectives:
-                    self._ask_importance(kept, answer["rows"], parameters, *next(iter(objectives.items())))
+                answer |= kept.known.get(signature) or self._weighed(
+                    session, sweep, kept, signature, parameters, pruned, objectives
+                )
             answer["importance"] = kept.importance.get(":".join(next(iter(objectives.items()), ("", ""))))
         return answer
+
+    def _weighed(
+        self,
+        session: Session,
+        sweep: Sweep,
+        kept: Kept,
+        signature: str,
+        parameters: Sequence[str],
+        pruned: set[str],
+        objectives: Mapping[str, str],
+    ) -> dict[str, Any]:
+        """Return the ended runs and what follows from them, and keep it for the next who asks."""
+        shown_rows = self._ended(session, sweep, kept, parameters, pruned)
+        values = self._told(session, sweep) if list(objectives) == list(goals_of(sweep)) else {}
+        rows = [self._row(row, objectives, values) for row in shown_rows]
+        recent = [row.seconds for row in shown_rows[-20:]]
+        found = {
+            "rows": rows,
+            "metrics": sorted({key for row in shown_rows[-20:] for key in row.summary}),
+            "analysis": _analysis(rows, objectives),
+            "seconds": sum(recent) / len(recent) if recent else None,
+        }
+        kept.known[signature] = found
+        while len(kept.known) > MOST_KNOWN:
+            kept.known.pop(next(iter(kept.known)))
+        if objectives:
+            self._ask_importance(kept, rows, parameters, *next(iter(objectives.items())))
+        return found
 
     def _kept_of(self, sweep: Sweep) -> Kept:
         with self._lock:
@@ -116,14 +139,13 @@ class SweepData:
                 self._kept.pop(next(iter(self._kept)))
             return kept
 
-    def _ended(
-        self, session: Session, kept: Kept, own: Sequence[Any], ended: Any, parameters: Sequence[str], pruned: set[str]
-    ) -> list[Shown]:
+    def _ended(self, session: Session, sweep: Sweep, kept: Kept, parameters: Sequence[str], pruned: set[str]) -> list[Shown]:
         """Return the runs that have ended, in the order in which they did; only those not known yet are read whole."""
-        present = session.execute(sa.select(Run.id, Run.heartbeat_at).where(*own, ended)).all()
+        ended = (*_of(sweep), Run.state.not_in(runs.LIVE))
+        present = session.execute(sa.select(Run.id, Run.heartbeat_at).where(*ended)).all()
         fresh = {identifier for identifier, heard in present if kept.rows.get(identifier, (None,))[0] != heard}
         if fresh:
-            query = sa.select(Run).where(*own, ended).options(_COLUMNS)
+            query = sa.select(Run).where(*ended).options(_COLUMNS)
             if len(fresh) < 500:
                 query = query.where(Run.id.in_(fresh))
             for run in session.scalars(query).yield_per(500):
@@ -166,7 +188,7 @@ class SweepData:
         stride = -(-len(done) // MOST_WEIGHED) or 1
 
         def work() -> None:
-            found = importance_of(done[::stride], parameters, metric, goal)
+            found = computed_beside(done[::stride], parameters, metric, goal)
             kept.importance[key] = {**found, "count": len(done), "weighed": len(done[::stride]), "busy": False}
 
         self._pool.submit(work)
@@ -175,6 +197,10 @@ class SweepData:
 _COLUMNS = load_only(
     Run.name, Run.display_name, Run.state, Run.config, Run.summary, Run.created_at, Run.heartbeat_at, Run.stop_asked
 )
+
+
+def _of(sweep: Sweep) -> tuple[sa.ColumnElement[bool], sa.ColumnElement[bool]]:
+    return Run.project_id == sweep.project_id, Run.sweep_name == sweep.name
 
 
 def shown(run: Run, parameters: Sequence[str], pruned: set[str]) -> Shown:
@@ -279,31 +305,3 @@ def _analysis(rows: Sequence[Mapping[str, Any]], objectives: Mapping[str, str]) 
 
 def _finite(values: Sequence[Any]) -> bool:
     return all(isinstance(value, int | float) and math.isfinite(value) for value in values)
-
-
-def importance_of(rows: Sequence[Mapping[str, Any]], parameters: Sequence[str], metric: str, goal: str) -> dict[str, Any]:
-    """Return the importance of each parameter for a metric with its interval; or `why` there is none."""
-    import numpy as np
-    import pandas as pd
-
-    from analysis.importance import importances
-    from analysis.parameters import Tried
-
-    columns: dict[str, list[Any]] = {}
-    for name in parameters:
-        values = [row["config"].get(name) for row in rows]
-        if len({json.dumps(value, default=str) for value in values}) < 2:
-            continue
-        numeric = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values if value is not None)
-        columns[name] = [pd.NA if value is None else float(value) if numeric else str(value) for value in values]
-    table = pd.DataFrame(columns, index=[row["run"] for row in rows], dtype=object)
-    scores = np.array([row["values"][0] for row in rows], dtype=np.float64)
-    finite = np.isfinite(scores)
-    found = Tried(table[finite], scores[finite], list(table.index[finite]), metric, goal, "", {})
-    try:
-        result = importances(found, n_resamples=RESAMPLES)
-    except UsageError as error:
-        return {"why": str(error)}
-    except Exception as error:  # a library's, on data that nobody foresaw: the page says so, and shows the rest
-        return {"why": f"the importance could not be computed ({error})."}
-    return {"rows": [[row.parameter, row.importance, row.low, row.high] for row in result.table.itertuples()]}

@@ -33,6 +33,8 @@ def value(found: Any, most: int = MOST_CHARACTERS) -> str:
         return "true" if found else "false"
     if isinstance(found, int | float):
         return number(found)
+    if isinstance(found, dict) and isinstance(found.get("_type"), str):
+        return f"({found['_type'].replace('-file', '')})"
     text = found if isinstance(found, str) else json.dumps(found, ensure_ascii=False)
     return text if len(text) <= most else text[: most - 1] + "…"
 

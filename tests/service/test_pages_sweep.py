@@ -12,8 +12,8 @@ import sqlalchemy as sa
 
 from service.accounts import add_user
 from service.database import Run
-from service.web import sweep_data
-from service.web.sweep_data import importance_of
+from service.web import importance, sweep_data
+from service.web.importance import computed_beside, importance_of
 from tests.service.browsing import Shown, sent
 from tests.service.test_sweeps import agent, beat, created, set_state
 
@@ -136,7 +136,7 @@ def test_the_importance_comes_when_it_is_computed(shown: Shown, monkeypatch: pyt
         asked.append(len(rows))
         return {"rows": [["x", 1.0, 0.9, 1.0]]}
 
-    monkeypatch.setattr(sweep_data, "importance_of", of)
+    monkeypatch.setattr(sweep_data, "computed_beside", of)
     sweep, _ = swept(shown, [(0.5, 3.0)])
     assert data(shown, sweep)["importance"] is not None
     found = None
@@ -165,6 +165,14 @@ def test_the_importance_of_what_decides_is_the_largest() -> None:
     assert found[0][0] == "x"
     assert sum(share for _, share, _, _ in found) == pytest.approx(1)
     assert "at least 10 finished runs" in importance_of(rows[:5], ["x"], "score", "maximize")["why"]
+
+
+@pytest.mark.slow
+def test_the_importance_is_computed_in_a_process_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [{"run": f"r{n}", "values": [float(n)], "config": {"x": n, "y": n % 3}} for n in range(30)]
+    assert computed_beside(rows, ["x", "y"], "score", "maximize") == importance_of(rows, ["x", "y"], "score", "maximize")
+    monkeypatch.setattr(importance, "MOST_SECONDS", 0.01)
+    assert computed_beside(rows, ["x", "y"], "score", "maximize") == {"why": "it could not be computed; the server's log says why."}
 
 
 def tags_of(shown: Shown) -> dict[str, list[str]]:

@@ -252,7 +252,8 @@ function drawImportance() {
   const said = $("importance-said");
   room("importance").hidden = !importance?.rows;
   if (!importance?.rows) {
-    said.textContent = importance?.why ?? (importance?.busy ? "It is being computed." : "It is computed once runs have finished.");
+    const why = importance?.why;
+    said.textContent = why ? why[0].toUpperCase() + why.slice(1) : (importance?.busy ? "It is being computed." : "It is computed once runs have finished.");
     return;
   }
   const [blue] = colours();
