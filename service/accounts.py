@@ -145,14 +145,18 @@ def account_of(database: Database, key: str) -> Account | None:
         found = session.scalar(sa.select(ApiKey).where(ApiKey.digest == digest_of(key)))
         if found is None:
             return None
-        user = found.user
-        teams = session.scalars(
-            sa.select(Entity.name)
-            .join(Membership, Membership.entity_id == Entity.id)
-            .where(Membership.user_id == user.id)
-            .order_by(Entity.name)
-        ).all()
-        return Account(user.id, user.name, user.role, user.email, (user.entity.name, *teams))
+        return account_in(session, found.user)
+
+
+def account_in(session: Session, user: User) -> Account:
+    """Return a user as it is now."""
+    teams = session.scalars(
+        sa.select(Entity.name)
+        .join(Membership, Membership.entity_id == Entity.id)
+        .where(Membership.user_id == user.id)
+        .order_by(Entity.name)
+    ).all()
+    return Account(user.id, user.name, user.role, user.email, (user.entity.name, *teams))
 
 
 def has_users(database: Database) -> bool:

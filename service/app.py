@@ -23,7 +23,8 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
-from starlette.routing import Route
+from starlette.routing import Mount, Route
+from starlette.types import ASGIApp
 
 from demo.bodies import body_of
 from service import agents, answers, artifact_routes, bulk, compaction, pruning, runs, segments
@@ -36,6 +37,7 @@ from service.files import Files, TooLargeError
 from service.keys import RATE, Keys
 from service.observing import Observer
 from service.searches import Searches
+from service.web import pages as web
 from trainers.errors import UsageError
 
 MOST_BODY = 64 * 2**20  # bytes of a request that is not an upload; the client's largest has about 10 MB
@@ -43,10 +45,13 @@ CRASHES = 30.0  # seconds between looks for runs that have fallen silent, and fo
 log = logging.getLogger("service")
 
 
-def application(database: Database, files: Files, searches: Searches, *, rate: int = RATE) -> Starlette:
+def application(
+    database: Database, files: Files, searches: Searches, pages: ASGIApp | None = None, *, rate: int = RATE
+) -> Starlette:
     """Return the service on a database, a folder of files, and the studies of its sweeps.
 
     Args:
+        pages: what answers every other address: by default the web pages, as service.web.pages makes them.
         rate: requests a second that each user may make; 0 for any number.
     """
     service = Service(database, files, searches, rate)
@@ -61,6 +66,7 @@ def application(database: Database, files: Files, searches: Searches, *, rate: i
         Route("/healthz", service.health),
         Route("/metrics", service.metrics),
         *artifact_routes.routes(service),
+        Mount("/", web.application(database, files, searches) if pages is None else pages),
     ]
     handlers = {HTTPException: _refused, UsageError: _unfit, sa.exc.OperationalError: _busy, Exception: _failed}
     handlers |= dict.fromkeys(UNFIT, _too_large)

@@ -20,9 +20,8 @@ REASONS = {
         failRunQueueItem fetchRunQueuesFromProject popFromRunQueue pushToRunQueue pushToRunQueueByName updateLaunchAgent
         updateRunQueueItemWarning""",
     "registries and organisations, which join several teams of a company": """
-        CreateRegistryMembers DeleteRegistry DeleteRegistryMembers FetchAdvancedRegistryFeatures FetchOrgEntityFromEntity
-        FetchOrgInfoFromEntity FetchOrganization FetchRegistries FetchRegistry OrgFeatureFlags RegistryCollections
-        RegistryTeamMembers RegistryUserMembers RegistryVersions RenameRegistry UpdateTeamRegistryRole UpdateUserRegistryRole
+        CreateRegistryMembers DeleteRegistry DeleteRegistryMembers FetchAdvancedRegistryFeatures FetchRegistries
+        FetchRegistry RegistryCollections RegistryTeamMembers RegistryUserMembers RegistryVersions RenameRegistry UpdateTeamRegistryRole UpdateUserRegistryRole
         UpsertRegistry""",
     "automations and integrations, which call other services by network": """
         CreateAutomation CreateGenericWebhookIntegration DeleteAutomation GetAutomationsLegacy GetEntityAutomations
