@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy import ForeignKey, String, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from service.database import CONTENT, NAME, Base, Project, Run, global_id, now
+from service.database import CONTENT, NAME, Base, LongWords, Project, Run, Words, global_id, now
 
 NEVER_AGAIN = {"sqlite_autoincrement": True}  # manifests and addresses name rows by number: one that was deleted is not given again
 PENDING, COMMITTED = "PENDING", "COMMITTED"
@@ -33,8 +33,8 @@ class ArtifactCollection(Base):
     name: Mapped[str] = mapped_column(NAME)
     type: Mapped[str] = mapped_column(NAME)
     has_links: Mapped[bool] = mapped_column(default=False)
-    description: Mapped[str | None] = mapped_column(Text)
-    tags: Mapped[str] = mapped_column(Text, default="[]")
+    description: Mapped[str | None] = mapped_column(LongWords)
+    tags: Mapped[str] = mapped_column(LongWords, default="[]")
     versions: Mapped[int] = mapped_column(default=0)  # how many numbers are given; one that was deleted is not given again
     created_at: Mapped[datetime] = mapped_column(default=now)
     updated_at: Mapped[datetime] = mapped_column(default=now)
@@ -58,11 +58,11 @@ class Artifact(Base):
     user_id: Mapped[int | None] = mapped_column(ForeignKey("user_account.id"))
     state: Mapped[str] = mapped_column(String(16), default=PENDING)
     version: Mapped[int | None]
-    digest: Mapped[str] = mapped_column(String(64))  # of the names and digests of its files, as the client computes it
-    description: Mapped[str | None] = mapped_column(Text)
+    digest: Mapped[str] = mapped_column(Words(64))  # of the names and digests of its files, as the client computes it
+    description: Mapped[str | None] = mapped_column(LongWords)
     facts: Mapped[str | None] = mapped_column("metadata", Text)  # JSON
-    tags: Mapped[str] = mapped_column(Text, default="[]")
-    aliases: Mapped[str] = mapped_column(Text, default="[]")  # that it gets when it is committed
+    tags: Mapped[str] = mapped_column(LongWords, default="[]")
+    aliases: Mapped[str] = mapped_column(LongWords, default="[]")  # that it gets when it is committed
     size: Mapped[int] = mapped_column(sa.BigInteger, default=0)
     file_count: Mapped[int] = mapped_column(default=0)
     history_step: Mapped[int | None] = mapped_column(sa.BigInteger)
@@ -126,8 +126,8 @@ class ArtifactManifest(Base):
     artifact_id: Mapped[int] = mapped_column(_of("artifact"), index=True)
     base_id: Mapped[int | None] = mapped_column(ForeignKey("artifact.id", ondelete="SET NULL"))
     kind: Mapped[str] = mapped_column(String(16))
-    md5: Mapped[str] = mapped_column(String(32), default="")  # announced; the content must have it
-    digest: Mapped[str] = mapped_column(String(64), default="", info=CONTENT)  # SHA-256 of the content, once it is here
+    md5: Mapped[str] = mapped_column(Words(32), default="")  # announced; the content must have it
+    digest: Mapped[str] = mapped_column(Words(64), default="", info=CONTENT)  # SHA-256 of the content, once it is here
     size: Mapped[int] = mapped_column(sa.BigInteger, default=0)
     updated_at: Mapped[datetime] = mapped_column(default=now)
     name = "wandb_manifest.json"
@@ -146,11 +146,11 @@ class ArtifactFile(Base):
 
     id: Mapped[int] = mapped_column(primary_key=True)
     artifact_id: Mapped[int] = mapped_column(_of("artifact"))
-    name: Mapped[str] = mapped_column(String(1024))
+    name: Mapped[str] = mapped_column(Words(1024))
     size: Mapped[int] = mapped_column(sa.BigInteger, default=0)
-    md5: Mapped[str] = mapped_column(String(32), default="", index=True)
-    digest: Mapped[str] = mapped_column(String(64), default="", info=CONTENT)
-    ref: Mapped[str | None] = mapped_column(Text)
+    md5: Mapped[str] = mapped_column(Words(32), default="", index=True)
+    digest: Mapped[str] = mapped_column(Words(64), default="", info=CONTENT)
+    ref: Mapped[str | None] = mapped_column(LongWords)
     updated_at: Mapped[datetime] = mapped_column(default=now)
 
     @property

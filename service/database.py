@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy import ForeignKey, String, Text, UniqueConstraint, event
+from sqlalchemy import ForeignKey, String, UniqueConstraint, event
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship, sessionmaker
 
 from service import migrations
@@ -25,7 +25,29 @@ from trainers.errors import UsageError
 
 WAIT_SECONDS = 30  # for another's transaction to end
 LOCKS = 1_347_702_130  # tells this server's advisory locks from those of others in the same database
-NAME = String(128)  # as long as W&B's own names
+
+
+class Words(sa.TypeDecorator[str]):
+    """A short text from outside: what no database holds (NUL, half of a surrogate pair) becomes U+FFFD."""
+
+    impl = sa.String
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, _: sa.Dialect) -> str | None:
+        """Return what is kept of a text, or looked for."""
+        if value is None or (value.isascii() and "\0" not in value):
+            return value
+        return value.replace("\0", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+class LongWords(Words):
+    """A text from outside of any length."""
+
+    impl = sa.Text
+    cache_ok = True
+
+
+NAME = Words(128)  # as long as W&B's own names
 CONTENT = {"content": True}  # `info` of a column that names contents of files by their SHA-256: what is backed up and checked
 
 
@@ -58,8 +80,8 @@ class User(Base):
 
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(NAME, unique=True)
-    email: Mapped[str] = mapped_column(String(320), default="")
-    role: Mapped[str] = mapped_column(String(16), default="member")
+    email: Mapped[str] = mapped_column(Words(320), default="")
+    role: Mapped[str] = mapped_column(Words(16), default="member")
     entity_id: Mapped[int] = mapped_column(ForeignKey("entity.id"))
     created_at: Mapped[datetime] = mapped_column(default=now)
     entity: Mapped[Entity] = relationship()
@@ -97,7 +119,7 @@ class Project(Base):
     entity_id: Mapped[int] = mapped_column(ForeignKey("entity.id"))
     user_id: Mapped[int | None] = mapped_column(ForeignKey("user_account.id"))
     name: Mapped[str] = mapped_column(NAME)
-    description: Mapped[str] = mapped_column(Text, default="")
+    description: Mapped[str] = mapped_column(LongWords, default="")
     created_at: Mapped[datetime] = mapped_column(default=now)
     entity: Mapped[Entity] = relationship()
     user: Mapped[User | None] = relationship()
@@ -118,25 +140,25 @@ class Run(Base):
     project_id: Mapped[int] = mapped_column(ForeignKey("project.id"), index=True)
     user_id: Mapped[int | None] = mapped_column(ForeignKey("user_account.id"))
     name: Mapped[str] = mapped_column(NAME)  # W&B's run id
-    display_name: Mapped[str] = mapped_column(String(256), default="")
-    description: Mapped[str] = mapped_column(Text, default="")
-    notes: Mapped[str | None] = mapped_column(Text)
-    group_name: Mapped[str | None] = mapped_column(String(256))
-    job_type: Mapped[str | None] = mapped_column(String(256))
-    host: Mapped[str | None] = mapped_column(String(256))
-    program: Mapped[str | None] = mapped_column(Text)
-    commit: Mapped[str | None] = mapped_column(String(128))
-    repo: Mapped[str | None] = mapped_column(Text)
+    display_name: Mapped[str] = mapped_column(Words(256), default="")
+    description: Mapped[str] = mapped_column(LongWords, default="")
+    notes: Mapped[str | None] = mapped_column(LongWords)
+    group_name: Mapped[str | None] = mapped_column(Words(256))
+    job_type: Mapped[str | None] = mapped_column(Words(256))
+    host: Mapped[str | None] = mapped_column(Words(256))
+    program: Mapped[str | None] = mapped_column(LongWords)
+    commit: Mapped[str | None] = mapped_column(Words(128))
+    repo: Mapped[str | None] = mapped_column(LongWords)
     sweep_name: Mapped[str | None] = mapped_column(NAME, index=True)
-    state: Mapped[str] = mapped_column(String(16), default="running", index=True)
+    state: Mapped[str] = mapped_column(Words(16), default="running", index=True)
     stop_asked: Mapped[bool] = mapped_column(default=False)
     stop_asked_at: Mapped[datetime | None]
     exit_code: Mapped[int | None]
-    config: Mapped[str] = mapped_column(Text, default="{}")
-    summary: Mapped[str] = mapped_column(Text, default="{}")
-    system: Mapped[str] = mapped_column(Text, default="{}")  # the latest system metrics
-    tags: Mapped[str] = mapped_column(Text, default="[]")
-    history_keys: Mapped[str] = mapped_column(Text, default="{}")
+    config: Mapped[str] = mapped_column(LongWords, default="{}")
+    summary: Mapped[str] = mapped_column(LongWords, default="{}")
+    system: Mapped[str] = mapped_column(LongWords, default="{}")  # the latest system metrics
+    tags: Mapped[str] = mapped_column(LongWords, default="[]")
+    history_keys: Mapped[str] = mapped_column(LongWords, default="{}")
     last_step: Mapped[int] = mapped_column(sa.BigInteger, default=-1)
     history_lines: Mapped[int] = mapped_column(default=0)
     event_lines: Mapped[int] = mapped_column(default=0)
@@ -162,9 +184,9 @@ class Value(Base):
 
     run_id: Mapped[int] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"), primary_key=True)
     place: Mapped[str] = mapped_column(String(1), primary_key=True)
-    key: Mapped[str] = mapped_column(String(256), primary_key=True)
+    key: Mapped[str] = mapped_column(Words(256), primary_key=True)
     number: Mapped[float | None] = mapped_column(sa.Double)
-    text: Mapped[str | None] = mapped_column(String(512))
+    text: Mapped[str | None] = mapped_column(Words(512))
 
 
 class Chunk(Base):
@@ -222,14 +244,14 @@ class Sweep(Base):
     project_id: Mapped[int] = mapped_column(ForeignKey("project.id"), index=True)
     user_id: Mapped[int | None] = mapped_column(ForeignKey("user_account.id"))
     name: Mapped[str] = mapped_column(NAME)  # W&B's sweep id
-    display_name: Mapped[str | None] = mapped_column(String(256))
-    description: Mapped[str | None] = mapped_column(Text)
-    definition: Mapped[str] = mapped_column(Text)  # YAML
-    method: Mapped[str] = mapped_column(String(16), default="")
-    program: Mapped[str] = mapped_column(Text, default="")
-    engine: Mapped[str | None] = mapped_column(String(16))  # of the client's own scheduler, which then searches; else we do
-    state: Mapped[str] = mapped_column(String(16), default="PENDING")
-    prior_filters: Mapped[str | None] = mapped_column(Text)
+    display_name: Mapped[str | None] = mapped_column(Words(256))
+    description: Mapped[str | None] = mapped_column(LongWords)
+    definition: Mapped[str] = mapped_column(LongWords)  # YAML
+    method: Mapped[str] = mapped_column(Words(16), default="")
+    program: Mapped[str] = mapped_column(LongWords, default="")
+    engine: Mapped[str | None] = mapped_column(Words(16))  # of the client's own scheduler, which then searches; else we do
+    state: Mapped[str] = mapped_column(Words(16), default="PENDING")
+    prior_filters: Mapped[str | None] = mapped_column(LongWords)
     created_at: Mapped[datetime] = mapped_column(default=now)
     updated_at: Mapped[datetime] = mapped_column(default=now)
     heartbeat_at: Mapped[datetime | None]
@@ -248,7 +270,7 @@ class Agent(Base):
 
     id: Mapped[int] = mapped_column(primary_key=True)
     sweep_id: Mapped[int] = mapped_column(ForeignKey("sweep.id", ondelete="CASCADE"), index=True)
-    host: Mapped[str] = mapped_column(String(256), default="")
+    host: Mapped[str] = mapped_column(Words(256), default="")
     created_at: Mapped[datetime] = mapped_column(default=now)
     heartbeat_at: Mapped[datetime] = mapped_column(default=now)
     sweep: Mapped[Sweep] = relationship()
@@ -264,7 +286,7 @@ class Issue(Base):
     agent_id: Mapped[int | None] = mapped_column(ForeignKey("agent.id"))
     run_name: Mapped[str] = mapped_column(NAME, index=True)
     trial: Mapped[int | None]  # none of a run that a person or a client's scheduler enqueued
-    values: Mapped[str] = mapped_column(Text)  # JSON, nested as the program gets them
+    values: Mapped[str] = mapped_column(LongWords)  # JSON, nested as the program gets them
     times: Mapped[int] = mapped_column(default=1)  # how often it was handed out
     issued_at: Mapped[datetime] = mapped_column(default=now)
     pruned: Mapped[bool] = mapped_column(default=False)  # asked to stop by early_terminate
@@ -278,7 +300,7 @@ class RunFile(Base):
 
     id: Mapped[int] = mapped_column(primary_key=True)
     run_id: Mapped[int] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"), index=True)
-    name: Mapped[str] = mapped_column(String(1024))
+    name: Mapped[str] = mapped_column(Words(1024))
     size: Mapped[int] = mapped_column(sa.BigInteger, default=0)
     md5: Mapped[str] = mapped_column(String(32), default="")
     digest: Mapped[str] = mapped_column(String(64), default="", info=CONTENT)

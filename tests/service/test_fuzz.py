@@ -26,7 +26,7 @@ SDL = "\n".join(path.read_text(encoding="utf-8") for path in sorted(SCHEMA.glob(
 SWEEP = "fuzzed01"
 TEXT = r'"(?:[^"\\]|\\.)*"'
 FAILED = "the server failed at this"
-OFTEN = settings(max_examples=1500, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
+OFTEN = settings(max_examples=300, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
 TEXTS = st.one_of(
     st.text(max_size=40),
     st.sampled_from(
