@@ -197,6 +197,11 @@ class Web:
             return self.page("login.html", status=403, next="/", problem=sentence)
         return remembered(request, "/", cookie)
 
+    async def about_keys(self, _: Request) -> Response:
+        """The page that `wandb login` names, which at W&B shows the key."""
+        sentence = "a key is shown once, when it is made: whoever runs this server makes one by python -m service user key NAME."
+        return self.page("fault.html", title="API keys", sentence=sentence)
+
     async def log_out(self, request: Request) -> Response:
         """Forget who is logged in."""
         await form_sent_here(request)
@@ -239,6 +244,7 @@ def _routes(web: Web, painter: Callable[[], ASGIApp] | None) -> list[BaseRoute]:
         Route("/login", web.login_form),
         Route("/login", web.log_in, methods=["POST"]),
         Route("/login/{token}", web.follow_link),
+        Route("/authorize", web.about_keys),
         Route("/logout", web.log_out, methods=["POST"]),
         Route("/static/plotly.min.js", plotly),
         Mount("/static", StaticFiles(directory=HERE / "static")),
