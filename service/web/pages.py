@@ -156,6 +156,9 @@ class Web:
         return answer
 
     def _answered(self, handler: Handler, request: Request, form: Mapping[str, list[str]], writing: bool) -> Response:
+        said = [request.url.path, *request.query_params.values(), *(value for values in form.values() for value in values)]
+        if any("\0" in text for text in said) or "%00" in request.url.path:
+            raise HTTPException(400, "an address or a form may hold no NUL character.")  # PostgreSQL has no place for one
         with self.database.session(writing=writing) as session:
             account = self.logins.account(session, request.cookies.get(COOKIE))
             if account is None:

@@ -560,6 +560,68 @@ def test_what_is_not_there_is_said_in_a_sentence(shown: Shown) -> None:
         assert sentence in response.text
 
 
+def test_what_no_database_takes_is_refused_before_it_is_asked(shown: Shown) -> None:
+    shown.run()
+    for path in ("/someone/%00", "/someone/tried?filter=a%00", "/someone/tried/runs/a%00b", "/someone/tried/runs/r1/files/%00"):
+        assert shown.browser.get(path).status_code == 400, path
+    assert sent(shown.browser, "/someone/tried/runs/r1", action="edit", name="a\0b").status_code == 400
+
+
+@pytest.mark.parametrize(
+    "name", ["filter", "sort", "column", "group", "page", "size", "runs", "after", "seen", "metric", "goal", "next"]
+)
+def test_no_value_in_an_address_fails_the_server(shown: Shown, name: str) -> None:
+    filled(shown)
+    query = 'mutation { upsertSweep(input: {config: %s, projectName: "tried"}) { sweep { name } } }'
+    definition = "method: random\nprogram: a.py\nmetric: {name: f1, goal: maximize}\nparameters: {lr: {min: 0.0, max: 1.0}}"
+    sweep = shown.ask(query % json.dumps(definition))["upsertSweep"]["sweep"]["name"]
+    values = [
+        "",
+        "-",
+        "0",
+        "-1",
+        "9" * 30,
+        "a" * 5000,
+        "'",
+        '"',
+        "%",
+        "\\",
+        "config.",
+        "config.a.b.c",
+        "summary._",
+        "-name",
+        "é€😀",
+        "a and ",
+        "( [",
+    ]
+    values += [
+        "config.lr > 1e999",
+        "created > 9999-99-99",
+        "config.lr ~ [",
+        "tags > 3",
+        "tag = none",
+        "state >= 3",
+        "* = 3",
+        "a='b",
+        "\ud800",
+    ]
+    paths = [
+        "/login",
+        "/",
+        "/someone",
+        "/someone/tried",
+        "/someone/tried/runs.csv",
+        "/someone/tried/compare",
+        "/someone/tried/sweeps",
+    ]
+    paths += [f"/someone/tried/runs/r1{end}" for end in ("", "/history.json", "/console.json")]
+    paths += [f"/someone/tried/sweeps/{sweep}{end}" for end in ("", "/data.json")]
+    for path in paths:
+        for value in values:
+            response = shown.browser.get(path, params={name: value.encode("utf-8", "surrogatepass")})
+            assert response.status_code in (200, 400, 404), (path, value, response.text)
+
+
 def test_the_clients_own_addresses_are_not_the_pages(shown: Shown) -> None:
     response = shown.client.post("/graphql", content="{}", headers={"authorization": ""})
     assert response.json()["error"].startswith("this key is not known here")
