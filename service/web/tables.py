@@ -17,6 +17,7 @@ from service.database import Project, Run, User, Value
 from service.filters import condition_of, order_of
 from service.web import words
 from service.web.filter_text import FIELD_OF, filter_of
+from trainers.best import known_goal
 from trainers.errors import UsageError
 
 FIELDS = ("state", "tags", "user", "created", "runtime", "sweep", "group", "job", "notes", "host", "id")
@@ -192,8 +193,15 @@ def usual_columns(rows: Sequence[Row]) -> tuple[str, ...]:
         column for column in config if len({json.dumps(row.value(column), default=str) for row in rows}) > 1 or len(rows) == 1
     ]
     numbers = [column for column in summary if any(isinstance(row.value(column), int | float) for row in rows)]
+    numbers.sort(key=_is_aside)
     more = [name for name in ("tags", "sweep", "group") if any(row.value(name) for row in rows)]
     return (*USUAL, *numbers[:MOST_USUAL], *varied[:MOST_USUAL], *more)
+
+
+def _is_aside(column: str) -> bool:
+    """Whether a metric is none by which runs are judged: of the training part, or of a name that tells no goal."""
+    key = column.partition(".")[2]
+    return key.startswith("train") or known_goal(key) is None
 
 
 def _leaves(values: Mapping[str, Any], prefix: str = "", depth: int = 4) -> Iterable[str]:
