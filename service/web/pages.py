@@ -156,6 +156,9 @@ class Web:
         return answer
 
     def _answered(self, handler: Handler, request: Request, form: Mapping[str, list[str]], writing: bool) -> Response:
+        said = [request.url.path, *request.query_params.values(), *(value for values in form.values() for value in values)]
+        if any("\0" in text for text in said) or "%00" in request.url.path:
+            raise HTTPException(400, "an address or a form may hold no NUL character.")  # PostgreSQL has no place for one
         with self.database.session(writing=writing) as session:
             account = self.logins.account(session, request.cookies.get(COOKIE))
             if account is None:
@@ -196,6 +199,11 @@ class Web:
             sentence = "this link was followed before, or is older than an hour: log in with your API key."
             return self.page("login.html", status=403, next="/", problem=sentence)
         return remembered(request, "/", cookie)
+
+    async def about_keys(self, _: Request) -> Response:
+        """The page that `wandb login` names, which at W&B shows the key."""
+        sentence = "a key is shown once, when it is made: whoever runs this server makes one by python -m service user key NAME."
+        return self.page("fault.html", title="API keys", sentence=sentence)
 
     async def log_out(self, request: Request) -> Response:
         """Forget who is logged in."""
@@ -239,6 +247,7 @@ def _routes(web: Web, painter: Callable[[], ASGIApp] | None) -> list[BaseRoute]:
         Route("/login", web.login_form),
         Route("/login", web.log_in, methods=["POST"]),
         Route("/login/{token}", web.follow_link),
+        Route("/authorize", web.about_keys),
         Route("/logout", web.log_out, methods=["POST"]),
         Route("/static/plotly.min.js", plotly),
         Mount("/static", StaticFiles(directory=HERE / "static")),

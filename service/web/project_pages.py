@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
+from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from service import runs
@@ -24,6 +25,8 @@ def home(visit: Visit) -> Response:
 def entity(visit: Visit) -> Response:
     """The projects of one user or team."""
     name = visit.entity()
+    if visit.session.scalar(sa.select(Entity.id).where(Entity.name == name)) is None:
+        raise HTTPException(404, f"there is no user or team {name} here that you may see.")
     return _projects(visit, [name], title=name, entity=name)
 
 

@@ -7,6 +7,7 @@ import io
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 
 import sqlalchemy as sa
 from starlette.responses import RedirectResponse, Response
@@ -27,7 +28,9 @@ def table(visit: Visit) -> Response:
     project, wanted = visit.project(), tables.Wanted.of(visit.request.query_params)
     problem, rows, count, groups = "", [], 0, []
     try:
-        found, count = tables.page_of_runs(visit.session, project, wanted)
+        count = tables.count_of(visit.session, project, wanted)
+        wanted = replace(wanted, page=min(wanted.page, max(1, -(-count // wanted.size))))
+        found = tables.page_of_runs(visit.session, project, wanted)
         rows = [tables.Row.of(run) for run in found]
     except UsageError as error:
         problem = str(error)
@@ -66,7 +69,7 @@ def download(visit: Visit) -> Response:
     found = tables.all_runs(visit.session, project, wanted)
     out, columns = io.StringIO(), wanted.columns
     if not columns:
-        first, _ = tables.page_of_runs(visit.session, project, wanted)
+        first = tables.page_of_runs(visit.session, project, wanted)
         columns = tables.usual_columns([tables.Row.of(run) for run in first])
     writer = csv.writer(out)
     writer.writerow([plain_cell(name) for name in ("id", "name", *columns)])

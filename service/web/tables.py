@@ -17,6 +17,7 @@ from service.database import Project, Run, User, Value
 from service.filters import condition_of, order_of
 from service.web import words
 from service.web.filter_text import FIELD_OF, filter_of
+from trainers.best import known_goal
 from trainers.errors import UsageError
 
 FIELDS = ("state", "tags", "user", "created", "runtime", "sweep", "group", "job", "notes", "host", "id")
@@ -91,16 +92,24 @@ def ordering(sort: str) -> list[sa.ColumnElement[Any]]:
     return order_of(sign + SORTED_BY.get(name, name))
 
 
-def page_of_runs(session: Session, project: Project, wanted: Wanted) -> tuple[Sequence[Run], int]:
-    """Return the runs of a page, and how many there are on all pages.
+def count_of(session: Session, project: Project, wanted: Wanted) -> int:
+    """Return how many runs there are on all pages.
+
+    Raises:
+        UsageError: if the filter is not understood.
+    """
+    counted = sa.select(sa.func.count(Run.id)).outerjoin(User, User.id == Run.user_id)
+    return session.scalar(counted.where(matching(project, wanted.filter))) or 0
+
+
+def page_of_runs(session: Session, project: Project, wanted: Wanted) -> Sequence[Run]:
+    """Return the runs of a page.
 
     Raises:
         UsageError: if the filter or the order is not understood.
     """
-    condition = matching(project, wanted.filter)
-    count = session.scalar(sa.select(sa.func.count(Run.id)).outerjoin(User, User.id == Run.user_id).where(condition)) or 0
-    found = session.scalars(_runs(condition, wanted).offset((wanted.page - 1) * wanted.size).limit(wanted.size)).all()
-    return found, count
+    query = _runs(matching(project, wanted.filter), wanted)
+    return session.scalars(query.offset((wanted.page - 1) * wanted.size).limit(wanted.size)).all()
 
 
 def all_runs(session: Session, project: Project, wanted: Wanted) -> Iterable[Run]:
@@ -184,8 +193,15 @@ def usual_columns(rows: Sequence[Row]) -> tuple[str, ...]:
         column for column in config if len({json.dumps(row.value(column), default=str) for row in rows}) > 1 or len(rows) == 1
     ]
     numbers = [column for column in summary if any(isinstance(row.value(column), int | float) for row in rows)]
+    numbers.sort(key=_is_aside)
     more = [name for name in ("tags", "sweep", "group") if any(row.value(name) for row in rows)]
     return (*USUAL, *numbers[:MOST_USUAL], *varied[:MOST_USUAL], *more)
+
+
+def _is_aside(column: str) -> bool:
+    """Whether a metric is none by which runs are judged: of the training part, or of a name that tells no goal."""
+    key = column.partition(".")[2]
+    return key.startswith("train") or known_goal(key) is None
 
 
 def _leaves(values: Mapping[str, Any], prefix: str = "", depth: int = 4) -> Iterable[str]:
@@ -203,7 +219,7 @@ class Group:
     name: str
     count: int
     values: Mapping[str, tuple[float, float] | None]
-    address: str  # of the table of its runs
+    address: str | None  # of the table of its runs
 
 
 def groups_of(session: Session, project: Project, wanted: Wanted, columns: Sequence[str]) -> list[Group]:
@@ -219,14 +235,24 @@ def groups_of(session: Session, project: Project, wanted: Wanted, columns: Seque
         values = {
             column: _mean_and_deviation([numbers[column][run] for run in names if run in numbers[column]]) for column in columns
         }
-        term = {"group": "group", "sweep": "sweep", "tag": "tag", "job": "job"}.get(wanted.group, wanted.group)
-        own = "" if name is None else f'{term} = "{name}"' if '"' not in name else f"{term} = '{name}'"
-        narrowed = " and ".join(part for part in (wanted.filter, own) if part)
-        found.append(Group(name or "(none)", len(names), values, wanted.address(group="", filter=narrowed)))
+        term = _term(wanted.group, name)
+        narrowed = " and ".join(part for part in (wanted.filter, term) if part)
+        address = wanted.address(group="", filter=narrowed) if term else None
+        found.append(Group("(none)" if name is None else words.value(name), len(names), values, address))
     return sorted(found, key=lambda group: (-group.count, group.name))
 
 
-def _members(session: Session, project: Project, wanted: Wanted) -> dict[str | None, list[int]]:
+def _term(group: str, name: str | float | None) -> str | None:
+    """Return the filter that finds the runs of a group; None where none says that."""
+    if isinstance(name, str):
+        quote = "'" if '"' in name else '"'
+        return f"{group} = {quote}{name}{quote}"
+    if name is None:
+        return f"{group} = none" if group.startswith("config.") else None
+    return f"{group} = {name!r}"
+
+
+def _members(session: Session, project: Project, wanted: Wanted) -> dict[str | float | None, list[int]]:
     by: Any
     query = sa.select(Run.id).outerjoin(User, User.id == Run.user_id).where(matching(project, wanted.filter)).limit(MOST_GROUPED)
     if wanted.group == "tag":
@@ -242,13 +268,13 @@ def _members(session: Session, project: Project, wanted: Wanted) -> dict[str | N
         raise UsageError(f"runs cannot be grouped by {wanted.group!r}: choose {', '.join(GROUPS)} or config.KEY.")
     if by is not None:
         query = query.add_columns(by)
-    members: dict[str | None, list[int]] = {}
+    members: dict[str | float | None, list[int]] = {}
     values: list[Any]
     for run, *values in session.execute(query):
         if wanted.group == "tag":
-            names: list[str | None] = json.loads(values[0]) or [None]
+            names: list[str | float | None] = json.loads(values[0]) or [None]
         elif len(values) == 2:
-            names = [values[1] if values[0] is None else f"{values[0]:.15g}"]
+            names = [values[1] if values[0] is None else values[0]]
         else:
             names = [values[0]]
         for name in names:

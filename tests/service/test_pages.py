@@ -7,9 +7,13 @@ import io
 import json
 import math
 import re
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 import sqlalchemy as sa
 from starlette.applications import Starlette
@@ -17,13 +21,14 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from service.accounts import add_user, revoke_keys
-from service.database import Run, RunFile
+from service.database import Database, Project, Run, RunFile
 from service.filters import condition_of
 from service.web import curves, login, tables
 from service.web.filter_text import filter_of
 from service.web.login import Logins, local_path
 from service.web.runs_page import plain_cell
 from service.web.words import ago, duration, number, size
+from tests.samples import ROOT
 from tests.service.browsing import Shown, sent
 from tests.service.serving import KEY
 from trainers.errors import UsageError
@@ -127,6 +132,30 @@ def test_an_old_link_is_good_no_more(shown: Shown, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(login, "LINK_LASTS", -1.0)
     logins = Logins(shown.database, shown.files)
     assert logins.follow(str(logins.new_link("someone"))) is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+def test_the_server_prints_a_link_where_only_this_machine_can_follow_it(tmp_path: Path, host: str) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'service.db'}")
+    add_user(database, "local", key=KEY)
+    database.close()
+    command = [sys.executable, "-m", "service", "--host", host, "--port", "0", "--data", str(tmp_path)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            printed = [server.stdout.readline()]
+            if host == "127.0.0.1":
+                printed.append(server.stdout.readline())
+                address = printed[1].split()[-1]
+                assert re.fullmatch(r"http://127.0.0.1:\d+/login/[\w-]{32}", address)
+                with httpx2.Client(follow_redirects=True, timeout=30) as browser:
+                    assert "Projects" in browser.get(address).text
+                assert httpx2.get(address, timeout=30).status_code == 403
+        finally:
+            server.send_signal(signal.SIGINT)
+        rest = server.stdout.read()
+    assert "/login/" not in printed[0] + rest
 
 
 @pytest.mark.parametrize("path", ["https://elsewhere.org", "//elsewhere.org", "/\\elsewhere.org", "elsewhere", "", "/a\nb"])
@@ -316,10 +345,24 @@ def test_a_filter_that_is_not_understood_says_so_beside_the_box(shown: Shown, te
     assert sentence.split("'")[0] in page.text
 
 
+def tables_of(shown: Shown, group: str) -> list[tables.Group]:
+    with shown.database.session() as session:
+        project = session.scalars(sa.select(Project)).one()
+        return tables.groups_of(session, project, tables.Wanted(group=group), [])
+
+
+def test_a_page_after_the_last_is_the_last(shown: Shown) -> None:
+    filled(shown, 60)
+    page = shown.page("/someone/tried?page=9&sort=created")
+    assert "page 2 of 2" in page
+    assert len(re.findall(r'name="run"', page)) == 10
+    assert len(re.findall(r'name="run"', shown.page("/someone/tried?size=100"))) == 60
+
+
 def test_groups_have_counts_means_and_deviations(shown: Shown) -> None:
     filled(shown, 4)
     with shown.database.session() as session:
-        project = session.scalars(sa.select(Run)).first().project  # type: ignore[union-attr]
+        project = session.scalars(sa.select(Project)).one()
         wanted = tables.Wanted(group="config.kind")
         a, b = tables.groups_of(session, project, wanted, ["summary.f1", "config.lr", "summary.none"])
         tagged = tables.groups_of(session, project, tables.Wanted(group="tag"), [])
@@ -330,6 +373,11 @@ def test_groups_have_counts_means_and_deviations(shown: Shown) -> None:
     assert b.values["config.lr"] == pytest.approx((0.2, math.sqrt(0.02)))
     assert a.values["summary.none"] is None
     assert {(group.name, group.count) for group in tagged} == {("even", 2), ("(none)", 2)}
+    for group in tables_of(shown, "config.lr"):
+        assert group.address is not None
+        assert len(re.findall(r'name="run"', shown.page(f"/someone/tried{group.address}"))) == group.count == 1
+    (nothing,) = tables_of(shown, "config.absent")
+    assert len(re.findall(r'name="run"', shown.page(f"/someone/tried{nothing.address}"))) == nothing.count == 4
     page = shown.page(f"/someone/tried{b.address}")
     assert re.findall(r'name="run" value="(\w+)"', page) == ["r3", "r1"]
 
@@ -510,6 +558,68 @@ def test_what_is_not_there_is_said_in_a_sentence(shown: Shown) -> None:
         response = shown.browser.get(path)
         assert response.status_code == 404
         assert sentence in response.text
+
+
+def test_what_no_database_takes_is_refused_before_it_is_asked(shown: Shown) -> None:
+    shown.run()
+    for path in ("/someone/%00", "/someone/tried?filter=a%00", "/someone/tried/runs/a%00b", "/someone/tried/runs/r1/files/%00"):
+        assert shown.browser.get(path).status_code == 400, path
+    assert sent(shown.browser, "/someone/tried/runs/r1", action="edit", name="a\0b").status_code == 400
+
+
+@pytest.mark.parametrize(
+    "name", ["filter", "sort", "column", "group", "page", "size", "runs", "after", "seen", "metric", "goal", "next"]
+)
+def test_no_value_in_an_address_fails_the_server(shown: Shown, name: str) -> None:
+    filled(shown)
+    query = 'mutation { upsertSweep(input: {config: %s, projectName: "tried"}) { sweep { name } } }'
+    definition = "method: random\nprogram: a.py\nmetric: {name: f1, goal: maximize}\nparameters: {lr: {min: 0.0, max: 1.0}}"
+    sweep = shown.ask(query % json.dumps(definition))["upsertSweep"]["sweep"]["name"]
+    values = [
+        "",
+        "-",
+        "0",
+        "-1",
+        "9" * 30,
+        "a" * 5000,
+        "'",
+        '"',
+        "%",
+        "\\",
+        "config.",
+        "config.a.b.c",
+        "summary._",
+        "-name",
+        "é€😀",
+        "a and ",
+        "( [",
+    ]
+    values += [
+        "config.lr > 1e999",
+        "created > 9999-99-99",
+        "config.lr ~ [",
+        "tags > 3",
+        "tag = none",
+        "state >= 3",
+        "* = 3",
+        "a='b",
+        "\ud800",
+    ]
+    paths = [
+        "/login",
+        "/",
+        "/someone",
+        "/someone/tried",
+        "/someone/tried/runs.csv",
+        "/someone/tried/compare",
+        "/someone/tried/sweeps",
+    ]
+    paths += [f"/someone/tried/runs/r1{end}" for end in ("", "/history.json", "/console.json")]
+    paths += [f"/someone/tried/sweeps/{sweep}{end}" for end in ("", "/data.json")]
+    for path in paths:
+        for value in values:
+            response = shown.browser.get(path, params={name: value.encode("utf-8", "surrogatepass")})
+            assert response.status_code in (200, 400, 404), (path, value, response.text)
 
 
 def test_the_clients_own_addresses_are_not_the_pages(shown: Shown) -> None:

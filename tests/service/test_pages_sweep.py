@@ -121,6 +121,25 @@ def test_a_deleted_run_is_gone_from_the_page(shown: Shown) -> None:
     assert [row["run"] for row in data(shown, sweep)["rows"]] == names[:1]
 
 
+def test_a_sweep_asks_the_same_few_questions_however_many_runs_it_has(shown: Shown) -> None:
+    asked: list[str] = []
+    sa.event.listen(shown.database.engine, "before_cursor_execute", lambda *values: asked.append(values[2]))
+    sweep, _ = swept(shown, [(0.5, 3.0)] * 2)
+    counts = []
+    for _ in range(2):
+        asked.clear()
+        seen = data(shown, sweep)["signature"]
+        first = len(asked)
+        asked.clear()
+        data(shown, sweep, f"?seen={seen}")
+        counts.append((first, len(asked)))
+        own = agent(shown, sweep)
+        for _ in range(8):
+            ended(shown, own, sweep, [{"precision": 0.1, "seconds": 1.0}])
+    assert counts[0] == counts[1]
+    assert max(counts[0]) <= 16
+
+
 def test_agents_are_listed_with_their_runs(shown: Shown) -> None:
     sweep, _ = swept(shown, [(0.5, 3.0), (0.6, 3.0)])
     agent(shown, sweep)

@@ -214,8 +214,24 @@ export function plain(text) {
 
 export async function fetched(address) {
   const response = await fetch(address, { headers: { accept: "application/json" } });
-  if (!response.ok) throw new Error(`${address}: ${response.status}`);
+  if (!response.ok) throw Object.assign(new Error(`${address}: ${response.status}`), { status: response.status });
   return response.json();
+}
+
+function tellAway(status) {
+  const said = document.getElementById("away") ?? document.createElement("p");
+  said.id = "away";
+  said.className = "card problem";
+  said.setAttribute("role", "status");
+  if (status === 401) {
+    const link = document.createElement("a");
+    link.href = `/login?next=${encodeURIComponent(location.pathname + location.search)}`;
+    link.textContent = "log in again";
+    said.replaceChildren("You are not logged in any more: ", link, ".");
+  } else {
+    said.textContent = status === 404 ? "This is not here any more." : "The server does not answer: what you see may be old.";
+  }
+  document.querySelector("main").prepend(said);
 }
 
 // Asks again and again, as long as `again` says so; a page that nobody looks at waits.
@@ -229,10 +245,12 @@ export function polled(seconds, ask) {
     let goesOn = true;
     try {
       goesOn = await ask();
+      if (failures) document.getElementById("away")?.remove();
       failures = 0;
     } catch (error) {
       failures += 1;
-      if (!(error instanceof TypeError) && !/: \d+$/.test(error.message)) throw error; // a fault of the page itself
+      if (!(error instanceof TypeError) && !error.status) throw error; // a fault of the page itself
+      if (failures > 1 || error.status === 401) tellAway(error.status);
     }
     document.body.dataset.polled = Number(document.body.dataset.polled ?? 0) + 1;
     if (goesOn) setTimeout(round, 1000 * seconds * Math.min(10, 1 + failures));

@@ -133,13 +133,12 @@ function drawFront() {
     x: some.map(({ values }) => values[0]), y: some.map(({ values }) => values[1]), text: some.map(textOf), customdata: some.map(({ run }) => run), ...more,
   });
   const third = objectives[2];
-  const shade = (some) => (third ? { color: some.map(({ values }) => values[2]), colorscale: "Viridis" } : {});
-  const scale = third ? { showscale: true, colorbar: { title: { text: plain(third.name), side: "right" }, thickness: 10 } } : {};
+  const shade = (some) => (third ? { color: some.map(({ values }) => values[2]), coloraxis: "coloraxis" } : {});
   const traces = [
     trace("stopped early or failed", early, { color: "rgba(128,128,128,.45)", size: 6, symbol: "x" }),
     trace("finished", others, { color: blue, size: 7, opacity: 0.55, ...shade(others) }),
     trace("running", going, { color: green, size: 8, symbol: "circle-open", line: { width: 2 } }),
-    trace("front", front, { color: orange, size: 10, ...shade(front), ...scale }, third ? {} : { mode: "lines+markers", line: { color: orange, width: 1, shape: stepOf(objectives) } }),
+    trace("front", front, { color: orange, size: 10, ...shade(front) }, third ? {} : { mode: "lines+markers", line: { color: orange, width: 1, shape: stepOf(objectives) } }),
     trace("chosen", [...done, ...live].filter(({ run }) => run === chosen), { size: 18, color: orange, symbol: "star", line: { width: 1.5, color: "#000" } }),
   ].filter(({ x }) => x.length);
   const name = ({ name: metric, goal }) => `${plain(metric)} (${goal === "maximize" ? "higher" : "lower"} is better)`;
@@ -147,6 +146,7 @@ function drawFront() {
     showlegend: true, hovermode: "closest", margin: { l: 56, r: 16, t: 8, b: 44 },
     xaxis: { title: { text: name(objectives[0]) } }, yaxis: { title: { text: name(objectives[1]) } }, legend: { orientation: "h", y: 1.02, yanchor: "bottom" },
   });
+  if (third) layout.coloraxis = { colorscale: "Viridis", colorbar: { title: { text: name(third), side: "right" }, thickness: 10 } };
   const plot = room("front");
   Plotly.react(plot, traces, layout, settings);
   if (!plot.dataset.listens) {
