@@ -13,6 +13,7 @@ from service import artifact_collections as collections
 from service import artifacts, runs
 from service.answers.shared import Context, as_time, binder, connection, context_of, counted
 from service.artifact_tables import (
+    COMMITTED,
     LOGGED,
     USED,
     Artifact,
@@ -41,7 +42,7 @@ artifact_field("metadata")(lambda artifact, _: artifact.facts)
 artifact_field("digestAlgorithm")(lambda *_: "MANIFEST_MD5")
 artifact_field("versionIndex")(lambda artifact, _: artifact.version)
 artifact_field("fileCount")(lambda artifact, _: artifact.file_count)
-artifact_field("commitHash")(lambda artifact, _: None if artifact.run is None else artifact.run.commit)
+artifact_field("commitHash")(lambda artifact, _: artifact.digest if artifact.state == COMMITTED else None)
 artifact_field("historyStep")(lambda artifact, _: artifact.history_step)
 artifact_field("ttlDurationSeconds")(lambda artifact, _: artifact.ttl_seconds or NO_TTL)
 artifact_field("ttlIsInherited")(lambda artifact, _: artifact.ttl_seconds is None)

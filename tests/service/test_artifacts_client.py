@@ -424,3 +424,65 @@ def test_runs_that_log_to_one_collection_at_once(address: str, tmp_path: Path) -
     assert codes == [0, 0, 0]
     assert numbers == [f"v{number}" for number in reversed(range(12))]
     assert (latest, different) == (["v11"], 12)
+
+
+def test_what_else_logs_and_uses(address: str, tmp_path: Path) -> None:
+    found = client(
+        address,
+        tmp_path,
+        """
+        import json, os, wandb
+        from datetime import timedelta
+        from pathlib import Path
+        Path("folder").mkdir()
+        Path("folder/a.txt").write_text("a")
+        def draft(name):
+            art = wandb.Artifact(name, "dataset")
+            art.add_dir("folder")
+            return art
+        result = {}
+        with wandb.init(project="ways", id="one") as run:
+            run.log({"x": 1})
+            run.log({"x": 2})
+            art = run.log_artifact("folder", name="by_path", type="dataset").wait()
+            used = run.use_artifact(draft("used_draft"))
+            saved = draft("saved")
+            saved.save()
+            table = wandb.Table(columns=["n"], log_mode="INCREMENTAL")
+            for number in range(3):
+                table.add_data(number)
+                run.log({"grows": table})
+        alone = draft("alone")
+        alone.save(project="ways")
+        result["names"] = [art.name, used.name, saved.wait().name, alone.wait().name]
+        result["art"] = [art.history_step, art.commit_hash == art.digest, art.url, "sequenceName" in art.json_encode()]
+        with wandb.init(project="ways", id="two") as run:
+            pass
+        two = wandb.Api().run("someone/ways/two")
+        two.use_artifact(art)
+        two.log_artifact(art, aliases=["public"])
+        two = wandb.Api().run("someone/ways/two")
+        result["two"] = [[one.name for one in arts] for arts in (two.used_artifacts(), two.logged_artifacts())]
+        result["aliases"] = sorted(wandb.Api().artifact("someone/ways/by_path:v0").aliases)
+        ttls = []
+        for art.ttl in (timedelta(days=2), None):
+            art.save()
+            ttls.append(str(wandb.Api().artifact("someone/ways/by_path:v0").ttl))
+        result["ttls"] = ttls
+        Path("out").mkdir()
+        Path("out/stale").write_text("x")
+        art.checkout(root="out")
+        result["out"] = os.listdir("out")
+        one = wandb.Api().run("someone/ways/one")
+        result["tables"] = [art.name for art in one.logged_artifacts() if art.type == "wandb-run-incremental-table"]
+        one.delete(delete_artifacts=True)
+        result["gone"] = [wandb.Api().artifact_exists(f"someone/ways/{name}:v0") for name in ("saved", "alone")]
+        print(json.dumps(result))
+        """,
+    )
+    assert found["names"] == ["by_path:v0", "used_draft:v0", "saved:v0", "alone:v0"]
+    assert found["art"] == [1, True, f"{address}/someone/ways/artifacts/dataset/by_path/v0", True]
+    assert (found["two"], found["aliases"]) == ([["by_path:v0"], ["by_path:v0"]], ["latest", "public"])
+    assert (found["ttls"], found["out"]) == (["2 days, 0:00:00", "None"], ["a.txt"])
+    assert found["tables"] == [f"run-one-incr-grows:v{number}" for number in range(3)]
+    assert found["gone"] == [False, True]
