@@ -23,7 +23,7 @@ from service.artifact_tables import (
     RunArtifact,
 )
 from service.artifact_values import base64_of, checked_facts, checked_tags, md5_of, seconds_of
-from service.database import Run, RunFile, User, as_json, global_id, names_of, now
+from service.database import Run, RunFile, User, as_json, global_id, now, number_of
 from trainers.errors import UsageError
 
 query = QueryType()
@@ -195,8 +195,8 @@ def create_artifact_manifest(_: Any, info: Any, input: Mapping[str, Any]) -> dic
 @mutation.field("updateArtifactManifest")
 def update_artifact_manifest(_: Any, info: Any, input: Mapping[str, Any]) -> dict[str, Any]:
     context = context_of(info)
-    names = names_of(input["artifactManifestID"], "ArtifactManifest") or [""]
-    found = context.session.get(ArtifactManifest, int(names[0])) if names[0].isdigit() else None
+    number = number_of(input["artifactManifestID"], "ArtifactManifest")
+    found = None if number is None else context.session.get(ArtifactManifest, number)
     if found is None:
         raise UsageError(f"there is no manifest {input['artifactManifestID']!r}.")
     artifacts.pending(context.session, context.account, global_id("Artifact", str(found.artifact_id)))
