@@ -294,14 +294,16 @@ def known_contents(session: Session, artifact: Artifact, digests: Sequence[str])
     """
     found: dict[str, ArtifactFile] = {}
     for part in parts(list(dict.fromkeys(digests))):
-        query = (
-            sa.select(ArtifactFile)
+        first = (
+            sa.select(sa.func.min(ArtifactFile.id))
             .join(Artifact, Artifact.id == ArtifactFile.artifact_id)
             .join(ArtifactCollection, ArtifactCollection.id == Artifact.collection_id)
             .join(Project, Project.id == ArtifactCollection.project_id)
             .where(ArtifactFile.md5.in_(part), ArtifactFile.digest != "")
             .where(Project.entity_id == artifact.collection.project.entity_id)
+            .group_by(ArtifactFile.md5)
         )
+        query = sa.select(ArtifactFile).where(ArtifactFile.id.in_(first))
         found |= {row.md5: row for row in session.scalars(query)}
     return found
 

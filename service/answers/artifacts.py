@@ -153,11 +153,6 @@ file_type.set_field("digest", lambda file, _: base64_of(file.md5) if file.md5 el
 file_type.set_field("uploadHeaders", lambda *_: [])
 
 
-@file_type.field("artifact")
-def file_artifact(file: RunFile | ArtifactFile | ArtifactManifest, info: Any) -> Artifact | None:
-    return None if isinstance(file, RunFile) else context_of(info).session.get(Artifact, file.artifact_id)
-
-
 @file_type.field("uploadUrl")
 def upload_url(file: RunFile | ArtifactFile | ArtifactManifest, info: Any) -> str | None:
     """Return where to upload a file; None where its content is here already."""
