@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from analysis import kept
+from analysis import bulk, kept
 from analysis.runs import RunRecord, columns_of
 from trainers.errors import UsageError
 from trainers.run_files import ended
+
+if TYPE_CHECKING:
+    import numpy as np
 
 AT_A_TIME = 8  # requests; W&B's client waits and asks again by itself where the server says that it is too much (429)
 ALIVE = {"running", "pending", "preempting"}
@@ -18,7 +21,8 @@ LARGEST_PAGE = 10_000  # rows of a history in one request
 def server_runs(source: str, filters: Mapping[str, Any] | None = None) -> list[RunRecord]:
     """Pull the runs of entity/project[/sweep] from W&B; finished ones are kept, and pulled once.
 
-    One request lists up to 200 runs, with config and summary; one or two more give a run's whole history.
+    One request lists up to 200 runs, with config and summary; one or two more give a run's whole history, or one all histories
+    where the server is our own.
 
     Args:
         filters: what W&B's server shall choose by, in its own syntax (MongoDB's).
@@ -46,11 +50,12 @@ def server_runs(source: str, filters: Mapping[str, Any] | None = None) -> list[R
         raise UsageError(f"{source}: W&B has no such project or sweep{filtered} ({_reason(error)}).") from None
     if not found:
         raise UsageError(f"{source} has no run{' that the filter lets through' if filters else ' yet'}.")
-    place = kept.place_of("online", f"{wandb.setup().settings.base_url}/{entity}/{project}")
+    address = str(wandb.setup().settings.base_url)
+    place = kept.place_of("online", f"{address}/{entity}/{project}")
     known = {run.run: (mark, run) for mark, run in kept.read(place)}
     fresh = [run for run in found if known.get(run.id, ("",))[0] != _mark(run)]
     if fresh:
-        _pull(source, fresh, known)
+        _pull(source, fresh, known, bulk.pulled(api, address, entity, project, [run.id for run in fresh]))
         kept.write(place, [(mark, run) for mark, run in known.values() if run.state not in ALIVE])
     runs = [known[run.id][1] for run in found]
     for run in runs:
@@ -58,8 +63,10 @@ def server_runs(source: str, filters: Mapping[str, Any] | None = None) -> list[R
     return runs
 
 
-def _pull(source: str, fresh: list[Any], known: dict[str, tuple[str, RunRecord]]) -> None:
-    """Fetch the histories of runs into `known`; what was fetched stays there, whatever happens."""
+def _pull(
+    source: str, fresh: list[Any], known: dict[str, tuple[str, RunRecord]], histories: Mapping[str, dict[str, np.ndarray]]
+) -> None:
+    """Fetch the histories of runs into `known`, but those that are there; what was fetched stays, whatever happens."""
     from concurrent.futures import ThreadPoolExecutor
 
     import requests
@@ -70,7 +77,7 @@ def _pull(source: str, fresh: list[Any], known: dict[str, tuple[str, RunRecord]]
     marks = {run.id: _mark(run) for run in fresh}
     with Progress(f"pulling {source}", len(fresh), unit="run", every=2) as progress, ThreadPoolExecutor(AT_A_TIME) as pool:
         try:
-            for record in pool.map(_pulled, fresh):
+            for record in pool.map(lambda run: _pulled(run, histories.get(run.id)), fresh):
                 known[record.run] = (marks[record.run], record)
                 progress.step(record.name)
         except (wandb.Error, requests.RequestException) as error:
@@ -80,7 +87,7 @@ def _pull(source: str, fresh: list[Any], known: dict[str, tuple[str, RunRecord]]
             ) from None
 
 
-def _pulled(run: Any) -> RunRecord:
+def _pulled(run: Any, history: dict[str, np.ndarray] | None) -> RunRecord:
     import pandas as pd
 
     summary = {key: value for key, value in dict(run.summary).items() if key != "_wandb"}
@@ -93,7 +100,7 @@ def _pulled(run: Any) -> RunRecord:
         created=pd.Timestamp(run.created_at).timestamp(),
         file=run.url,
         config=dict(run.config),
-        columns=columns_of(list(run.scan_history(page_size=LARGEST_PAGE))),
+        columns=columns_of(list(run.scan_history(page_size=LARGEST_PAGE))) if history is None else history,
         tags=list(run.tags),
         read_summary=lambda: summary,
     )

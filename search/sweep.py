@@ -253,6 +253,8 @@ def _program(definition: Definition, command: tuple[str, ...]) -> tuple[str, typ
     """Return the program, and its classifier where it is a trainer of ours that runs in process."""
     program = definition.values.get("program")
     if not isinstance(program, str) or not program:
+        if program is None and definition.elsewhere:
+            return "", None  # agents that call a function need none
         if program is None and "command" in definition.values and "${program}" not in command:
             return "", None
         if program is None and definition.elsewhere:

@@ -1,6 +1,7 @@
 """Serve W&B's client on this machine or network: python -m service; users and keys: python -m service user add NAME.
 
-usage: python -m service [--host 127.0.0.1] [--port 8080] [--data service-data] [--database URL]
+usage: python -m service [--host 127.0.0.1] [--port 8080] [--data service-data] [--database URL] [--models models]
+                         [--rate N] [--log-format json]
        python -m service user add NAME [--key KEY] [--role member] [--team TEAM]
        python -m service user key NAME | revoke NAME
 
@@ -10,7 +11,7 @@ names a PostgreSQL instead of the SQLite file there.
 
 from __future__ import annotations
 
-import logging
+import functools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,6 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_places(parser)
     parser.add_argument("--host", default=HOST, help="address to listen on (default: this machine alone)")
     parser.add_argument("--port", type=int, default=PORT, help="port to listen on (default: %(default)s)")
+    parser.add_argument("--rate", type=int, default=300, help="requests a second that each user may make; 0: any (default: 300)")
+    parser.add_argument("--log-format", choices=("text", "json"), default="text", help="text: what went wrong; json: each request")
+    parser.add_argument("--models", default="models", help="folder of saved models that the painter reads with (default: models)")
     commands = parser.add_subparsers(dest="command", metavar="user")
     user = commands.add_parser("user", help="add a user, give one another key, or revoke keys", allow_abbrev=False)
     actions = user.add_subparsers(dest="action", required=True, metavar="add|key|revoke")
@@ -104,11 +108,15 @@ def serve(database: Database, options: argparse.Namespace) -> None:
     """
     import uvicorn
 
-    from demo.sockets import is_loopback, open_socket
+    from demo.sockets import is_loopback, open_socket, page_address
     from service.accounts import FIRST_USER, add_user, has_users
     from service.app import application
     from service.files import Files
-    from service.sweeps import Searches
+    from service.observing import start_log
+    from service.searches import Searches
+    from service.web import pages as web
+    from service.web.login import Logins
+    from service.web.painter import painter_of
 
     if not has_users(database):
         if not is_loopback(options.host):
@@ -121,11 +129,23 @@ def serve(database: Database, options: argparse.Namespace) -> None:
         print(f"  export WANDB_BASE_URL=http://127.0.0.1:{options.port} WANDB_API_KEY={key}")
     files = Files(Path(options.data) / "files")
     searches = Searches(options.database or f"sqlite:///{Path(options.data).resolve() / 'studies.db'}")
+    logins = Logins(database, files)
+    pages = web.application(
+        database,
+        files,
+        searches,
+        logins=logins,
+        painter=functools.partial(painter_of, Path(options.models), Path(options.data) / "drawings"),
+        own_names=is_loopback(options.host),
+    )
     listening = open_socket(options.host, options.port)
     print(f"serving W&B's client at http://{options.host}:{options.port} until Ctrl-C", flush=True)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
-    config = uvicorn.Config(application(database, files, searches), log_level="warning", access_log=False, log_config=None)
+    link = logins.new_link(FIRST_USER) if is_loopback(options.host) else None
+    if link is not None:
+        print(f"the pages, once within an hour: {page_address(listening)}login/{link}", flush=True)
+    start_log(options.log_format)
+    app = application(database, files, searches, pages, rate=options.rate)
+    config = uvicorn.Config(app, log_level="warning", access_log=False, log_config=None)
     try:
         uvicorn.Server(config).run(sockets=[listening])
     except KeyboardInterrupt:

@@ -7,12 +7,12 @@ Only a database that is busy is a 503, which it should try again.
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import json
 import logging
+import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import sqlalchemy as sa
@@ -20,30 +20,41 @@ from graphql import GraphQLError
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
-from starlette.routing import Route
+from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from starlette.routing import Mount, Route
+from starlette.types import ASGIApp
 
 from demo.bodies import body_of
-from service import answers, artifact_routes, runs, sweeps
-from service.accounts import Account, account_of
+from service import agents, answers, artifact_routes, bulk, compaction, pruning, runs, segments
+from service.accounts import Account
 from service.answers.shared import Context, GoneError
 from service.cleaning import Cleaning
 from service.database import Database, Run, RunFile, now
-from service.execution import answered
+from service.execution import UNFIT, UNFIT_SENTENCE, answered
 from service.files import Files, TooLargeError
-from service.sweeps import Searches
+from service.keys import RATE, Keys
+from service.observing import Observer
+from service.searches import Searches
+from service.web import pages as web
 from trainers.errors import UsageError
 
 MOST_BODY = 64 * 2**20  # bytes of a request that is not an upload; the client's largest has about 10 MB
-REMEMBERED = 30.0  # seconds for which a key is not looked up again
-CRASHES = 30.0  # seconds between looks for runs that have fallen silent
+CRASHES = 30.0  # seconds between looks for runs that have fallen silent, and for histories to be compacted
 log = logging.getLogger("service")
 
 
-def application(database: Database, files: Files, searches: Searches) -> Starlette:
-    """Return the service on a database, a folder of files, and the studies of its sweeps."""
-    service = Service(database, files, searches)
+def application(
+    database: Database, files: Files, searches: Searches, pages: ASGIApp | None = None, *, rate: int = RATE
+) -> Starlette:
+    """Return the service on a database, a folder of files, and the studies of its sweeps.
+
+    Args:
+        pages: what answers every other address: by default the web pages, as service.web.pages makes them.
+        rate: requests a second that each user may make; 0 for any number.
+    """
+    service = Service(database, files, searches, rate)
     routes = [
         Route("/graphql", service.graphql, methods=["POST"]),
         Route("/files/{entity}/{project}/{run}/file_stream", service.file_stream, methods=["POST"]),
@@ -51,42 +62,62 @@ def application(database: Database, files: Files, searches: Searches) -> Starlet
         Route("/downloads/{token}/{name}", service.download),
         Route("/downloads/{token}/{name}", service.download_options, methods=["OPTIONS"]),
         Route("/contents/{token}/{name}", service.content),
+        Route("/bulk/histories", service.histories, methods=["POST"]),
         Route("/healthz", service.health),
+        Route("/metrics", service.metrics),
         *artifact_routes.routes(service),
+        Mount("/", web.application(database, files, searches) if pages is None else pages),
     ]
     handlers = {HTTPException: _refused, UsageError: _unfit, sa.exc.OperationalError: _busy, Exception: _failed}
-    return Starlette(routes=routes, exception_handlers=handlers, lifespan=service.lifespan)
+    handlers |= dict.fromkeys(UNFIT, _too_large)
+    middleware = [Middleware(service.observer.middleware)]
+    return Starlette(routes=routes, exception_handlers=handlers, middleware=middleware, lifespan=service.lifespan)
 
 
 class Service:
     """The handlers."""
 
-    def __init__(self, database: Database, files: Files, searches: Searches) -> None:
+    def __init__(self, database: Database, files: Files, searches: Searches, rate: int) -> None:
         self.database, self.files, self.searches = database, files, searches
+        database.keep_contents_in(files)
         self.schema = answers.schema()
+        self.stopping = threading.Event()
+        self.keys, self.observer = Keys(database, rate), Observer(database)
         self.cleaning = Cleaning(database, files)
-        self._accounts: dict[str, tuple[float, Account]] = {}
 
     @contextlib.asynccontextmanager
     async def lifespan(self, _: Any) -> AsyncIterator[None]:
-        """Look for runs that have fallen silent, and clear away what is over, as long as the service runs."""
-        watch = asyncio.create_task(self._watch())
+        """Look for runs that have fallen silent, histories to be compacted and what is over, as long as the service runs."""
+        tasks = (self.mark_crashed, self.look_after_sweeps, self.compact, self.cleaning.due)
+        self.begun = time.monotonic()
+        watches = [asyncio.create_task(self._watch(task)) for task in tasks]
         yield
-        watch.cancel()
+        self.stopping.set()
+        for watch in watches:
+            watch.cancel()
 
-    async def _watch(self) -> None:
+    async def _watch(self, task: Callable[[], object]) -> None:
         while True:
             await asyncio.sleep(CRASHES)
             try:
-                await run_in_threadpool(self.mark_crashed)
-                await run_in_threadpool(self.cleaning.due)
-            except (sa.exc.SQLAlchemyError, OSError):
-                log.exception("runs that fell silent could not be marked, or what is over not cleared away")
+                await run_in_threadpool(task)
+            except Exception:
+                log.exception("%s failed, and is tried again", task.__name__)
 
     def mark_crashed(self) -> int:
         """Mark the runs that have fallen silent, and return how many."""
+        if time.monotonic() - self.begun < runs.SILENCE.total_seconds():
+            return 0  # nobody could be heard while it did not run
         with self.database.session(writing=True) as session:
             return runs.mark_crashed(session)
+
+    def look_after_sweeps(self) -> None:
+        """Tell the studies of what ended by itself."""
+        agents.look_after(self.database, self.searches)
+
+    def compact(self) -> int:
+        """Lay histories down as Parquet, and return how many lines."""
+        return compaction.compact_due(self.database, self.files, self.stopping.is_set)
 
     async def graphql(self, request: Request) -> Response:
         """Answer one operation."""
@@ -95,13 +126,15 @@ class Service:
         query, variables = values.get("query"), values.get("variables") or {}
         if not isinstance(query, str) or not isinstance(variables, dict):
             raise HTTPException(400, "a request must have query, a text, and variables, a mapping.")
-        return JSONResponse(await run_in_threadpool(self._executed, query, variables, account, str(request.base_url).rstrip("/")))
+        return JSONResponse(await run_in_threadpool(self._executed, query, variables, account, request))
 
-    def _executed(self, query: str, variables: dict[str, Any], account: Account, base: str) -> dict[str, Any]:
+    def _executed(self, query: str, variables: dict[str, Any], account: Account, request: Request) -> dict[str, Any]:
         try:
-            changes = self.schema.is_mutation(query)
-            with self.database.session(writing=changes) as session:
-                context = Context(session, account, self.files, self.searches, base)
+            writes = self.schema.writes(query)
+            request.state.operation = self.schema.name_of(query)
+            base = str(request.base_url).rstrip("/")
+            with self.database.session(writing=writes) as session:
+                context = Context(session, account, self.files, self.searches, self.database, base)
                 result = self.schema.execute(query, variables, context)
                 if result.errors:
                     session.rollback()
@@ -125,10 +158,14 @@ class Service:
             if found is None or kept is None:
                 raise HTTPException(404, f"there is no run {entity}/{project}/{run}.")
             runs.check_writable(account, found)
-            runs.receive(session, kept, values)
-            if kept.sweep_name is not None and "wandb-history.jsonl" in (values.get("files") or {}) and kept.state in runs.LIVE:
-                sweeps.observe(session, self.searches, kept)
-            return {"stopped": True} if kept.stop_asked and kept.state in runs.LIVE else {}
+            self.observer.lines.inc(runs.receive(session, kept, values))
+        if kept.state not in runs.LIVE:
+            return {}
+        stop = kept.stop_asked
+        if not stop and kept.sweep_name is not None and "wandb-history.jsonl" in (values.get("files") or {}):
+            with contextlib.suppress(segments.LostError):  # of another run, which is in the log
+                stop = pruning.observe(self.database, self.searches, kept)
+        return {"stopped": True} if stop else {}
 
     async def upload(self, request: Request) -> Response:
         """Take the content of a file; the address is the permission."""
@@ -176,6 +213,13 @@ class Service:
         headers = {"content-disposition": "attachment", "x-content-type-options": "nosniff"}
         return FileResponse(self.files.path(digest), media_type="application/octet-stream", headers=headers)
 
+    async def histories(self, request: Request) -> Response:
+        """Give the histories of many runs as one Parquet file."""
+        account = await self.authenticated(request)
+        wanted = bulk.wanted_of(json_of(await body_of(request, MOST_BODY, "a request")))
+        pieces = await run_in_threadpool(bulk.histories, self.database, self.files, account, wanted)
+        return StreamingResponse(pieces, media_type=bulk.MEDIA_TYPE)
+
     async def download_options(self, request: Request) -> Response:
         """Say that only pages of this server may fetch it; `wandb verify` asks."""
         return Response(status_code=204, headers={"access-control-allow-origin": str(request.base_url).rstrip("/")})
@@ -184,36 +228,16 @@ class Service:
         """Say that the server lives."""
         return JSONResponse({"status": "ok"})
 
+    async def metrics(self, request: Request) -> Response:
+        """Give Prometheus its numbers; it sends a key as the client does."""
+        await self.authenticated(request)
+        return Response(await run_in_threadpool(self.observer.exposed), media_type="text/plain; version=0.0.4; charset=utf-8")
+
     async def authenticated(self, request: Request) -> Account:
-        """Return who asks.
-
-        Raises:
-            HTTPException: 401 where the key is nobody's.
-        """
-        key = key_of(request.headers.get("authorization", ""))
-        if key is not None:
-            known = self._accounts.get(key)
-            if known is not None and known[0] > time.monotonic():
-                return known[1]
-            account = await run_in_threadpool(account_of, self.database, key)
-            if account is not None:
-                if len(self._accounts) > 10_000:
-                    self._accounts.clear()
-                self._accounts[key] = (time.monotonic() + REMEMBERED, account)
-                return account
-        raise HTTPException(401, "this key is not known here: ask whoever runs this server for one (python -m service user add).")
-
-
-def key_of(header: str) -> str | None:
-    """Return the key in an Authorization header: the password of HTTP Basic; None where there is none."""
-    kind, _, text = header.partition(" ")
-    if kind.lower() != "basic":
-        return None
-    try:
-        _, _, key = base64.b64decode(text, validate=True).decode().partition(":")
-    except ValueError:
-        return None
-    return key or None
+        """Return who asks; refusals are HTTPExceptions."""
+        account = await self.keys.account(request)
+        request.state.user = account.name
+        return account
 
 
 def json_of(body: bytes) -> dict[str, Any]:
@@ -242,6 +266,7 @@ def _answer(status: int, sentence: str) -> Response:
 async def _refused(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     response = _answer(error.status_code, str(error.detail))
+    response.headers.update(error.headers or {})
     if error.status_code == 401:
         response.headers["www-authenticate"] = 'Basic realm="paretune"'
     return response
@@ -250,6 +275,10 @@ async def _refused(_: Request, error: Exception) -> Response:
 async def _unfit(_: Request, error: Exception) -> Response:
     status = 403 if isinstance(error, runs.RefusedError) else 413 if isinstance(error, TooLargeError) else 400
     return _answer(status, str(error))
+
+
+async def _too_large(_: Request, error: Exception) -> Response:
+    return _answer(400, f"{UNFIT_SENTENCE} ({str(error).splitlines()[0]}).")
 
 
 async def _busy(_: Request, error: Exception) -> Response:

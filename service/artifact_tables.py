@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy import ForeignKey, String, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from service.database import NAME, Base, Project, Run, global_id, now
+from service.database import CONTENT, NAME, Base, Project, Run, global_id, now
 
 NEVER_AGAIN = {"sqlite_autoincrement": True}  # manifests and addresses name rows by number: one that was deleted is not given again
 PENDING, COMMITTED = "PENDING", "COMMITTED"
@@ -127,7 +127,7 @@ class ArtifactManifest(Base):
     base_id: Mapped[int | None] = mapped_column(ForeignKey("artifact.id", ondelete="SET NULL"))
     kind: Mapped[str] = mapped_column(String(16))
     md5: Mapped[str] = mapped_column(String(32), default="")  # announced; the content must have it
-    digest: Mapped[str] = mapped_column(String(64), default="")  # SHA-256 of the content, once it is here
+    digest: Mapped[str] = mapped_column(String(64), default="", info=CONTENT)  # SHA-256 of the content, once it is here
     size: Mapped[int] = mapped_column(sa.BigInteger, default=0)
     updated_at: Mapped[datetime] = mapped_column(default=now)
     artifact: Mapped[Artifact] = relationship(foreign_keys=artifact_id)
@@ -150,7 +150,7 @@ class ArtifactFile(Base):
     name: Mapped[str] = mapped_column(String(1024))
     size: Mapped[int] = mapped_column(sa.BigInteger, default=0)
     md5: Mapped[str] = mapped_column(String(32), default="", index=True)
-    digest: Mapped[str] = mapped_column(String(64), default="")
+    digest: Mapped[str] = mapped_column(String(64), default="", info=CONTENT)
     ref: Mapped[str | None] = mapped_column(Text)
     updated_at: Mapped[datetime] = mapped_column(default=now)
     artifact: Mapped[Artifact] = relationship()

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from service import artifacts
 from service.artifact_tables import PENDING, Artifact
-from service.database import Base, Database, now
+from service.database import CONTENT, Base, Database, now
 from service.files import Files
 
 FIRST, EVERY = 300.0, 3600.0  # seconds after the start, and from then on
@@ -56,8 +56,8 @@ def delete_expired(session: Session) -> int:
 
 
 def named_of(session: Session, digests: Sequence[str]) -> set[str]:
-    """Return those of some SHA-256 that a row names: every table's column `digest` is one."""
-    columns = [table.c.digest for table in Base.metadata.tables.values() if "digest" in table.c]
+    """Return those of some SHA-256 that a row names."""
+    columns = [column for table in Base.metadata.tables.values() for column in table.c if column.info == CONTENT]
     return {
         digest
         for part in artifacts.parts(digests)

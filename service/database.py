@@ -1,7 +1,8 @@
 """What the service keeps, as tables: users and their keys, projects, runs with what they logged, files.
 
 SQLite (writing ahead) by default, PostgreSQL by URL. A config or summary is kept whole as JSON text, with NaN and Infinity as
-Python writes them, and beside it each of its values as a row, by which runs are filtered and ordered.
+Python writes them, and beside it each of its values as a row, by which runs are filtered and ordered. A change of the tables goes
+with a step of service/migrations.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import base64
 import contextlib
 import json
 import re
+import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -18,10 +20,14 @@ import sqlalchemy as sa
 from sqlalchemy import ForeignKey, String, Text, UniqueConstraint, event
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship, sessionmaker
 
+from service import migrations
+from service.files import Files
 from trainers.errors import UsageError
 
 WAIT_SECONDS = 30  # for another's transaction to end
+LOCKS = 1_347_702_130  # tells this server's advisory locks from those of others in the same database
 NAME = String(128)  # as long as W&B's own names
+CONTENT = {"content": True}  # `info` of a column that names contents of files by their SHA-256: what is backed up and checked
 
 
 Row = TypeVar("Row", bound="Base")
@@ -136,6 +142,9 @@ class Run(Base):
     history_lines: Mapped[int] = mapped_column(default=0)
     event_lines: Mapped[int] = mapped_column(default=0)
     log_lines: Mapped[int] = mapped_column(default=0)
+    compacted: Mapped[int] = mapped_column(default=0, server_default=sa.text("0"))  # history lines that lie in segments
+    # clients may keep Parquet files of what this run, or one of its name, was before: they get no more of them
+    stale_copies: Mapped[bool] = mapped_column(default=False, server_default=sa.false())
     created_at: Mapped[datetime] = mapped_column(default=now, index=True)
     heartbeat_at: Mapped[datetime] = mapped_column(default=now)
     project: Mapped[Project] = relationship()
@@ -162,7 +171,8 @@ class Value(Base):
 class Chunk(Base):
     """Lines of a stream as they arrived: `content` is their compressed text, the first one is line `first`.
 
-    Where two overlap, the lines of the later one count.
+    Where two overlap, the lines of the later one count. The steps are those of history lines, the lowest and the highest; they are
+    unknown where lines were written again.
     """
 
     __tablename__ = "chunk"
@@ -174,6 +184,33 @@ class Chunk(Base):
     first: Mapped[int]
     count: Mapped[int]
     content: Mapped[bytes]
+    first_step: Mapped[int | None] = mapped_column(sa.BigInteger)
+    last_step: Mapped[int | None] = mapped_column(sa.BigInteger)
+
+
+class Segment(Base):
+    """Lines of a run's history as a Parquet file (service/columns.py), which never changes; with its lowest and highest step."""
+
+    __tablename__ = "segment"
+
+    run_id: Mapped[int] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    first: Mapped[int]
+    count: Mapped[int]
+    first_step: Mapped[int] = mapped_column(sa.BigInteger)
+    last_step: Mapped[int] = mapped_column(sa.BigInteger)
+    digest: Mapped[str] = mapped_column(String(64), info=CONTENT)
+    size: Mapped[int] = mapped_column(sa.BigInteger)
+    plain: Mapped[bool]  # W&B's client reads from the file what was logged
+
+
+class FormerRun(Base):
+    """The name of a run that was deleted after its Parquet files were given to clients, who may keep them."""
+
+    __tablename__ = "former_run"
+
+    project_id: Mapped[int] = mapped_column(ForeignKey("project.id", ondelete="CASCADE"), primary_key=True)
+    name: Mapped[str] = mapped_column(NAME, primary_key=True)
 
 
 class Sweep(Base):
@@ -190,6 +227,8 @@ class Sweep(Base):
     description: Mapped[str | None] = mapped_column(Text)
     definition: Mapped[str] = mapped_column(Text)  # YAML
     method: Mapped[str] = mapped_column(String(16), default="")
+    program: Mapped[str] = mapped_column(Text, default="")
+    engine: Mapped[str | None] = mapped_column(String(16))  # of the client's own scheduler, which then searches; else we do
     state: Mapped[str] = mapped_column(String(16), default="PENDING")
     prior_filters: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[datetime] = mapped_column(default=now)
@@ -225,7 +264,7 @@ class Issue(Base):
     sweep_id: Mapped[int] = mapped_column(ForeignKey("sweep.id", ondelete="CASCADE"), index=True)
     agent_id: Mapped[int | None] = mapped_column(ForeignKey("agent.id"))
     run_name: Mapped[str] = mapped_column(NAME, index=True)
-    trial: Mapped[int]
+    trial: Mapped[int | None]  # none of a run that a person or a client's scheduler enqueued
     values: Mapped[str] = mapped_column(Text)  # JSON, nested as the program gets them
     times: Mapped[int] = mapped_column(default=1)  # how often it was handed out
     issued_at: Mapped[datetime] = mapped_column(default=now)
@@ -243,7 +282,7 @@ class RunFile(Base):
     name: Mapped[str] = mapped_column(String(1024))
     size: Mapped[int] = mapped_column(sa.BigInteger, default=0)
     md5: Mapped[str] = mapped_column(String(32), default="")
-    digest: Mapped[str] = mapped_column(String(64), default="")
+    digest: Mapped[str] = mapped_column(String(64), default="", info=CONTENT)
     updated_at: Mapped[datetime] = mapped_column(default=now)
 
     __table_args__ = (UniqueConstraint("run_id", "name"),)
@@ -261,7 +300,7 @@ class Database:
         url: of SQLAlchemy: `sqlite:////folder/service.db`, or `postgresql+psycopg://…`.
 
     Raises:
-        UsageError: if it cannot be opened.
+        UsageError: if it cannot be opened, or a newer program has been at it.
     """
 
     def __init__(self, url: str) -> None:
@@ -271,7 +310,7 @@ class Database:
             shown = sa.make_url(url).render_as_string(hide_password=True)
         except sa.exc.ArgumentError:
             raise UsageError(f"--database must be a URL such as postgresql://user@host/name. Got {url!r}.") from None
-        url = url.replace("postgresql://", "postgresql+psycopg://", 1)  # the driver that comes with the requirements
+        url = driven(url)
         self.is_sqlite = url.startswith("sqlite")
         settings: dict[str, Any] = {"connect_args": {"timeout": WAIT_SECONDS}} if self.is_sqlite else {"pool_size": 16}
         try:
@@ -281,21 +320,43 @@ class Database:
         if self.is_sqlite:
             event.listen(self.engine, "connect", _as_a_server)
             event.listen(self.engine, "begin", _begin)
+        self._writer = threading.Lock()
+        # not of the pool: who waits for a lock must not hold the connection that its owner needs
+        self._locking = sa.create_engine(url, poolclass=sa.NullPool, isolation_level="AUTOCOMMIT")
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)
         try:
-            Base.metadata.create_all(self.engine)
+            migrations.upgrade(self.engine, Base.metadata)
+        except UsageError:
+            self.close()
+            raise
         except sa.exc.SQLAlchemyError as error:
+            self.close()
             reason = str(getattr(error, "orig", error)).splitlines()[0].rstrip(".")
             raise UsageError(f"the database {shown} cannot be opened ({reason}): check --database and its rights.") from None
 
     @contextlib.contextmanager
     def session(self, *, writing: bool = False) -> Iterator[Session]:
         """A transaction; one that writes is committed at its end, and waits for the others to end before it reads."""
-        with self._sessions() as session:
+        # SQLite has one writer, and who waits for it looks again ever more rarely; of one process, they queue here instead
+        with self._writer if writing and self.is_sqlite else contextlib.nullcontext(), self._sessions() as session:
             session.connection(execution_options={"writing": writing})
             yield session
             if writing:
                 session.commit()
+
+    def keep_contents_in(self, files: Files) -> None:
+        """Say where the contents lie that the tables name; every session has them as `info["files"]`."""
+        self._sessions.configure(info={"files": files})
+
+    @contextlib.contextmanager
+    def alone(self, number: int) -> Iterator[None]:
+        """Be the only process of this server that is inside with this number; on SQLite there is only one."""
+        if self.is_sqlite:
+            yield
+            return
+        with self._locking.connect() as connection:  # whose end, even by a crash, frees the lock
+            connection.execute(sa.select(sa.func.pg_advisory_lock(LOCKS, number)))
+            yield
 
     def close(self) -> None:
         """Let go of every connection."""
@@ -311,6 +372,11 @@ def made_once(session: Session, find: Callable[[], Row | None], make: Callable[[
         found = find()
     assert found is not None
     return found
+
+
+def driven(url: str) -> str:
+    """Return a URL with the driver of PostgreSQL that comes with the requirements."""
+    return url.replace("postgresql://", "postgresql+psycopg://", 1)
 
 
 def _as_a_server(connection: Any, _: Any) -> None:

@@ -11,10 +11,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import sqlalchemy as sa
 from ariadne import load_schema_from_path, make_executable_schema
 from graphql import (
     REMOVE,
     ExecutionResult,
+    FieldNode,
     GraphQLError,
     GraphQLInputObjectType,
     GraphQLList,
@@ -42,6 +44,9 @@ SCHEMA = Path(__file__).with_name("schema")
 MOST_CHARACTERS = 100_000  # of a document; the client's longest has 6,000
 MOST_TOKENS = 5_000
 RULES = [rule for rule in specified_rules if rule is not NoUnusedVariablesRule]  # what is dropped may leave a variable unused
+OWN_TRANSACTIONS = {"agentHeartbeat"}  # it may ask a study, which takes time
+UNFIT = (sa.exc.DataError, OverflowError)  # of the database, at a number that is larger than its columns
+UNFIT_SENTENCE = "a value in this request does not fit the database"
 log = logging.getLogger("service.graphql")
 
 
@@ -56,14 +61,28 @@ class Schema:
         self.schema: GraphQLSchema = make_executable_schema(load_schema_from_path(str(SCHEMA)), *resolvers)
         self._read = functools.lru_cache(maxsize=512)(self._parsed)
 
-    def is_mutation(self, query: str) -> bool:
-        """Whether a document changes anything.
+    def writes(self, query: str) -> bool:
+        """Whether a document is answered in a transaction that writes: a mutation is, but for those with transactions of their own.
+
+        Raises:
+            GraphQLError: if it is no document of this schema, or mixes the two.
+        """
+        operation = operation_of(self._read(query))
+        if operation.operation is not OperationType.MUTATION:
+            return False
+        named = {node.name.value for node in operation.selection_set.selections if isinstance(node, FieldNode)}
+        if len(named) > 1 and named & OWN_TRANSACTIONS:
+            raise GraphQLError(f"{', '.join(sorted(named & OWN_TRANSACTIONS))} must be the only thing that a mutation asks for.")
+        return not named & OWN_TRANSACTIONS
+
+    def name_of(self, query: str) -> str:
+        """Return the name of a document's operation; empty where it has none.
 
         Raises:
             GraphQLError: if it is no document of this schema.
         """
-        document = self._read(query)
-        return operation_of(document).operation is OperationType.MUTATION
+        name = operation_of(self._read(query)).name
+        return "" if name is None else name.value
 
     def execute(self, query: str, variables: Mapping[str, Any], context: Any) -> ExecutionResult:
         """Answer a document of one operation.
@@ -152,5 +171,7 @@ def _message(error: GraphQLError, failed: Callable[[BaseException], None]) -> di
     cause = error.original_error
     if cause is None or isinstance(cause, UsageError | GraphQLError):
         return {"message": str(cause or error.message), "path": error.path}
+    if isinstance(cause, UNFIT):
+        return {"message": f"{UNFIT_SENTENCE} ({str(cause).splitlines()[0]}).", "path": error.path}
     failed(cause)
     return {"message": "the server failed at this; its log says why.", "path": error.path}

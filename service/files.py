@@ -53,10 +53,10 @@ class Files:
         """Return a token that says what may be done: `purpose` is upload or download."""
         return self._signer.dumps(values, salt=purpose)
 
-    def opened(self, purpose: str, token: str) -> dict[str, Any] | None:
-        """Return what a token of this purpose says; None where it is forged, of another purpose, or has expired."""
+    def opened(self, purpose: str, token: str, *, seconds: int | None = None) -> dict[str, Any] | None:
+        """Return what a token of this purpose says; None where it is forged, of another purpose, or too old (EXPIRES)."""
         try:
-            return self._signer.loads(token, salt=purpose, max_age=EXPIRES)
+            return self._signer.loads(token, salt=purpose, max_age=EXPIRES if seconds is None else seconds)
         except BadSignature:
             return None
 

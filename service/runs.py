@@ -15,7 +15,23 @@ from sqlalchemy.orm import Session, joinedload
 
 from service import streams
 from service.accounts import Account
-from service.database import Chunk, Entity, Project, Run, RunFile, User, Value, as_json, made_once, names_of, now
+from service.database import (
+    Chunk,
+    Entity,
+    FormerRun,
+    Issue,
+    Project,
+    Run,
+    RunFile,
+    Segment,
+    Sweep,
+    User,
+    Value,
+    as_json,
+    made_once,
+    names_of,
+    now,
+)
 from service.filters import condition_of, flat_values, order_of
 from trainers.errors import UsageError
 
@@ -23,6 +39,7 @@ UNCATEGORIZED = "uncategorized"  # the project of a run that names none, as at W
 SILENCE = timedelta(minutes=5)  # after which a running run has crashed
 LIVE = ("running", "pending", "preempting")
 NAME_FORM = re.compile(r"[^/\\#?%:\x00-\x1f]{1,128}")
+DELETED = 1000  # times that the configuration of a deleted run counts as handed out
 MOST_VALUES = 2000  # of a config or summary by which runs can be found
 TEXTS = {  # UpsertBucketInput's field -> the run's
     "displayName": "display_name",
@@ -121,6 +138,7 @@ def upsert(session: Session, account: Account, values: Mapping[str, Any]) -> tup
         inserted = found is None
         run = found or Run(project=project, name=name, user_id=account.id, display_name=name)
         if inserted:
+            run.stale_copies = session.get(FormerRun, (project.id, name)) is not None
             session.add(run)
             session.flush()
         elif run.state not in LIVE and not values.get("state"):
@@ -178,24 +196,28 @@ def found_runs(
     Raises:
         UsageError: if the filter or the order is unfit.
     """
-    query = _matching(sa.select(Run), project, filters).options(joinedload(Run.project).joinedload(Project.entity))
+    query = matching(sa.select(Run), project, filters).options(joinedload(Run.project).joinedload(Project.entity))
     return session.scalars(query.order_by(*order_of(order)).offset(skip).limit(first)).all()
 
 
 def count_runs(session: Session, project: Project, filters: str | None = None) -> int:
     """Return how many runs of a project match a filter."""
-    return session.scalar(_matching(sa.select(sa.func.count(Run.id)), project, filters)) or 0
+    return session.scalar(matching(sa.select(sa.func.count(Run.id)), project, filters)) or 0
 
 
 def delete(session: Session, run: Run) -> None:
-    """Forget a run and all that it logged; the contents of its files are swept later."""
-    for table in (Value, Chunk, RunFile):
+    """Forget a run and all that it logged; the contents of its files are swept later. No agent is handed it again."""
+    of_it = sa.select(Sweep.id).where(Sweep.project_id == run.project_id, Sweep.name == run.sweep_name)
+    session.execute(sa.update(Issue).where(Issue.sweep_id.in_(of_it), Issue.run_name == run.name).values(times=DELETED))
+    if session.scalar(sa.select(Segment.number).where(Segment.run_id == run.id).limit(1)) is not None or run.stale_copies:
+        session.merge(FormerRun(project_id=run.project_id, name=run.name))
+    for table in (Value, Chunk, Segment, RunFile):
         session.execute(sa.delete(table).where(table.run_id == run.id))
     session.delete(run)
 
 
-def receive(session: Session, run: Run, body: Mapping[str, Any]) -> None:
-    """Take what a client streams.
+def receive(session: Session, run: Run, body: Mapping[str, Any]) -> int:
+    """Take what a client streams, and return how many lines it was.
 
     An empty body says that the run lives. With `complete` the run has ended, with the exit code it says.
 
@@ -203,6 +225,7 @@ def receive(session: Session, run: Run, body: Mapping[str, Any]) -> None:
         UsageError: if something in it is no line, or no number.
     """
     run.heartbeat_at = now()
+    count = 0
     if run.state in ("crashed", "pending"):
         run.state = "running"
     for file, part in (body.get("files") or {}).items():
@@ -217,11 +240,16 @@ def receive(session: Session, run: Run, body: Mapping[str, Any]) -> None:
             if not isinstance(offset, int):
                 raise UsageError(f"files.{file} must have offset, a whole number. Got {offset!r}.")
             streams.append(session, run, streams.FILES[file], offset, content)
+            count += len(content)
     if body.get("preempting"):
         run.state = "preempting"
     if body.get("complete"):
-        run.exit_code = int(body.get("exitcode") or 0)
+        code = body.get("exitcode") or 0
+        if not isinstance(code, int) or not -(2**31) <= code < 2**31:
+            raise UsageError(f"exitcode must be a whole number of 32 bits. Got {str(code)[:80]}.")
+        run.exit_code = code
         run.state = "killed" if run.stop_asked else "failed" if run.exit_code else "finished"
+    return count
 
 
 def mark_crashed(session: Session) -> int:
@@ -232,7 +260,9 @@ def mark_crashed(session: Session) -> int:
 
 def ask_to_stop(run: Run) -> None:
     """Flag a run that is to end; its client is told at its next request, and ends it with all its rows."""
-    if run.state in LIVE and not run.stop_asked:
+    if run.state == "pending":
+        run.state = "killed"  # it waits for an agent, and none shall have it
+    elif run.state in LIVE and not run.stop_asked:
         run.stop_asked, run.stop_asked_at = True, now()
 
 
@@ -241,7 +271,12 @@ def new_name() -> str:
     return "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(8))
 
 
-def _matching(query: sa.Select[Any], project: Project, filters: str | None) -> sa.Select[Any]:
+def matching(query: Any, project: Project, filters: str | Mapping[str, Any] | None) -> Any:
+    """Return a SELECT of runs with the conditions of a project and a filter.
+
+    Raises:
+        UsageError: if the filter is unfit.
+    """
     return query.outerjoin(User, User.id == Run.user_id).where(Run.project_id == project.id, condition_of(filters))
 
 

@@ -1,7 +1,7 @@
 """What a run streams: history rows, system metrics, console lines, each written by its number: sent twice, it is there once.
 
-A request's lines are one compressed chunk. What readers ask for most (how many lines, which keys, the last step) is kept up to
-date as the lines arrive.
+A request's lines are one compressed chunk; chunks of a history become Parquet files later (service/segments.py), and a reader here
+sees no difference. What readers ask for most (how many lines, which keys, the last step) is kept up to date as the lines arrive.
 """
 
 from __future__ import annotations
@@ -9,37 +9,51 @@ from __future__ import annotations
 import json
 import math
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from service.database import Chunk, Run, as_json
+from service import segments
+from service.database import Chunk, Run, Segment, as_json
 from trainers.errors import UsageError
 
 HISTORY, EVENTS, LOG = "history", "events", "log"
 FILES = {"wandb-history.jsonl": HISTORY, "wandb-events.jsonl": EVENTS, "output.log": LOG}
 COUNTS = {HISTORY: "history_lines", EVENTS: "event_lines", LOG: "log_lines"}
+STEPS = 2**63  # which none reaches
+MOST_LINES = 2**31 - 2**24  # of a stream
 MOST_KEYS = 10_000  # of a run's history that are told one by one
 
 
 def append(session: Session, run: Run, stream: str, first: int, lines: Sequence[str]) -> None:
     """Keep lines of a stream, the first of which is line `first` (from 0); those that are there already are overwritten.
 
+    Lines of a history that lie in a segment already stay as they are.
+
     Raises:
         UsageError: if a line of history or events is no JSON object, or the number is none.
     """
-    if first < 0:
-        raise UsageError(f"offset must be at least 0. Got {first}.")
+    if not 0 <= first < MOST_LINES:
+        raise UsageError(f"offset must be at least 0, and less than {MOST_LINES:,}. Got {first}.")
+    if stream == HISTORY and first < run.compacted:
+        lines, first = lines[run.compacted - first :], run.compacted
     if not lines:
         return
     rows = [] if stream == LOG else [_row(line) for line in lines]
     content = zlib.compress("\n".join(line.replace("\n", " ") for line in lines).encode("utf-8", "replace"), 1)
     end = first + len(lines)
-    covered = (Chunk.run_id == run.id, Chunk.stream == stream, Chunk.first >= first, Chunk.first + Chunk.count <= end)
-    session.execute(sa.delete(Chunk).where(*covered))  # the same lines sent again take the place of the first
-    session.add(Chunk(run_id=run.id, stream=stream, first=first, count=len(lines), content=content))
+    chunk = Chunk(run_id=run.id, stream=stream, first=first, count=len(lines), content=content)
+    own = (Chunk.run_id == run.id, Chunk.stream == stream)
+    # the same lines sent again take the place of the first
+    session.execute(sa.delete(Chunk).where(*own, Chunk.first >= first, Chunk.first + Chunk.count <= end))
+    if stream == HISTORY:
+        steps = [segments.step_of(row) for row in rows]
+        overlapping = sa.update(Chunk).where(*own, Chunk.first < end, Chunk.first + Chunk.count > first)
+        if not session.execute(overlapping.values(first_step=None, last_step=None)).rowcount:  # type: ignore[attr-defined]
+            chunk.first_step, chunk.last_step = min(steps), max(steps)
+    session.add(chunk)
     count = COUNTS[stream]
     setattr(run, count, max(getattr(run, count), end))
     if stream == HISTORY:
@@ -50,7 +64,18 @@ def append(session: Session, run: Run, stream: str, first: int, lines: Sequence[
 
 def lines_of(session: Session, run: Run, stream: str, *, start: int = 0, stop: int | None = None) -> list[tuple[int, str]]:
     """Return the lines of a stream with their numbers, from `start` up to but not `stop`, in order."""
-    query = sa.select(Chunk).where(Chunk.run_id == run.id, Chunk.stream == stream, Chunk.first + Chunk.count > start)
+    late = chunk_lines(session, run.id, stream, start, stop)
+    if stream != HISTORY:
+        return late
+    compacted = list(segments.lines_of(session, run, start, stop))
+    return compacted + later(late, segments.of_run(session, run))
+
+
+def chunk_lines(
+    session: Session, run: int, stream: str, start: int = 0, stop: int | None = None, *conditions: sa.ColumnElement[bool]
+) -> list[tuple[int, str]]:
+    """Return the lines of a stream that lie in chunks which meet the conditions."""
+    query = sa.select(Chunk).where(Chunk.run_id == run, Chunk.stream == stream, Chunk.first + Chunk.count > start, *conditions)
     if stop is not None:
         query = query.where(Chunk.first < stop)
     found: dict[int, str] = {}
@@ -61,21 +86,62 @@ def lines_of(session: Session, run: Run, stream: str, *, start: int = 0, stop: i
     return sorted(found.items())
 
 
+def later(lines: list[tuple[int, str]], compacted: Sequence[Segment]) -> list[tuple[int, str]]:
+    """Return the lines that lie in no segment. Who reads chunks first and segments then misses none that moves meanwhile."""
+    end = max((segment.first + segment.count for segment in compacted), default=0)
+    return [(number, line) for number, line in lines if number >= end]
+
+
 def tail(session: Session, run: Run, stream: str) -> list[str]:
     """Return the last line of a stream, as a list; empty where there is none."""
     count = getattr(run, COUNTS[stream])
     return [line for _, line in lines_of(session, run, stream, start=max(count - 1, 0))]
 
 
+def first_row(session: Session, run: Run) -> dict[str, Any] | None:
+    """Return the first row of a history; None where there is none."""
+    found = lines_of(session, run, HISTORY, stop=1) or lines_of(session, run, HISTORY)
+    return json.loads(found[0][1]) if found else None
+
+
 def rows_of(
-    session: Session, run: Run, stream: str = HISTORY, *, first_step: int | None = None, stop_step: int | None = None
+    session: Session,
+    run: Run,
+    stream: str = HISTORY,
+    *,
+    first_step: int | None = None,
+    stop_step: int | None = None,
+    keys: Collection[str] | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a stream, of steps from `first_step` up to but not `stop_step`."""
-    for _, line in lines_of(session, run, stream):
+    """Yield the rows of a stream, of steps from `first_step` up to but not `stop_step`.
+
+    Args:
+        keys: which values are wanted, by key or by path into nested ones; others may be left out.
+    """
+    first = -math.inf if first_step is None else first_step
+    stop = math.inf if stop_step is None else stop_step
+    if stream == HISTORY:
+        late = chunk_lines(session, run.id, stream, 0, None, *_may_hold(first, stop))
+        compacted = segments.of_run(session, run)
+        late = later(late, compacted)
+        wanted = None if keys is None else {*keys, "_step"}
+        for segment in compacted:
+            if segment.last_step >= first and segment.first_step < stop:
+                rows = segments.rows_of(session, segment, keys=wanted)
+                yield from (row for row in rows if first <= segments.step_of(row) < stop)
+    else:
+        late = chunk_lines(session, run.id, stream)
+    for _, line in late:
         row = json.loads(line)
-        step = row.get("_step", 0)
-        if (first_step is None or step >= first_step) and (stop_step is None or step < stop_step):
+        if first <= segments.step_of(row) < stop:
             yield row
+
+
+def _may_hold(first: float, stop: float) -> list[sa.ColumnElement[bool]]:
+    """Return the conditions of the chunks that may hold steps from `first` up to but not `stop`."""
+    unknown = Chunk.first_step.is_(None)
+    found = [] if first <= -STEPS else [sa.or_(unknown, Chunk.last_step >= min(first, STEPS - 1))]
+    return found if stop >= STEPS else [*found, sa.or_(unknown, Chunk.first_step < max(stop, -STEPS))]
 
 
 def value_at(row: Mapping[str, Any], key: str) -> Any:
@@ -98,11 +164,20 @@ def sampled(rows: Sequence[dict[str, Any]], count: int) -> list[dict[str, Any]]:
 
 
 def rewind(session: Session, run: Run, last_step: int) -> None:
-    """Drop the history rows of steps after `last_step`."""
-    kept = [(number, line) for number, line in lines_of(session, run, HISTORY) if json.loads(line).get("_step", 0) <= last_step]
+    """Drop the history rows of steps after `last_step`; the segments before them stay."""
+    session.refresh(run, with_for_update=True)  # it is not compacted meanwhile
+    kept = [(number, line) for number, line in lines_of(session, run, HISTORY) if _step(line) <= last_step]
+    whole = 0
+    for segment in segments.of_run(session, run):
+        run.stale_copies = True
+        if segment.first == whole and segment.last_step <= last_step:
+            whole += segment.count
+        else:
+            session.delete(segment)
     session.execute(sa.delete(Chunk).where(Chunk.run_id == run.id, Chunk.stream == HISTORY))
-    run.history_lines, run.last_step, run.history_keys = 0, -1, "{}"
-    append(session, run, HISTORY, 0, [line for _, line in kept])
+    run.history_lines, run.last_step, run.history_keys, run.compacted = whole, -1, "{}", whole
+    _note_keys(run, [json.loads(line) for number, line in kept if number < whole])
+    append(session, run, HISTORY, whole, [line for number, line in kept if number >= whole])
 
 
 def history_keys(run: Run) -> dict[str, Any] | None:
@@ -123,17 +198,24 @@ def history_keys(run: Run) -> dict[str, Any] | None:
 def _row(line: str) -> dict[str, Any]:
     try:
         row = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         row = None
     if not isinstance(row, dict):
         raise UsageError(f"each line of history and events must be a JSON object. Got {line[:80]!r}.")
+    step = row.get("_step", 0)
+    if not isinstance(step, int | float) or not -STEPS <= step < STEPS:
+        raise UsageError(f"_step must be a number of 64 bits. Got {str(step)[:80]}.")
     return row
+
+
+def _step(line: str) -> int:
+    return segments.step_of(json.loads(line))
 
 
 def _note_keys(run: Run, rows: Sequence[dict[str, Any]]) -> None:
     known: dict[str, dict[str, Any]] = json.loads(run.history_keys)  # its kinds of values, and its last finite number
     for row in rows:
-        run.last_step = max(run.last_step, int(row.get("_step", 0)))
+        run.last_step = max(run.last_step, segments.step_of(row))
         for key, value in _flat(row):
             if key in known or len(known) < MOST_KEYS:
                 noted = known.setdefault(key, {"kinds": {}, "last": 0})

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ariadne import MutationType, ObjectType
+from sqlalchemy.orm import Session
 
-from service import artifacts, runs, streams
+from service import artifacts, runs, segments, streams
 from service.answers.accounts import user_values
-from service.answers.shared import MOST_ROWS, as_time, binder, context_of, none_or_int, page_of, strict, writable_run
+from service.answers.shared import (
+    MOST_ROWS,
+    as_time,
+    binder,
+    content_address,
+    context_of,
+    none_or_int,
+    page_of,
+    strict,
+    writable_run,
+)
 from service.database import Run
 from trainers.errors import UsageError
 
@@ -19,6 +31,8 @@ mutation = MutationType()
 run_type = ObjectType("Run")
 BOUND = (mutation, run_type)
 run_field = binder(run_type)
+STEPS = 2.0**63  # beyond all steps
+log = logging.getLogger("service.alerts")
 STATES = {"pending": ("running", "failed", "crashed", "preempted"), "failed": ("pending", "running")}  # a client may set
 
 run_field("id")(lambda run, _: run.global_id)
@@ -77,32 +91,33 @@ def events(run: Run, info: Any, samples: int | None = None) -> list[str]:
 
 @run_type.field("sampledHistory")
 def sampled_history(run: Run, info: Any, specs: Sequence[str]) -> list[list[dict[str, Any]]]:
-    rows = list(streams.rows_of(context_of(info).session, run))
-    return [_by_spec(rows, spec) for spec in specs]
+    return [_by_spec(context_of(info).session, run, spec) for spec in specs]
 
 
-def _by_spec(rows: Sequence[dict[str, Any]], text: str) -> list[dict[str, Any]]:
+def _by_spec(session: Session, run: Run, text: str) -> list[dict[str, Any]]:
     try:
         spec = json.loads(text)
         keys = [str(key) for key in spec.get("keys") or []]
-        lowest, highest = float(spec.get("minStep", -math.inf)), float(spec.get("maxStep", math.inf))
+        lowest, highest = max(float(spec.get("minStep", -STEPS)), -STEPS), min(float(spec.get("maxStep", STEPS)), STEPS)
+        first, stop = math.ceil(lowest), math.floor(highest) + 1
         count = int(spec.get("samples") or 500)
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError, OverflowError):
         raise UsageError(f"a spec must be JSON with keys and samples. Got {text[:80]!r}.") from None
     chosen = []
-    for row in rows:
-        if lowest <= row.get("_step", 0) <= highest:
-            values = {key: streams.value_at(row, key) for key in keys}
-            if None not in values.values():
-                chosen.append(values)
+    for row in streams.rows_of(session, run, first_step=first, stop_step=stop, keys=keys):
+        values = {key: streams.value_at(row, key) for key in keys}
+        if None not in values.values():
+            chosen.append(values)
     return strict(streams.sampled(chosen, min(count, MOST_ROWS)))
 
 
 @run_type.field("parquetHistory")
 def parquet_history(run: Run, info: Any, liveKeys: Sequence[str] | None = None) -> dict[str, Any]:
-    first = next(streams.rows_of(context_of(info).session, run), None)
+    context = context_of(info)
+    found = segments.published(context.session, run)
+    first = None if found else streams.first_row(context.session, run)
     live = [] if first is None else [{key: streams.value_at(first, key) for key in liveKeys or ["_step"]}]
-    return {"parquetUrls": [], "liveData": strict(live)}
+    return {"parquetUrls": [content_address(context, one.digest, "history.parquet") for one in found], "liveData": strict(live)}
 
 
 @run_type.field("logLines")
@@ -184,3 +199,12 @@ def rewind_run(_: Any, info: Any, input: Mapping[str, Any]) -> dict[str, Any]:
     streams.rewind(context_of(info).session, run, int(input["metricValue"]))
     run.state, run.stop_asked, run.exit_code = "running", False, None
     return {"rewoundRun": run}
+
+
+@mutation.field("notifyScriptableRunAlert")
+def notify_scriptable_run_alert(_: Any, info: Any, input: Mapping[str, Any]) -> dict[str, Any]:
+    """Write what `run.alert` says to the server's log, where whoever watches it finds it."""
+    run = writable_run(info, input["entityName"], input["projectName"], input["runName"])
+    said = (input["severity"], run.project.entity.name, run.project.name, run.name, input["title"][:256], input["text"][:2000])
+    log.warning("%s from %s/%s/%s: %r, %r", *said)
+    return {"success": True}

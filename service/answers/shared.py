@@ -12,10 +12,11 @@ import sqlalchemy as sa
 from ariadne import ObjectType
 from sqlalchemy.orm import Session
 
-from service import runs, sweeps
+from service import runs
 from service.accounts import Account
-from service.database import Run
+from service.database import Database, Run
 from service.files import Files
+from service.searches import Searches
 from trainers.errors import UsageError
 
 PAGE, MOST_IN_PAGE = 50, 1000
@@ -33,7 +34,8 @@ class Context:
     session: Session
     account: Account
     files: Files
-    searches: sweeps.Searches
+    searches: Searches
+    database: Database  # for what takes several transactions
     base: str  # this server's address as the client sees it: addresses of files must be whole
 
 
@@ -53,6 +55,11 @@ def binder(kind: ObjectType) -> Callable[[str], Callable[[Any], Any]]:
         return bind
 
     return field
+
+
+def content_address(context: Context, digest: str, name: str) -> str:
+    """Return an address by which a content can be fetched for a while without a key, also in parts."""
+    return f"{context.base}/contents/{context.files.signed('content', digest=digest)}/{name}"
 
 
 def writable_run(info: Any, entity: str | None, project: str | None, name: str) -> Run:

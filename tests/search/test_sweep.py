@@ -272,6 +272,13 @@ def test_a_grid_and_a_random_search_need_no_metric(tmp_path: Path, method: str) 
     assert read_sweep(written(tmp_path, definition)).metric == "f1"
 
 
+def test_a_sweep_of_functions_sent_from_elsewhere_needs_no_program(tmp_path: Path) -> None:
+    values = {key: value for key, value in GOOD.items() if key != "program"}
+    assert read_sweep(tmp_path / "sent.yaml", text=yaml.safe_dump(values)).program == ""
+    with pytest.raises(UsageError, match="program must name the script"):
+        read_sweep(written(tmp_path, values))
+
+
 def test_a_program_of_ones_own_without_a_metric_is_ranked_by_its_time(tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text("")
     definition = changed(method="random", metric=..., program=str(tmp_path / "own.py"), parameters={"x": {"values": [1, 2]}})

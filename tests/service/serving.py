@@ -20,10 +20,11 @@ from service.accounts import add_user
 from service.app import application
 from service.database import Database
 from service.files import Files
-from service.sweeps import Searches
+from service.searches import Searches
 from tests.listening import listening as served
 
 KEY = "local-" + "k" * 40
+PYTHON = sys.executable  # of the client; the fixture `each_client` changes it
 
 
 def authorization(key: str = KEY) -> dict[str, str]:
@@ -35,16 +36,21 @@ class Asked:
     """A service in this process, asked as the user `someone`."""
 
     def __init__(self, folder: Path, url: str | None = None) -> None:
+        folder.mkdir(exist_ok=True)
         self.storage = url or f"sqlite:///{folder / 'studies.db'}"
         self.database = Database(url or f"sqlite:///{folder / 'service.db'}")
         self.files = Files(folder / "files")
         add_user(self.database, "someone", key=KEY)
         self.client = TestClient(self.application(folder), headers=authorization(), raise_server_exceptions=False)
 
-    def application(self, folder: Path) -> Starlette:
+    def application(self, folder: Path, **options: Any) -> Starlette:
         """Return the service as it is after a start."""
         self.searches = Searches(self.storage)
-        return application(self.database, self.files, self.searches)
+        return application(self.database, self.files, self.searches, **options)
+
+    def unlimited(self, folder: Path) -> TestClient:
+        """Return a client that may ask as often as it likes."""
+        return TestClient(self.application(folder, rate=0), headers=authorization(), raise_server_exceptions=False)
 
     def ask(self, query: str, *, key: str = KEY, **variables: Any) -> Any:
         """Return the data of an operation, which must have no errors."""
@@ -94,7 +100,7 @@ def client(address: str, folder: Path, program: str, **more: str) -> Any:
     }
     folder.mkdir(parents=True, exist_ok=True)
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)],
+        [PYTHON, "-c", textwrap.dedent(program)],
         cwd=folder,
         env={**environment, "HOME": str(folder)},
         capture_output=True,

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from service import app, runs, streams
+from service import app, keys, runs, streams
 from service.accounts import add_key, add_user, revoke_keys
 from service.database import Chunk, Database, Run, RunFile, now
 from service.files import Files
@@ -59,7 +59,7 @@ def test_without_a_known_key_nothing_is_answered(asked: Asked, header: str) -> N
 
 
 def test_a_key_that_is_revoked_is_not_known_any_more(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app, "REMEMBERED", 0.0)
+    monkeypatch.setattr(keys, "REMEMBERED", 0.0)
     second = add_key(asked.database, "other")
     assert asked.ask("{ viewer { username } }", key=second)["viewer"]["username"] == "other"
     assert revoke_keys(asked.database, "other") == 2

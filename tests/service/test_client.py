@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.service import serving
 from tests.service.serving import KEY, client, listening
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def address(each_client: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with listening(tmp_path_factory.mktemp("service")) as address:
         yield address
 
@@ -156,7 +156,7 @@ def test_an_offline_run_is_synced_once_however_often(address: str, tmp_path: Pat
         print(json.dumps([run.state, [row["value"] for row in run.scan_history()], run.config]))
         """
     for _ in range(2):
-        command = [str(Path(sys.executable).with_name("wandb")), "sync", "--include-synced", str(folder)]
+        command = [str(Path(serving.PYTHON).with_name("wandb")), "sync", "--include-synced", str(folder)]
         environment = {"WANDB_BASE_URL": address, "WANDB_API_KEY": KEY, "HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
         done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, done.stderr

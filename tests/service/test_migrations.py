@@ -1,0 +1,161 @@
+"""The tables through time: every older database becomes today's, by steps that agree with the tables."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+
+from service import migrations
+from service.database import Base, Database, Run
+from service.migrations.__main__ import write_step
+from tests.postgres import binaries, postgres
+from trainers.errors import UsageError
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with postgres(tmp_path_factory.mktemp("postgres")) as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """An empty database."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'service.db'}"
+        return
+    if binaries() is None:
+        pytest.skip("PostgreSQL is not installed (apt-get install postgresql)")
+    url = request.getfixturevalue("server").replace("postgresql:", "postgresql+psycopg:")
+    execute(url, "DROP SCHEMA public CASCADE", "CREATE SCHEMA public")
+    yield url
+
+
+def execute(url: str, *statements: str) -> None:
+    engine = sa.create_engine(url)
+    with engine.begin() as connection:
+        for statement in statements:
+            connection.execute(sa.text(statement))
+    engine.dispose()
+
+
+def first_tables(url: str, *, says_version: bool) -> None:
+    """Make the tables as the first step leaves them, with a user and a run in them."""
+    engine = sa.create_engine(url)
+    with engine.begin() as connection:
+        take_first_step(connection)
+    engine.dispose()
+    time = "'2026-01-01 00:00:00'"
+    run = "id, project_id, name, display_name, description, state, stop_asked, config, summary, system, tags, history_keys"
+    counts = "last_step, history_lines, event_lines, log_lines, created_at, heartbeat_at"
+    execute(
+        url,
+        "INSERT INTO entity (id, name, is_team) VALUES (1, 'someone', FALSE)",
+        f"INSERT INTO project (id, entity_id, name, description, created_at) VALUES (1, 1, 'p', '', {time})",
+        f"INSERT INTO run ({run}, {counts}) VALUES "
+        f"(1, 1, 'r', 'r', '', 'finished', FALSE, '{{}}', '{{}}', '{{}}', '[]', '{{}}', 7, 8, 0, 0, {time}, {time})",
+        "INSERT INTO run_value (run_id, place, key, number) VALUES (1, 'c', 'lr', 0.5)",
+        *([] if says_version else [f"DROP TABLE {migrations.VERSION_TABLE}"]),
+    )
+
+
+def take_first_step(connection: sa.Connection) -> None:
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(migrations.FOLDER))
+    config.attributes["connection"] = connection
+    command.upgrade(config, migrations.FIRST)
+
+
+def difference(url: str) -> list[object]:
+    engine = sa.create_engine(url)
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"version_table": migrations.VERSION_TABLE, "compare_type": True})
+        found = compare_metadata(context, Base.metadata)
+    engine.dispose()
+    return list(found)
+
+
+def test_the_steps_lead_to_the_tables(url: str) -> None:
+    first_tables(url, says_version=True)
+    assert migrations.head() == migrations.FIRST or difference(url), "the first step alone is not all of them"
+    Database(url).close()
+    assert difference(url) == []
+
+
+def test_a_new_database_has_the_tables_and_the_version(url: str) -> None:
+    database = Database(url)
+    with database.engine.connect() as connection:
+        assert migrations.version_of(connection) == migrations.head()
+    database.close()
+    assert difference(url) == []
+
+
+@pytest.mark.parametrize("says_version", [True, False])
+def test_an_older_database_keeps_what_is_in_it(url: str, says_version: bool) -> None:
+    first_tables(url, says_version=says_version)
+    database = Database(url)
+    with database.session() as session:
+        run = session.scalars(sa.select(Run)).one()
+        assert (run.name, run.history_lines, run.project.entity.name) == ("r", 8, "someone")
+        assert session.scalar(sa.text("SELECT number FROM run_value")) == 0.5
+    with database.session(writing=True) as session, pytest.raises(sa.exc.IntegrityError):
+        session.execute(sa.text("INSERT INTO project (id, entity_id, name, description, created_at) VALUES (2, 99, 'q', '', NULL)"))
+    database.close()
+    assert difference(url) == []
+
+
+def test_many_processes_open_an_old_database_at_once(url: str) -> None:
+    first_tables(url, says_version=False)
+    program = "import sys; from service.database import Database; Database(sys.argv[1]).close()"
+    with ThreadPoolExecutor(4) as pool:
+        done = list(pool.map(lambda _: subprocess.run([sys.executable, "-c", program, url], capture_output=True), range(4)))
+    assert [one.stderr.decode()[-500:] for one in done if one.returncode] == []
+    assert difference(url) == []
+
+
+def test_a_database_of_a_newer_program_is_refused(url: str) -> None:
+    Database(url).close()
+    execute(url, f"UPDATE {migrations.VERSION_TABLE} SET version_num = '9999'")
+    with pytest.raises(UsageError, match="of version 9999, and this program knows"):
+        Database(url)
+
+
+def test_the_steps_are_numbered_one_after_the_other() -> None:
+    numbers = sorted(path.name[:4] for path in (migrations.FOLDER / "versions").glob("*.py"))
+    assert numbers == [f"{number:04}" for number in range(1, len(numbers) + 1)]
+
+
+def test_a_step_is_written_from_what_has_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "migrations"
+    (folder / "versions").mkdir(parents=True)
+    for path in [*migrations.FOLDER.glob("*.py"), *migrations.FOLDER.glob("*.mako"), *migrations.FOLDER.glob("versions/*.py")]:
+        (folder / path.relative_to(migrations.FOLDER)).write_text(path.read_text())
+    monkeypatch.setattr(migrations, "FOLDER", folder)
+    last = migrations.head()
+    table = sa.Table("added", Base.metadata, sa.Column("id", sa.Integer, primary_key=True))
+    try:
+        written = write_step("Something is added.", tmp_path)
+    finally:
+        Base.metadata.remove(table)
+    assert written.name == f"{int(last) + 1:04}_something_is_added.py"
+    assert f'down_revision = "{last}"' in written.read_text().replace("'", '"')
+    assert "create_table('added'" in written.read_text()
+    assert migrations.head() == written.name[:4]
+
+
+def test_a_database_of_this_version_is_opened_without_alembic(tmp_path: Path) -> None:
+    program = "import sys; from service.database import Database; Database(sys.argv[1]).close(); print('alembic' in sys.modules)"
+    for _ in range(2):
+        done = subprocess.run([sys.executable, "-c", program, f"sqlite:///{tmp_path / 's.db'}"], capture_output=True, text=True)
+        assert done.stdout.strip() == "False", done.stderr
