@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from service import runs
 from service.accounts import Account
 from service.artifact_tables import COMMITTED, Artifact, ArtifactAlias, ArtifactCollection, ArtifactMember
-from service.database import Project, made_once, names_of, now
+from service.database import Project, made_once, now, number_of
 from trainers.errors import UsageError
 
 LATEST = "latest"
@@ -54,8 +54,8 @@ def collection_of(session: Session, project: Project, name: str) -> ArtifactColl
 
 def collection_by_id(session: Session, account: Account, identifier: str) -> ArtifactCollection | None:
     """Return a collection by the identifier that clients got; None where there is none that the account may see."""
-    names = names_of(identifier, "ArtifactCollection") or [""]
-    found = session.get(ArtifactCollection, int(names[0])) if names[0].isdigit() else None
+    number = number_of(identifier, "ArtifactCollection")
+    found = None if number is None else session.get(ArtifactCollection, number)
     return found if found is not None and account.may_read(found.project.entity.name) else None
 
 

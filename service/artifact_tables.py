@@ -130,6 +130,7 @@ class ArtifactManifest(Base):
     digest: Mapped[str] = mapped_column(Words(64), default="", info=CONTENT)  # SHA-256 of the content, once it is here
     size: Mapped[int] = mapped_column(sa.BigInteger, default=0)
     updated_at: Mapped[datetime] = mapped_column(default=now)
+    artifact: Mapped[Artifact] = relationship(foreign_keys=artifact_id)
     name = "wandb_manifest.json"
 
     @property
@@ -152,6 +153,7 @@ class ArtifactFile(Base):
     digest: Mapped[str] = mapped_column(Words(64), default="", info=CONTENT)
     ref: Mapped[str | None] = mapped_column(LongWords)
     updated_at: Mapped[datetime] = mapped_column(default=now)
+    artifact: Mapped[Artifact] = relationship()
 
     @property
     def global_id(self) -> str:

@@ -66,10 +66,21 @@ def checked_facts(text: str | None) -> str | None:
 
 
 def seconds_of(value: Any) -> int | None:
-    """Return the lifetime that a client asks for, in seconds; None where it is to be without end."""
-    return int(value) if value is not None and int(value) > 0 else None
+    """Return the lifetime that a client asks for, in seconds; None where it is to be without end.
+
+    Raises:
+        UsageError: if it is no whole number.
+    """
+    seconds = whole(value, "ttlDurationSeconds")
+    return seconds if seconds is not None and seconds > 0 else None
 
 
-def step_of(value: Any) -> int | None:
-    """Return a step of a run's history, which may come as a text."""
+def whole(value: Any, name: str) -> int | None:
+    """Return a whole number, which may come as a text; None where nothing came.
+
+    Raises:
+        UsageError: if it is none, or has more than 18 digits.
+    """
+    if value is not None and not re.fullmatch(r"-?[0-9]{1,18}", str(value)):
+        raise UsageError(f"{name} must be a whole number. Got {str(value)[:40]!r}.")
     return None if value is None else int(value)

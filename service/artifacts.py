@@ -28,19 +28,20 @@ from service.artifact_tables import (
     ArtifactMember,
     RunArtifact,
 )
-from service.artifact_values import checked_facts, checked_tags, digest_of, md5_of, seconds_of, step_of
-from service.database import Project, Run, as_json, names_of, now
+from service.artifact_values import checked_facts, checked_tags, digest_of, md5_of, seconds_of, whole
+from service.database import Project, Run, as_json, now, number_of
 from service.files import Content, Files, checked_name
 from trainers.errors import UsageError
 
 FULL, INCREMENTAL, PATCH = "FULL", "INCREMENTAL", "PATCH"
+MOST_MANIFEST = 256 * 2**20  # bytes; it is read as a whole
 AT_ONCE = 500  # values in one condition of SQL
 
 
 def artifact_of(session: Session, account: Account, identifier: str) -> Artifact | None:
     """Return a version by the identifier that clients got; None where there is none that the account may see."""
-    names = names_of(identifier, "Artifact") or [""]
-    found = session.get(Artifact, int(names[0])) if names[0].isdigit() else None
+    number = number_of(identifier, "Artifact")
+    found = None if number is None else session.get(Artifact, number)
     return found if found is not None and account.may_read(found.collection.project.entity.name) else None
 
 
@@ -94,7 +95,7 @@ def create(session: Session, account: Account, values: Mapping[str, Any]) -> Art
             facts=checked_facts(values.get("metadata")),
             tags=as_json(tags),
             aliases=as_json(wanted),
-            history_step=step_of(values.get("historyStep")),
+            history_step=whole(values.get("historyStep"), "historyStep"),
             ttl_seconds=seconds_of(values.get("ttlDurationSeconds")),
             distributed_id=values.get("distributedID"),
         )
@@ -202,7 +203,7 @@ def commit(session: Session, account: Account, files: Files, identifier: str) ->
     _keep_files(session, files, artifact, entries)
     collection = artifact.collection
     artifact.digest = digest_of(entries)
-    artifact.size = sum(int(entry.get("size") or 0) for entry in entries.values())
+    artifact.size = sum(entry.get("size") or 0 for entry in entries.values())
     artifact.file_count = len(entries)
     artifact.state = COMMITTED
     artifact.version = collections.join(session, collection, artifact).version
@@ -242,14 +243,22 @@ def _base(session: Session, artifact: Artifact, manifest: ArtifactManifest) -> s
 
 
 def _manifest(files: Files, digest: str) -> dict[str, Any]:
+    path = files.path(digest)
+    if path.exists() and path.stat().st_size > MOST_MANIFEST:
+        raise UsageError(f"a manifest may have at most {MOST_MANIFEST:,} bytes: log the files as several artifacts.")
     try:
-        read = json.loads(files.path(digest).read_bytes())
-        fit = all(isinstance(name, str) and isinstance(entry["digest"], str) for name, entry in read["contents"].items())
+        read = json.loads(path.read_bytes())
+        fit = all(_is_fit(entry) for entry in read["contents"].values())
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         fit = False
     if not fit:
-        raise UsageError("a manifest must be JSON with contents: files by name, each with a digest.")
+        raise UsageError("a manifest must be JSON with contents: files by name, each with a digest and a size in bytes.")
     return dict(read)
+
+
+def _is_fit(entry: Any) -> bool:
+    size, ref = entry.get("size") or 0, entry.get("ref")
+    return isinstance(entry["digest"], str) and type(size) is int and 0 <= size < 2**60 and (ref is None or isinstance(ref, str))
 
 
 def _keep_files(session: Session, files: Files, artifact: Artifact, entries: Mapping[str, Any]) -> None:
@@ -270,7 +279,7 @@ def _keep_files(session: Session, files: Files, artifact: Artifact, entries: Map
     for name, entry in entries.items():
         row = rows.get(name) or ArtifactFile(artifact_id=artifact.id, name=checked_name(name, "its artifact"))
         if entry.get("ref"):
-            row.ref, row.size = str(entry["ref"]), int(entry.get("size") or 0)
+            row.ref, row.size = entry["ref"], entry.get("size") or 0
         elif name not in rows or not row.digest:
             there = kept[local[name]]
             row.md5, row.digest, row.size = local[name], there.digest, there.size
@@ -285,14 +294,16 @@ def known_contents(session: Session, artifact: Artifact, digests: Sequence[str])
     """
     found: dict[str, ArtifactFile] = {}
     for part in parts(list(dict.fromkeys(digests))):
-        query = (
-            sa.select(ArtifactFile)
+        first = (
+            sa.select(sa.func.min(ArtifactFile.id))
             .join(Artifact, Artifact.id == ArtifactFile.artifact_id)
             .join(ArtifactCollection, ArtifactCollection.id == Artifact.collection_id)
             .join(Project, Project.id == ArtifactCollection.project_id)
             .where(ArtifactFile.md5.in_(part), ArtifactFile.digest != "")
             .where(Project.entity_id == artifact.collection.project.entity_id)
+            .group_by(ArtifactFile.md5)
         )
+        query = sa.select(ArtifactFile).where(ArtifactFile.id.in_(first))
         found |= {row.md5: row for row in session.scalars(query)}
     return found
 

@@ -14,16 +14,16 @@ from service.artifact_tables import PENDING, Artifact
 from service.database import CONTENT, Base, Database, now
 from service.files import Files
 
-EVERY = 3600.0  # seconds
+FIRST, EVERY = 300.0, 3600.0  # seconds after the start, and from then on
 UNCOMMITTED = timedelta(days=7)  # after which a client is not waited for any more
 
 
 class Cleaning:
-    """Clears away, at most once in EVERY seconds."""
+    """Clears away some time after the start, then once in EVERY seconds."""
 
     def __init__(self, database: Database, files: Files) -> None:
         self.database, self.files = database, files
-        self._next = time.monotonic() + EVERY
+        self._next = time.monotonic() + FIRST
 
     def due(self) -> int:
         """Clear away if it is time to, and return how many artifacts and contents went."""

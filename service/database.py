@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import re
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -424,6 +425,12 @@ def names_of(identifier: str, kind: str) -> list[str] | None:
     except ValueError:
         return None
     return names if (found, version) == (kind, "v1") else None
+
+
+def number_of(identifier: str, kind: str) -> int | None:
+    """Return the row's number in an identifier of `global_id`; None where it is none of that kind."""
+    names = names_of(identifier, kind) or [""]
+    return int(names[0]) if re.fullmatch(r"[0-9]{1,9}", names[0]) else None
 
 
 def as_json(value: Any) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from ariadne import InterfaceType, MutationType, ObjectType, QueryType
+from sqlalchemy.orm import contains_eager
 
 from service import artifact_collections as collections
 from service import artifacts
@@ -150,6 +151,7 @@ def versions(
         .join(Artifact, Artifact.id == ArtifactMember.artifact_id)
         .where(ArtifactMember.collection_id == collection.id, condition_of(filters, VERSIONS))
         .order_by(*order_of(order, VERSIONS, ArtifactMember.id))
+        .options(contains_eager(ArtifactMember.artifact))
     )
     found = counted(context_of(info), matching, after, first)
     for edge in found["edges"]:

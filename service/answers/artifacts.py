@@ -13,6 +13,7 @@ from service import artifact_collections as collections
 from service import artifacts, runs
 from service.answers.shared import Context, as_time, binder, connection, context_of, counted
 from service.artifact_tables import (
+    COMMITTED,
     LOGGED,
     USED,
     Artifact,
@@ -22,7 +23,7 @@ from service.artifact_tables import (
     RunArtifact,
 )
 from service.artifact_values import base64_of, checked_facts, checked_tags, md5_of, seconds_of
-from service.database import Run, RunFile, User, as_json, global_id, names_of, now
+from service.database import Run, RunFile, User, as_json, global_id, now, number_of
 from trainers.errors import UsageError
 
 query = QueryType()
@@ -41,7 +42,7 @@ artifact_field("metadata")(lambda artifact, _: artifact.facts)
 artifact_field("digestAlgorithm")(lambda *_: "MANIFEST_MD5")
 artifact_field("versionIndex")(lambda artifact, _: artifact.version)
 artifact_field("fileCount")(lambda artifact, _: artifact.file_count)
-artifact_field("commitHash")(lambda artifact, _: None if artifact.run is None else artifact.run.commit)
+artifact_field("commitHash")(lambda artifact, _: artifact.digest if artifact.state == COMMITTED else None)
 artifact_field("historyStep")(lambda artifact, _: artifact.history_step)
 artifact_field("ttlDurationSeconds")(lambda artifact, _: artifact.ttl_seconds or NO_TTL)
 artifact_field("ttlIsInherited")(lambda artifact, _: artifact.ttl_seconds is None)
@@ -152,11 +153,6 @@ file_type.set_field("digest", lambda file, _: base64_of(file.md5) if file.md5 el
 file_type.set_field("uploadHeaders", lambda *_: [])
 
 
-@file_type.field("artifact")
-def file_artifact(file: RunFile | ArtifactFile | ArtifactManifest, info: Any) -> Artifact | None:
-    return None if isinstance(file, RunFile) else context_of(info).session.get(Artifact, file.artifact_id)
-
-
 @file_type.field("uploadUrl")
 def upload_url(file: RunFile | ArtifactFile | ArtifactManifest, info: Any) -> str | None:
     """Return where to upload a file; None where its content is here already."""
@@ -194,8 +190,8 @@ def create_artifact_manifest(_: Any, info: Any, input: Mapping[str, Any]) -> dic
 @mutation.field("updateArtifactManifest")
 def update_artifact_manifest(_: Any, info: Any, input: Mapping[str, Any]) -> dict[str, Any]:
     context = context_of(info)
-    names = names_of(input["artifactManifestID"], "ArtifactManifest") or [""]
-    found = context.session.get(ArtifactManifest, int(names[0])) if names[0].isdigit() else None
+    number = number_of(input["artifactManifestID"], "ArtifactManifest")
+    found = None if number is None else context.session.get(ArtifactManifest, number)
     if found is None:
         raise UsageError(f"there is no manifest {input['artifactManifestID']!r}.")
     artifacts.pending(context.session, context.account, global_id("Artifact", str(found.artifact_id)))

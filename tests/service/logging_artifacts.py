@@ -66,7 +66,7 @@ class Logged:
     def list_files(self, entries: dict[str, Any] | None = None, content: bytes | None = None, **values: Any) -> Any:
         """Send the manifest; return the answer to its upload."""
         known = {name: {"digest": md5(text), "size": len(text)} for name, text in self.contents.items()}
-        text = content or json.dumps({"version": 1, "contents": entries or known}).encode()
+        text = content if content is not None else json.dumps({"version": 1, "contents": entries or known}).encode()
         given = {"artifactID": self.id, "name": "wandb_manifest.json", "digest": md5(text), "runName": "", "type": "FULL"}
         answer = self.asked.ask(MANIFEST, key=self.key, input={**given, **self.place, **values})
         address = answer["createArtifactManifest"]["artifactManifest"]["file"]["uploadUrl"]

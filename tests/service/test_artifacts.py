@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from service.accounts import add_user
 from service.artifact_tables import Artifact, ArtifactMember
 from service.cleaning import Cleaning, clean, delete_expired
-from service.database import now
+from service.database import global_id, now
 from tests.postgres import binaries, postgres
 from tests.service.logging_artifacts import COMMIT, CREATE, FILES, MANIFEST, Logged, digest_of, md5, path_of
 from tests.service.serving import KEY, Asked, authorization
@@ -190,6 +190,8 @@ def test_a_name_that_leads_elsewhere_is_refused(asked: Asked, name: str) -> None
         ({"artifactTypeName": "x" * 129}, "an artifact's type must be"),
         ({"runName": "absent"}, "there is no run someone/tried/absent"),
         ({"metadata": "[1]"}, "metadata must be a JSON object"),
+        ({"historyStep": "one"}, "historyStep must be a whole number. Got 'one'"),
+        ({"ttlDurationSeconds": 1e30}, "ttlDurationSeconds must be a whole number"),
         ({"tags": [{"tagName": "a,b"}]}, "a tag must be letters"),
         ({"aliases": [{"alias": "v3", "artifactCollectionName": "things"}]}, "an alias cannot look like the number of a version"),
         ({"aliases": [{"alias": "a:b", "artifactCollectionName": "things"}]}, "an alias must be"),
@@ -199,6 +201,33 @@ def test_a_version_that_cannot_be_is_refused(asked: Asked, values: dict[str, Any
     Logged(asked, {"a": A}).done()
     given = {"entityName": "someone", "projectName": "tried", "artifactTypeName": "dataset", "artifactCollectionName": "things"}
     assert expected in sentence(asked.told(CREATE, input={**given, "digest": "d", **values}))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"null",
+        b'{"contents": {"a": 3}}',
+        b'{"contents": {"a": {"digest": 3}}}',
+        b'{"contents": {"a": {"digest": "d", "size": -1, "ref": "s3://b/k"}}}',
+        b'{"contents": {"a": {"digest": "d", "size": 1e99, "ref": "s3://b/k"}}}',
+        b'{"contents": {"a": {"digest": "d", "ref": ["s3://b/k"]}}}',
+        b"[" * 100_000,
+    ],
+)
+def test_a_manifest_that_is_none_is_refused(asked: Asked, content: bytes) -> None:
+    made = Logged(asked, {"a": A})
+    assert made.list_files(content=content).status_code == 200
+    assert "a manifest must be JSON with contents" in sentence(made.commit())
+
+
+@pytest.mark.parametrize("identifier", ["", "nonsense", *(global_id("Artifact", number) for number in ("x", "²", "9" * 30, "-1"))])
+def test_an_identifier_of_nothing_finds_nothing(asked: Asked, identifier: str) -> None:
+    assert asked.ask("query Q($id: ID!) { artifact(id: $id) { id } artifactCollection(id: $id) { id } }", id=identifier) == {
+        "artifact": None,
+        "artifactCollection": None,
+    }
 
 
 @pytest.mark.parametrize("digest", ["", "abc", "not base64!", md5(A) + "AAAA"])
@@ -483,7 +512,7 @@ def test_cleaning_comes_once_in_an_hour(asked: Asked, monkeypatch: pytest.Monkey
     monkeypatch.setattr("service.cleaning.time.monotonic", lambda: moment[0])
     cleaning = Cleaning(asked.database, asked.files)
     done = []
-    for moment[0] in (10.0, 3601.0, 3700.0, 7300.0):
+    for moment[0] in (10.0, 301.0, 3700.0, 3902.0):
         done.append(cleaning.due())
     assert done == [0, 1, 0, 1]
 

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.service import serving
 from tests.service.serving import KEY, client, listening
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def address(each_client: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with listening(tmp_path_factory.mktemp("service")) as address:
         yield address
 
@@ -357,7 +357,7 @@ def test_media_and_numbers_that_are_none_come_back(address: str, tmp_path: Path)
 def run_command(address: str, folder: Path, *command: str) -> str:
     """Run W&B's command line against the service; return what it says."""
     environment = {"WANDB_BASE_URL": address, "WANDB_API_KEY": KEY, "HOME": str(folder), "PATH": os.environ["PATH"]}
-    program = str(Path(sys.executable).with_name("wandb"))
+    program = str(Path(serving.PYTHON).with_name("wandb"))
     done = subprocess.run([program, *command], cwd=folder, env=environment, capture_output=True, text=True, timeout=170)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     return done.stdout + done.stderr
@@ -375,10 +375,11 @@ def test_the_command_line_puts_gets_and_lists(address: str, tmp_path: Path) -> N
 def test_an_offline_run_is_synced_with_its_artifacts(address: str, tmp_path: Path) -> None:
     program = """
         import json, wandb
+        from pathlib import Path
+        Path("a.txt").write_text("written offline")
         with wandb.init(project="synced", id="offline") as run:
             art = wandb.Artifact("offline", "dataset")
-            with art.new_file("a.txt") as file:
-                file.write("written offline")
+            art.add_file("a.txt")
             run.log_artifact(art, aliases=["mine"])
             run.log({"table": wandb.Table(columns=["a"], data=[[1]])})
         print(json.dumps(0))
@@ -424,3 +425,67 @@ def test_runs_that_log_to_one_collection_at_once(address: str, tmp_path: Path) -
     assert codes == [0, 0, 0]
     assert numbers == [f"v{number}" for number in reversed(range(12))]
     assert (latest, different) == (["v11"], 12)
+
+
+def test_what_else_logs_and_uses(address: str, tmp_path: Path) -> None:
+    found = client(
+        address,
+        tmp_path,
+        """
+        import json, os, wandb
+        from datetime import timedelta
+        from pathlib import Path
+        Path("folder").mkdir()
+        Path("folder/a.txt").write_text("a")
+        def draft(name):
+            art = wandb.Artifact(name, "dataset")
+            art.add_dir("folder")
+            return art
+        result = {}
+        with wandb.init(project="ways", id="one") as run:
+            run.log({"x": 1})
+            run.log({"x": 2})
+            art = run.log_artifact("folder", name="by_path", type="dataset").wait()
+            used = run.use_artifact(draft("used_draft"))
+            saved = draft("saved")
+            saved.save()
+            table = wandb.Table(columns=["n"], log_mode="INCREMENTAL")
+            for number in range(3):
+                table.add_data(number)
+                run.log({"grows": table})
+        alone = draft("alone")
+        alone.save(project="ways")
+        result["names"] = [art.name, used.name, saved.wait().name, alone.wait().name]
+        result["art"] = [art.history_step, art.commit_hash == art.digest, art.url, "sequenceName" in art.json_encode()]
+        with wandb.init(project="ways", id="two") as run:
+            pass
+        two = wandb.Api().run("someone/ways/two")
+        two.use_artifact(art)
+        aliases = ["public"] if wandb.__version__ != "0.28.2" else None  # that one sends aliases as no server takes them
+        two.log_artifact(art, aliases=aliases)
+        two = wandb.Api().run("someone/ways/two")
+        result["two"] = [[one.name for one in arts] for arts in (two.used_artifacts(), two.logged_artifacts())]
+        result["aliases"] = sorted(wandb.Api().artifact("someone/ways/by_path:v0").aliases)
+        ttls = []
+        for art.ttl in (timedelta(days=2), None):
+            art.save()
+            ttls.append(str(wandb.Api().artifact("someone/ways/by_path:v0").ttl))
+        result["ttls"] = ttls
+        Path("out").mkdir()
+        Path("out/stale").write_text("x")
+        art.checkout(root="out")
+        result["out"] = os.listdir("out")
+        one = wandb.Api().run("someone/ways/one")
+        result["tables"] = [art.name for art in one.logged_artifacts() if art.type == "wandb-run-incremental-table"]
+        one.delete(delete_artifacts=True)
+        result["gone"] = [wandb.Api().artifact_exists(f"someone/ways/{name}:v0") for name in ("saved", "alone")]
+        print(json.dumps(result))
+        """,
+    )
+    assert found["names"] == ["by_path:v0", "used_draft:v0", "saved:v0", "alone:v0"]
+    assert found["art"] == [1, True, f"{address}/someone/ways/artifacts/dataset/by_path/v0", True]
+    assert found["two"] == [["by_path:v0"], ["by_path:v0"]]
+    assert found["aliases"] in (["latest", "public"], ["latest"])
+    assert (found["ttls"], found["out"]) == (["2 days, 0:00:00", "None"], ["a.txt"])
+    assert found["tables"] == [f"run-one-incr-grows:v{number}" for number in range(3)]
+    assert found["gone"] == [False, True]
