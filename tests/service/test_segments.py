@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import subprocess
 import sys
 import textwrap
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ from hypothesis import strategies as st
 
 from service import columns, compaction, segments, streams
 from service.database import Chunk, Database, Run, Segment
+from tests.postgres import binaries, postgres
 from tests.service.serving import Asked
 from trainers.errors import UsageError
 
@@ -426,6 +430,56 @@ def test_a_reader_between_chunks_and_segments_reads_each_row_once(asked: Asked, 
     monkeypatch.setattr(segments, "of_run", meanwhile)
     assert exact(kept(asked)) == exact(rows(10))
     assert stored(asked) == (0, 10)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["SQLite", "PostgreSQL"])
+def test_readers_see_each_row_once_while_runs_are_written_and_compacted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(compaction, "LIVE_LINES", 30)
+    monkeypatch.setattr(compaction, "MOST_LINES", 40)
+    if kind == "PostgreSQL" and binaries() is None:
+        pytest.skip("PostgreSQL is not installed (apt-get install postgresql)")
+    with postgres(tmp_path) if kind == "PostgreSQL" else contextlib.nullcontext() as url:
+        asked = Asked(tmp_path, url)
+        names = [f"r{number}" for number in range(3)]
+        for name in names:
+            asked.run(name)
+        over = threading.Event()
+        everything = [json.dumps(row, sort_keys=True) for row in rows(600)]
+
+        def write(name: str) -> None:
+            for first in range(0, 600, 20):
+                stream(asked, rows(30, max(first - 10, 0)), first=max(first - 10, 0), run=name)  # some come twice
+            asked.stream(name, complete=True)
+
+        def read(name: str) -> int:
+            count = 0
+            while not over.is_set():
+                found = exact(kept(asked, name))
+                assert found == everything[: len(found)], "no row is missing, or there twice"
+                assert len(found) >= count, "rows do not vanish"
+                count = len(found)
+            return count
+
+        def make() -> None:
+            while not over.is_set():
+                compact(asked)
+
+        with ThreadPoolExecutor(8) as pool:
+            readers, makers = [pool.submit(read, name) for name in names], [pool.submit(make) for _ in range(2)]
+            for done in [pool.submit(write, name) for name in names]:
+                done.result()
+            over.set()
+            for done in [*readers, *makers]:
+                done.result()
+        compact(asked)
+        assert stored(asked) == (0, 1800)
+        for name in names:
+            assert exact(kept(asked, name)) == exact(rows(600))
+        asked.searches.close()
+        asked.database.close()
 
 
 def test_the_server_compacts_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
