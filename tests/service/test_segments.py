@@ -238,6 +238,9 @@ def test_lines_written_again_before_compaction_are_the_later_ones(asked: Asked) 
     stream(asked, rows(10, 6, again=True), first=6)
     expected = [*rows(6), *rows(10, 6, again=True)]
     assert exact(kept(asked, first_step=4, stop_step=9)) == exact(expected[4:9])
+    stream(asked, rows(2, 100), first=7)
+    expected[7:9] = rows(2, 100)
+    assert kept(asked, first_step=7, stop_step=9) == [], "what was there before is not read though the later lines are elsewhere"
     asked.stream("r1", complete=True)
     compact(asked)
     assert exact(kept(asked)) == exact(expected)
@@ -342,7 +345,7 @@ def test_a_history_whose_file_is_lost_is_named_and_does_not_stop_others(asked: A
 # -- at the same time, and cut short
 
 
-@pytest.mark.parametrize("change", ["more", "again", "rewind", "delete", "compact"])
+@pytest.mark.parametrize("change", ["more", "again", "other", "rewind", "delete", "compact"])
 def test_what_happens_while_a_file_is_written_is_not_lost(asked: Asked, monkeypatch: pytest.MonkeyPatch, change: str) -> None:
     identifier = asked.run()
     stream(asked, rows(10), complete=True)
@@ -356,6 +359,10 @@ def test_what_happens_while_a_file_is_written_is_not_lost(asked: Asked, monkeypa
             stream(asked, rows(5, 10), first=10)
         elif change == "again":
             stream(asked, rows(6, 7, again=True), first=7)
+        elif change == "other":
+            with asked.database.session(writing=True) as session:
+                streams.rewind(session, session.scalars(sa.select(Run)).one(), -1)
+            stream(asked, rows(10, other=1))
         elif change == "rewind":
             with asked.database.session(writing=True) as session:
                 streams.rewind(session, session.scalars(sa.select(Run)).one(), 4)
@@ -370,7 +377,9 @@ def test_what_happens_while_a_file_is_written_is_not_lost(asked: Asked, monkeypa
     if change == "delete":
         assert stored(asked) == (0, 0)
         return
-    expected = {"more": rows(15), "again": [*rows(7), *rows(6, 7, again=True)], "rewind": rows(5)}.get(change, rows(10))
+    expected = {"more": rows(15), "again": [*rows(7), *rows(6, 7, again=True)], "rewind": rows(5), "other": rows(10, other=1)}.get(
+        change, rows(10)
+    )
     assert exact(kept(asked)) == exact(expected)
     asked.stream("r1", complete=True)
     compact(asked)
