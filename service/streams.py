@@ -50,8 +50,8 @@ def append(session: Session, run: Run, stream: str, first: int, lines: Sequence[
     session.execute(sa.delete(Chunk).where(*own, Chunk.first >= first, Chunk.first + Chunk.count <= end))
     if stream == HISTORY:
         steps = [segments.step_of(row) for row in rows]
-        overlapping = sa.update(Chunk).where(*own, Chunk.first < end, Chunk.first + Chunk.count > first)
-        if not session.execute(overlapping.values(first_step=None, last_step=None)).rowcount:  # type: ignore[attr-defined]
+        overlapping = sa.select(Chunk.id).where(*own, Chunk.first < end, Chunk.first + Chunk.count > first)
+        if session.scalar(overlapping.limit(1)) is None:  # else it is always read, as it may take lines from others
             chunk.first_step, chunk.last_step = min(steps), max(steps)
     session.add(chunk)
     count = COUNTS[stream]

@@ -294,9 +294,10 @@ def test_a_rewound_run_keeps_the_segments_before_and_publishes_none_any_more(ask
     assert found["historyLineCount"] == 15
     assert (found["historyKeys"]["lastStep"], found["historyKeys"]["keys"]["loss"]["typeCounts"][0]["count"]) == (14, 15)
     assert stored(asked) == (5, 10)
-    stream(asked, rows(5, 15, other=1), first=15, complete=True)
+    others = [{"_step": step, "loss": -0.5} for step in range(15, 20)]
+    stream(asked, others, first=15, complete=True)
     compact(asked)
-    assert exact(kept(asked)) == exact([*rows(15), *rows(5, 15, other=1)])
+    assert exact(kept(asked)) == exact([*rows(15), *others])
     assert of_run(asked, "parquetHistory { parquetUrls }")["parquetHistory"]["parquetUrls"] == []
 
 
