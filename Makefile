@@ -39,12 +39,18 @@ $(READY):
 
 setup: $(READY) ## install everything into .venv
 
-sweep: $(READY) ## ANN and SVM sweeps, front, choice, retrain, locked test, report
+ifdef SERVICE
+sweep: $(READY)
+	$(RUN) -m search.hosted sweeps/ann.yaml sweeps/svm.yaml --data '$(DATA)' $(trials) --rule '$(RULE)' --seeds $(SEEDS) --to 'reports/$(SET)' --language '$(LANGUAGE)'
+else
+sweep: $(READY) ## ANN and SVM sweeps, front, choice, retrain, locked test, report (SERVICE=1: through a server of one's own)
 	$(RUN) sweeps/offline.py sweeps/ann.yaml --seed $(SEED) --data '$(DATA)' $(trials)
 	$(RUN) sweeps/offline.py sweeps/svm.yaml --seed $(SEED) --data '$(DATA)' $(trials)
 	$(RUN) -m analysis.retrain 'runs/ann-$(SET)' --rule '$(RULE)' --seeds $(SEEDS)
 	$(RUN) -m analysis.retrain 'runs/svm-$(SET)' --rule '$(RULE)' --seeds $(SEEDS)
 	$(RUN) -m analysis.report 'runs/ann-$(SET)' 'runs/svm-$(SET)' --rule '$(RULE)' --to 'reports/$(SET)' --language '$(LANGUAGE)'
+
+endif
 
 report: $(READY) ## write the report of finished sweeps anew
 	$(RUN) -m analysis.report 'runs/ann-$(SET)' 'runs/svm-$(SET)' --rule '$(RULE)' --to 'reports/$(SET)' --language '$(LANGUAGE)'

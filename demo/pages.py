@@ -17,19 +17,17 @@ from urllib.parse import urlsplit
 import yaml
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from demo.bodies import body_of
 from demo.drawings import LABELS, Drawings, DuplicateError, as_png, read_drawing, to_bytes
 from demo.models import Models, forms_of
-from demo.sockets import is_own_name
+from demo.own_names import OwnNames
 from trainers.errors import UsageError
 
 HERE = Path(__file__).parent
@@ -57,25 +55,8 @@ def application(models: Models, drawings: Drawings, *, own_names: bool = True) -
         Mount("/static", StaticFiles(directory=HERE / "static")),
     ]
     handlers = {HTTPException: _sentence, UsageError: _sentence, Exception: _failed}
-    middleware = [Middleware(OwnNames)] if own_names else []
+    middleware = [Middleware(OwnNames, what="this painter")] if own_names else []
     return Starlette(routes=routes, exception_handlers=handlers, middleware=middleware)
-
-
-class OwnNames:
-    """Refuses requests that name another host: a page elsewhere whose name was made to lead here (DNS rebinding)."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        app = self.app
-        if scope["type"] == "http":
-            host = Headers(scope=scope).get("host", "")
-            if not is_own_name(host):
-                app = JSONResponse(
-                    {"problem": f"this painter does not answer for {host}: open it by its address."}, status_code=421
-                )
-        await app(scope, receive, send)
 
 
 class Page:

@@ -139,6 +139,8 @@ def read_scheduler(definition: Definition) -> Scheduler | None:
         definition.fault((PLACE, "engine"), f"{PLACE}.engine must be {' or '.join(ENGINES)}. Got {engine!r}{near}")
         return None
     named = {key: given[key] for key in ("optimizer", "search_space") if given.get(key) is not None}
+    if definition.elsewhere:  # it runs under wandb sweep-scheduler, where its file is
+        return Scheduler(engine, None, named.get("optimizer"), named.get("search_space"))
     if engine != "optuna":
         if named:
             definition.fault(

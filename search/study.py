@@ -12,6 +12,7 @@ from typing import Any
 
 import optuna
 from optuna.exceptions import DuplicatedStudyError
+from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from search.suggest import SlotSampler
@@ -27,16 +28,17 @@ FIXED = ("program", "command", "method", "metric", "metrics", "parameters", "ear
 UNCOUNTED = {records.INTERRUPTED, records.SURPLUS}
 
 
-def open_study(sweep: Sweep, storage: str, name: str, *, seed: int) -> optuna.Study:
+def open_study(sweep: Sweep, storage: str | BaseStorage, name: str, *, seed: int) -> optuna.Study:
     """Open the study `name`, or create it with its first trial waiting.
 
-    The default configuration waits as the first trial of a Bayesian or random sweep.
+    The default configuration waits as the first trial of a Bayesian or random sweep. `storage` is a URL, or one that is open
+    already, which many studies then share.
 
     Raises:
         UsageError: if the study was started from another definition or seed.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    store = open_storage(storage)
+    store = open_storage(storage) if isinstance(storage, str) else storage
     directions = [optuna.study.StudyDirection[objective.goal.upper()] for objective in sweep.objectives]
     try:
         study = optuna.create_study(storage=store, study_name=name, directions=directions)

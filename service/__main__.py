@@ -1,11 +1,12 @@
 """Serve W&B's client on this machine or network: python -m service; users and keys: python -m service user add NAME.
 
-usage: python -m service [--host 127.0.0.1] [--port 8080] [--data service-data] [--database URL] [--rate N] [--log-format json]
+usage: python -m service [--host 127.0.0.1] [--port 8080] [--data service-data] [--database URL] [--models models]
+                         [--rate N] [--log-format json]
        python -m service user add NAME [--key KEY] [--role member] [--team TEAM]
        python -m service user key NAME | revoke NAME
        python -m service backup FILE.tar|FOLDER
        python -m service restore FILE.tar|FOLDER --data NEW_FOLDER
-       python -m service doctor [--full] [--sweep]
+       python -m service doctor [--full]
 
 The first start creates the user `local` and prints the lines to paste. Everything is kept in the folder of --data; --database
 names a PostgreSQL instead of the SQLite file there.
@@ -13,6 +14,7 @@ names a PostgreSQL instead of the SQLite file there.
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--port", type=int, default=PORT, help="port to listen on (default: %(default)s)")
     parser.add_argument("--rate", type=int, default=300, help="requests a second that each user may make; 0: any (default: 300)")
     parser.add_argument("--log-format", choices=("text", "json"), default="text", help="text: what went wrong; json: each request")
+    parser.add_argument("--models", default="models", help="folder of saved models that the painter reads with (default: models)")
     commands = parser.add_subparsers(dest="command", metavar="user|backup|restore|doctor")
     user = commands.add_parser("user", help="add a user, give one another key, or revoke keys", allow_abbrev=False)
     actions = user.add_subparsers(dest="action", required=True, metavar="add|key|revoke")
@@ -57,7 +60,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for one in (backup, restore, doctor):
         add_places(one, again=True)
     doctor.add_argument("--full", action="store_true", help="read every content, not only its size")
-    doctor.add_argument("--sweep", action="store_true", help="remove contents that nothing names, a day after they came")
     options = parser.parse_args(arguments)
     with exit_with_sentence():
         if options.command in CARE:
@@ -100,7 +102,7 @@ def examine(options: argparse.Namespace) -> int:
 
     check_kept(options)
     healthy = True
-    for finding in findings(Path(options.data), options.database, full=options.full, sweep=options.sweep):
+    for finding in findings(Path(options.data), options.database, full=options.full):
         print(finding, flush=True)
         healthy = healthy and finding.is_well
     return 0 if healthy else 1
@@ -166,12 +168,15 @@ def serve(database: Database, options: argparse.Namespace) -> None:
     """
     import uvicorn
 
-    from demo.sockets import is_loopback, open_socket
+    from demo.sockets import is_loopback, open_socket, page_address
     from service.accounts import FIRST_USER, add_user, has_users
     from service.app import application
     from service.files import Files
     from service.observing import start_log
-    from service.sweeps import Searches
+    from service.searches import Searches
+    from service.web import pages as web
+    from service.web.login import Logins
+    from service.web.painter import painter_of
 
     if not has_users(database):
         if not is_loopback(options.host):
@@ -184,10 +189,22 @@ def serve(database: Database, options: argparse.Namespace) -> None:
         print(f"  export WANDB_BASE_URL=http://127.0.0.1:{options.port} WANDB_API_KEY={key}")
     files = Files(Path(options.data) / "files")
     searches = Searches(options.database or f"sqlite:///{Path(options.data).resolve() / 'studies.db'}")
+    logins = Logins(database, files)
+    pages = web.application(
+        database,
+        files,
+        searches,
+        logins=logins,
+        painter=functools.partial(painter_of, Path(options.models), Path(options.data) / "drawings"),
+        own_names=is_loopback(options.host),
+    )
     listening = open_socket(options.host, options.port)
     print(f"serving W&B's client at http://{options.host}:{options.port} until Ctrl-C", flush=True)
+    link = logins.new_link(FIRST_USER) if is_loopback(options.host) else None
+    if link is not None:
+        print(f"the pages, once within an hour: {page_address(listening)}login/{link}", flush=True)
     start_log(options.log_format)
-    app = application(database, files, searches, rate=options.rate)
+    app = application(database, files, searches, pages, rate=options.rate)
     config = uvicorn.Config(app, log_level="warning", access_log=False, log_config=None)
     try:
         uvicorn.Server(config).run(sockets=[listening])

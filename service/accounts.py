@@ -120,6 +120,12 @@ def revoke_keys(database: Database, name: str) -> int:
         return len(keys)
 
 
+def remove_key(database: Database, key: str) -> None:
+    """Make one key void."""
+    with database.session(writing=True) as session:
+        session.execute(sa.delete(ApiKey).where(ApiKey.digest == digest_of(key)))
+
+
 def checked_key(key: str | None) -> str:
     """Return the key, or a new one.
 
@@ -139,14 +145,18 @@ def account_of(database: Database, key: str) -> Account | None:
         found = session.scalar(sa.select(ApiKey).where(ApiKey.digest == digest_of(key)))
         if found is None:
             return None
-        user = found.user
-        teams = session.scalars(
-            sa.select(Entity.name)
-            .join(Membership, Membership.entity_id == Entity.id)
-            .where(Membership.user_id == user.id)
-            .order_by(Entity.name)
-        ).all()
-        return Account(user.id, user.name, user.role, user.email, (user.entity.name, *teams))
+        return account_in(session, found.user)
+
+
+def account_in(session: Session, user: User) -> Account:
+    """Return a user as it is now."""
+    teams = session.scalars(
+        sa.select(Entity.name)
+        .join(Membership, Membership.entity_id == Entity.id)
+        .where(Membership.user_id == user.id)
+        .order_by(Entity.name)
+    ).all()
+    return Account(user.id, user.name, user.role, user.email, (user.entity.name, *teams))
 
 
 def has_users(database: Database) -> bool:

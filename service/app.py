@@ -11,6 +11,7 @@ import contextlib
 import json
 import logging
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -22,18 +23,21 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
-from starlette.routing import Route
+from starlette.routing import Mount, Route
+from starlette.types import ASGIApp
 
 from demo.bodies import body_of
-from service import answers, bulk, compaction, runs, segments, sweeps
+from service import agents, answers, artifact_routes, bulk, compaction, pruning, runs, segments
 from service.accounts import Account
 from service.answers.shared import Context, GoneError
+from service.cleaning import Cleaning
 from service.database import Database, Run, RunFile, now
 from service.execution import UNFIT, UNFIT_SENTENCE, answered
 from service.files import Files, TooLargeError
 from service.keys import RATE, Keys
 from service.observing import Observer
-from service.sweeps import Searches
+from service.searches import Searches
+from service.web import pages as web
 from trainers.errors import UsageError
 
 MOST_BODY = 64 * 2**20  # bytes of a request that is not an upload; the client's largest has about 10 MB
@@ -41,10 +45,13 @@ CRASHES = 30.0  # seconds between looks for runs that have fallen silent, and fo
 log = logging.getLogger("service")
 
 
-def application(database: Database, files: Files, searches: Searches, *, rate: int = RATE) -> Starlette:
+def application(
+    database: Database, files: Files, searches: Searches, pages: ASGIApp | None = None, *, rate: int = RATE
+) -> Starlette:
     """Return the service on a database, a folder of files, and the studies of its sweeps.
 
     Args:
+        pages: what answers every other address: by default the web pages, as service.web.pages makes them.
         rate: requests a second that each user may make; 0 for any number.
     """
     service = Service(database, files, searches, rate)
@@ -53,10 +60,13 @@ def application(database: Database, files: Files, searches: Searches, *, rate: i
         Route("/files/{entity}/{project}/{run}/file_stream", service.file_stream, methods=["POST"]),
         Route("/uploads/{token}", service.upload, methods=["PUT"]),
         Route("/downloads/{token}/{name}", service.download),
+        Route("/downloads/{token}/{name}", service.download_options, methods=["OPTIONS"]),
         Route("/contents/{token}/{name}", service.content),
         Route("/bulk/histories", service.histories, methods=["POST"]),
         Route("/healthz", service.health),
         Route("/metrics", service.metrics),
+        *artifact_routes.routes(service),
+        Mount("/", web.application(database, files, searches) if pages is None else pages),
     ]
     handlers = {HTTPException: _refused, UsageError: _unfit, sa.exc.OperationalError: _busy, Exception: _failed}
     handlers |= dict.fromkeys(UNFIT, _too_large)
@@ -73,28 +83,37 @@ class Service:
         self.schema = answers.schema()
         self.stopping = threading.Event()
         self.keys, self.observer = Keys(database, rate), Observer(database)
+        self.cleaning = Cleaning(database, files)
 
     @contextlib.asynccontextmanager
     async def lifespan(self, _: Any) -> AsyncIterator[None]:
-        """Look for runs that have fallen silent, and for histories to be compacted, as long as the service runs."""
-        watches = [asyncio.create_task(self._watch(task)) for task in (self.mark_crashed, self.compact)]
+        """Look for runs that have fallen silent, histories to be compacted and what is over, as long as the service runs."""
+        tasks = (self.mark_crashed, self.look_after_sweeps, self.compact, self.cleaning.due)
+        self.begun = time.monotonic()
+        watches = [asyncio.create_task(self._watch(task)) for task in tasks]
         yield
         self.stopping.set()
         for watch in watches:
             watch.cancel()
 
-    async def _watch(self, task: Callable[[], int]) -> None:
+    async def _watch(self, task: Callable[[], object]) -> None:
         while True:
             await asyncio.sleep(CRASHES)
             try:
                 await run_in_threadpool(task)
-            except (sa.exc.SQLAlchemyError, OSError):
+            except Exception:
                 log.exception("%s failed, and is tried again", task.__name__)
 
     def mark_crashed(self) -> int:
         """Mark the runs that have fallen silent, and return how many."""
+        if time.monotonic() - self.begun < runs.SILENCE.total_seconds():
+            return 0  # nobody could be heard while it did not run
         with self.database.session(writing=True) as session:
             return runs.mark_crashed(session)
+
+    def look_after_sweeps(self) -> None:
+        """Tell the studies of what ended by itself."""
+        agents.look_after(self.database, self.searches)
 
     def compact(self) -> int:
         """Lay histories down as Parquet, and return how many lines."""
@@ -111,11 +130,11 @@ class Service:
 
     def _executed(self, query: str, variables: dict[str, Any], account: Account, request: Request) -> dict[str, Any]:
         try:
-            changes = self.schema.is_mutation(query)
+            writes = self.schema.writes(query)
             request.state.operation = self.schema.name_of(query)
             base = str(request.base_url).rstrip("/")
-            with self.database.session(writing=changes) as session:
-                context = Context(session, account, self.files, self.searches, base)
+            with self.database.session(writing=writes) as session:
+                context = Context(session, account, self.files, self.searches, self.database, base)
                 result = self.schema.execute(query, variables, context)
                 if result.errors:
                     session.rollback()
@@ -140,10 +159,13 @@ class Service:
                 raise HTTPException(404, f"there is no run {entity}/{project}/{run}.")
             runs.check_writable(account, found)
             self.observer.lines.inc(runs.receive(session, kept, values))
-            if kept.sweep_name is not None and "wandb-history.jsonl" in (values.get("files") or {}) and kept.state in runs.LIVE:
-                with contextlib.suppress(segments.LostError):  # of another run, which is in the log
-                    sweeps.observe(session, self.searches, kept)
-            return {"stopped": True} if kept.stop_asked and kept.state in runs.LIVE else {}
+        if kept.state not in runs.LIVE:
+            return {}
+        stop = kept.stop_asked
+        if not stop and kept.sweep_name is not None and "wandb-history.jsonl" in (values.get("files") or {}):
+            with contextlib.suppress(segments.LostError):  # of another run, which is in the log
+                stop = pruning.observe(self.database, self.searches, kept)
+        return {"stopped": True} if stop else {}
 
     async def upload(self, request: Request) -> Response:
         """Take the content of a file; the address is the permission."""
@@ -197,6 +219,10 @@ class Service:
         wanted = bulk.wanted_of(json_of(await body_of(request, MOST_BODY, "a request")))
         pieces = await run_in_threadpool(bulk.histories, self.database, self.files, account, wanted)
         return StreamingResponse(pieces, media_type=bulk.MEDIA_TYPE)
+
+    async def download_options(self, request: Request) -> Response:
+        """Say that only pages of this server may fetch it; `wandb verify` asks."""
+        return Response(status_code=204, headers={"access-control-allow-origin": str(request.base_url).rstrip("/")})
 
     async def health(self, _: Request) -> Response:
         """Say that the server lives."""

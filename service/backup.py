@@ -16,14 +16,14 @@ import sqlite3
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
 import sqlalchemy as sa
 
 from service import contents, migrations
-from service.database import Database, now
+from service.database import Database, driven, now
 from service.files import Files
 from trainers.errors import UsageError
 
@@ -50,17 +50,18 @@ def back_up(database: Database, data: Path, target: Path) -> str:
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".backup-") as place:
             folder = Path(place)
             wanted = _saved_postgresql(database, folder) if not database.is_sqlite else _saved_sqlite(data, folder)
-            there = sorted(digest for digest in wanted if files.path(digest).is_file())
-            size = sum(files.path(digest).stat().st_size for digest in there)
-            said = {
-                "made": now().isoformat(timespec="seconds"),
-                "version": migrations.head(),
-                "contents": len(there),
-                "bytes": size,
-            }
-            (folder / SAID).write_text(json.dumps(said))
-            sources = {path.name: path for path in folder.iterdir()} | {_name(digest): files.path(digest) for digest in there}
-            _write(sources, partial, as_tar=target.suffix == ".tar")
+            size = lost = 0
+            with _tar(partial) if target.suffix == ".tar" else _folder(partial) as keep:
+                for name, path in [*((path.name, path) for path in folder.iterdir()), *_places(files, wanted)]:
+                    try:
+                        keep(path, name)
+                        size += path.stat().st_size
+                    except FileNotFoundError:  # lost before, or deleted since the database was saved
+                        lost += 1
+                made = now().isoformat(timespec="seconds")
+                said = {"made": made, "version": migrations.head(), "contents": len(wanted) - lost}
+                (folder / SAID).write_text(json.dumps(said))
+                keep(folder / SAID, SAID)
             os.replace(partial, target)
     except OSError as error:
         _remove(partial)
@@ -68,8 +69,8 @@ def back_up(database: Database, data: Path, target: Path) -> str:
     except BaseException:
         _remove(partial)
         raise
-    lost = f"; {len(wanted) - len(there)} contents are missing: see python -m service doctor" if len(there) < len(wanted) else ""
-    return f"saved the database and {len(there):,} contents of {size:,} bytes in {target}{lost}"
+    missing = f"; {lost:,} contents are missing: see python -m service doctor" if lost else ""
+    return f"saved the database and {len(wanted) - lost:,} contents, {size:,} bytes, in {target}{missing}"
 
 
 def restore(source: Path, data: Path, url: str | None) -> str:
@@ -136,7 +137,7 @@ def _saved_postgresql(database: Database, folder: Path) -> set[str]:
 def _restore_postgresql(dump: Path, url: str | None) -> None:
     if url is None:
         raise UsageError("this is a backup of PostgreSQL: name an empty database with --database.")
-    engine = sa.create_engine(url.replace("postgresql://", "postgresql+psycopg://", 1))
+    engine = sa.create_engine(driven(url))
     try:
         tables = sa.inspect(engine).get_table_names()
     except sa.exc.SQLAlchemyError as error:
@@ -163,21 +164,27 @@ def _call_postgresql(program: str, url: sa.URL, *arguments: str) -> None:
         raise UsageError(f"{program} failed ({(done.stderr.strip().splitlines() or ['no reason given'])[0]}).")
 
 
-def _write(sources: dict[str, Path], target: Path, *, as_tar: bool) -> None:
-    """Write files under their names, for nobody else to read: the databases hold what all users logged."""
-    if as_tar:
-        with (
-            open(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file,
-            tarfile.open(fileobj=file, mode="w") as tar,
-        ):
-            for name, path in sources.items():
-                tar.add(path, name, recursive=False)
-        return
-    target.mkdir(mode=0o700)
-    for name, path in sources.items():
+# The databases hold what all users logged: a backup is for nobody else to read.
+
+
+@contextlib.contextmanager
+def _tar(target: Path) -> Iterator[Callable[[Path, str], object]]:
+    with (
+        open(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file,
+        tarfile.open(fileobj=file, mode="w") as tar,
+    ):
+        yield lambda path, name: tar.add(path, name, recursive=False)
+
+
+@contextlib.contextmanager
+def _folder(target: Path) -> Iterator[Callable[[Path, str], object]]:
+    def keep(path: Path, name: str) -> None:
         place = target / name
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, place)
+
+    target.mkdir(mode=0o700)
+    yield keep
 
 
 def _read(source: Path, folder: Path) -> None:
@@ -233,8 +240,8 @@ def _checked(source: Path, folder: Path) -> dict[str, Any]:
     return said
 
 
-def _name(digest: str) -> str:
-    return f"contents/{digest[:2]}/{digest}"
+def _places(files: Files, wanted: set[str]) -> Iterator[tuple[str, Path]]:
+    yield from ((f"contents/{digest[:2]}/{digest}", files.path(digest)) for digest in sorted(wanted))
 
 
 def _remove(path: Path) -> None:

@@ -8,22 +8,26 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from service.database import Base
+from service import artifact_tables  # noqa: F401  (its tables name contents, too)
+from service.database import CONTENT, Base
 
 PIECE = 1 << 20  # bytes read at once
+
+
+def naming() -> list[sa.Column[str]]:
+    """Return the columns that name contents: those of `info` CONTENT (service/database.py)."""
+    return [column for table in Base.metadata.sorted_tables for column in table.columns if column.info == CONTENT]
 
 
 def named(connection: sa.Connection) -> Iterator[tuple[str, str, int | None]]:
     """Yield every content that a table names: its SHA-256, the table, and its size in bytes where the table has it.
 
-    The columns are those of `info` CONTENT (service/database.py). A content may come more than once.
+    A content may come more than once.
     """
-    for table in Base.metadata.sorted_tables:
-        for column in table.columns:
-            if column.info.get("content"):
-                size = table.columns.get("size", sa.null())
-                for digest, bytes_of in connection.execute(sa.select(column, size).where(column != "")):
-                    yield digest, table.name, bytes_of
+    for column in naming():
+        size = column.table.columns.get("size", sa.null())
+        for digest, bytes_of in connection.execute(sa.select(column, size).where(column != "")):
+            yield digest, str(column.table), bytes_of
 
 
 def kept(folder: Path) -> Iterator[Path]:

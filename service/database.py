@@ -11,9 +11,9 @@ import base64
 import contextlib
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import ForeignKey, String, Text, UniqueConstraint, event
@@ -24,8 +24,12 @@ from service.files import Files
 from trainers.errors import UsageError
 
 WAIT_SECONDS = 30  # for another's transaction to end
+LOCKS = 1_347_702_130  # tells this server's advisory locks from those of others in the same database
 NAME = String(128)  # as long as W&B's own names
 CONTENT = {"content": True}  # `info` of a column that names contents of files by their SHA-256: what is backed up and checked
+
+
+Row = TypeVar("Row", bound="Base")
 
 
 def now() -> datetime:
@@ -222,6 +226,8 @@ class Sweep(Base):
     description: Mapped[str | None] = mapped_column(Text)
     definition: Mapped[str] = mapped_column(Text)  # YAML
     method: Mapped[str] = mapped_column(String(16), default="")
+    program: Mapped[str] = mapped_column(Text, default="")
+    engine: Mapped[str | None] = mapped_column(String(16))  # of the client's own scheduler, which then searches; else we do
     state: Mapped[str] = mapped_column(String(16), default="PENDING")
     prior_filters: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[datetime] = mapped_column(default=now)
@@ -257,7 +263,7 @@ class Issue(Base):
     sweep_id: Mapped[int] = mapped_column(ForeignKey("sweep.id", ondelete="CASCADE"), index=True)
     agent_id: Mapped[int | None] = mapped_column(ForeignKey("agent.id"))
     run_name: Mapped[str] = mapped_column(NAME, index=True)
-    trial: Mapped[int]
+    trial: Mapped[int | None]  # none of a run that a person or a client's scheduler enqueued
     values: Mapped[str] = mapped_column(Text)  # JSON, nested as the program gets them
     times: Mapped[int] = mapped_column(default=1)  # how often it was handed out
     issued_at: Mapped[datetime] = mapped_column(default=now)
@@ -280,6 +286,11 @@ class RunFile(Base):
 
     __table_args__ = (UniqueConstraint("run_id", "name"),)
 
+    @property
+    def global_id(self) -> str:
+        """The identifier that clients get."""
+        return global_id("File", str(self.id))
+
 
 class Database:
     """A database that is open.
@@ -292,11 +303,13 @@ class Database:
     """
 
     def __init__(self, url: str) -> None:
+        from service import artifact_tables  # noqa: F401  (its tables are of this database)
+
         try:
             shown = sa.make_url(url).render_as_string(hide_password=True)
         except sa.exc.ArgumentError:
             raise UsageError(f"--database must be a URL such as postgresql://user@host/name. Got {url!r}.") from None
-        url = url.replace("postgresql://", "postgresql+psycopg://", 1)  # the driver that comes with the requirements
+        url = driven(url)
         self.is_sqlite = url.startswith("sqlite")
         settings: dict[str, Any] = {"connect_args": {"timeout": WAIT_SECONDS}} if self.is_sqlite else {"pool_size": 16}
         try:
@@ -307,6 +320,8 @@ class Database:
             event.listen(self.engine, "connect", _as_a_server)
             event.listen(self.engine, "begin", _begin)
         self._writer = threading.Lock()
+        # not of the pool: who waits for a lock must not hold the connection that its owner needs
+        self._locking = sa.create_engine(url, poolclass=sa.NullPool, isolation_level="AUTOCOMMIT")
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)
         try:
             migrations.upgrade(self.engine, Base.metadata)
@@ -332,9 +347,35 @@ class Database:
         """Say where the contents lie that the tables name; every session has them as `info["files"]`."""
         self._sessions.configure(info={"files": files})
 
+    @contextlib.contextmanager
+    def alone(self, number: int) -> Iterator[None]:
+        """Be the only process of this server that is inside with this number; on SQLite there is only one."""
+        if self.is_sqlite:
+            yield
+            return
+        with self._locking.connect() as connection:  # whose end, even by a crash, frees the lock
+            connection.execute(sa.select(sa.func.pg_advisory_lock(LOCKS, number)))
+            yield
+
     def close(self) -> None:
         """Let go of every connection."""
         self.engine.dispose()
+
+
+def made_once(session: Session, find: Callable[[], Row | None], make: Callable[[], Row]) -> Row:
+    """Return a row that is there, or make it; where another transaction makes it at the same moment, that one's."""
+    found = find()
+    if found is None:
+        with contextlib.suppress(sa.exc.IntegrityError), session.begin_nested():
+            session.add(make())
+        found = find()
+    assert found is not None
+    return found
+
+
+def driven(url: str) -> str:
+    """Return a URL with the driver of PostgreSQL that comes with the requirements."""
+    return url.replace("postgresql://", "postgresql+psycopg://", 1)
 
 
 def _as_a_server(connection: Any, _: Any) -> None:

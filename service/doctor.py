@@ -6,7 +6,6 @@ import contextlib
 import os
 import shutil
 import sqlite3
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -15,12 +14,11 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from service import backup, contents, migrations, runs, segments
-from service.database import Run, Segment, now
+from service.database import Run, Segment, driven, now
 from service.files import Files
 from trainers.errors import UsageError
 
 LEAST_FREE = 2**30  # bytes
-DAY = 86_400.0  # seconds for which a content may wait for the row that names it
 AHEAD = timedelta(minutes=1)  # that a moment in the database may be later than the clock
 RESTORE = "restore a backup (python -m service restore)"
 COPY = "copy them from contents/ of a backup to files/contents/ here"
@@ -51,33 +49,29 @@ class Examined:
     connection: sa.Connection
     is_sqlite: bool
     full: bool
-    sweep: bool
     files: Files = field(init=False)
 
     def __post_init__(self) -> None:
         self.files = Files(self.data / "files")
 
 
-def findings(data: Path, url: str | None, *, full: bool = False, sweep: bool = False) -> Iterator[Finding]:
+def findings(data: Path, url: str | None, *, full: bool = False) -> Iterator[Finding]:
     """Look at a service, which may be running, and yield what is found.
 
     Args:
         data: its folder.
         url: of its PostgreSQL; None for the SQLite in the folder.
         full: also read every content.
-        sweep: remove contents that nothing names.
 
     Raises:
         UsageError: if the database cannot be opened at all.
     """
     yield _folder(data)
     yield _free(data)
-    engine = sa.create_engine(
-        (url or f"sqlite:///{(data / backup.SERVICE).resolve()}").replace("postgresql://", "postgresql+psycopg://", 1)
-    )
+    engine = sa.create_engine(driven(url or f"sqlite:///{(data / backup.SERVICE).resolve()}"))
     try:
         with engine.connect() as connection:
-            examined = Examined(data, connection, url is None, full, sweep)
+            examined = Examined(data, connection, url is None, full)
             for check in (_database, _studies, _version):
                 finding = _sound(check, examined)
                 yield finding
@@ -206,19 +200,14 @@ def _silent(examined: Examined) -> Finding:
 
 def _orphans(examined: Examined) -> Finding:
     # files first, then names: what is named meanwhile is not taken for an orphan
-    late = time.time() - DAY
-    old = {path for path in contents.kept(examined.files.folder) if path.stat().st_mtime < late}
-    left = {path for path in (examined.files.folder / "incoming").iterdir() if path.stat().st_mtime < late}
-    wanted = {digest for digest, _, _ in contents.named(examined.connection)}
-    orphans = sorted(left | {path for path in old if path.name not in wanted})
-    size = sum(path.stat().st_size for path in orphans)
+    there = {path.name: path.stat().st_size for path in contents.kept(examined.files.folder)}
+    orphans = there.keys() - {digest for digest, _, _ in contents.named(examined.connection)}
     if not orphans:
         return Finding("orphans", "every content is named")
-    if examined.sweep:
-        for path in orphans:
-            path.unlink(missing_ok=True)
-        return Finding("orphans", f"removed {len(orphans):,} contents that nothing named, {size:,} bytes")
-    return Finding("orphans", f"{len(orphans):,} contents are named by nothing, {size:,} bytes; --sweep removes them")
+    size = sum(there[digest] for digest in orphans)
+    return Finding(
+        "orphans", f"{len(orphans):,} contents of {size:,} bytes are named by nothing; the server removes them within hours"
+    )
 
 
 def _clock(examined: Examined) -> Finding:

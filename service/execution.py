@@ -16,6 +16,7 @@ from ariadne import load_schema_from_path, make_executable_schema
 from graphql import (
     REMOVE,
     ExecutionResult,
+    FieldNode,
     GraphQLError,
     GraphQLInputObjectType,
     GraphQLList,
@@ -43,6 +44,7 @@ SCHEMA = Path(__file__).with_name("schema")
 MOST_CHARACTERS = 100_000  # of a document; the client's longest has 6,000
 MOST_TOKENS = 5_000
 RULES = [rule for rule in specified_rules if rule is not NoUnusedVariablesRule]  # what is dropped may leave a variable unused
+OWN_TRANSACTIONS = {"agentHeartbeat"}  # it may ask a study, which takes time
 UNFIT = (sa.exc.DataError, OverflowError)  # of the database, at a number that is larger than its columns
 UNFIT_SENTENCE = "a value in this request does not fit the database"
 log = logging.getLogger("service.graphql")
@@ -59,14 +61,19 @@ class Schema:
         self.schema: GraphQLSchema = make_executable_schema(load_schema_from_path(str(SCHEMA)), *resolvers)
         self._read = functools.lru_cache(maxsize=512)(self._parsed)
 
-    def is_mutation(self, query: str) -> bool:
-        """Whether a document changes anything.
+    def writes(self, query: str) -> bool:
+        """Whether a document is answered in a transaction that writes: a mutation is, but for those with transactions of their own.
 
         Raises:
-            GraphQLError: if it is no document of this schema.
+            GraphQLError: if it is no document of this schema, or mixes the two.
         """
-        document = self._read(query)
-        return operation_of(document).operation is OperationType.MUTATION
+        operation = operation_of(self._read(query))
+        if operation.operation is not OperationType.MUTATION:
+            return False
+        named = {node.name.value for node in operation.selection_set.selections if isinstance(node, FieldNode)}
+        if len(named) > 1 and named & OWN_TRANSACTIONS:
+            raise GraphQLError(f"{', '.join(sorted(named & OWN_TRANSACTIONS))} must be the only thing that a mutation asks for.")
+        return not named & OWN_TRANSACTIONS
 
     def name_of(self, query: str) -> str:
         """Return the name of a document's operation; empty where it has none.

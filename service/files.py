@@ -8,7 +8,9 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-from collections.abc import AsyncIterator
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from trainers.errors import UsageError
 
 EXPIRES = 3600  # seconds that an address is good for
 MOST_BYTES = 5 * 2**30  # of one file
+UNNAMED = 3600.0  # seconds that a content is kept without a name
 
 
 class TooLargeError(UsageError):
@@ -39,6 +42,7 @@ class Files:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._settling = threading.Lock()
         try:
             (folder / "incoming").mkdir(parents=True, exist_ok=True)
             self._signer = URLSafeTimedSerializer(_secret(folder / "secret"))
@@ -49,10 +53,10 @@ class Files:
         """Return a token that says what may be done: `purpose` is upload or download."""
         return self._signer.dumps(values, salt=purpose)
 
-    def opened(self, purpose: str, token: str) -> dict[str, Any] | None:
-        """Return what a token of this purpose says; None where it is forged, of another purpose, or has expired."""
+    def opened(self, purpose: str, token: str, *, seconds: int | None = None) -> dict[str, Any] | None:
+        """Return what a token of this purpose says; None where it is forged, of another purpose, or too old (EXPIRES)."""
         try:
-            return self._signer.loads(token, salt=purpose, max_age=EXPIRES)
+            return self._signer.loads(token, salt=purpose, max_age=EXPIRES if seconds is None else seconds)
         except BadSignature:
             return None
 
@@ -74,9 +78,7 @@ class Files:
                     md5.update(part)
                     file.write(part)
             digest = sha.hexdigest()
-            place = self.path(digest)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(partial, place)
+            self._settle(partial, digest)
         finally:
             partial.unlink(missing_ok=True)
         return Content(digest, md5.hexdigest(), size)
@@ -90,9 +92,7 @@ class Files:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())  # what it was made from is deleted next
-            place = self.path(digest)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(partial, place)
+            self._settle(partial, digest)
         finally:
             partial.unlink(missing_ok=True)
         return digest
@@ -100,6 +100,43 @@ class Files:
     def path(self, digest: str) -> Path:
         """Return where a content lies."""
         return self.folder / "contents" / digest[:2] / digest
+
+    def sweep(self, named: Callable[[Sequence[str]], set[str]], *, older: float = UNNAMED) -> int:
+        """Delete the contents that nothing names any more, and what is left of uploads that broke off; return how many.
+
+        Args:
+            named: returns those of some digests that are still named.
+            older: seconds since it last arrived that a content must have; what arrives now has no name yet.
+        """
+        before, deleted = time.time() - older, 0
+        broken = [path for path in (self.folder / "incoming").iterdir() if path.stat().st_mtime < before]
+        for folder in sorted((self.folder / "contents").glob("*")):
+            old = [path.name for path in folder.iterdir() if path.stat().st_mtime < before]
+            broken += [folder / digest for digest in set(old) - named(old)] if old else []
+        for path in broken:
+            with self._settling:  # it may just have arrived again
+                if path.exists() and path.stat().st_mtime < before:
+                    path.unlink()
+                    deleted += 1
+        return deleted
+
+    def _settle(self, partial: Path, digest: str) -> None:
+        place = self.path(digest)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with self._settling:
+            os.replace(partial, place)
+
+
+def checked_name(name: str, place: str = "its run") -> str:
+    """Return a file's name, which is a path below its run or artifact (`place`).
+
+    Raises:
+        UsageError: if it leads elsewhere.
+    """
+    parts = name.split("/")
+    if not name or len(name) > 1024 or name.startswith("/") or ".." in parts or "\\" in name or "\0" in name:
+        raise UsageError(f"a file's name must be a path below {place}. Got {name[:80]!r}.")
+    return name
 
 
 def _secret(path: Path) -> bytes:

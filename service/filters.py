@@ -15,10 +15,11 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import aliased
 
-from service.database import Run, User, Value
+from service.database import Run, Sweep, User, Value
 from trainers.errors import UsageError, did_you_mean
 
-FIELDS: dict[str, sa.orm.InstrumentedAttribute[Any]] = {
+Fields = Mapping[str, sa.orm.InstrumentedAttribute[Any]]
+FIELDS: Fields = {
     "name": Run.name,
     "display_name": Run.display_name,
     "displayName": Run.display_name,
@@ -36,7 +37,21 @@ FIELDS: dict[str, sa.orm.InstrumentedAttribute[Any]] = {
     "heartbeatAt": Run.heartbeat_at,
     "username": User.name,
 }
-TIMES = {"created_at", "createdAt", "heartbeat_at", "heartbeatAt"}
+SWEEP_FIELDS: Fields = {
+    "name": Sweep.name,
+    "display_name": Sweep.display_name,
+    "displayName": Sweep.display_name,
+    "state": Sweep.state,
+    "method": Sweep.method,
+    "description": Sweep.description,
+    "created_at": Sweep.created_at,
+    "createdAt": Sweep.created_at,
+    "updated_at": Sweep.updated_at,
+    "updatedAt": Sweep.updated_at,
+    "heartbeat_at": Sweep.heartbeat_at,
+    "heartbeatAt": Sweep.heartbeat_at,
+}
+TIMES = {"created_at", "createdAt", "heartbeat_at", "heartbeatAt", "updated_at", "updatedAt"}
 COMPARED: dict[str, Callable[[Any, Any], sa.ColumnElement[bool]]] = {
     "$gt": lambda column, value: column > value,
     "$gte": lambda column, value: column >= value,
@@ -46,8 +61,8 @@ COMPARED: dict[str, Callable[[Any, Any], sa.ColumnElement[bool]]] = {
 DEPTH = 20  # of conditions inside conditions
 
 
-def condition_of(filters: str | Mapping[str, Any] | None) -> sa.ColumnElement[bool]:
-    """Return the condition that a filter states; the query must select from Run and outer-join User.
+def condition_of(filters: str | Mapping[str, Any] | None, fields: Fields = FIELDS) -> sa.ColumnElement[bool]:
+    """Return the condition that a filter states; of runs, the query must select from Run and outer-join User.
 
     Raises:
         UsageError: if it is no filter, or has an operator or a path that is not known.
@@ -58,7 +73,7 @@ def condition_of(filters: str | Mapping[str, Any] | None) -> sa.ColumnElement[bo
             read = json.loads(filters) if filters else {}
         except ValueError:
             raise UsageError(f"filters must be JSON. Got {filters[:80]!r}.") from None
-    return _all(read or {}, DEPTH)
+    return _all(read or {}, DEPTH, fields)
 
 
 def order_of(order: str | None) -> list[sa.ColumnElement[Any]]:
@@ -72,7 +87,7 @@ def order_of(order: str | None) -> list[sa.ColumnElement[Any]]:
     place = _place(path)
     columns: list[Any]
     if place is None:
-        columns = [FIELDS[_known(path)]]
+        columns = [FIELDS[_known(path, FIELDS)]]
     else:
         value = aliased(Value)
         columns = [
@@ -105,7 +120,7 @@ def flat_values(values: Any, prefix: str = "") -> dict[str, float | str]:
     return found
 
 
-def _all(filters: Any, depth: int) -> sa.ColumnElement[bool]:
+def _all(filters: Any, depth: int, fields: Fields) -> sa.ColumnElement[bool]:
     if not isinstance(filters, Mapping):
         raise UsageError(f"a filter must be a mapping of paths and operators. Got {json.dumps(filters)[:80]}.")
     if depth == 0:
@@ -115,49 +130,48 @@ def _all(filters: Any, depth: int) -> sa.ColumnElement[bool]:
         if key in ("$and", "$or", "$nor"):
             if not isinstance(value, Sequence) or isinstance(value, str):
                 raise UsageError(f"{key} must have a list of filters. Got {json.dumps(value)[:80]}.")
-            inner = [_all(one, depth - 1) for one in value]
+            inner = [_all(one, depth - 1, fields) for one in value]
             joined = sa.and_(sa.true(), *inner) if key == "$and" else sa.or_(sa.false(), *inner)
             parts.append(sa.not_(joined) if key == "$nor" else joined)
         elif key == "$not":
-            parts.append(sa.not_(_all(value, depth - 1)))
+            parts.append(sa.not_(_all(value, depth - 1, fields)))
         elif key.startswith("$"):
             raise UsageError(f"{key} is not an operator between filters{did_you_mean(key, ['$and', '$or', '$not', '$nor']) or '.'}")
         else:
-            parts.append(_of_path(key, value, depth))
+            parts.append(_of_path(key, value, depth, fields))
     return sa.and_(sa.true(), *parts)
 
 
-def _of_path(path: str, wanted: Any, depth: int) -> sa.ColumnElement[bool]:
+def _of_path(path: str, wanted: Any, depth: int, fields: Fields) -> sa.ColumnElement[bool]:
     operators = wanted if isinstance(wanted, Mapping) and any(str(key).startswith("$") for key in wanted) else {"$eq": wanted}
     parts = []
     for operator, value in operators.items():
         if operator == "$not":
-            parts.append(sa.not_(_of_path(path, value, depth - 1)))
+            parts.append(sa.not_(_of_path(path, value, depth - 1, fields)))
         else:
-            parts.append(_compared(path, operator, value))
+            parts.append(_compared(path, operator, value, fields))
     return sa.and_(sa.true(), *parts)
 
 
-def _compared(path: str, operator: str, value: Any) -> sa.ColumnElement[bool]:
+def _compared(path: str, operator: str, value: Any, fields: Fields) -> sa.ColumnElement[bool]:
     known = ["$eq", "$ne", *COMPARED, "$in", "$nin", "$regex", "$exists", "$not"]
     if operator not in known:
         raise UsageError(f"{operator} is not an operator of filters{did_you_mean(operator, known) or f'; there are {known}.'}")
     if operator in ("$ne", "$nin"):
-        return sa.not_(_compared(path, "$eq" if operator == "$ne" else "$in", value))
+        return sa.not_(_compared(path, "$eq" if operator == "$ne" else "$in", value, fields))
     if operator == "$in":
         if not isinstance(value, Sequence) or isinstance(value, str):
             raise UsageError(f"$in must have a list. Got {json.dumps(value)[:80]}.")
-        return sa.or_(sa.false(), *(_compared(path, "$eq", one) for one in value))
-    if path == "tags":
+        return sa.or_(sa.false(), *(_compared(path, "$eq", one, fields) for one in value))
+    if path == "tags" and fields is FIELDS:
         return _tagged(operator, value)
-    place = _place(path)
+    place = _place(path) if fields is FIELDS else None
     if place is None:
-        return _of_field(_known(path), operator, value)
+        return _of_field(fields[_known(path, fields)], path, operator, value)
     return _of_value(place, operator, value)
 
 
-def _of_field(path: str, operator: str, value: Any) -> sa.ColumnElement[bool]:
-    column = FIELDS[path]
+def _of_field(column: sa.orm.InstrumentedAttribute[Any], path: str, operator: str, value: Any) -> sa.ColumnElement[bool]:
     if operator == "$exists":
         return column.is_not(None) if value else column.is_(None)
     if operator == "$regex":
@@ -211,11 +225,11 @@ def _place(path: str) -> tuple[str, str] | None:
     return None
 
 
-def _known(path: str) -> str:
-    if path not in FIELDS:
-        names = [*FIELDS, "tags", "config.NAME", "summary_metrics.NAME"]
+def _known(path: str, fields: Fields) -> str:
+    if path not in fields:
+        names = [*fields, *(("tags", "config.NAME", "summary_metrics.NAME") if fields is FIELDS else ())]
         near = did_you_mean(path, names) or f"; there are {', '.join(names)}."
-        raise UsageError(f"runs have no field {path!r}{near}")
+        raise UsageError(f"{'runs' if fields is FIELDS else 'sweeps'} have no field {path!r}{near}")
     return path
 
 

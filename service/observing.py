@@ -15,8 +15,8 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.agents import SILENCE
 from service.database import Agent, Database, Run, Sweep, now
-from service.sweeps import SILENCE
 
 MOST_OPERATIONS = 300  # that are counted each by its name
 log = logging.getLogger("service.requests")

@@ -15,7 +15,23 @@ from sqlalchemy.orm import Session, joinedload
 
 from service import streams
 from service.accounts import Account
-from service.database import Chunk, Entity, FormerRun, Project, Run, RunFile, Segment, User, Value, as_json, names_of, now
+from service.database import (
+    Chunk,
+    Entity,
+    FormerRun,
+    Issue,
+    Project,
+    Run,
+    RunFile,
+    Segment,
+    Sweep,
+    User,
+    Value,
+    as_json,
+    made_once,
+    names_of,
+    now,
+)
 from service.filters import condition_of, flat_values, order_of
 from trainers.errors import UsageError
 
@@ -23,6 +39,7 @@ UNCATEGORIZED = "uncategorized"  # the project of a run that names none, as at W
 SILENCE = timedelta(minutes=5)  # after which a running run has crashed
 LIVE = ("running", "pending", "preempting")
 NAME_FORM = re.compile(r"[^/\\#?%:\x00-\x1f]{1,128}")
+DELETED = 1000  # times that the configuration of a deleted run counts as handed out
 MOST_VALUES = 2000  # of a config or summary by which runs can be found
 TEXTS = {  # UpsertBucketInput's field -> the run's
     "displayName": "display_name",
@@ -55,7 +72,8 @@ def project_of(session: Session, account: Account, name: str | None, entity: str
             raise RefusedError(f"{account.name} may not write to {entity}: use the key of a member of it.")
         return None
     query = sa.select(Project).join(Entity).where(Entity.name == entity, Project.name == name)
-    found = session.scalar(query.options(joinedload(Project.entity)))
+    query = query.options(joinedload(Project.entity))
+    found = session.scalar(query)
     if found is not None or not create:
         return found
     if not account.may_write(entity):
@@ -65,10 +83,7 @@ def project_of(session: Session, account: Account, name: str | None, entity: str
     owner = session.scalar(sa.select(Entity).where(Entity.name == entity))
     if owner is None:
         raise UsageError(f"there is no user or team {entity!r} on this server.")
-    found = Project(entity=owner, name=name, user_id=account.id)
-    session.add(found)
-    session.flush()
-    return found
+    return made_once(session, lambda: session.scalar(query), lambda: Project(entity=owner, name=name, user_id=account.id))
 
 
 def run_of(session: Session, project: Project, name: str) -> Run | None:
@@ -139,7 +154,7 @@ def upsert(session: Session, account: Account, values: Mapping[str, Any]) -> tup
     if values.get("tags") is not None:
         run.tags = as_json(list(dict.fromkeys(values["tags"])))
     if values.get("config") is not None:
-        run.config = as_json(_mapping(values["config"], "config"))
+        run.config = as_json(mapping_of(values["config"], "config"))
         _index(session, run, "c", plain_config(run))
     if values.get("summaryMetrics") is not None:
         keep_summary(session, run, values["summaryMetrics"])
@@ -152,7 +167,7 @@ def keep_summary(session: Session, run: Run, text: str) -> None:
     Raises:
         UsageError: if it is no JSON object.
     """
-    summary = _mapping(text, "summaryMetrics")
+    summary = mapping_of(text, "summaryMetrics")
     if as_json(summary) != run.summary:
         run.summary = as_json(summary)
         _index(session, run, "s", summary)
@@ -191,7 +206,9 @@ def count_runs(session: Session, project: Project, filters: str | None = None) -
 
 
 def delete(session: Session, run: Run) -> None:
-    """Forget a run and all that it logged; the contents of its files are swept later."""
+    """Forget a run and all that it logged; the contents of its files are swept later. No agent is handed it again."""
+    of_it = sa.select(Sweep.id).where(Sweep.project_id == run.project_id, Sweep.name == run.sweep_name)
+    session.execute(sa.update(Issue).where(Issue.sweep_id.in_(of_it), Issue.run_name == run.name).values(times=DELETED))
     if session.scalar(sa.select(Segment.number).where(Segment.run_id == run.id).limit(1)) is not None or run.stale_copies:
         session.merge(FormerRun(project_id=run.project_id, name=run.name))
     for table in (Value, Chunk, Segment, RunFile):
@@ -243,7 +260,9 @@ def mark_crashed(session: Session) -> int:
 
 def ask_to_stop(run: Run) -> None:
     """Flag a run that is to end; its client is told at its next request, and ends it with all its rows."""
-    if run.state in LIVE and not run.stop_asked:
+    if run.state == "pending":
+        run.state = "killed"  # it waits for an agent, and none shall have it
+    elif run.state in LIVE and not run.stop_asked:
         run.stop_asked, run.stop_asked_at = True, now()
 
 
@@ -261,7 +280,12 @@ def matching(query: Any, project: Project, filters: str | Mapping[str, Any] | No
     return query.outerjoin(User, User.id == Run.user_id).where(Run.project_id == project.id, condition_of(filters))
 
 
-def _mapping(text: str, name: str) -> dict[str, Any]:
+def mapping_of(text: str, name: str) -> dict[str, Any]:
+    """Return the JSON object of a text.
+
+    Raises:
+        UsageError: if it is none.
+    """
     try:
         values = json.loads(text)
     except (TypeError, ValueError, RecursionError):

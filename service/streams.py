@@ -186,11 +186,11 @@ def history_keys(run: Run) -> dict[str, Any] | None:
         return None
     keys = {
         key: {
-            "typeCounts": [{"type": kind, "count": count} for kind, count in kinds.items()],
+            "typeCounts": [{"type": kind, "count": count} for kind, count in known["kinds"].items()],
             "monotonic": False,
-            "previousValue": 0,
+            "previousValue": known["last"],
         }
-        for key, kinds in json.loads(run.history_keys).items()
+        for key, known in json.loads(run.history_keys).items()
     }
     return {"lastStep": run.last_step, "sets": [], "keys": keys}
 
@@ -213,14 +213,16 @@ def _step(line: str) -> int:
 
 
 def _note_keys(run: Run, rows: Sequence[dict[str, Any]]) -> None:
-    known: dict[str, dict[str, int]] = json.loads(run.history_keys)
+    known: dict[str, dict[str, Any]] = json.loads(run.history_keys)  # its kinds of values, and its last finite number
     for row in rows:
         run.last_step = max(run.last_step, segments.step_of(row))
         for key, value in _flat(row):
             if key in known or len(known) < MOST_KEYS:
-                kinds = known.setdefault(key, {})
+                noted = known.setdefault(key, {"kinds": {}, "last": 0})
                 kind = _kind(value)
-                kinds[kind] = kinds.get(kind, 0) + 1
+                noted["kinds"][kind] = noted["kinds"].get(kind, 0) + 1
+                if kind == "number" and math.isfinite(value):
+                    noted["last"] = value
     run.history_keys = as_json(known)
 
 

@@ -35,12 +35,12 @@ def postgres(folder: Path) -> Iterator[str]:
     if os.geteuid() == 0:  # the server refuses to run as root
         data.mkdir(parents=True)
         shutil.chown(data, "postgres", "postgres")
-        for parent in [data, *data.parents]:
-            if parent.stat().st_mode & 0o005 != 0o005 and parent != data:
-                parent.chmod(parent.stat().st_mode | 0o011)
         as_user = ["runuser", "-u", "postgres", "--"]
 
     def call(*command: str) -> None:
+        for parent in data.parents if as_user else ():  # another run of pytest may close them again
+            if parent.stat().st_mode & 0o005 != 0o005:
+                parent.chmod(parent.stat().st_mode | 0o011)
         done = subprocess.run([*as_user, *command], capture_output=True, text=True, cwd="/", timeout=120)
         log = data / "log"
         said = f"{done.stdout}{done.stderr}{log.read_text()[-4000:] if log.is_file() else ''}"

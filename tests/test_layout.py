@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "analysis": {"analysis", "trainers"},
     "demo": {"demo", "trainers"},
     "studies": {"studies", "search", "analysis", "trainers"},
-    "service": {"service", "search", "demo", "trainers"},
+    "service": {"service", "search", "analysis", "demo", "trainers"},  # its pages show what the analysis computes
 }
 # Where runs are written, where they are read and shown, and where the command line hands over to W&B.
 MAY_IMPORT_WANDB = {

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
-from ariadne import QueryType
+from ariadne import ObjectType, QueryType
 
 from service.answers.shared import context_of
-from service.database import Entity, User, global_id
+from service.database import Entity, Membership, User, global_id
 
 query = QueryType()
-BOUND = (query,)
+entity_type = ObjectType("Entity")
+BOUND = (query, entity_type)
+TESTED = ("0.28.2", "0.31.0")  # the oldest and the newest client tried; only `wandb verify` asks
 FEATURES = (
     "CLIENT_IDS",
     "LARGE_FILENAMES",
@@ -20,6 +22,16 @@ FEATURES = (
     "MARK_RUN_FILES_UPLOADED",
     "TOTAL_COUNT_IN_FILE_CONNECTION",
     "BULK_HISTORIES",  # ours: analysis/ asks for it
+    "ARTIFACT_TAGS",
+    "ARTIFACT_COLLECTION_MEMBERSHIP_FILES",
+    "ARTIFACT_COLLECTION_MEMBERSHIP_FILE_DOWNLOAD_HANDLER",
+    "ARTIFACT_COLLECTIONS_FILTERING_SORTING",
+    "ARTIFACT_MEMBERSHIP_IN_LINK_ARTIFACT_RESPONSE",
+    "ARTIFACT_V2_DOWNLOAD_HANDLER_SUPPORTS_ARTIFACT_ID",
+    "PROJECT_ARTIFACT_COLLECTION_MEMBERSHIP",
+    "USE_ARTIFACT_WITH_ENTITY_AND_PROJECT_INFORMATION",
+    "SWEEPS_LOCAL_SCHEDULER",
+    "SWEEPS_QUERY_FILTERING",
 )
 
 
@@ -56,7 +68,7 @@ def users(_: Any, info: Any, query: str | None = None) -> dict[str, Any]:
 @query.field("serverInfo")
 def server_info(*_: Any) -> dict[str, Any]:
     features = [{"name": name, "isEnabled": True} for name in FEATURES]
-    return {"features": features, "cliVersionInfo": {"max_cli_version": None, "min_cli_version": "0.0.0"}}
+    return {"features": features, "cliVersionInfo": {"max_cli_version": TESTED[-1], "min_cli_version": TESTED[0]}}
 
 
 @query.field("entity")
@@ -72,3 +84,14 @@ def entity_values(entity: Entity) -> dict[str, Any]:
     kind = "team" if entity.is_team else "user"
     values = {"id": global_id("Entity", entity.name), "name": entity.name, "isTeam": entity.is_team, "entityType": kind}
     return {**values, "available": True, "readOnly": False, "readOnlyAdmin": False}
+
+
+@entity_type.field("members")
+def members(entity: Mapping[str, Any], info: Any) -> list[dict[str, Any]]:
+    """Return who may write to an entity."""
+    own = sa.select(Entity.id).where(Entity.name == entity["name"])
+    joined = sa.select(Membership.user_id).where(Membership.entity_id.in_(own))
+    found = context_of(info).session.scalars(
+        sa.select(User).where(User.id.in_(joined) | User.entity_id.in_(own)).order_by(User.name)
+    )
+    return [{**user_values(user), "pending": False, "accountType": user.role} for user in found]

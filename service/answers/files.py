@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
@@ -10,8 +11,10 @@ import sqlalchemy as sa
 from ariadne import MutationType, ObjectType
 
 from service import runs
-from service.answers.shared import as_time, binder, checked_name, connection, context_of, page_of, writable_run
-from service.database import Run, RunFile, global_id, names_of
+from service.answers.shared import as_time, binder, connection, context_of, page_of, writable_run
+from service.artifact_tables import ArtifactFile, ArtifactManifest
+from service.database import Run, RunFile, names_of
+from service.files import checked_name
 from trainers.errors import UsageError
 
 mutation = MutationType()
@@ -68,7 +71,7 @@ def run_files(
     session = context_of(info).session
     matching = sa.select(RunFile).where(RunFile.run_id == run.id)
     if names:
-        matching = matching.where(RunFile.name.in_([name for name in names if name]))
+        matching = matching.where(RunFile.name.in_([posixpath.normpath(name) for name in names if name]))
     if pattern:
         matching = matching.where(RunFile.name.like(pattern))
     skip, first = page_of(after, first)
@@ -76,26 +79,30 @@ def run_files(
     return connection(found[:first], skip, skip + len(found))
 
 
-file_type.set_field("id", lambda file, _: global_id("File", str(file.id)))
+file_type.set_field("id", lambda file, _: file.global_id)
 file_type.set_field("sizeBytes", lambda file, _: file.size)
 file_type.set_field("updatedAt", lambda file, _: as_time(file.updated_at))
 file_type.set_field("directUrl", lambda file, info: download_address(file, info))
 
 
 @file_type.field("url")
-def file_url(file: RunFile, info: Any, upload: bool = False) -> str:
+def file_url(file: RunFile | ArtifactFile | ArtifactManifest, info: Any, upload: bool = False) -> str:
     return download_address(file, info)
 
 
 @file_type.field("mimetype")
-def mimetype(file: RunFile, _: Any) -> str:
+def mimetype(file: RunFile | ArtifactFile | ArtifactManifest, _: Any) -> str:
     import mimetypes
 
     return mimetypes.guess_type(file.name)[0] or "application/octet-stream"
 
 
-def download_address(file: RunFile, info: Any) -> str:
-    """Return an address by which a file can be fetched for a while without a key."""
+def download_address(file: RunFile | ArtifactFile | ArtifactManifest, info: Any) -> str:
+    """Return an address by which a file can be fetched for a while without a key; of one that lies elsewhere, where."""
     context = context_of(info)
     name = quote(file.name.rpartition("/")[2])
-    return f"{context.base}/downloads/{context.files.signed('download', file=file.id)}/{name}"
+    if isinstance(file, RunFile):
+        return f"{context.base}/downloads/{context.files.signed('download', file=file.id)}/{name}"
+    if isinstance(file, ArtifactFile) and file.ref is not None:
+        return file.ref
+    return f"{context.base}/contents/{context.files.signed('content', digest=file.digest)}/{name}"

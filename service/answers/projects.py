@@ -66,6 +66,7 @@ project_field("entity")(lambda project, _: entity_values(project.entity))
 project_field("access")(lambda *_: "PRIVATE")
 project_field("views")(lambda *_: "{}")
 project_field("createdAt")(lambda project, _: as_time(project.created_at))
+project_type.set_field("allViews", lambda *_, **__: connection([], 0, 0))
 project_field("isBenchmark")(lambda *_: False)
 project_field("readOnly")(lambda project, context: not context.account.may_write(project.entity.name))
 project_field("user")(lambda project, _: None if project.user is None else user_values(project.user))
@@ -73,7 +74,7 @@ project_field("user")(lambda project, _: None if project.user is None else user_
 
 @project_type.field("run")
 @project_type.field("bucket")
-def run(project: Project, info: Any, name: str, missingOk: bool = True) -> Run | None:
+def run(project: Project, info: Any, name: str, missingOk: bool = True, desc: str | None = None) -> Run | None:
     found = runs.run_of(context_of(info).session, project, name)
     if found is None and not missingOk:
         raise UsageError(f"there is no run {name!r} in {project.entity.name}/{project.name}.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from ariadne import MutationType, ObjectType
 from sqlalchemy.orm import Session
 
-from service import runs, segments, streams
+from service import artifacts, runs, segments, streams
 from service.answers.accounts import user_values
 from service.answers.shared import (
     MOST_ROWS,
@@ -31,6 +32,7 @@ run_type = ObjectType("Run")
 BOUND = (mutation, run_type)
 run_field = binder(run_type)
 STEPS = 2.0**63  # beyond all steps
+log = logging.getLogger("service.alerts")
 STATES = {"pending": ("running", "failed", "crashed", "preempted"), "failed": ("pending", "running")}  # a client may set
 
 run_field("id")(lambda run, _: run.global_id)
@@ -182,7 +184,10 @@ def stop_run(_: Any, info: Any, input: Mapping[str, Any]) -> dict[str, Any]:
 @mutation.field("deleteRun")
 def delete_run(_: Any, info: Any, input: Mapping[str, Any]) -> dict[str, Any]:
     context = context_of(info)
-    runs.delete(context.session, runs.run_by_id(context.session, context.account, input["id"]))
+    run = runs.run_by_id(context.session, context.account, input["id"])
+    if input.get("deleteArtifacts"):
+        artifacts.delete_of(context.session, run)
+    runs.delete(context.session, run)
     return {}
 
 
@@ -194,3 +199,12 @@ def rewind_run(_: Any, info: Any, input: Mapping[str, Any]) -> dict[str, Any]:
     streams.rewind(context_of(info).session, run, int(input["metricValue"]))
     run.state, run.stop_asked, run.exit_code = "running", False, None
     return {"rewoundRun": run}
+
+
+@mutation.field("notifyScriptableRunAlert")
+def notify_scriptable_run_alert(_: Any, info: Any, input: Mapping[str, Any]) -> dict[str, Any]:
+    """Write what `run.alert` says to the server's log, where whoever watches it finds it."""
+    run = writable_run(info, input["entityName"], input["projectName"], input["runName"])
+    said = (input["severity"], run.project.entity.name, run.project.name, run.name, input["title"][:256], input["text"][:2000])
+    log.warning("%s from %s/%s/%s: %r, %r", *said)
+    return {"success": True}

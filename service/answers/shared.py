@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import sqlalchemy as sa
 from ariadne import ObjectType
 from sqlalchemy.orm import Session
 
-from service import runs, sweeps
+from service import runs
 from service.accounts import Account
-from service.database import Run
+from service.database import Database, Run
 from service.files import Files
+from service.searches import Searches
 from trainers.errors import UsageError
 
 PAGE, MOST_IN_PAGE = 50, 1000
@@ -32,7 +34,8 @@ class Context:
     session: Session
     account: Account
     files: Files
-    searches: sweeps.Searches
+    searches: Searches
+    database: Database  # for what takes several transactions
     base: str  # this server's address as the client sees it: addresses of files must be whole
 
 
@@ -74,18 +77,6 @@ def writable_run(info: Any, entity: str | None, project: str | None, name: str) 
     return run
 
 
-def checked_name(name: str) -> str:
-    """Return a file's name, which is a path below its run.
-
-    Raises:
-        UsageError: if it leads elsewhere.
-    """
-    parts = name.split("/")
-    if not name or len(name) > 1024 or name.startswith("/") or ".." in parts or "\\" in name or "\0" in name:
-        raise UsageError(f"a file's name must be a path below its run. Got {name[:80]!r}.")
-    return name
-
-
 def page_of(after: str | None, first: int | None) -> tuple[int, int]:
     """Return how many to skip and how many to give, of a cursor and a size.
 
@@ -102,6 +93,14 @@ def connection(nodes: Sequence[Any], skip: int, total: int) -> dict[str, Any]:
     edges = [{"node": node, "cursor": str(skip + place)} for place, node in enumerate(nodes, start=1)]
     end = skip + len(nodes)
     return {"edges": edges, "pageInfo": {"endCursor": str(end), "hasNextPage": end < total}}
+
+
+def counted(context: Context, query: sa.Select[Any], after: str | None, first: int | None) -> dict[str, Any]:
+    """Return a page of what a query selects, with the count of all that it selects."""
+    skip, first = page_of(after, first)
+    found = context.session.scalars(query.offset(skip).limit(first)).all()
+    total = context.session.scalar(sa.select(sa.func.count()).select_from(query.order_by(None).subquery())) or 0
+    return {**connection(found, skip, total), "totalCount": total}
 
 
 def strict(value: Any) -> Any:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import sqlalchemy as sa
 from ariadne import MutationType, ObjectType
 
-from service import runs, sweeps
-from service.answers.shared import Context, GoneError, as_time, binder, connection, context_of, page_of
-from service.database import Agent, Issue, Project, Run, Sweep, global_id, names_of, now
+from service import agents, learning, runs, searches, sweeps
+from service.answers.shared import MOST_IN_PAGE, Context, GoneError, as_time, binder, connection, context_of, page_of
+from service.database import Agent, Issue, Project, Run, Sweep, Value, global_id, names_of, now
+from service.filters import SWEEP_FIELDS, condition_of
 from trainers.errors import UsageError
 
 mutation = MutationType()
@@ -37,7 +39,7 @@ def create_agent(_: Any, info: Any, input: Mapping[str, Any]) -> dict[str, Any]:
     if project is None or sweep is None:
         raise UsageError(f"there is no sweep {input['sweep']!r} in {input.get('entityName')}/{input.get('projectName')}.")
     runs.check_writable(context.account, project)
-    return {"agent": sweeps.add_agent(context.session, sweep, input["host"])}
+    return {"agent": agents.add_agent(context.session, sweep, input["host"])}
 
 
 @mutation.field("agentHeartbeat")
@@ -54,8 +56,16 @@ def agent_heartbeat(_: Any, info: Any, input: Mapping[str, Any]) -> dict[str, An
         alive = None
     if not isinstance(alive, dict):
         raise UsageError("runState must be a JSON object of run ids.")
-    commands = sweeps.heartbeat(context.session, context.searches, agent, alive)
+    context.session.commit()  # which only read; the study is asked outside of every transaction
+    commands = agents.heartbeat(context.database, context.searches, agent.id, alive)
     return {"agent": agent, "commands": json.dumps(commands)}
+
+
+@mutation.field("enqueueSweepRun")
+def enqueue_sweep_run(_: Any, info: Any, input: Mapping[str, Any]) -> dict[str, Any]:
+    context = context_of(info)
+    run = sweeps.enqueue(context.session, context.account, input["id"], input["config"], input.get("displayName"))
+    return {"id": run.name, "runQueueItemId": None}
 
 
 @project_type.field("sweep")
@@ -75,7 +85,7 @@ def project_sweeps(
 ) -> dict[str, Any]:
     session = context_of(info).session
     skip, first = page_of(after, first)
-    matching = sa.select(Sweep).where(Sweep.project_id == project.id).order_by(Sweep.id.desc())
+    matching = sa.select(Sweep).where(Sweep.project_id == project.id, condition_of(filters, SWEEP_FIELDS)).order_by(Sweep.id.desc())
     found = session.scalars(matching.offset(skip).limit(first + 1)).all()
     return connection(found[:first], skip, skip + len(found))
 
@@ -83,6 +93,24 @@ def project_sweeps(
 def runs_of_sweep(sweep: Sweep) -> Any:
     """Return the query of a sweep's runs."""
     return sa.select(Run).where(Run.project_id == sweep.project_id, Run.sweep_name == sweep.name).order_by(Run.id)
+
+
+@sweep_type.field("runs")
+def sweep_runs(sweep: Sweep, info: Any, first: int | None = None, after: str | None = None) -> dict[str, Any]:
+    """Of a client's own scheduler, the runs that are to be learnt from come first: it learns of them here alone."""
+    session = context_of(info).session
+    skip, first = page_of(after, MOST_IN_PAGE if first is None else first)
+    prior = list(learning.prior_runs(session, sweep)) if sweep.engine else []
+    own = session.scalars(runs_of_sweep(sweep).offset(max(skip - len(prior), 0)).limit(first + 1)).all()
+    found = [*prior[skip : skip + first], *own]
+    return connection(found[:first], skip, skip + len(found))
+
+
+@sweep_type.field("priorRuns")
+def sweep_prior_runs(sweep: Sweep, info: Any, first: int | None = None, after: str | None = None) -> dict[str, Any]:
+    found = learning.prior_runs(context_of(info).session, sweep)
+    skip, first = page_of(after, MOST_IN_PAGE if first is None else first)
+    return connection(found[skip : skip + first], skip, len(found))
 
 
 sweep_field("id")(lambda sweep, _: sweep.global_id)
@@ -94,24 +122,31 @@ sweep_field("heartbeatAt")(lambda sweep, _: None if sweep.heartbeat_at is None e
 sweep_field("runCount")(
     lambda sweep, context: context.session.scalar(sa.select(sa.func.count()).select_from(runs_of_sweep(sweep).subquery()))
 )
-sweep_field("runCountExpected")(lambda sweep, context: expected_runs(sweep, context))
+sweep_field("runCountExpected")(lambda sweep, _: expected_runs(sweep))
 sweep_field("bestLoss")(lambda sweep, context: best_loss(sweep, context))
-sweep_field("runs")(lambda sweep, context: connection(context.session.scalars(runs_of_sweep(sweep)).all(), 0, 0))
+sweep_field("controllerRunName")(lambda sweep, _: sweeps.scheduler_run(sweep) if sweep.engine else None)
 
 
-def expected_runs(sweep: Sweep, context: Context) -> int | None:
+def expected_runs(sweep: Sweep) -> int | None:
     """Return how many runs a sweep will have; None of one without an end."""
-    plan = context.searches.of(sweep).plan
-    return None if plan.trials >= sweeps.ENDLESS else plan.trials
+    from search.plan import Plan
+
+    plan = Plan(searches.definition_of(sweep), searches.definition_of(sweep).run_cap or searches.ENDLESS)
+    return None if plan.trials >= searches.ENDLESS else plan.trials
 
 
 def best_loss(sweep: Sweep, context: Context) -> float | None:
     """Return the best value of a sweep's metric so far."""
-    search = context.searches.of(sweep)
-    if len(search.definition.objectives) != 1:
+    definition = searches.definition_of(sweep)
+    if len(definition.objectives) != 1:
         return None
-    known = [trial.value for trial in search.study.get_trials(deepcopy=False) if trial.value is not None]
-    better = max if search.definition.goal == "maximize" else min
+    better = max if definition.goal == "maximize" else min
+    if sweep.engine is not None:
+        values = sa.select(Value.number).join(Run, Run.id == Value.run_id).where(Value.place == "s", Value.key == definition.metric)
+        values = values.where(Run.project_id == sweep.project_id, Run.sweep_name == sweep.name, Run.state == "finished")
+        found = [value for value in context.session.scalars(values) if value is not None and math.isfinite(value)]
+        return better(found, default=None)
+    known = [trial.value for trial in context.searches.of(sweep).study.get_trials(deepcopy=False) if trial.value is not None]
     return float(better(known)) if known else None
 
 
@@ -132,7 +167,7 @@ agent_type.set_field("id", lambda agent, _: global_id("Agent", str(agent.id)))
 agent_type.set_field("name", lambda agent, _: str(agent.id))
 agent_type.set_field("createdAt", lambda agent, _: as_time(agent.created_at))
 agent_type.set_field("heartbeatAt", lambda agent, _: as_time(agent.heartbeat_at))
-agent_type.set_field("state", lambda agent, _: "RUNNING" if now() - agent.heartbeat_at < sweeps.SILENCE else "STOPPED")
+agent_type.set_field("state", lambda agent, _: "RUNNING" if now() - agent.heartbeat_at < agents.SILENCE else "STOPPED")
 
 
 @agent_type.field("totalRuns")

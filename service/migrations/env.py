@@ -2,6 +2,7 @@
 
 from alembic import context
 
+from service import artifact_tables  # noqa: F401  (its tables are of the same database)
 from service.database import Base
 from service.migrations import VERSION_TABLE
 

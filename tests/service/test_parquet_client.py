@@ -14,7 +14,7 @@ from service.accounts import add_user
 from service.app import application
 from service.database import Database
 from service.files import Files
-from service.sweeps import Searches
+from service.searches import Searches
 from tests.listening import listening
 from tests.service.serving import KEY, client
 

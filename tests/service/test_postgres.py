@@ -6,14 +6,16 @@ import json
 import random
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 from optuna.trial import TrialState
+from starlette.testclient import TestClient
 
-from service.database import Issue
+from service.database import Database, Issue
 from tests.postgres import binaries, postgres
-from tests.service.serving import Asked
+from tests.service.serving import Asked, authorization
 from tests.service.test_filters import flat_plain, holds, names, random_filter
 from tests.service.test_sweeps import agent, beat, created, done, state_of, sweep_row
 
@@ -50,6 +52,33 @@ def test_filters_find_what_the_words_say(asked: Asked) -> None:
     for seed in range(60):
         filters = random_filter(random.Random(seed))
         assert names(asked, filters) == [name for name, values in known.items() if holds(values, filters)], filters
+
+
+def test_two_servers_on_one_database_issue_each_configuration_once(asked: Asked, tmp_path: Path) -> None:
+    _, sweep = created(asked, method="random", run_cap=30)
+    other = Asked.__new__(Asked)
+    other.storage, other.database, other.files = asked.storage, Database(asked.storage), asked.files
+    other.client = TestClient(other.application(tmp_path), headers=authorization(), raise_server_exceptions=False)
+
+    def work(number: int) -> int:
+        here = (asked, other)[number % 2]
+        own, count = agent(here, sweep), 0
+        while (commands := beat(here, own)) != [{"type": "exit"}]:
+            for command in commands:
+                done(here, command["run_id"], sweep, loss=command["args"]["x"]["value"])
+                count += 1
+        return count
+
+    with ThreadPoolExecutor(6) as pool:
+        counts = list(pool.map(work, range(6)))
+    other.searches.close()
+    other.database.close()
+    assert sum(counts) == 30
+    row = sweep_row(asked, sweep)
+    with asked.database.session() as session:
+        issues = session.scalars(sa.select(Issue).where(Issue.sweep_id == row.id)).all()
+    assert len({issue.run_name for issue in issues}) == len({issue.trial for issue in issues}) == len(issues) == 30
+    assert len({issue.values for issue in issues}) == 30
 
 
 def test_eight_agents_at_once_get_a_configuration_each_and_none_twice(asked: Asked) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from service import sweeps
+from service import agents, learning
 from service.database import Agent, Issue, now
 from tests.service.serving import KEY, Asked, client, listening
 
@@ -156,10 +156,10 @@ def test_what_a_silent_agent_never_began_goes_to_another(asked: Asked) -> None:
     assert own["run_id"] != first["run_id"]
     done(asked, own["run_id"], sweep)
     with asked.database.session(writing=True) as session:
-        session.execute(sa.update(Agent).where(Agent.id == 1).values(heartbeat_at=now() - 2 * sweeps.SILENCE))
+        session.execute(sa.update(Agent).where(Agent.id == 1).values(heartbeat_at=now() - 2 * agents.SILENCE))
     assert beat(asked, two) == [first]
     with asked.database.session(writing=True) as session:
-        session.execute(sa.update(Issue).values(issued_at=now() - 2 * sweeps.UNSTARTED))
+        session.execute(sa.update(Issue).values(issued_at=now() - 2 * learning.UNSTARTED))
     (third,) = beat(asked, two)
     assert third["run_id"] not in (first["run_id"], own["run_id"]), "it was handed out twice and never began"
 
@@ -226,7 +226,7 @@ def test_a_cancelled_sweep_ends_its_runs_cleanly_first(asked: Asked) -> None:
     from service.database import Run
 
     with asked.database.session(writing=True) as session:
-        session.execute(sa.update(Run).values(stop_asked_at=now() - 2 * sweeps.GRACE))
+        session.execute(sa.update(Run).values(stop_asked_at=now() - 2 * agents.GRACE))
     assert beat(asked, one, first["run_id"]) == [{"type": "stop", "run_id": first["run_id"]}]
     asked.stream(first["run_id"], complete=True, exitcode=255)
     assert beat(asked, one) == [{"type": "exit"}]
@@ -271,7 +271,7 @@ def sweep_row(asked: Asked, name: str) -> Any:
         ({"method": "bayse"}, "method"),
         ({"metric": None}, "metric"),
         ({"parameters": {"x": {"min": 2, "max": 1}}}, "parameters.x"),
-        ({"program": None}, "program must name the script to run"),
+        ({"program": 3}, "program must name the script to run"),
         ({"method": "custom", "scheduler": None}, ""),
     ],
 )

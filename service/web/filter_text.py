@@ -1,0 +1,86 @@
+"""The filter that a person types over the table of runs, as a filter of service/filters.py.
+
+filter = term {"and" term};   term = PATH OPERATOR VALUE | WORD | "quoted words"
+PATH is a field (name, state, tag, sweep, group, …), config.KEY or summary.KEY; OPERATOR one of = != > >= < <= and ~ (contains).
+A word alone is looked for in the names, identifiers and tags.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from service.filters import FIELDS
+from trainers.errors import UsageError, did_you_mean
+
+FIELD_OF = {  # as people write it -> as filters have it
+    "name": "display_name",
+    "id": "name",
+    "tag": "tags",
+    "tags": "tags",
+    "user": "username",
+    "created": "created_at",
+    "seen": "heartbeat_at",
+    "job": "job_type",
+    **{name: name for name in FIELDS if name not in ("name", "displayName")},
+}
+OPERATORS = {"=": "$eq", "==": "$eq", "!=": "$ne", ">": "$gt", ">=": "$gte", "<": "$lt", "<=": "$lte", "~": "$regex"}
+TERM = re.compile(r"""\s*("[^"]*"|'[^']*'|[^\s=!<>~]+)\s*(==|!=|>=|<=|=|>|<|~)\s*("[^"]*"|'[^']*'|[^\s]+)\s*""")
+AND = re.compile(r"""\s+and\s+(?=(?:[^"']|"[^"]*"|'[^']*')*$)""", re.IGNORECASE)
+MOST_TERMS = 20
+
+
+def filter_of(text: str) -> dict[str, Any]:
+    """Return what a person typed as a filter of runs; empty for nothing.
+
+    Raises:
+        UsageError: that says which part is not understood, and what can stand there.
+    """
+    if not text.strip():
+        return {}
+    terms = AND.split(text.strip())
+    if len(terms) > MOST_TERMS:
+        raise UsageError(f"a filter may have at most {MOST_TERMS} conditions. Got {len(terms)}.")
+    return {"$and": [_term(term) for term in terms]}
+
+
+def _term(text: str) -> dict[str, Any]:
+    found = TERM.fullmatch(text)
+    if found is None:
+        if re.search(r"[=<>~]", text) and text.strip()[:1] not in "\"'":
+            raise UsageError(f"{text.strip()!r} is not a condition: write for example config.lr > 0.01, joined by and.")
+        return _containing(_unquoted(text.strip()))
+    path, operator, value = _unquoted(found[1]), OPERATORS[found[2]], found[3]
+    head, _, key = path.partition(".")
+    if head in ("config", "summary", "summary_metrics") and key:
+        return {path: {operator: _contains(_unquoted(value)) if operator == "$regex" else _value(value)}}
+    if path not in FIELD_OF:
+        near = did_you_mean(path, FIELD_OF)
+        raise UsageError(f"runs have no field {path!r}{near or f': write config.{path} or summary.{path} for a value of theirs.'}")
+    return {FIELD_OF[path]: {operator: _contains(_unquoted(value)) if operator == "$regex" else _unquoted(value)}}
+
+
+def _containing(words: str) -> dict[str, Any]:
+    part = {"$regex": _contains(words)}
+    return {"$or": [{"display_name": part}, {"name": part}, {"tags": {"$eq": words}}]}
+
+
+def _contains(text: str) -> str:
+    return "(?i)" + re.escape(text)
+
+
+def _value(text: str) -> float | bool | str | None:
+    """Return what a value stands for: a number, true, false, none, or a text."""
+    if text[:1] in "\"'":
+        return _unquoted(text)
+    words: dict[str, bool | None] = {"true": True, "false": False, "none": None, "null": None}
+    if text.lower() in words:
+        return words[text.lower()]
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _unquoted(text: str) -> str:
+    return text[1:-1] if len(text) > 1 and text[0] in "\"'" and text[-1] == text[0] else text

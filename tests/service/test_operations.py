@@ -1,0 +1,124 @@
+"""The drift alarm: every operation of the installed client is served, or is in the table below with a reason."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+from graphql import GraphQLError
+
+from service import answers
+from service.execution import Schema
+from tests.service.client_operations import operations
+from tests.service.serving import Asked
+
+REASONS = {
+    "launch, whose queues and agents start jobs on other machines; a sweep's agents are served": """
+        CreateDefaultResourceConfig CreateRunQueue DeleteFromRunQueue DeleteRunQueue GetDefaultResourceConfig GetRunQueueItem
+        GetRunQueueItems GetRunQueueMetadata LaunchAgent ProjectRunQueues UpsertRunQueue ackRunQueueItem createLaunchAgent
+        failRunQueueItem fetchRunQueuesFromProject popFromRunQueue pushToRunQueue pushToRunQueueByName updateLaunchAgent
+        updateRunQueueItemWarning""",
+    "registries and organisations, which join several teams of a company": """
+        CreateRegistryMembers DeleteRegistry DeleteRegistryMembers FetchAdvancedRegistryFeatures FetchRegistries
+        FetchRegistry RegistryCollections RegistryTeamMembers RegistryUserMembers RegistryVersions RenameRegistry UpdateTeamRegistryRole UpdateUserRegistryRole
+        UpsertRegistry""",
+    "automations and integrations, which call other services by network": """
+        CreateAutomation CreateGenericWebhookIntegration DeleteAutomation GetAutomationsLegacy GetEntityAutomations
+        GetEntityAutomationsLegacy GetOrgAutomations IntegrationsByEntity UpdateAutomation""",
+    "users, teams and keys, which whoever runs the server administers by python -m service user": """
+        CreateInvite CreateServiceAccount CreateTeam CreateUserFromAdmin DeleteApiKey DeleteInvite GenerateApiKey""",
+    "charts that a person designs in Vega for W&B's pages; this server's pages draw their own": "CreateCustomChart",
+}
+NOT_SERVED = {name: reason for reason, names in REASONS.items() for name in names.split()}
+
+
+@pytest.fixture(scope="module")
+def schema() -> Schema:
+    return answers.schema()
+
+
+def faults_of(schema: Schema) -> dict[str, str]:
+    """Return what is wrong with each operation that is not accepted, by its name."""
+    logging.getLogger("service.graphql").setLevel(logging.ERROR)
+    found = {}
+    for name, texts in operations().items():
+        for text in texts:
+            try:
+                schema.writes(text)
+            except GraphQLError as error:
+                found[name] = error.message
+    return found
+
+
+def test_every_operation_of_the_client_is_served_or_has_a_reason_why_not(schema: Schema) -> None:
+    faults = faults_of(schema)
+    unknown = {name: fault for name, fault in faults.items() if name not in NOT_SERVED}
+    assert not unknown, "the client asks what this server does not know: serve it, or say in the table why not"
+    served = sorted(set(NOT_SERVED) - set(faults))
+    assert not served, "these are served, or the client does not ask them any more: take them out of the table"
+
+
+def test_the_operations_of_the_client_are_found(schema: Schema) -> None:
+    found = operations()
+    for name in ("UpsertBucket", "Runs", "HistoryPage", "SweepRunsWithHistory", "Heartbeat", "GetSweeps", "RunFiles", "Viewer"):
+        assert name in found, name
+    assert len(found) > 140
+    assert any("fragment SweepPollRuns" in text for text in found["SweepWatchedRuns"])
+
+
+def test_an_operation_that_nobody_knows_is_told_from_those_that_are_served(schema: Schema) -> None:
+    with pytest.raises(GraphQLError, match="unheardOf"):
+        schema.writes("query Drift { unheardOf { id } }")
+
+
+# -- what is small, and served for the sake of completeness
+
+
+def test_an_alert_stands_in_the_servers_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    asked = Asked(tmp_path)
+    asked.run("r1")
+    (text,) = operations()["NotifyScriptableRunAlert"]
+    values = {"entityName": "someone", "projectName": "tried", "runName": "r1", "title": "low", "text": "accuracy\nfell"}
+    with caplog.at_level(logging.WARNING, "service.alerts"):
+        assert asked.ask(text, **values)["notifyScriptableRunAlert"] == {"success": True}
+    assert "INFO from someone/tried/r1: 'low', 'accuracy\\nfell'" in caplog.text
+    assert "there is no run" in asked.told(text, **{**values, "runName": "r2"})["errors"][0]["message"]
+
+
+def test_the_members_of_a_team_are_seen_by_its_members_alone(tmp_path: Path) -> None:
+    from service.accounts import add_user
+
+    asked = Asked(tmp_path)
+    key = add_user(asked.database, "member", team="crew", role="viewer")
+    (text,) = operations()["GetTeamEntity"]
+    team = asked.ask(text, key=key, name="crew")["entity"]
+    assert [(one["username"], one["accountType"], one["apiKey"]) for one in team["members"]] == [("member", "viewer", None)]
+    assert asked.ask(text, name="crew")["entity"] is None
+
+
+def test_a_project_has_no_reports(tmp_path: Path) -> None:
+    asked = Asked(tmp_path)
+    asked.run("r1")
+    (text,) = operations()["ProjectViews"]
+    found = asked.ask(text, project="tried", entity="someone", reportLimit=10)["project"]["allViews"]
+    assert found == {"edges": [], "pageInfo": {"endCursor": "0", "hasNextPage": False}}
+
+
+def test_sweeps_are_filtered_by_their_fields(tmp_path: Path) -> None:
+    from tests.service.test_sweeps import created, set_state
+
+    asked = Asked(tmp_path)
+    (one, first), (_, second) = created(asked), created(asked, name="the other")
+    set_state(asked, one, "CANCELED")
+    (text,) = operations()["GetSweeps"]
+
+    def named(filters: str) -> list[str]:
+        found = asked.ask(text, project="tried", entity="someone", filters=filters)["project"]["sweeps"]["edges"]
+        return [edge["node"]["name"] for edge in found]
+
+    assert named("{}") == [second, first]
+    assert named('{"state": "CANCELED"}') == [first]
+    assert named('{"$and": [{"display_name": {"$regex": "other"}}, {"state": {"$ne": "CANCELED"}}]}') == [second]
+    answer = asked.told(text, project="tried", entity="someone", filters='{"tags": "a"}')
+    assert "sweeps have no field 'tags'" in answer["errors"][0]["message"]

@@ -1,0 +1,549 @@
+"""The pages without a browser: who is let in, what is shown to whom, what a form may change, and how many questions a page asks."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+from service.accounts import add_user, revoke_keys
+from service.database import Run, RunFile
+from service.filters import condition_of
+from service.web import curves, login, tables
+from service.web.filter_text import filter_of
+from service.web.login import Logins, local_path
+from service.web.runs_page import plain_cell
+from service.web.words import ago, duration, number, size
+from tests.service.browsing import Shown, sent
+from tests.service.serving import KEY
+from trainers.errors import UsageError
+
+OTHER, VIEWER = ("local-" + letter * 40 for letter in "ov")
+EVIL = "<img src=x onerror=alert(1)>"
+
+
+@pytest.fixture
+def shown(tmp_path: Path) -> Shown:
+    shown = Shown(tmp_path)
+    add_user(shown.database, "other", key=OTHER)
+    return shown
+
+
+def row_of(shown: Shown, name: str = "r1") -> Run:
+    with shown.database.session() as session:
+        return session.scalars(sa.select(Run).where(Run.name == name)).one()
+
+
+def filled(shown: Shown, count: int = 3) -> None:
+    for place in range(count):
+        config = json.dumps({"lr": {"value": place / 10}, "kind": {"value": "ab"[place % 2]}})
+        summary = json.dumps({"f1": place / count, "_runtime": 60})
+        shown.run(f"r{place}", config=config, summaryMetrics=summary, tags=["even"] if place % 2 == 0 else [], groupName="g")
+
+
+# -- login
+
+
+def test_without_a_login_every_page_leads_to_it_and_from_there_back(shown: Shown) -> None:
+    shown.run()
+    stranger = shown.another()
+    for path in ("/", "/someone", "/someone/tried?sort=name", "/someone/tried/runs/r1", "/someone/tried/sweeps"):
+        response = stranger.get(path)
+        assert response.status_code == 303
+        assert response.headers["location"].startswith("/login?next=/")
+    assert stranger.get("/someone/tried/runs/r1/history.json").status_code == 401
+    response = sent(stranger, "/login", key=KEY, next="/someone/tried")
+    assert (response.status_code, response.headers["location"]) == (303, "/someone/tried")
+    assert stranger.get("/someone/tried").status_code == 200
+
+
+def test_the_cookie_is_of_this_site_alone_and_no_script_reads_it(shown: Shown) -> None:
+    cookie = sent(shown.another(), "/login", key=KEY).headers["set-cookie"]
+    assert {"HttpOnly", "SameSite=lax", "Max-Age=2592000"} <= set(cookie.split("; "))
+    assert "Secure" not in cookie
+    secure = shown.another()
+    secure.base_url = "https://testserver"  # type: ignore[assignment]
+    assert "; Secure" in sent(secure, "/login", origin="https://testserver", key=KEY).headers["set-cookie"]
+
+
+def test_a_revoked_key_a_forged_cookie_and_a_logout_end_the_session(shown: Shown) -> None:
+    other = shown.another(OTHER)
+    assert other.get("/").status_code == 200
+    revoke_keys(shown.database, "other")
+    add_user(shown.database, "third", key="local-" + "t" * 40)  # its key may get the number of the revoked one
+    assert other.get("/").status_code == 303
+    forged = shown.another()
+    forged.cookies.set("paretune", shown.files.signed("upload", key=1, mark="x"))
+    assert forged.get("/").status_code == 303
+    assert sent(shown.browser, "/logout").status_code == 303
+    assert shown.browser.get("/").status_code == 303
+
+
+def test_a_session_ends_after_thirty_days(shown: Shown, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(login, "LASTS", -1)
+    assert shown.browser.get("/").status_code == 303
+
+
+def test_a_wrong_key_is_told_and_the_eleventh_in_a_minute_waits(shown: Shown, monkeypatch: pytest.MonkeyPatch) -> None:
+    stranger = shown.another()
+    for _ in range(10):
+        response = sent(stranger, "/login", key="local-" + "z" * 40)
+        assert response.status_code == 403
+        assert "this key is not known here" in response.text
+    response = sent(stranger, "/login", key=KEY)
+    assert response.status_code == 429
+    assert "wait" in response.text
+    monkeypatch.setattr(login, "WINDOW", 0.0)
+    assert sent(stranger, "/login", key=KEY).status_code == 303
+
+
+def test_a_link_logs_in_once(tmp_path: Path) -> None:
+    asked = Shown(tmp_path)
+    logins = Logins(asked.database, asked.files)
+    asked.settings = {"logins": logins}
+    asked.client.app = asked.application(tmp_path)
+    token = logins.new_link("someone")
+    first, second = asked.another(), asked.another()
+    assert first.get(f"/login/{token}").headers["location"] == "/"
+    assert first.get("/").status_code == 200
+    response = second.get(f"/login/{token}")
+    assert response.status_code == 403
+    assert "this link was followed before" in response.text
+    assert second.get("/").status_code == 303
+    assert logins.new_link("nobody") is None
+
+
+def test_an_old_link_is_good_no_more(shown: Shown, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(login, "LINK_LASTS", -1.0)
+    logins = Logins(shown.database, shown.files)
+    assert logins.follow(str(logins.new_link("someone"))) is None
+
+
+@pytest.mark.parametrize("path", ["https://elsewhere.org", "//elsewhere.org", "/\\elsewhere.org", "elsewhere", "", "/a\nb"])
+def test_a_login_leads_nowhere_else(path: str) -> None:
+    assert local_path(path) == "/"
+
+
+def test_another_sites_form_changes_nothing(shown: Shown) -> None:
+    shown.run()
+    for path, values in (
+        ("/login", {"key": KEY}),
+        ("/logout", {}),
+        ("/someone/tried/runs/r1", {"action": "delete"}),
+        ("/someone/tried/runs", {"action": "delete", "run": "r1"}),
+    ):
+        assert sent(shown.browser, path, origin="https://elsewhere.org", **values).status_code == 403
+    response = shown.browser.post("/someone/tried/runs/r1", content="action=delete", headers={"sec-fetch-site": "cross-site"})
+    assert response.status_code == 403
+    assert row_of(shown).state == "running"
+
+
+def test_a_name_that_was_made_to_lead_here_is_not_answered(tmp_path: Path) -> None:
+    shown = Shown(tmp_path)
+    shown.settings = {"own_names": True}
+    shown.client.app = shown.application(tmp_path)
+    browser = shown.another()
+    assert browser.get("/login", headers={"host": "elsewhere.org"}).status_code == 421
+    assert browser.get("/login", headers={"host": "127.0.0.1:8080"}).status_code == 200
+
+
+# -- who sees and changes what
+
+
+def test_others_things_look_as_if_they_were_not_there(shown: Shown) -> None:
+    shown.run()
+    other = shown.another(OTHER)
+    assert "someone" not in other.get("/").text
+    for path in ("", "/tried", "/tried/runs/r1", "/tried/runs/r1/history.json", "/tried/runs/r1/files/a", "/tried/compare?runs=r1"):
+        response = other.get(f"/someone{path}")
+        assert response.status_code == 404, path
+    assert other.get("/someone/nothing").text == other.get("/someone/tried").text.replace("tried", "nothing")
+    assert sent(other, "/someone/tried/runs/r1", action="delete").status_code == 404
+    assert row_of(shown).name == "r1"
+
+
+def test_a_viewer_looks_and_does_not_change(shown: Shown) -> None:
+    add_user(shown.database, "mate", key="local-" + "m" * 40, team="lab")
+    add_user(shown.database, "guest", key=VIEWER, role="viewer", team="lab")
+    change = "mutation M($input: UpsertBucketInput!) { upsertBucket(input: $input) { bucket { name } } }"
+    shown.ask(change, key="local-" + "m" * 40, input={"name": "r1", "modelName": "common", "entityName": "lab"})
+    guest = shown.another(VIEWER)
+    page = guest.get("/lab/common/runs/r1").text
+    assert "Delete" not in page
+    for action in ("stop", "delete", "edit"):
+        response = sent(guest, "/lab/common/runs/r1", action=action, notes="mine")
+        assert response.status_code == 403
+        assert "guest may not write to lab" in response.text
+    assert sent(guest, "/lab/common/runs", action="delete", run="r1").status_code == 403
+    assert row_of(shown).notes is None
+
+
+def test_what_is_stored_is_shown_as_text(shown: Shown) -> None:
+    config = json.dumps({EVIL: {"value": EVIL}})
+    summary = json.dumps({EVIL: EVIL})
+    shown.run("r1", displayName=EVIL, notes=EVIL, tags=[EVIL], config=config, summaryMetrics=summary, groupName=EVIL, jobType=EVIL)
+    for path in ("/someone/tried", "/someone/tried?group=tag", "/someone/tried/runs/r1", "/someone/tried/compare?runs=r1"):
+        page = shown.page(path)
+        assert "<img src=x" not in page
+        assert "&lt;img src=x onerror=alert(1)&gt;" in page
+
+
+def test_every_answer_forbids_what_is_not_of_these_pages(shown: Shown) -> None:
+    for path in ("/", "/login", "/nobody", "/static/pages.css"):
+        headers = shown.browser.get(path).headers
+        policy = headers["content-security-policy"]
+        assert "default-src 'self'" in policy
+        assert "script" not in policy.replace("default-src", "")
+        assert headers["x-content-type-options"] == "nosniff"
+
+
+def test_no_page_has_a_script_or_a_handler_within(shown: Shown) -> None:
+    filled(shown)
+    for path in ("/", "/someone/tried", "/someone/tried/runs/r1", "/someone/tried/compare?runs=r0,r1", "/login"):
+        page = shown.page(path)
+        assert not re.search(r"<script(?![^>]*(src=|type=\"application/json\"))", page)
+        assert not re.search(r"<[^>]*\son\w+=", page)
+        assert len(page) < 200_000
+
+
+# -- files
+
+
+def upload(shown: Shown, name: str, content: bytes) -> None:
+    names = 'entityName: "someone", projectName: "tried", runName: "r1", files: $files'
+    ask = f"mutation M($files: [String!]!) {{ createRunFiles(input: {{{names}}}) {{ files {{ uploadUrl }} }} }}"
+    address = shown.ask(ask, files=[name])["createRunFiles"]["files"][0]["uploadUrl"]
+    assert shown.client.put(address, content=content).status_code == 200
+
+
+def test_a_file_is_a_download_unless_it_is_an_image(shown: Shown) -> None:
+    shown.run()
+    upload(shown, "page.html", b"<script>alert(1)</script>")
+    upload(shown, "drawn.svg", b"<svg onload='alert(1)'/>")
+    upload(shown, "media/images/a_1_ff.png", b"\x89PNG")
+    for name in ("page.html", "drawn.svg"):
+        headers = shown.browser.get(f"/someone/tried/runs/r1/files/{name}").headers
+        assert headers["content-type"] == "application/octet-stream"
+        assert headers["content-disposition"].startswith("attachment")
+        assert "sandbox" in headers["content-security-policy"]
+    image = shown.browser.get("/someone/tried/runs/r1/files/media/images/a_1_ff.png")
+    assert (image.headers["content-type"], image.headers["x-content-type-options"]) == ("image/png", "nosniff")
+    assert "sandbox" in image.headers["content-security-policy"]
+    assert shown.browser.get("/someone/tried/runs/r1/files/absent").status_code == 404
+    assert shown.browser.get("/someone/tried/runs/r1/files/..%2f..%2fsecret").status_code in (400, 404)
+
+
+def test_tables_images_and_the_confusion_matrix_are_shown(shown: Shown) -> None:
+    shown.run()
+    table = {"columns": ["a", "b"], "data": [[1, EVIL], [2.5, None]]}
+    matrix = {"columns": curves.MATRIX, "data": [["x", "x", 3], ["x", "y", 1], ["y", "x", 0], ["y", "y", 5]]}
+    upload(shown, "media/table/rows_7_abc.table.json", json.dumps(table).encode())
+    upload(shown, "media/table/rows_3_abc.table.json", json.dumps({"columns": ["old"], "data": []}).encode())
+    upload(shown, "media/table/odd_3_abc.table.json", b'{"columns": 3')
+    upload(shown, "media/table/conf_table_7_abc.table.json", json.dumps(matrix).encode())
+    upload(shown, "media/images/shown/it_7_abc.png", b"\x89PNG")
+    page = shown.page("/someone/tried/runs/r1")
+    assert "&lt;img src=x" in page
+    assert ">old<" not in page
+    assert 'title="x read as y: 1 (25.0 %)"' in page
+    assert 'src="/someone/tried/runs/r1/files/media/images/shown/it_7_abc.png"' in page
+
+
+# -- the table of runs
+
+
+def test_runs_are_sorted_by_what_a_header_says(shown: Shown) -> None:
+    filled(shown, 5)
+
+    def names(sort: str) -> list[str]:
+        return re.findall(r'name="run" value="(\w+)"', shown.page(f"/someone/tried?sort={sort}"))
+
+    assert names("summary.f1") == ["r0", "r1", "r2", "r3", "r4"]
+    assert names("-config.lr") == ["r4", "r3", "r2", "r1", "r0"]
+    assert names("-created") == ["r4", "r3", "r2", "r1", "r0"]
+    assert "runs cannot be sorted by &#39;nothing&#39;" in shown.page("/someone/tried?sort=nothing")
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("config.lr > 0.1", ["r2", "r3", "r4"]),
+        ("config.lr > 0.1 and summary.f1 <= 0.6", ["r2", "r3"]),
+        ("config.kind = b", ["r1", "r3"]),
+        ("config.kind != b AND tag = even", ["r0", "r2", "r4"]),
+        ("state = running and group = 'g'", ["r0", "r1", "r2", "r3", "r4"]),
+        ("even", ["r0", "r2", "r4"]),
+        ("R3", ["r3"]),
+        ("name ~ 4", ["r4"]),
+        ("id=r2", ["r2"]),
+        ("user = someone and created > 2020-01-01", ["r0", "r1", "r2", "r3", "r4"]),
+        ("summary.none = 3", []),
+    ],
+)
+def test_a_typed_filter_finds_what_it_says(shown: Shown, text: str, names: list[str]) -> None:
+    filled(shown, 5)
+    page = shown.browser.get("/someone/tried", params={"filter": text, "sort": "created"}).text
+    assert re.findall(r'name="run" value="(\w+)"', page) == names
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("lr > 3", "write config.lr or summary.lr"),
+        ("stat = running", "did you mean 'state'?"),
+        ("config.lr >", "is not a condition"),
+        ("config.lr > x > y", "is not a condition"),
+        (" and ".join(["a"] * 21), "at most 20 conditions"),
+        ("created > yesterday", "must be a time such as"),
+    ],
+)
+def test_a_filter_that_is_not_understood_says_so_beside_the_box(shown: Shown, text: str, sentence: str) -> None:
+    filled(shown)
+    with pytest.raises(UsageError, match=re.escape(sentence)):
+        condition_of(filter_of(text))
+    page = shown.browser.get("/someone/tried", params={"filter": text})
+    assert page.status_code == 200
+    assert sentence.split("'")[0] in page.text
+
+
+def test_groups_have_counts_means_and_deviations(shown: Shown) -> None:
+    filled(shown, 4)
+    with shown.database.session() as session:
+        project = session.scalars(sa.select(Run)).first().project  # type: ignore[union-attr]
+        wanted = tables.Wanted(group="config.kind")
+        a, b = tables.groups_of(session, project, wanted, ["summary.f1", "config.lr", "summary.none"])
+        tagged = tables.groups_of(session, project, tables.Wanted(group="tag"), [])
+        with pytest.raises(UsageError, match="runs cannot be grouped by 'host'"):
+            tables.groups_of(session, project, tables.Wanted(group="host"), [])
+    assert (a.name, a.count, b.name, b.count) == ("a", 2, "b", 2)
+    assert a.values["summary.f1"] == pytest.approx((0.25, math.sqrt(0.125)))
+    assert b.values["config.lr"] == pytest.approx((0.2, math.sqrt(0.02)))
+    assert a.values["summary.none"] is None
+    assert {(group.name, group.count) for group in tagged} == {("even", 2), ("(none)", 2)}
+    page = shown.page(f"/someone/tried{b.address}")
+    assert re.findall(r'name="run" value="(\w+)"', page) == ["r3", "r1"]
+
+
+def test_the_address_keeps_what_was_chosen(shown: Shown) -> None:
+    filled(shown)
+    page = shown.page("/someone/tried?column=summary.f1&column=state&column=no.column&sort=-summary.f1&filter=state+%3D+running")
+    header = page[page.index("<thead>") : page.index("</thead>")]
+    assert re.findall(r"sort=([^&\"]+)", header) == ["-name", "summary.f1", "-state"]
+    assert header.count("filter=state+%3D+running") == 3
+    assert "config.lr" not in header
+
+
+def test_the_csv_has_what_the_table_shows_and_no_formula(shown: Shown) -> None:
+    filled(shown)
+    shown.run("evil", displayName="=1+1")
+    rows = list(csv.reader(io.StringIO(shown.page("/someone/tried/runs.csv?column=summary.f1&column=tags&sort=created"))))
+    assert rows[0] == ["id", "name", "summary.f1", "tags"]
+    assert rows[1][0] == "r0"
+    assert rows[1][2:] == ["0.0", "even"]
+    assert rows[4][1] == "'=1+1"
+    assert plain_cell(-1.5) == -1.5
+
+
+def test_ticked_runs_are_tagged_stopped_deleted_and_compared(shown: Shown) -> None:
+    filled(shown)
+    here = "/someone/tried/runs"
+    assert sent(shown.browser, here, action="tag", tag="good", run=["r0", "r1"]).status_code == 303
+    assert json.loads(row_of(shown, "r0").tags) == ["even", "good"]
+    sent(shown.browser, here, action="untag", tag="good", run=["r0"])
+    assert json.loads(row_of(shown, "r0").tags) == ["even"]
+    sent(shown.browser, here, action="stop", run=["r1"])
+    assert row_of(shown, "r1").stop_asked
+    assert sent(shown.browser, here, action="compare", run=["r0", "r1"]).headers["location"] == "/someone/tried/compare?runs=r0,r1"
+    sent(shown.browser, here, action="delete", run=["r2"])
+    assert shown.browser.get("/someone/tried/runs/r2").status_code == 404
+    for values, sentence in (
+        ({"action": "tag", "tag": "x"}, "no run is ticked"),
+        ({"action": "tag", "run": "r0"}, "a tag must be"),
+        ({"action": "x", "run": "r0"}, "can be compared"),
+    ):
+        response = sent(shown.browser, here, **values)
+        assert response.status_code == 400
+        assert sentence in response.text
+
+
+def test_a_page_asks_the_same_few_questions_however_many_runs_there_are(shown: Shown) -> None:
+    asked: list[str] = []
+    sa.event.listen(shown.database.engine, "before_cursor_execute", lambda *values: asked.append(values[2]))
+
+    def questions(path: str) -> int:
+        asked.clear()
+        shown.page(path)
+        return len([statement for statement in asked if statement.startswith("SELECT")])
+
+    paths = ("/", "/someone", "/someone/tried", "/someone/tried?sort=-summary.f1&filter=config.lr>=0", "/someone/tried?group=tag")
+    filled(shown, 2)
+    before = [questions(path) for path in paths]
+    filled(shown, 120)
+    assert [questions(path) for path in paths] == before
+    assert max(before) <= 12
+
+
+# -- a run
+
+
+def logged(shown: Shown, first: int, rows: list[dict[str, Any]], stream: str = "wandb-history.jsonl") -> None:
+    assert shown.stream("r1", files={stream: {"offset": first, "content": [json.dumps(row) for row in rows]}}).status_code == 200
+
+
+def test_curves_come_as_columns_and_only_what_is_new(shown: Shown) -> None:
+    shown.run()
+    rows = [{"_step": step, "_runtime": step * 2.0, "loss": 1 / (step + 1), "deep": {"x": step}} for step in range(4)]
+    rows[2] |= {"loss": math.nan, "rare": 5, "text": "no number", "image": {"_type": "image-file", "size": 3}}
+    logged(shown, 0, rows)
+    found = shown.browser.get("/someone/tried/runs/r1/history.json").json()
+    assert found["series"] == {"loss": [None, [1.0, 0.5, None, 0.25]], "deep.x": [None, [0, 1, 2, 3]], "rare": [[2], [5]]}
+    assert found["axes"] == {"_step": [0, 1, 2, 3], "_runtime": [0.0, 2.0, 4.0, 6.0]}
+    assert (found["next"], found["live"], found["from"]) == (4, True, 0)
+    logged(shown, 4, [{"_step": 4, "loss": 9.0}])
+    found = shown.browser.get("/someone/tried/runs/r1/history.json?after=4").json()
+    assert (found["next"], found["series"], found["axes"]) == (5, {"loss": [None, [9.0]]}, {"_step": [4]})
+    assert shown.browser.get("/someone/tried/runs/r1/history.json?after=5").json()["series"] == {}
+    assert shown.browser.get("/someone/tried/runs/r1/history.json?after=99").json()["from"] == 0, "it was rewound"
+
+
+def test_a_long_curve_is_thinned_between_its_ends(shown: Shown) -> None:
+    shown.run()
+    logged(shown, 0, [{"_step": step, "loss": step, **({"rare": step} if step % 500 == 0 else {})} for step in range(5000)])
+    found = shown.browser.get("/someone/tried/runs/r1/history.json").json()
+    _, values = found["series"]["loss"]
+    assert (len(values), values[0], values[-1]) == (curves.MOST_POINTS, 0, 4999)
+    places, rare = found["series"]["rare"]
+    assert rare == list(range(0, 5000, 500)), "what is logged seldom is all there"
+    assert [found["axes"]["_step"][place] for place in places] == rare
+
+
+def test_system_metrics_are_curves_over_time(shown: Shown) -> None:
+    shown.run()
+    logged(shown, 0, [{"_runtime": 15.0 * n, "system.cpu": n} for n in range(3)], stream="wandb-events.jsonl")
+    found = shown.browser.get("/someone/tried/runs/r1/history.json?stream=events").json()
+    assert found["series"] == {"system.cpu": [None, [0, 1, 2]]}
+    assert found["axes"]["_runtime"] == [0.0, 15.0, 30.0]
+
+
+def test_the_console_is_the_last_lines_without_colours(shown: Shown) -> None:
+    shown.run()
+    lines = [json.dumps({"ts": "", "content": f"line {n}"}) for n in range(1500)]
+    lines += ["\x1b[31mred\x1b[0m <b>", json.dumps({"content": "10%\r50%\r100%\r\n"})]
+    shown.stream("r1", files={"output.log": {"offset": 0, "content": lines}})
+    found = shown.browser.get("/someone/tried/runs/r1/console.json").json()
+    assert (len(found["lines"]), found["first"], found["next"]) == (1000, 502, 1502)
+    assert found["lines"][-2:] == [[1500, "red <b>"], [1501, "100%"]]
+    assert shown.browser.get("/someone/tried/runs/r1/console.json?after=1501").json()["lines"] == [[1501, "100%"]]
+
+
+def test_a_run_is_edited_stopped_and_deleted(shown: Shown) -> None:
+    shown.run(tags=["old"])
+    here = "/someone/tried/runs/r1"
+    assert (
+        sent(shown.browser, here, action="edit", name="better", notes="two\r\nlines", tags="new, , new,chosen").status_code == 303
+    )
+    run = row_of(shown)
+    assert (run.display_name, run.notes, json.loads(run.tags)) == ("better", "two\nlines", ["new", "chosen"])
+    assert sent(shown.browser, here, action="edit", tags="x" * 129).status_code == 400
+    sent(shown.browser, here, action="stop")
+    assert row_of(shown).stop_asked
+    assert sent(shown.browser, here, action="delete").headers["location"] == "/someone/tried"
+    assert shown.browser.get(here).status_code == 404
+
+
+def test_a_comparison_shows_first_what_differs(shown: Shown) -> None:
+    for name, lr in (("r1", 0.1), ("r2", 0.2)):
+        shown.run(name, config=json.dumps({"epochs": {"value": 3}, "lr": {"value": lr}}))
+    page = shown.page("/someone/tried/compare?runs=r2,r1,gone")
+    assert page.index(">lr<") < page.index(">epochs<")
+    assert "Not here any more: gone." in page
+    assert page.index(">0.2<") < page.index(">0.1<"), "in the order of the address"
+    assert shown.browser.get("/someone/tried/compare?runs=gone").status_code == 404
+
+
+# -- the rest
+
+
+def test_the_painter_is_there_for_who_has_logged_in(tmp_path: Path) -> None:
+    made: list[str] = []
+
+    def painter() -> Starlette:
+        made.append("once")
+        return Starlette(
+            routes=[
+                Route("/", lambda _: PlainTextResponse("paint")),
+                Route("/api/read", lambda _: PlainTextResponse("read"), methods=["POST"]),
+            ]
+        )
+
+    shown = Shown(tmp_path, painter=painter)
+    assert shown.another().get("/painter/").headers["location"] == "/login?next=/painter/"
+    assert shown.another().post("/painter/api/read").status_code == 401
+    assert made == []
+    assert [shown.browser.get("/painter/").text, shown.browser.get("/painter/").text] == ["paint", "paint"]
+    assert shown.browser.get("/painter").headers["location"] == "/painter/"
+    assert made == ["once"]
+    assert 'href="/painter/"' in shown.page("/")
+    (tmp_path / "without").mkdir()
+    assert 'href="/painter/"' not in Shown(tmp_path / "without").page("/")
+
+
+def test_what_is_not_there_is_said_in_a_sentence(shown: Shown) -> None:
+    shown.run()
+    for path, sentence in (
+        ("/someone/absent", "there is no project someone/absent here"),
+        ("/someone/tried/runs/absent", "there is no run absent in someone/tried"),
+        ("/someone/tried/sweeps/absent", "there is no sweep absent in someone/tried"),
+        ("/a/b/c/d/e/f", "there is no page /a/b/c/d/e/f here"),
+        ("/static/absent.js", "there is no page"),
+    ):
+        response = shown.browser.get(path)
+        assert response.status_code == 404
+        assert sentence in response.text
+
+
+def test_the_clients_own_addresses_are_not_the_pages(shown: Shown) -> None:
+    response = shown.client.post("/graphql", content="{}", headers={"authorization": ""})
+    assert response.json()["error"].startswith("this key is not known here")
+    assert shown.client.get("/healthz").json() == {"status": "ok"}
+
+
+def test_values_read_well() -> None:
+    assert [number(value) for value in (None, 0.1 + 0.2, 3.0, 1e-7, math.nan, -math.inf, 1234567.0)] == [
+        "–",
+        "0.3",
+        "3",
+        "1e-07",
+        "NaN",
+        "−∞",
+        "1 234 567",
+    ]
+    assert [size(count) for count in (0, 999, 1500, 25_000, 3_400_000, 5e9)] == [
+        "0 B",
+        "999 B",
+        "1.5 KB",
+        "25 KB",
+        "3.4 MB",
+        "5.0 GB",
+    ]
+    assert [duration(seconds) for seconds in (None, 5, 65, 3700, 90_000)] == ["–", "5 s", "1 min 05 s", "1 h 01 min", "1 d 1 h"]
+    assert ago(None) == "never"
+
+
+def test_files_of_deleted_runs_are_not_served(shown: Shown) -> None:
+    shown.run()
+    upload(shown, "a.txt", b"a")
+    sent(shown.browser, "/someone/tried/runs/r1", action="delete")
+    with shown.database.session() as session:
+        assert session.scalars(sa.select(RunFile)).all() == []
+    assert shown.browser.get("/someone/tried/runs/r1/files/a.txt").status_code == 404

@@ -1,0 +1,232 @@
+"""The data of a sweep's page: objectives, front, hypervolume, importance, agents; and what its buttons do."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import sqlalchemy as sa
+
+from service.accounts import add_user
+from service.database import Run
+from service.web import importance, sweep_data
+from service.web.importance import computed_beside, importance_of
+from tests.service.browsing import Shown, sent
+from tests.service.test_sweeps import agent, beat, created, set_state
+
+METRICS = [{"name": "precision", "goal": "maximize"}, {"name": "seconds", "goal": "minimize"}]
+NESTED = {"x": {"min": 0.0, "max": 1.0}, "net": {"parameters": {"width": {"values": [1, 2]}, "depth": {"value": 3}}}}
+
+
+@pytest.fixture
+def shown(tmp_path: Path) -> Shown:
+    return Shown(tmp_path)
+
+
+def ended(shown: Shown, own: str, sweep: str, rows: list[dict[str, float]], exit_code: int = 0) -> str:
+    """Let an agent's next run log rows and end; return its name."""
+    (command,) = beat(shown, own)
+    name = str(command["run_id"])
+    shown.run(name, sweep=sweep, config=json.dumps(command["args"]))
+    lines = [json.dumps({"_step": step, **row}) for step, row in enumerate(rows)]
+    files = {"wandb-history.jsonl": {"offset": 0, "content": lines}, "wandb-summary.json": {"offset": 0, "content": lines[-1:]}}
+    shown.stream(name, files=files, complete=True, exitcode=exit_code)
+    return name
+
+
+def data(shown: Shown, sweep: str, query: str = "") -> dict[str, Any]:
+    response = shown.browser.get(f"/someone/tried/sweeps/{sweep}/data.json{query}")
+    assert response.status_code == 200, response.text
+    return response.json()  # type: ignore[no-any-return]
+
+
+def swept(shown: Shown, points: list[tuple[float, float]], **changes: Any) -> tuple[str, list[str]]:
+    values = {"metric": None, "metrics": METRICS, "method": "random", "run_cap": 20, **changes}
+    _, sweep = created(shown, **values)
+    own = agent(shown, sweep)
+    return sweep, [ended(shown, own, sweep, [{"precision": a, "seconds": b}]) for a, b in points]
+
+
+def test_the_front_and_the_hypervolume_are_those_of_the_finished_runs(shown: Shown) -> None:
+    points = [(0.5, 3.0), (0.9, 9.0), (0.7, 3.0), (0.6, 2.0), (0.8, 9.5)]
+    sweep, names = swept(shown, points)
+    beat(shown, agent(shown, sweep))
+    found = data(shown, sweep)
+    assert [row["run"] for row in found["rows"]] == names
+    assert [tuple(row["values"]) for row in found["rows"]] == points
+    assert set(found["analysis"]["front"]) == {names[1], names[2], names[3]}
+    corner = (0.5, 9.5)
+    expected = [0.0, 0.4 * 0.5, 0.4 * 0.5 + 0.2 * 6.0, 0.4 * 0.5 + 0.2 * 6.0 + 0.1 * 1.0]
+    expected = [*expected, expected[-1]]
+    assert found["analysis"]["volumes"] == pytest.approx(expected), corner
+    assert (found["state"], found["ended"], found["chosen"]) == ("running", 5, None)
+    assert found["parameters"] == ["x", "kind"]
+    assert set(found["metrics"]) == {"precision", "seconds"}
+
+
+def test_failed_and_stopped_runs_are_on_no_front(shown: Shown) -> None:
+    sweep, names = swept(shown, [(0.5, 3.0)])
+    ended(shown, agent(shown, sweep), sweep, [{"precision": 1.0, "seconds": 0.1}], exit_code=1)
+    found = data(shown, sweep)
+    assert found["analysis"]["front"] == names
+    assert [row["state"] for row in found["rows"]] == ["finished", "failed"]
+
+
+def test_a_finished_run_counts_by_its_best_epoch_as_the_search_does(shown: Shown) -> None:
+    _, sweep = created(shown, metric={"name": "loss", "goal": "minimize"}, method="random")
+    own = agent(shown, sweep)
+    ended(shown, own, sweep, [{"loss": 3.0}, {"loss": 1.0}, {"loss": 2.0}])
+    before = data(shown, sweep)
+    assert before["rows"][0]["values"] == [2.0], "the search has not been told yet: the summary"
+    beat(shown, own)
+    assert data(shown, sweep, f"?seen={before['signature']}")["rows"][0]["values"] == [1.0]
+
+
+def test_ended_runs_are_sent_once(shown: Shown) -> None:
+    sweep, _ = swept(shown, [(0.5, 3.0), (0.6, 3.0)])
+    first = data(shown, sweep)
+    again = data(shown, sweep, f"?seen={first['signature']}")
+    assert "rows" not in again
+    assert again["signature"] == first["signature"]
+    ended(shown, agent(shown, sweep), sweep, [{"precision": 0.7, "seconds": 1.0}])
+    third = data(shown, sweep, f"?seen={first['signature']}")
+    assert len(third["rows"]) == 3
+
+
+def test_other_metrics_can_be_weighed(shown: Shown) -> None:
+    sweep, names = swept(shown, [(0.5, 3.0), (0.9, 9.0)])
+    found = data(shown, sweep, "?metric=seconds")
+    assert found["objectives"] == [{"name": "seconds", "goal": "minimize"}]
+    assert found["analysis"]["front"] == names[:1]
+    found = data(shown, sweep, "?metric=seconds&goal=maximize&metric=&goal=&metric=precision&goal=")
+    assert found["objectives"] == [{"name": "seconds", "goal": "maximize"}, {"name": "precision", "goal": "maximize"}]
+    assert found["analysis"]["front"] == names[1:]
+    assert shown.browser.get(f"/someone/tried/sweeps/{sweep}?metric=a&metric=b&metric=c&metric=d").status_code == 400
+
+
+def test_nested_parameters_are_shown_by_their_paths_and_constants_are_not(shown: Shown) -> None:
+    sweep, _ = swept(shown, [(0.5, 3.0)], parameters=NESTED)
+    found = data(shown, sweep)
+    assert found["parameters"] == ["x", "net.width"]
+    assert found["rows"][0]["config"]["net.width"] in (1, 2)
+
+
+def test_a_deleted_run_is_gone_from_the_page(shown: Shown) -> None:
+    sweep, names = swept(shown, [(0.5, 3.0), (0.6, 3.0)])
+    assert len(data(shown, sweep)["rows"]) == 2
+    sent(shown.browser, f"/someone/tried/runs/{names[1]}", action="delete")
+    assert [row["run"] for row in data(shown, sweep)["rows"]] == names[:1]
+
+
+def test_agents_are_listed_with_their_runs(shown: Shown) -> None:
+    sweep, _ = swept(shown, [(0.5, 3.0), (0.6, 3.0)])
+    agent(shown, sweep)
+    found = data(shown, sweep)["agents"]
+    assert sorted(one["runs"] for one in found) == [0, 2]
+    assert all(one["alive"] for one in found)
+
+
+def test_the_importance_comes_when_it_is_computed(shown: Shown, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def of(rows: Any, *_: Any) -> dict[str, Any]:
+        asked.append(len(rows))
+        return {"rows": [["x", 1.0, 0.9, 1.0]]}
+
+    monkeypatch.setattr(sweep_data, "computed_beside", of)
+    sweep, _ = swept(shown, [(0.5, 3.0)])
+    assert data(shown, sweep)["importance"] is not None
+    found = None
+    for _ in range(100):
+        found = data(shown, sweep)["importance"]
+        if not found["busy"]:
+            break
+    assert found == {"rows": [["x", 1.0, 0.9, 1.0]], "count": 1, "weighed": 1, "busy": False}
+    data(shown, sweep)
+    assert asked == [1], "it is computed once for the same runs"
+
+
+def test_the_importance_of_what_decides_is_the_largest() -> None:
+    chance = np.random.default_rng(1)
+    rows = []
+    for number in range(60):
+        x, y, kind = float(chance.random()), float(chance.random()), ["a", "b"][number % 2]
+        rows.append(
+            {
+                "run": f"r{number}",
+                "values": [x + 0.01 * y],
+                "config": {"x": x, "y": y, "kind": kind, "only": None if y < 0.5 else y},
+            }
+        )
+    found = importance_of(rows, ["x", "y", "kind", "only"], "score", "maximize")["rows"]
+    assert found[0][0] == "x"
+    assert sum(share for _, share, _, _ in found) == pytest.approx(1)
+    assert "at least 10 finished runs" in importance_of(rows[:5], ["x"], "score", "maximize")["why"]
+
+
+@pytest.mark.slow
+def test_the_importance_is_computed_in_a_process_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [{"run": f"r{n}", "values": [float(n)], "config": {"x": n, "y": n % 3}} for n in range(30)]
+    assert computed_beside(rows, ["x", "y"], "score", "maximize") == importance_of(rows, ["x", "y"], "score", "maximize")
+    monkeypatch.setattr(importance, "MOST_SECONDS", 0.01)
+    assert computed_beside(rows, ["x", "y"], "score", "maximize") == {"why": "it could not be computed; the server's log says why."}
+
+
+def tags_of(shown: Shown) -> dict[str, list[str]]:
+    with shown.database.session() as session:
+        return {run.name: json.loads(run.tags) for run in session.scalars(sa.select(Run))}
+
+
+def test_one_run_of_a_sweep_is_chosen(shown: Shown) -> None:
+    sweep, (first, second) = swept(shown, [(0.5, 3.0), (0.6, 3.0)])
+    other, (third,) = swept(shown, [(0.5, 3.0)])
+    shown.run(first, tags=["kept"])
+    here = f"/someone/tried/sweeps/{sweep}/chosen"
+    assert sent(shown.browser, here, run=first).status_code == 303
+    sent(shown.browser, f"/someone/tried/sweeps/{other}/chosen", run=third)
+    assert tags_of(shown) == {first: ["kept", "chosen"], second: [], third: ["chosen"]}
+    response = shown.browser.post(here, content=f"run={second}", headers={"accept": "application/json"})
+    assert response.json() == {"chosen": second}
+    assert tags_of(shown) == {first: ["kept"], second: ["chosen"], third: ["chosen"]}
+    assert data(shown, sweep)["chosen"] == second
+    assert sent(shown.browser, here, run=third).status_code == 404, "it is another sweep's"
+    assert tags_of(shown)[second] == ["chosen"], "and the choice stays"
+    sent(shown.browser, here, run="")
+    assert tags_of(shown)[second] == []
+
+
+def test_a_sweep_is_paused_resumed_stopped_and_over(shown: Shown) -> None:
+    sweep, _ = swept(shown, [(0.5, 3.0)])
+    here = f"/someone/tried/sweeps/{sweep}"
+    for action, state in (("pause", "paused"), ("resume", "running"), ("cancel", "canceled")):
+        assert sent(shown.browser, here, action=action).status_code == 303
+        assert data(shown, sweep)["state"] == state
+    response = sent(shown.browser, here, action="resume")
+    assert response.status_code == 400
+    assert "is canceled already" in response.text
+    assert sent(shown.browser, here, action="explode").status_code == 400
+
+
+def test_others_neither_see_nor_steer_a_sweep(shown: Shown) -> None:
+    sweep, (run,) = swept(shown, [(0.5, 3.0)])
+    add_user(shown.database, "other", key="local-" + "o" * 40)
+    other = shown.another("local-" + "o" * 40)
+    here = f"/someone/tried/sweeps/{sweep}"
+    assert other.get(here).status_code == other.get(f"{here}/data.json").status_code == 404
+    assert sent(other, here, action="cancel").status_code == 404
+    assert sent(other, f"{here}/chosen", run=run).status_code == 404
+    assert data(shown, sweep)["state"] == "running"
+    assert tags_of(shown)[run] == []
+
+
+def test_a_sweep_without_runs_has_a_page(shown: Shown) -> None:
+    identifier, sweep = created(shown)
+    assert "wandb agent someone/tried/" in shown.page(f"/someone/tried/sweeps/{sweep}")
+    found = data(shown, sweep)
+    assert (found["rows"], found["analysis"], found["live"]) == ([], {"front": [], "volumes": []}, [])
+    assert sweep in shown.page("/someone/tried/sweeps")
+    set_state(shown, identifier, "FINISHED")
+    assert data(shown, sweep)["state"] == "finished"
