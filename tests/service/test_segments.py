@@ -105,7 +105,11 @@ def test_any_rows_come_back_as_they_were(tmp_path: Path, logged: list[dict[str, 
     path = tmp_path / "history.parquet"
     path.write_bytes(columns.write(columns.table_of(lines)))
     assert exact(columns.rows_of(columns.read(path))) == exact(logged)
-    assert exact(columns.rows_of(columns.read(path), 1, 3)) == exact(logged[1:3])
+    part = columns.read(path, start=1, stop=3)
+    assert exact(columns.rows_of(part, range(1, 1 + part.num_rows))) == exact(logged[1:3])
+    assert exact(columns.rows_of(columns.read(path).take([0, len(lines) - 1]), [0, len(lines) - 1])) == exact(
+        [logged[0], logged[-1]]
+    )
 
 
 def test_columns_are_typed_where_their_values_are_of_a_kind() -> None:
@@ -117,6 +121,20 @@ def test_columns_are_typed_where_their_values_are_of_a_kind() -> None:
     kinds = {field.name: (str(field.type), b"paretune.form" in (field.metadata or {})) for field in table.schema}
     typed = {"_step": "int64", "i": "int64", "f": "double", "b": "bool", "s": "string"}
     assert kinds == {name: (kind, False) for name, kind in typed.items()} | dict.fromkeys(("m", "n", "l", "big"), ("string", True))
+
+
+@pytest.mark.parametrize("group", [1, 3, 100])
+def test_only_the_groups_that_hold_rows_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, group: int) -> None:
+    monkeypatch.setattr(columns, "GROUP", group)
+    logged = [{"_step": 2 * step, "x": step if step % 3 else step / 4, **({"y": "t"} if step % 2 else {})} for step in range(10)]
+    path = tmp_path / "history.parquet"
+    path.write_bytes(columns.write(columns.table_of([json.dumps(row) for row in logged])))
+    for start in range(11):
+        for stop in (None, *range(start, 12)):
+            part = columns.read(path, start=start, stop=stop)
+            assert exact(columns.rows_of(part, range(start, start + part.num_rows))) == exact(logged[start:stop])
+    assert columns.places_between(path, 3, 9) == range(2, 5)
+    assert columns.places_between(path, 4, 4) == columns.places_between(path, 19, 99) == range(0)
 
 
 def test_only_wanted_columns_are_read(tmp_path: Path) -> None:
@@ -165,6 +183,8 @@ def test_a_run_that_has_ended_is_compacted_and_reads_the_same(asked: Asked, monk
     asks = [
         "history(samples: 5)",
         "history(minStep: 3, maxStep: 15, samples: 100)",
+        "history(samples: 1)",
+        "history(samples: 21)",
         'sampledHistory(specs: ["{\\"keys\\": [\\"_step\\", \\"loss\\"], \\"minStep\\": 4, \\"maxStep\\": 11}"])',
         'sampledHistory(specs: ["{\\"keys\\": [\\"nested.a\\"]}", "{\\"keys\\": [\\"loss\\"], \\"samples\\": 4}"])',
         "historyTail historyLineCount historyKeys",
