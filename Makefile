@@ -41,7 +41,7 @@ setup: $(READY) ## install everything into .venv
 
 ifdef SERVICE
 sweep: $(READY)
-	$(RUN) -m search.hosted sweeps/ann.yaml sweeps/svm.yaml --data '$(DATA)' $(trials) --rule '$(RULE)' --seeds $(SEEDS) --to 'reports/$(SET)' --language '$(LANGUAGE)'
+	$(RUN) -m service.main_job sweeps/ann.yaml sweeps/svm.yaml --data '$(DATA)' $(trials) --rule '$(RULE)' --seeds $(SEEDS) --to 'reports/$(SET)' --language '$(LANGUAGE)'
 else
 sweep: $(READY) ## ANN and SVM sweeps, front, choice, retrain, locked test, report (SERVICE=1: through a server of one's own)
 	$(RUN) sweeps/offline.py sweeps/ann.yaml --seed $(SEED) --data '$(DATA)' $(trials)

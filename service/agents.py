@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -35,31 +35,27 @@ def add_agent(session: Session, sweep: Sweep, host: str) -> Agent:
     return agent
 
 
-def heartbeat(database: Database, searches: Searches, agent: int, alive: Mapping[str, Any]) -> Commands:
-    """Return what an agent shall do: at most one of run, stop and exit.
+def heartbeat(database: Database, searches: Searches, agent: int) -> Commands:
+    """Return what an agent shall do that has nothing going: start a run, leave, or nothing yet.
 
     It is called outside of every transaction.
 
     Args:
         agent: its number.
-        alive: the runs that it has going, by name.
     """
-    going = [name for name, is_alive in alive.items() if is_alive]
     with database.session(writing=True) as session:
         found = session.get_one(Agent, agent)
         sweep = found.sweep
         found.heartbeat_at = sweep.heartbeat_at = now()
-        commands = _at_once(session, sweep, found, going)
+        commands = _at_once(session, sweep, found)
     if commands is not None:
         return commands
     with searches.turn(database, sweep) as search:
         return [] if search is None else _suggested(database, search, sweep, agent)
 
 
-def _at_once(session: Session, sweep: Sweep, agent: Agent, going: Sequence[str]) -> Commands | None:
+def _at_once(session: Session, sweep: Sweep, agent: Agent) -> Commands | None:
     """Return what needs no study; None where a new configuration is wanted of it."""
-    if going:
-        return _overdue(session, sweep, going)
     session.refresh(sweep, with_for_update=True)  # another process of this server waits, too
     if sweep.state in OVER:
         return [EXIT]
@@ -85,7 +81,7 @@ def _suggested(database: Database, search: Search, sweep: Sweep, agent: int) -> 
     outlook = learn(database, search, sweep)
     with database.session(writing=True) as session:  # much may have come to pass while others had their turn
         found = session.get_one(Sweep, sweep.id)
-        commands = _at_once(session, found, session.get_one(Agent, agent), [])
+        commands = _at_once(session, found, session.get_one(Agent, agent))
     if commands is not None:
         return commands
     if outlook is not Outlook.WORK:
@@ -125,7 +121,7 @@ def _given_back(session: Session, sweep: Sweep, agent: Agent, *, anew: bool) -> 
     return None
 
 
-def _overdue(session: Session, sweep: Sweep, going: Sequence[str]) -> Commands:
+def overdue(session: Session, sweep: Sweep, going: Sequence[str]) -> Commands:
     """Return a signal for a run that was asked to stop and has not, in its own good time."""
     query = sa.select(Run).where(Run.project_id == sweep.project_id, Run.name.in_(going), Run.stop_asked.is_(True))
     for run in session.scalars(query):

@@ -36,11 +36,13 @@ from service.execution import UNFIT, UNFIT_SENTENCE, answered
 from service.files import Files, TooLargeError
 from service.keys import RATE, Keys
 from service.observing import Observer
+from service.pulses import Pulses
 from service.searches import Searches
 from service.web import pages as web
 from trainers.errors import UsageError
 
 MOST_BODY = 64 * 2**20  # bytes of a request that is not an upload; the client's largest has about 10 MB
+PULSES = 5.0  # seconds between writings of who was heard
 CRASHES = 30.0  # seconds between looks for runs that have fallen silent, and for histories to be compacted
 log = logging.getLogger("service")
 
@@ -83,7 +85,7 @@ class Service:
         self.schema = answers.schema()
         self.stopping = threading.Event()
         self.keys, self.observer = Keys(database, rate), Observer(database)
-        self.cleaning = Cleaning(database, files)
+        self.cleaning, self.pulses = Cleaning(database, files), Pulses()
 
     @contextlib.asynccontextmanager
     async def lifespan(self, _: Any) -> AsyncIterator[None]:
@@ -91,14 +93,15 @@ class Service:
         tasks = (self.mark_crashed, self.look_after_sweeps, self.compact, self.cleaning.due)
         self.begun = time.monotonic()
         watches = [asyncio.create_task(self._watch(task)) for task in tasks]
+        watches.append(asyncio.create_task(self._watch(self.write_pulses, PULSES)))
         yield
         self.stopping.set()
         for watch in watches:
             watch.cancel()
 
-    async def _watch(self, task: Callable[[], object]) -> None:
+    async def _watch(self, task: Callable[[], object], every: float = CRASHES) -> None:
         while True:
-            await asyncio.sleep(CRASHES)
+            await asyncio.sleep(every)
             try:
                 await run_in_threadpool(task)
             except Exception:
@@ -110,6 +113,10 @@ class Service:
             return 0  # nobody could be heard while it did not run
         with self.database.session(writing=True) as session:
             return runs.mark_crashed(session)
+
+    def write_pulses(self) -> None:
+        """Write down which agents were heard."""
+        self.pulses.write(self.database)
 
     def look_after_sweeps(self) -> None:
         """Tell the studies of what ended by itself."""
@@ -134,7 +141,7 @@ class Service:
             request.state.operation = self.schema.name_of(query)
             base = str(request.base_url).rstrip("/")
             with self.database.session(writing=writes) as session:
-                context = Context(session, account, self.files, self.searches, self.database, base)
+                context = Context(session, account, self.files, self.searches, self.database, self.pulses, base)
                 result = self.schema.execute(query, variables, context)
                 if result.errors:
                     session.rollback()

@@ -16,6 +16,7 @@ from service import runs
 from service.accounts import Account
 from service.database import Database, Run
 from service.files import Files
+from service.pulses import Pulses
 from service.searches import Searches
 from trainers.errors import UsageError
 
@@ -36,6 +37,7 @@ class Context:
     files: Files
     searches: Searches
     database: Database  # for what takes several transactions
+    pulses: Pulses
     base: str  # this server's address as the client sees it: addresses of files must be whole
 
 

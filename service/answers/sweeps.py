@@ -9,6 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from ariadne import MutationType, ObjectType
+from sqlalchemy.orm import joinedload
 
 from service import agents, learning, runs, searches, sweeps
 from service.answers.shared import MOST_IN_PAGE, Context, GoneError, as_time, binder, connection, context_of, page_of
@@ -46,7 +47,8 @@ def create_agent(_: Any, info: Any, input: Mapping[str, Any]) -> dict[str, Any]:
 def agent_heartbeat(_: Any, info: Any, input: Mapping[str, Any]) -> dict[str, Any]:
     context = context_of(info)
     names = names_of(input["id"], "Agent") or [""]
-    agent = context.session.get(Agent, int(names[0])) if names[0].isdigit() else None
+    owned = joinedload(Agent.sweep).joinedload(Sweep.project).joinedload(Project.entity)
+    agent = context.session.get(Agent, int(names[0]), options=[owned]) if names[0].isdigit() else None
     if agent is None or not context.account.may_read(agent.sweep.project.entity.name):
         raise GoneError(f"there is no agent {input['id']!r}: its sweep may have been deleted.")
     runs.check_writable(context.account, agent.sweep.project)
@@ -56,8 +58,13 @@ def agent_heartbeat(_: Any, info: Any, input: Mapping[str, Any]) -> dict[str, An
         alive = None
     if not isinstance(alive, dict):
         raise UsageError("runState must be a JSON object of run ids.")
-    context.session.commit()  # which only read; the study is asked outside of every transaction
-    commands = agents.heartbeat(context.database, context.searches, agent.id, alive)
+    going = [name for name, is_alive in alive.items() if is_alive]
+    if going:
+        context.pulses.note(agent.id, agent.sweep_id)
+        commands = agents.overdue(context.session, agent.sweep, going)
+    else:
+        context.session.commit()  # which only read; the study is asked outside of every transaction
+        commands = agents.heartbeat(context.database, context.searches, agent.id)
     return {"agent": agent, "commands": json.dumps(commands)}
 
 

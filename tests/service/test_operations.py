@@ -21,7 +21,8 @@ REASONS = {
         updateRunQueueItemWarning""",
     "registries and organisations, which join several teams of a company": """
         CreateRegistryMembers DeleteRegistry DeleteRegistryMembers FetchAdvancedRegistryFeatures FetchRegistries
-        FetchRegistry RegistryCollections RegistryTeamMembers RegistryUserMembers RegistryVersions RenameRegistry UpdateTeamRegistryRole UpdateUserRegistryRole
+        FetchRegistry RegistryCollections RegistryTeamMembers RegistryUserMembers RegistryVersions RenameRegistry
+        UpdateTeamRegistryRole UpdateUserRegistryRole
         UpsertRegistry""",
     "automations and integrations, which call other services by network": """
         CreateAutomation CreateGenericWebhookIntegration DeleteAutomation GetAutomationsLegacy GetEntityAutomations

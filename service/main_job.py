@@ -1,6 +1,7 @@
 """The whole path through a server of one's own: the sweeps by W&B's agents, the analysis from what the server keeps.
 
-usage: python -m search.hosted SWEEP.yaml … [--data digits] [--trials N] [--workers N] [--rule f1] [--seeds K] [--to reports/NAME]
+usage: python -m service.main_job SWEEP.yaml … [--data digits] [--trials N] [--workers N] [--rule f1] [--seeds K]
+                                  [--to reports/NAME]
 
 The server (python -m service) listens on a free port of this machine while this runs; no account and no network are needed. After
 Ctrl-C or a kill the same command goes on; runs that were being trained then count as failed.
@@ -31,7 +32,7 @@ FAILED = 'mutation F($id: ID!) { updateRunState(input: {id: $id, state: "failed"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = SentenceParser(prog="python -m search.hosted", description=(__doc__ or "").splitlines()[0], allow_abbrev=False)
+    parser = SentenceParser(prog="python -m service.main_job", description=(__doc__ or "").splitlines()[0], allow_abbrev=False)
     parser.add_argument("sweeps", nargs="+", metavar="SWEEP.yaml", help="W&B sweep files of trainers of ours")
     parser.add_argument("--data", default="digits", help="data set (default: digits)")
     parser.add_argument("--trials", type=int, metavar="N", help="runs of each sweep (default: the file's run_cap)")

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from search import hosted
+from service import main_job
 from service.database import ApiKey, Database, Run, Sweep
 from trainers.command_line import ROOT
 from trainers.errors import UsageError
@@ -23,20 +23,20 @@ SWEEP = ROOT / "sweeps" / "svm.yaml"
 
 
 def test_the_definition_has_the_data_and_the_number_of_runs() -> None:
-    plain, changed = hosted.definition_of(SWEEP, "digits", None), hosted.definition_of(SWEEP, "mnist", 3)
+    plain, changed = main_job.definition_of(SWEEP, "digits", None), main_job.definition_of(SWEEP, "mnist", 3)
     assert (plain["parameters"]["data"], plain["run_cap"]) == ({"value": "digits"}, 24)
     assert (changed["parameters"]["data"], changed["run_cap"]) == ({"value": "mnist"}, 3)
 
 
 def test_one_command_at_a_time_has_the_folder(tmp_path: Path) -> None:
-    with hosted._alone(tmp_path), pytest.raises(UsageError, match="another such command is at work"), hosted._alone(tmp_path):
+    with main_job._alone(tmp_path), pytest.raises(UsageError, match="another such command is at work"), main_job._alone(tmp_path):
         pass
 
 
 @pytest.mark.parametrize("flag", ["--workers", "--trials"])
 def test_no_worker_and_no_trial_is_refused(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        hosted.main([str(SWEEP), flag, "0"])
+        main_job.main([str(SWEEP), flag, "0"])
     assert ended.value.code == 2
     assert "must be at least 1" in capsys.readouterr().err
 
@@ -44,7 +44,7 @@ def test_no_worker_and_no_trial_is_refused(flag: str, capsys: pytest.CaptureFixt
 @pytest.mark.slow
 def test_the_whole_path_goes_on_after_a_kill(tmp_path: Path) -> None:
     folder, environment = tmp_path / "service", {**os.environ, "HOME": str(tmp_path), "HTTPS_PROXY": "http://127.0.0.1:9"}
-    command = [sys.executable, "-m", "search.hosted", str(SWEEP), "--trials", "3", "--rule", "f1"]
+    command = [sys.executable, "-m", "service.main_job", str(SWEEP), "--trials", "3", "--rule", "f1"]
     command += ["--folder", str(folder), "--to", str(tmp_path / "report")]
     given: dict[str, Any] = {"cwd": ROOT, "env": environment, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     first = subprocess.Popen(command, **given)
