@@ -26,6 +26,7 @@ from service.files import Files
 from service.searches import Searches
 from tests.listening import listening as served
 from tests.postgres import binaries, postgres
+from tests.service.logging_artifacts import Logged
 from tests.service.serving import KEY, Asked, client, listening
 from tests.service.test_segments import exact, kept, rows, stream
 from trainers.errors import UsageError
@@ -38,7 +39,7 @@ CREATE = (
 
 @pytest.fixture
 def asked(tmp_path: Path) -> Asked:
-    """A service with a run that is compacted, one that is not, a file of a run, and a sweep."""
+    """A service with a run that is compacted, one that is not, a file of a run, and an artifact."""
     folder = tmp_path / "data"
     folder.mkdir()
     asked = Asked(folder)
@@ -49,6 +50,7 @@ def asked(tmp_path: Path) -> Asked:
     stream(asked, rows(5), run="r2")
     url = asked.ask(CREATE)["createRunFiles"]["files"][0]["uploadUrl"]
     assert asked.client.put(url, content=b"hello").status_code == 200
+    Logged(asked, {"weights.bin": b"0123"}).done()
     return asked
 
 
@@ -82,15 +84,18 @@ def restored(data: Path) -> Any:
 def test_what_was_saved_is_what_is_restored(asked: Asked, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     data, new = tmp_path / "data", tmp_path / "new"
     assert command("backup", tmp_path / name, "--data", data) == 0
-    assert "saved the database and 2 contents, " in capsys.readouterr().out
+    assert "saved the database and 4 contents, " in capsys.readouterr().out
     assert command("restore", tmp_path / name, "--data", new) == 0
-    assert "with 2 contents to" in capsys.readouterr().out
+    assert "with 4 contents to" in capsys.readouterr().out
     with restored(new) as again:
         assert exact(kept(again)) == exact(rows(10))
         assert exact(kept(again, "r2")) == exact(rows(5))
         files = '{ project(name: "tried") { run(name: "r1") { files { edges { node { url } } } } } }'
         (edge,) = again.ask(files)["project"]["run"]["files"]["edges"]
         assert again.client.get(edge["node"]["url"]).content == b"hello"
+        found = '{ project(name: "tried") { artifact(name: "things:latest") { files { edges { node { directUrl } } } } } }'
+        (edge,) = again.ask(found)["project"]["artifact"]["files"]["edges"]
+        assert again.client.get(edge["node"]["directUrl"]).content == b"0123"
         stream(again, rows(3, 5), first=5, run="r2")
         assert exact(kept(again, "r2")) == exact(rows(8))
     assert command("doctor", "--full", "--data", new) == 0
@@ -315,5 +320,5 @@ def test_every_column_that_names_contents_says_so() -> None:
         for column in table.columns
         if "digest" in column.name and not column.info.get("content")
     }
-    # of a key, and what a client says of an artifact
-    assert named == {"api_key.digest", "artifact.digest"}, "a content that a backup does not know is lost (CONTENT in service/database.py)"
+    own = {"api_key.digest", "artifact.digest"}  # of a key, and what a client says of an artifact
+    assert named == own, "a content that a backup does not know is lost (CONTENT in service/database.py)"

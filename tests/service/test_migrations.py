@@ -132,7 +132,7 @@ def test_a_database_of_a_newer_program_is_refused(url: str) -> None:
 
 
 def test_the_steps_are_numbered_one_after_the_other() -> None:
-    numbers = sorted(path.name[:4] for path in (migrations.FOLDER / "versions").glob("*.py"))
+    numbers = sorted(path.name[:4] for path in (migrations.FOLDER / "versions").glob("[0-9]*.py"))
     assert numbers == [f"{number:04}" for number in range(1, len(numbers) + 1)]
 
 
