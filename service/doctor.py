@@ -194,7 +194,11 @@ def _silent(examined: Examined) -> Finding:
     silent = sa.select(sa.func.count()).where(Run.state.in_(("running", "preempting")), Run.heartbeat_at < now() - 2 * runs.SILENCE)
     count = examined.connection.scalar(silent) or 0
     if count:
-        return Finding("heartbeats", f"{count:,} runs are running and silent", "start the server, which marks them as crashed")
+        return Finding(
+            "heartbeats",
+            f"{count:,} runs are running and silent",
+            "start the server, which marks them as crashed after five minutes",
+        )
     return Finding("heartbeats", "no run is running and silent")
 
 
