@@ -4,6 +4,9 @@ usage: python -m service [--host 127.0.0.1] [--port 8080] [--data service-data] 
                          [--rate N] [--log-format json]
        python -m service user add NAME [--key KEY] [--role member] [--team TEAM]
        python -m service user key NAME | revoke NAME
+       python -m service backup FILE.tar|FOLDER
+       python -m service restore FILE.tar|FOLDER --data NEW_FOLDER
+       python -m service doctor [--full]
 
 The first start creates the user `local` and prints the lines to paste. Everything is kept in the folder of --data; --database
 names a PostgreSQL instead of the SQLite file there.
@@ -36,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rate", type=int, default=300, help="requests a second that each user may make; 0: any (default: 300)")
     parser.add_argument("--log-format", choices=("text", "json"), default="text", help="text: what went wrong; json: each request")
     parser.add_argument("--models", default="models", help="folder of saved models that the painter reads with (default: models)")
-    commands = parser.add_subparsers(dest="command", metavar="user")
+    commands = parser.add_subparsers(dest="command", metavar="user|backup|restore|doctor")
     user = commands.add_parser("user", help="add a user, give one another key, or revoke keys", allow_abbrev=False)
     actions = user.add_subparsers(dest="action", required=True, metavar="add|key|revoke")
     add = actions.add_parser("add", help="create a user and print its key", allow_abbrev=False)
@@ -49,8 +52,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         one.add_argument("--key", help="a key of at least 40 characters (default: a new one)")
     add.add_argument("--role", default="member", help="admin, member (default) or viewer")
     add.add_argument("--team", help="a team that the user shares with others")
+    backup = commands.add_parser("backup", help="save all that is kept, also while the server runs", allow_abbrev=False)
+    restore = commands.add_parser("restore", help="make a new folder from what was saved", allow_abbrev=False)
+    doctor = commands.add_parser("doctor", help="check all that is kept, and say what to do", allow_abbrev=False)
+    for one, what in ((backup, "to write"), (restore, "to read")):
+        one.add_argument("file", metavar="FILE", type=Path, help=f"the backup {what}: a path that ends in .tar, or a folder")
+    for one in (backup, restore, doctor):
+        add_places(one, again=True)
+    doctor.add_argument("--full", action="store_true", help="read every content, not only its size")
     options = parser.parse_args(arguments)
     with exit_with_sentence():
+        if options.command in CARE:
+            return CARE[options.command](options)
         database = open_database(options)
         try:
             if options.command == "user":
@@ -60,6 +73,53 @@ def main(arguments: Sequence[str] | None = None) -> int:
         finally:
             database.close()
     return 0
+
+
+def save(options: argparse.Namespace) -> int:
+    """Do what `backup` asks for."""
+    from service.backup import back_up
+
+    check_kept(options)
+    database = open_database(options)
+    try:
+        print(back_up(database, Path(options.data), options.file))
+    finally:
+        database.close()
+    return 0
+
+
+def make_anew(options: argparse.Namespace) -> int:
+    """Do what `restore` asks for."""
+    from service.backup import restore
+
+    print(restore(options.file, Path(options.data), options.database))
+    return 0
+
+
+def examine(options: argparse.Namespace) -> int:
+    """Do what `doctor` asks for; return 1 where something is wrong."""
+    from service.doctor import findings
+
+    check_kept(options)
+    healthy = True
+    for finding in findings(Path(options.data), options.database, full=options.full):
+        print(finding, flush=True)
+        healthy = healthy and finding.is_well
+    return 0 if healthy else 1
+
+
+CARE = {"backup": save, "restore": make_anew, "doctor": examine}
+
+
+def check_kept(options: argparse.Namespace) -> None:
+    """Refuse a folder that holds no service, in which one would be made.
+
+    Raises:
+        UsageError: that says which.
+    """
+    needed = Path(options.data) / ("files" if options.database else "service.db")
+    if not needed.exists():
+        raise UsageError(f"{options.data} holds no service ({needed.name} is not there): name its folder with --data.")
 
 
 def add_places(parser: argparse.ArgumentParser, *, again: bool = False) -> None:

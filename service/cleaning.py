@@ -9,9 +9,9 @@ from datetime import timedelta
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from service import artifacts
+from service import artifacts, contents
 from service.artifact_tables import PENDING, Artifact
-from service.database import CONTENT, Base, Database, now
+from service.database import Database, now
 from service.files import Files
 
 FIRST, EVERY = 300.0, 3600.0  # seconds after the start, and from then on
@@ -57,10 +57,9 @@ def delete_expired(session: Session) -> int:
 
 def named_of(session: Session, digests: Sequence[str]) -> set[str]:
     """Return those of some SHA-256 that a row names."""
-    columns = [column for table in Base.metadata.tables.values() for column in table.c if column.info == CONTENT]
     return {
         digest
         for part in artifacts.parts(digests)
-        for column in columns
+        for column in contents.naming()
         for digest in session.scalars(sa.select(column).where(column.in_(part)))
     }

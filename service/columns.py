@@ -14,11 +14,13 @@ import io
 import json
 import zlib
 from collections.abc import Collection, Iterator, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
 ABSENT = ...  # no value of JSON
 FORM, WHOLE = b"paretune.form", b"paretune.whole"  # metadata of a field: json or line; which rows hold whole numbers
@@ -26,7 +28,7 @@ LINE = "line"  # the one column of rows that are kept as lines
 MOST_COLUMNS = 2_000
 MOST_CELLS = 20_000_000
 EXACT = 2**53  # up to which every whole number is a float
-GROUP = 50_000  # rows that a reader takes at once
+GROUP = 10_000  # rows that a reader takes at once
 SMALL = 5_000  # rows
 
 
@@ -43,14 +45,18 @@ def table_of(lines: Sequence[str]) -> pa.Table:
     return pa.table([pa.array(lines, pa.string())], pa.schema([pa.field(LINE, pa.string(), metadata={FORM: "line"})]))
 
 
-def rows_of(table: pa.Table, start: int = 0, stop: int | None = None) -> list[dict[str, Any]]:
-    """Return the rows that were laid out, from `start` up to but not `stop`."""
-    count = max(min(table.num_rows, table.num_rows if stop is None else stop) - start, 0)
+def rows_of(table: pa.Table, places: Sequence[int] | None = None) -> list[dict[str, Any]]:
+    """Return the rows of a table.
+
+    Args:
+        places: of its rows in the table that was laid out, where it is only a part of that.
+    """
+    places = range(table.num_rows) if places is None else places
     if table.num_columns and form_of(table.schema.field(0)) == "line":
-        return [json.loads(line) for line in table.column(0).slice(start, count).to_pylist()]
-    rows: list[dict[str, Any]] = [{} for _ in range(count)]
+        return [json.loads(line) for line in table.column(0).to_pylist()]
+    rows: list[dict[str, Any]] = [{} for _ in places]
     for field, column in zip(table.schema, table.columns, strict=True):
-        for row, value in zip(rows, _values(field, column, start, count), strict=True):
+        for row, value in zip(rows, _values(field, column, places), strict=True):
             if value is not ABSENT:
                 row[field.name] = value
     return rows
@@ -103,7 +109,7 @@ def brought_to(schema: pa.Schema, table: pa.Table) -> pa.Table:
         if field is None or column is None:
             found.append(pa.nulls(table.num_rows, wanted.type))
         elif form_of(wanted) == "json" and form_of(field) != "json":
-            values = _values(field, column, 0, len(column))
+            values = _values(field, column, range(len(column)))
             found.append(pa.array([None if value is ABSENT else json.dumps(value) for value in values], wanted.type))
         else:
             found.append(column if column.type == wanted.type else column.cast(wanted.type, safe=False))
@@ -124,8 +130,8 @@ def write(table: pa.Table) -> bytes:
     return sink.getvalue()
 
 
-def read(path: Path, keys: Collection[str] | None = None) -> pa.Table:
-    """Read a file that `write` made.
+def read(path: Path, keys: Collection[str] | None = None, start: int = 0, stop: int | None = None) -> pa.Table:
+    """Read rows of a file that `write` made, from `start` up to but not `stop`.
 
     Args:
         keys: which columns are wanted; a path into nested values, such as a.b, wants the column a, too.
@@ -133,15 +139,48 @@ def read(path: Path, keys: Collection[str] | None = None) -> pa.Table:
     Raises:
         OSError, ValueError: if it is not there, or no Parquet file.
     """
+    with _opened(path) as file:
+        groups, first = _groups(file, start, file.metadata.num_rows if stop is None else stop)
+        wanted = chosen(file.schema_arrow, keys).names
+        table = file.read_row_groups(groups, None if keys is None else wanted, use_threads=False)
+        table = table.select(wanted)  # a column a brings a.b along
+        return table.slice(start - first, None if stop is None else max(stop - start, 0))
+
+
+def places_between(path: Path, first: float, stop: float) -> range:
+    """Return the rows of a file from the first to the last whose step is at least `first` and below `stop`.
+
+    Raises:
+        OSError, ValueError: if it is not there, or no Parquet file.
+    """
+    import numpy as np
+    import pyarrow.compute as pc
+    import pyarrow.types as types
+
+    with _opened(path) as file:
+        kind = file.schema_arrow.field("_step").type if "_step" in file.schema_arrow.names else None
+        if kind is None or not (types.is_integer(kind) or types.is_floating(kind)):
+            return range(file.metadata.num_rows)
+        steps = file.read(["_step"], use_threads=False).column("_step")
+    known = pc.fill_null(pc.floor(steps), 0).to_numpy()
+    found = np.flatnonzero((known >= first) & (known < stop))
+    return range(int(found[0]), int(found[-1]) + 1) if len(found) else range(0)
+
+
+def _opened(path: Path) -> pq.ParquetFile:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     # nearly all files are small: what helps with large ones costs more than it saves
-    with pq.ParquetFile(pa.BufferReader(path.read_bytes()), pre_buffer=False) as file:
-        if keys is None:
-            return file.read(use_threads=False)
-        wanted = chosen(file.schema_arrow, keys).names
-        return file.read(columns=wanted, use_threads=False).select(wanted)  # a column a brings a.b along
+    return pq.ParquetFile(pa.BufferReader(path.read_bytes()), pre_buffer=False)
+
+
+def _groups(file: pq.ParquetFile, start: int, stop: int) -> tuple[list[int], int]:
+    """Return the groups that hold some rows, and the row with which the first of them begins."""
+    ends = list(accumulate(file.metadata.row_group(group).num_rows for group in range(file.metadata.num_row_groups)))
+    begins = [0, *ends][: len(ends)]
+    found = [group for group in range(len(ends)) if ends[group] > start and begins[group] < stop]
+    return found, begins[found[0]] if found else start
 
 
 def _ends(key: str) -> Iterator[int]:
@@ -176,18 +215,17 @@ def _column(key: str, values: list[Any]) -> tuple[pa.Field, pa.Array]:
     return json_field(key), pa.array(texts, pa.string())
 
 
-def _values(field: pa.Field, column: pa.ChunkedArray, start: int, count: int) -> list[Any]:
-    part = column.slice(start, count)
-    values: list[Any] = part.to_pylist() if part.null_count else part.to_numpy().tolist()
-    if part.null_count:
+def _values(field: pa.Field, column: pa.ChunkedArray, places: Sequence[int]) -> list[Any]:
+    values: list[Any] = column.to_pylist() if column.null_count else column.to_numpy().tolist()
+    if column.null_count:
         values = [ABSENT if value is None else value for value in values]
     if form_of(field) == "json":
         return [value if value is ABSENT else json.loads(value) for value in values]
     mark = (field.metadata or {}).get(WHOLE)
-    if mark is None:
+    if mark is None or not places:
         return values
-    whole = _unpacked(mark, len(column))[start : start + count]
-    return [int(value) if is_whole else value for value, is_whole in zip(values, whole, strict=True)]
+    whole = _unpacked(mark, places[-1] + 1)
+    return [int(value) if whole[place] else value for value, place in zip(values, places, strict=True)]
 
 
 def _packed(bits: Sequence[bool]) -> bytes:

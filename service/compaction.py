@@ -54,7 +54,7 @@ def _compact_some(database: Database, files: Files, run: int) -> int:
         if found is None:
             return 0
         start, chunks = found.compacted, _next_chunks(session, found)
-        stop = min(max((end for _, end in chunks), default=start), start + MOST_LINES)
+        stop = min(max((end for end, _ in chunks), default=start), start + MOST_LINES)
         lines = [line for _, line in streams.lines_of(session, found, streams.HISTORY, start=start, stop=stop)]
     if not lines:
         return 0
@@ -76,17 +76,17 @@ def _compact_some(database: Database, files: Files, run: int) -> int:
     return len(lines)
 
 
-def _next_chunks(session: Session, run: Run) -> list[tuple[int, int]]:
-    """Return the chunks of the next segment, by identifier, each with the line at which it ends; none is missing between them."""
-    query = sa.select(Chunk.id, Chunk.first, Chunk.first + Chunk.count, sa.func.length(Chunk.content)).where(
+def _next_chunks(session: Session, run: Run) -> list[tuple[int, bytes]]:
+    """Return the chunks of the next segment, the line at which each ends and its content; none is missing between them."""
+    query = sa.select(Chunk.first, Chunk.first + Chunk.count, Chunk.content).where(
         Chunk.run_id == run.id, Chunk.stream == streams.HISTORY, Chunk.first + Chunk.count > run.compacted
     )
-    chosen: list[tuple[int, int]] = []
+    chosen: list[tuple[int, bytes]] = []
     end, size = run.compacted, 0
-    for identifier, first, stop, length in session.execute(query.order_by(Chunk.first, Chunk.id)):
-        enough = chosen and first == end and size + length > MOST_BYTES
+    for first, stop, content in session.execute(query.order_by(Chunk.first, Chunk.id)):
+        enough = chosen and first == end and size + len(content) > MOST_BYTES
         if first > end or first >= run.compacted + MOST_LINES or enough:
             break
-        chosen.append((identifier, stop))
-        end, size = max(end, stop), size + length
+        chosen.append((stop, content))
+        end, size = max(end, stop), size + len(content)
     return chosen

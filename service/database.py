@@ -194,7 +194,7 @@ class Chunk(Base):
     """Lines of a stream as they arrived: `content` is their compressed text, the first one is line `first`.
 
     Where two overlap, the lines of the later one count. The steps are those of history lines, the lowest and the highest; they are
-    unknown where lines were written again.
+    unknown where it took lines from others.
     """
 
     __tablename__ = "chunk"

@@ -237,7 +237,7 @@ def receive(session: Session, run: Run, body: Mapping[str, Any]) -> int:
                 keep_summary(session, run, content[-1])
         elif file in streams.FILES:
             offset = part.get("offset", 0)
-            if not isinstance(offset, int):
+            if type(offset) is not int:  # a boolean is none
                 raise UsageError(f"files.{file} must have offset, a whole number. Got {offset!r}.")
             streams.append(session, run, streams.FILES[file], offset, content)
             count += len(content)

@@ -33,23 +33,14 @@ def of_run(session: Session, run: Run) -> Sequence[Segment]:
     return session.scalars(sa.select(Segment).where(Segment.run_id == run.id).order_by(Segment.number)).all()
 
 
-def table_of(session: Session, segment: Segment, keys: Collection[str] | None = None) -> pa.Table:
-    """Read a segment's columns.
-
-    Raises:
-        LostError: if its content is not there, or cannot be read.
-    """
-    return read(session.info["files"], segment.digest, keys)
-
-
-def read(files: Files, digest: str, keys: Collection[str] | None = None) -> pa.Table:
-    """Read the columns of a segment's content.
+def read(files: Files, digest: str, keys: Collection[str] | None = None, start: int = 0, stop: int | None = None) -> pa.Table:
+    """Read rows of a segment's content, from `start` up to but not `stop`.
 
     Raises:
         LostError: if it is not there, or cannot be read.
     """
     with reading(digest):
-        return columns.read(files.path(digest), keys)
+        return columns.read(files.path(digest), keys, start, stop)
 
 
 @contextlib.contextmanager
@@ -71,9 +62,40 @@ def reading(digest: str) -> Iterator[None]:
 def rows_of(
     session: Session, segment: Segment, *, start: int = 0, stop: int | None = None, keys: Collection[str] | None = None
 ) -> list[dict[str, Any]]:
-    """Return the rows of a segment, from line `start` up to but not `stop` of the run."""
-    last = None if stop is None else stop - segment.first
-    return columns.rows_of(table_of(session, segment, keys), max(start - segment.first, 0), last)
+    """Return the rows of a segment, from line `start` up to but not `stop` of the run.
+
+    Raises:
+        LostError: if its content is not there, or cannot be read.
+    """
+    first = max(start - segment.first, 0)
+    table = read(session.info["files"], segment.digest, keys, first, None if stop is None else stop - segment.first)
+    return columns.rows_of(table, range(first, first + table.num_rows))
+
+
+def rows_between(
+    session: Session, segment: Segment, first: float, stop: float, keys: Collection[str] | None = None
+) -> list[dict[str, Any]]:
+    """Return the rows of a segment of steps from `first` up to but not `stop`.
+
+    Raises:
+        LostError: if its content is not there, or cannot be read.
+    """
+    if first <= segment.first_step and segment.last_step < stop:
+        return rows_of(session, segment, keys=keys)
+    with reading(segment.digest):
+        places = columns.places_between(session.info["files"].path(segment.digest), first, stop)
+    rows = rows_of(session, segment, start=segment.first + places.start, stop=segment.first + places.stop, keys=keys)
+    return [row for row in rows if first <= step_of(row) < stop]
+
+
+def rows_at(session: Session, segment: Segment, lines: Sequence[int]) -> list[dict[str, Any]]:
+    """Return the rows of a segment at some lines of the run, which are in order.
+
+    Raises:
+        LostError: if its content is not there, or cannot be read.
+    """
+    places = [line - segment.first for line in lines]
+    return columns.rows_of(read(session.info["files"], segment.digest).take(places), places)
 
 
 def lines_of(session: Session, run: Run, start: int, stop: int | None) -> Iterator[tuple[int, str]]:

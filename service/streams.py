@@ -50,8 +50,8 @@ def append(session: Session, run: Run, stream: str, first: int, lines: Sequence[
     session.execute(sa.delete(Chunk).where(*own, Chunk.first >= first, Chunk.first + Chunk.count <= end))
     if stream == HISTORY:
         steps = [segments.step_of(row) for row in rows]
-        overlapping = sa.update(Chunk).where(*own, Chunk.first < end, Chunk.first + Chunk.count > first)
-        if not session.execute(overlapping.values(first_step=None, last_step=None)).rowcount:  # type: ignore[attr-defined]
+        overlapping = sa.select(Chunk.id).where(*own, Chunk.first < end, Chunk.first + Chunk.count > first)
+        if session.scalar(overlapping.limit(1)) is None:  # else it is always read, as it may take lines from others
             chunk.first_step, chunk.last_step = min(steps), max(steps)
     session.add(chunk)
     count = COUNTS[stream]
@@ -127,8 +127,7 @@ def rows_of(
         wanted = None if keys is None else {*keys, "_step"}
         for segment in compacted:
             if segment.last_step >= first and segment.first_step < stop:
-                rows = segments.rows_of(session, segment, keys=wanted)
-                yield from (row for row in rows if first <= segments.step_of(row) < stop)
+                yield from segments.rows_between(session, segment, first, stop, wanted)
     else:
         late = chunk_lines(session, run.id, stream)
     for _, line in late:
@@ -156,11 +155,32 @@ def value_at(row: Mapping[str, Any], key: str) -> Any:
 
 def sampled(rows: Sequence[dict[str, Any]], count: int) -> list[dict[str, Any]]:
     """Return at most `count` rows, evenly spaced, the first and the last among them."""
-    if len(rows) <= count:
-        return list(rows)
+    return [rows[place] for place in _places(len(rows), count)]
+
+
+def sample(session: Session, run: Run, stream: str, count: int) -> list[dict[str, Any]]:
+    """Return at most `count` rows of a stream, evenly spaced, the first and the last among them."""
+    late = [line for _, line in chunk_lines(session, run.id, stream)] if stream != HISTORY else []
+    compacted: Sequence[Segment] = []
+    if stream == HISTORY:
+        numbered = chunk_lines(session, run.id, stream)
+        compacted = segments.of_run(session, run)
+        late = [line for _, line in later(numbered, compacted)]
+    end = sum(segment.count for segment in compacted)
+    places = _places(end + len(late), count)
+    rows: list[dict[str, Any]] = []
+    for segment in compacted:
+        own = [place for place in places if segment.first <= place < segment.first + segment.count]
+        rows += segments.rows_at(session, segment, own) if own else []
+    return rows + [json.loads(late[place - end]) for place in places if place >= end]
+
+
+def _places(length: int, count: int) -> Sequence[int]:
+    if length <= count:
+        return range(length)
     if count < 2:
-        return list(rows[:count])
-    return [rows[round(place * (len(rows) - 1) / (count - 1))] for place in range(count)]
+        return range(count)
+    return [round(place * (length - 1) / (count - 1)) for place in range(count)]
 
 
 def rewind(session: Session, run: Run, last_step: int) -> None:

@@ -76,17 +76,18 @@ def history(
     minStep: int | None = None,
     maxStep: int | None = None,
 ) -> list[str]:
-    session = context_of(info).session
+    session, count = context_of(info).session, min(samples or MOST_ROWS, MOST_ROWS)
+    if minStep is None and maxStep is None:
+        return [json.dumps(row) for row in streams.sample(session, run, streams.HISTORY, count)]
+    # a page holds every row of its steps, a sample is spread over all
     rows = list(streams.rows_of(session, run, first_step=none_or_int(minStep), stop_step=none_or_int(maxStep)))
-    count = min(samples or MOST_ROWS, MOST_ROWS)
-    paged = minStep is not None or maxStep is not None  # a page holds every row of its steps, a sample is spread over all
-    return [json.dumps(row) for row in (rows[:count] if paged else streams.sampled(rows, count))]
+    return [json.dumps(row) for row in rows[:count]]
 
 
 @run_type.field("events")
 def events(run: Run, info: Any, samples: int | None = None) -> list[str]:
-    rows = list(streams.rows_of(context_of(info).session, run, streams.EVENTS))
-    return [json.dumps(row) for row in streams.sampled(rows, min(samples or MOST_ROWS, MOST_ROWS))]
+    rows = streams.sample(context_of(info).session, run, streams.EVENTS, min(samples or MOST_ROWS, MOST_ROWS))
+    return [json.dumps(row) for row in rows]
 
 
 @run_type.field("sampledHistory")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import subprocess
 import sys
 import textwrap
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ from hypothesis import strategies as st
 
 from service import columns, compaction, segments, streams
 from service.database import Chunk, Database, Run, Segment
+from tests.postgres import binaries, postgres
 from tests.service.serving import Asked
 from trainers.errors import UsageError
 
@@ -101,7 +105,11 @@ def test_any_rows_come_back_as_they_were(tmp_path: Path, logged: list[dict[str, 
     path = tmp_path / "history.parquet"
     path.write_bytes(columns.write(columns.table_of(lines)))
     assert exact(columns.rows_of(columns.read(path))) == exact(logged)
-    assert exact(columns.rows_of(columns.read(path), 1, 3)) == exact(logged[1:3])
+    part = columns.read(path, start=1, stop=3)
+    assert exact(columns.rows_of(part, range(1, 1 + part.num_rows))) == exact(logged[1:3])
+    assert exact(columns.rows_of(columns.read(path).take([0, len(lines) - 1]), [0, len(lines) - 1])) == exact(
+        [logged[0], logged[-1]]
+    )
 
 
 def test_columns_are_typed_where_their_values_are_of_a_kind() -> None:
@@ -113,6 +121,20 @@ def test_columns_are_typed_where_their_values_are_of_a_kind() -> None:
     kinds = {field.name: (str(field.type), b"paretune.form" in (field.metadata or {})) for field in table.schema}
     typed = {"_step": "int64", "i": "int64", "f": "double", "b": "bool", "s": "string"}
     assert kinds == {name: (kind, False) for name, kind in typed.items()} | dict.fromkeys(("m", "n", "l", "big"), ("string", True))
+
+
+@pytest.mark.parametrize("group", [1, 3, 100])
+def test_only_the_groups_that_hold_rows_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, group: int) -> None:
+    monkeypatch.setattr(columns, "GROUP", group)
+    logged = [{"_step": 2 * step, "x": step if step % 3 else step / 4, **({"y": "t"} if step % 2 else {})} for step in range(10)]
+    path = tmp_path / "history.parquet"
+    path.write_bytes(columns.write(columns.table_of([json.dumps(row) for row in logged])))
+    for start in range(11):
+        for stop in (None, *range(start, 12)):
+            part = columns.read(path, start=start, stop=stop)
+            assert exact(columns.rows_of(part, range(start, start + part.num_rows))) == exact(logged[start:stop])
+    assert columns.places_between(path, 3, 9) == range(2, 5)
+    assert columns.places_between(path, 4, 4) == columns.places_between(path, 19, 99) == range(0)
 
 
 def test_only_wanted_columns_are_read(tmp_path: Path) -> None:
@@ -161,6 +183,8 @@ def test_a_run_that_has_ended_is_compacted_and_reads_the_same(asked: Asked, monk
     asks = [
         "history(samples: 5)",
         "history(minStep: 3, maxStep: 15, samples: 100)",
+        "history(samples: 1)",
+        "history(samples: 21)",
         'sampledHistory(specs: ["{\\"keys\\": [\\"_step\\", \\"loss\\"], \\"minStep\\": 4, \\"maxStep\\": 11}"])',
         'sampledHistory(specs: ["{\\"keys\\": [\\"nested.a\\"]}", "{\\"keys\\": [\\"loss\\"], \\"samples\\": 4}"])',
         "historyTail historyLineCount historyKeys",
@@ -234,6 +258,9 @@ def test_lines_written_again_before_compaction_are_the_later_ones(asked: Asked) 
     stream(asked, rows(10, 6, again=True), first=6)
     expected = [*rows(6), *rows(10, 6, again=True)]
     assert exact(kept(asked, first_step=4, stop_step=9)) == exact(expected[4:9])
+    stream(asked, rows(2, 100), first=7)
+    expected[7:9] = rows(2, 100)
+    assert kept(asked, first_step=7, stop_step=9) == [], "what was there before is not read though the later lines are elsewhere"
     asked.stream("r1", complete=True)
     compact(asked)
     assert exact(kept(asked)) == exact(expected)
@@ -287,9 +314,10 @@ def test_a_rewound_run_keeps_the_segments_before_and_publishes_none_any_more(ask
     assert found["historyLineCount"] == 15
     assert (found["historyKeys"]["lastStep"], found["historyKeys"]["keys"]["loss"]["typeCounts"][0]["count"]) == (14, 15)
     assert stored(asked) == (5, 10)
-    stream(asked, rows(5, 15, other=1), first=15, complete=True)
+    others = [{"_step": step, "loss": -0.5} for step in range(15, 20)]
+    stream(asked, others, first=15, complete=True)
     compact(asked)
-    assert exact(kept(asked)) == exact([*rows(15), *rows(5, 15, other=1)])
+    assert exact(kept(asked)) == exact([*rows(15), *others])
     assert of_run(asked, "parquetHistory { parquetUrls }")["parquetHistory"]["parquetUrls"] == []
 
 
@@ -338,7 +366,7 @@ def test_a_history_whose_file_is_lost_is_named_and_does_not_stop_others(asked: A
 # -- at the same time, and cut short
 
 
-@pytest.mark.parametrize("change", ["more", "again", "rewind", "delete", "compact"])
+@pytest.mark.parametrize("change", ["more", "again", "other", "rewind", "delete", "compact"])
 def test_what_happens_while_a_file_is_written_is_not_lost(asked: Asked, monkeypatch: pytest.MonkeyPatch, change: str) -> None:
     identifier = asked.run()
     stream(asked, rows(10), complete=True)
@@ -352,6 +380,10 @@ def test_what_happens_while_a_file_is_written_is_not_lost(asked: Asked, monkeypa
             stream(asked, rows(5, 10), first=10)
         elif change == "again":
             stream(asked, rows(6, 7, again=True), first=7)
+        elif change == "other":
+            with asked.database.session(writing=True) as session:
+                streams.rewind(session, session.scalars(sa.select(Run)).one(), -1)
+            stream(asked, rows(10, other=1))
         elif change == "rewind":
             with asked.database.session(writing=True) as session:
                 streams.rewind(session, session.scalars(sa.select(Run)).one(), 4)
@@ -366,7 +398,9 @@ def test_what_happens_while_a_file_is_written_is_not_lost(asked: Asked, monkeypa
     if change == "delete":
         assert stored(asked) == (0, 0)
         return
-    expected = {"more": rows(15), "again": [*rows(7), *rows(6, 7, again=True)], "rewind": rows(5)}.get(change, rows(10))
+    expected = {"more": rows(15), "again": [*rows(7), *rows(6, 7, again=True)], "rewind": rows(5), "other": rows(10, other=1)}.get(
+        change, rows(10)
+    )
     assert exact(kept(asked)) == exact(expected)
     asked.stream("r1", complete=True)
     compact(asked)
@@ -426,6 +460,56 @@ def test_a_reader_between_chunks_and_segments_reads_each_row_once(asked: Asked, 
     monkeypatch.setattr(segments, "of_run", meanwhile)
     assert exact(kept(asked)) == exact(rows(10))
     assert stored(asked) == (0, 10)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["SQLite", "PostgreSQL"])
+def test_readers_see_each_row_once_while_runs_are_written_and_compacted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(compaction, "LIVE_LINES", 30)
+    monkeypatch.setattr(compaction, "MOST_LINES", 40)
+    if kind == "PostgreSQL" and binaries() is None:
+        pytest.skip("PostgreSQL is not installed (apt-get install postgresql)")
+    with postgres(tmp_path) if kind == "PostgreSQL" else contextlib.nullcontext() as url:
+        asked = Asked(tmp_path, url)
+        names = [f"r{number}" for number in range(3)]
+        for name in names:
+            asked.run(name)
+        over = threading.Event()
+        everything = [json.dumps(row, sort_keys=True) for row in rows(600)]
+
+        def write(name: str) -> None:
+            for first in range(0, 600, 20):
+                stream(asked, rows(30, max(first - 10, 0)), first=max(first - 10, 0), run=name)  # some come twice
+            asked.stream(name, complete=True)
+
+        def read(name: str) -> int:
+            count = 0
+            while not over.is_set():
+                found = exact(kept(asked, name))
+                assert found == everything[: len(found)], "no row is missing, or there twice"
+                assert len(found) >= count, "rows do not vanish"
+                count = len(found)
+            return count
+
+        def make() -> None:
+            while not over.is_set():
+                compact(asked)
+
+        with ThreadPoolExecutor(8) as pool:
+            readers, makers = [pool.submit(read, name) for name in names], [pool.submit(make) for _ in range(2)]
+            for done in [pool.submit(write, name) for name in names]:
+                done.result()
+            over.set()
+            for done in [*readers, *makers]:
+                done.result()
+        compact(asked)
+        assert stored(asked) == (0, 1800)
+        for name in names:
+            assert exact(kept(asked, name)) == exact(rows(600))
+        asked.searches.close()
+        asked.database.close()
 
 
 def test_the_server_compacts_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
