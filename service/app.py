@@ -92,14 +92,14 @@ class Service:
         """Look for runs that have fallen silent, histories to be compacted and what is over, as long as the service runs."""
         tasks = (self.mark_crashed, self.look_after_sweeps, self.compact, self.cleaning.due)
         self.begun = time.monotonic()
-        watches = [asyncio.create_task(self._watch(task)) for task in tasks]
+        watches = [asyncio.create_task(self._watch(task, CRASHES)) for task in tasks]
         watches.append(asyncio.create_task(self._watch(self.write_pulses, PULSES)))
         yield
         self.stopping.set()
         for watch in watches:
             watch.cancel()
 
-    async def _watch(self, task: Callable[[], object], every: float = CRASHES) -> None:
+    async def _watch(self, task: Callable[[], object], every: float) -> None:
         while True:
             await asyncio.sleep(every)
             try:
