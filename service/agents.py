@@ -157,11 +157,18 @@ def look_after(database: Database, searches: Searches) -> None:
     with database.session() as session:
         untold = waiting_to_be_told(session)
     for sweep in untold:
-        if sweep.engine is not None:
-            with database.session(writing=True) as session:
-                settle_enqueued(session, sweep)
-            continue
-        with searches.turn(database, sweep) as search:
-            if search is not None:
-                learn(database, search, sweep)
+        try:
+            _look_after(database, searches, sweep)
+        except Exception:  # one sweep's study must not keep the others waiting
+            log.exception("sweep %s could not be looked after", sweep.name)
     searches.tidy(database)
+
+
+def _look_after(database: Database, searches: Searches, sweep: Sweep) -> None:
+    if sweep.engine is not None:
+        with database.session(writing=True) as session:
+            settle_enqueued(session, session.get_one(Sweep, sweep.id))
+        return
+    with searches.turn(database, sweep) as search:
+        if search is not None:
+            learn(database, search, sweep)

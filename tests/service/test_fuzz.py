@@ -42,6 +42,7 @@ SCALARS = {
     "JSONString": TEXTS.map(nodes.String) | VALUES.map(lambda value: nodes.String(json.dumps(value))),
     "JSON": TEXTS.map(nodes.String),
     "Int64": st.integers(-(2**63), 2**63 - 1).map(nodes.Int),
+    "Duration": st.integers(0, 10**9).map(nodes.Int),
     "DateTime": st.sampled_from(["2026-01-01T00:00:00Z", "yesterday", ""]).map(nodes.String),
 }
 

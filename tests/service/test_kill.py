@@ -23,6 +23,7 @@ import sqlalchemy as sa
 from service import streams
 from service.accounts import add_user
 from service.database import Database, Issue, Run, Sweep
+from service.files import Files
 from tests.postgres import binaries, free_port, postgres
 from tests.service.serving import KEY, client
 
@@ -89,6 +90,7 @@ class Site:
         self.folder, self.url, self.port = folder, url, free_port()
         self.address = f"http://127.0.0.1:{self.port}"
         self.database = Database(url)
+        self.database.keep_contents_in(Files(folder / "data" / "files"))  # where the server keeps long histories
         add_user(self.database, "someone", key=KEY)
         self.start()
 
@@ -128,7 +130,6 @@ def test_nothing_is_lost_and_nothing_issued_twice_however_often_servers_and_agen
     cap, chance, begin = AGENTS * RUNS, random.Random(7), time.monotonic()
     definition = {
         "method": "random",
-        "program": "none.py",
         "metric": {"name": "loss", "goal": "minimize"},
         "run_cap": cap,
         "parameters": {"x": {"min": 0.0, "max": 1.0}},

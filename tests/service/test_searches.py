@@ -124,6 +124,32 @@ def test_a_sweep_whose_agents_left_before_its_last_run_was_told_ends_by_itself(a
     assert state_of(asked, sweep)["state"] == "FINISHED"
 
 
+def test_one_sweeps_fault_keeps_no_other_from_its_end(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [created(asked, run_cap=1)[1] for _ in range(2)]
+    for name in names:
+        done(asked, beat(asked, agent(asked, name))[0]["run_id"], name)
+    real = agents.learn
+
+    def fails_once(database: Any, search: Any, sweep: Any) -> Any:
+        if sweep.name == names[0]:
+            raise SystemError("its study is broken")
+        return real(database, search, sweep)
+
+    monkeypatch.setattr(agents, "learn", fails_once)
+    agents.look_after(asked.database, asked.searches)
+    assert [state_of(asked, name)["state"] for name in names] == ["RUNNING", "FINISHED"]
+
+
+def test_a_scheduled_sweep_whose_agents_left_ends_at_its_cap_by_itself(asked: Asked) -> None:
+    identifier, sweep = created(asked, method="custom", scheduler={"engine": "optuna"}, run_cap=1)
+    query = 'mutation E($id: ID!) { enqueueSweepRun(input: {id: $id, config: "{}"}) { id } }'
+    for _ in range(2):
+        asked.ask(query, id=identifier)
+    done(asked, beat(asked, agent(asked, sweep))[0]["run_id"], sweep)
+    agents.look_after(asked.database, asked.searches)
+    assert state_of(asked, sweep)["state"] == "FINISHED"
+
+
 def test_a_run_that_was_deleted_is_neither_handed_out_again_nor_waited_for(asked: Asked) -> None:
     _, sweep = created(asked, run_cap=2)
     one = agent(asked, sweep)
