@@ -65,6 +65,7 @@ def application(
         Route("/downloads/{token}/{name}", service.download_options, methods=["OPTIONS"]),
         Route("/contents/{token}/{name}", service.content),
         Route("/bulk/histories", service.histories, methods=["POST"]),
+        Route("/sdk/otel/v1/{kind}", service.telemetry, methods=["POST"]),
         Route("/healthz", service.health),
         Route("/metrics", service.metrics),
         *artifact_routes.routes(service),
@@ -230,6 +231,11 @@ class Service:
     async def download_options(self, request: Request) -> Response:
         """Say that only pages of this server may fetch it; `wandb verify` asks."""
         return Response(status_code=204, headers={"access-control-allow-origin": str(request.base_url).rstrip("/")})
+
+    async def telemetry(self, request: Request) -> Response:
+        """Drop what the client tells its maker of its own use."""
+        await body_of(request, MOST_BODY, "a request")
+        return Response(media_type="application/x-protobuf")
 
     async def health(self, _: Request) -> Response:
         """Say that the server lives."""

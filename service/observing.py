@@ -71,7 +71,8 @@ class Observer:
         level = logging.WARNING if status >= 400 else logging.DEBUG
         if log.isEnabledFor(level):
             user = scope.get("state", {}).get("user", "")
-            # an address may hold a permission, which is nothing for a log: the handler's name says enough
+            # an address may hold a permission, which is nothing for a log: the handler's name says enough, or its first part
+            handler = f"/{scope['path'].split('/')[1][:40]}" if handler == "none" else handler
             details = {"method": scope["method"], "handler": handler, "operation": operation, "status": status, "user": user}
             sentence = f"{scope['method']} {handler} {operation}".rstrip() + f": {status} in {seconds * 1000:.1f} ms"
             log.log(level, sentence, extra={"details": {**details, "seconds": round(seconds, 6)}})

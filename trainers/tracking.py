@@ -6,6 +6,7 @@ Nothing here touches the network without credentials. With `disabled`, wandb is 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -72,7 +73,6 @@ class Tracker:
         if self.run is None:
             return
         import wandb
-
         from trainers.metrics import class_scores
 
         names = list(class_names)
@@ -210,10 +210,19 @@ def resolve_mode(mode: str) -> str:
 
 
 def logged_in() -> bool:
-    """Whether W&B's credentials for its host are on this machine. Looks at files and the environment, never at a server."""
-    import wandb
-    from wandb.sdk.lib import wbauth
+    """Whether W&B's credentials for its host are on this machine. Looks at files and the environment, never at a server.
 
+    Raises:
+        UsageError: where the client is not installed, as in a Python that is not this project's.
+    """
+    try:
+        from wandb.sdk.lib import wbauth
+
+        import wandb
+    except ModuleNotFoundError:
+        raise UsageError(
+            f"wandb is not installed for {sys.executable}: activate the environment of 'make setup' first (source .venv/bin/activate)."
+        ) from None
     try:
         host = wandb.setup().settings.base_url
         return wbauth.authenticate_session(host=host, source="paretune", prompt=False, update_session=False) is not None

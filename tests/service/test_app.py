@@ -384,3 +384,9 @@ def test_a_mutation_that_fails_changes_nothing(asked: Asked) -> None:
 def test_a_database_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"the database sqlite:///.* cannot be opened"):
         Database(f"sqlite:///{tmp_path}/no/such/folder/service.db")
+
+
+def test_what_the_client_tells_its_maker_of_its_own_use_is_taken_and_dropped(asked: Asked) -> None:
+    for kind in ("metrics", "logs"):
+        response = asked.client.post(f"/sdk/otel/v1/{kind}", content=b"protobuf", headers={"authorization": ""})
+        assert (response.status_code, response.content) == (200, b"")

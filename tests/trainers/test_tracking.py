@@ -12,7 +12,7 @@ import pytest
 from tests.samples import run_config, run_history, run_records, run_summary
 from trainers.base import Epoch
 from trainers.errors import UsageError
-from trainers.tracking import Tracker, resolve_mode, track
+from trainers.tracking import Tracker, logged_in, resolve_mode, track
 
 HELD_OUT = {"evaluation_split": "holdout", "best_metric": "f1"}
 ON_TEST = {"evaluation_split": "test", "best_metric": "f1"}
@@ -31,6 +31,13 @@ def tracked(tracker: Tracker, values: dict[str, Any]) -> Tracker:
 
 
 @pytest.mark.usefixtures("away")
+def test_a_python_without_the_client_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "wandb.sdk.lib", None)
+    monkeypatch.delitem(sys.modules, "wandb.sdk.lib.wbauth", raising=False)
+    with pytest.raises(UsageError, match="wandb is not installed for .*activate the environment"):
+        logged_in()
+
+
 def test_without_credentials_a_run_is_offline() -> None:
     assert resolve_mode("auto") == "offline"
 
