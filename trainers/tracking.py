@@ -221,7 +221,8 @@ def logged_in() -> bool:
         import wandb
     except ModuleNotFoundError:
         raise UsageError(
-            f"wandb is not installed for {sys.executable}: activate the environment of 'make setup' first (source .venv/bin/activate)."
+            f"wandb is not installed for {sys.executable}: activate the environment of 'make setup' first, "
+            "by source .venv/bin/activate."
         ) from None
     try:
         host = wandb.setup().settings.base_url

@@ -34,7 +34,7 @@ def tracked(tracker: Tracker, values: dict[str, Any]) -> Tracker:
 def test_a_python_without_the_client_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "wandb.sdk.lib", None)
     monkeypatch.delitem(sys.modules, "wandb.sdk.lib.wbauth", raising=False)
-    with pytest.raises(UsageError, match="wandb is not installed for .*activate the environment"):
+    with pytest.raises(UsageError, match=r"wandb is not installed for .*activate the environment"):
         logged_in()
 
 
