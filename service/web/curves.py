@@ -25,7 +25,7 @@ ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 MEDIA = re.compile(r"media/(images|table)/(.+)_(\d+)_[0-9a-f]+\.(?:table\.json|\w+)")
 IMAGES = {"png": "image/png", "jpg": "image/jpeg", "jpeg": "image/jpeg", "gif": "image/gif", "webp": "image/webp"}
-MATRIX = ["Actual", "Predicted", "nPredictions"]  # the columns of wandb.plot.confusion_matrix
+MATRICES = (["Actual", "Predicted", "nPredictions"], ["true", "predicted", "count"])  # wandb.plot.confusion_matrix's, our trainers'
 MOST_TABLE_BYTES, MOST_TABLE_ROWS, MOST_TABLES, MOST_IMAGES = 5_000_000, 100, 20, 12
 MOST_CLASSES = 50
 
@@ -121,7 +121,7 @@ def media_of(session: Session, files: Files, run: Run) -> Media:
         table = _table(files, file)
         if table is not None:
             columns, rows = table
-            matrix = confusion(rows) if columns == MATRIX else None
+            matrix = confusion(rows) if columns in MATRICES else None
             if matrix is not None:
                 found.matrices.append({"key": key.removesuffix("_table"), "step": step, **matrix})
             else:

@@ -50,6 +50,7 @@ def table(visit: Visit) -> Response:
         wanted=wanted,
         problem=problem,
         rows=rows,
+        numeric={column for column in columns if any(isinstance(row.value(column), int | float) for row in rows)},
         count=count,
         columns=columns,
         known=list(dict.fromkeys((*tables.FIELDS, *config, *summary, *columns))),

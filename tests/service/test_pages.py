@@ -272,10 +272,11 @@ def test_a_file_is_a_download_unless_it_is_an_image(shown: Shown) -> None:
     assert shown.browser.get("/someone/tried/runs/r1/files/..%2f..%2fsecret").status_code in (400, 404)
 
 
-def test_tables_images_and_the_confusion_matrix_are_shown(shown: Shown) -> None:
+@pytest.mark.parametrize("columns", curves.MATRICES, ids=["W&B's", "our trainers'"])
+def test_tables_images_and_the_confusion_matrix_are_shown(shown: Shown, columns: list[str]) -> None:
     shown.run()
     table = {"columns": ["a", "b"], "data": [[1, EVIL], [2.5, None]]}
-    matrix = {"columns": curves.MATRIX, "data": [["x", "x", 3], ["x", "y", 1], ["y", "x", 0], ["y", "y", 5]]}
+    matrix = {"columns": columns, "data": [["x", "x", 3], ["x", "y", 1], ["y", "x", 0], ["y", "y", 5]]}
     upload(shown, "media/table/rows_7_abc.table.json", json.dumps(table).encode())
     upload(shown, "media/table/rows_3_abc.table.json", json.dumps({"columns": ["old"], "data": []}).encode())
     upload(shown, "media/table/odd_3_abc.table.json", b'{"columns": 3')

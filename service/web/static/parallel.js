@@ -5,7 +5,7 @@ import { isDark } from "./page.js";
 const HEIGHT = 300;
 const TOP = 34;
 const BOTTOM = 16;
-const SPACE = 120; // the least between two axes, in pixels
+const SPACE = 92; // the least between two axes, in pixels
 const NAMESPACE = "http://www.w3.org/2000/svg";
 
 function element(name, attributes, text) {
