@@ -67,8 +67,8 @@ dashboard: $(READY) ## watch a sweep in the browser: SOURCE=runs/NAME, or entity
 paint: $(READY) ## draw digits in the browser, read by every saved model at each stroke; MODELS=models HOST=127.0.0.1
 	$(RUN) -m demo $(if $(MODELS),'$(MODELS)') $(if $(HOST),--host $(HOST)) $(if $(PORT),--port $(PORT)) $(if $(DRAWINGS),--drawings '$(DRAWINGS)')
 
-serve: $(READY) ## a server for W&B's own client on this machine: HOST=127.0.0.1 PORT=8080
-	$(RUN) -m service $(if $(HOST),--host $(HOST)) $(if $(PORT),--port $(PORT))
+serve: $(READY) ## a server for W&B's own client on this machine: HOST=127.0.0.1 PORT=8080 FOLDER=service-data DATABASE=URL
+	$(RUN) -m service $(if $(HOST),--host $(HOST)) $(if $(PORT),--port $(PORT)) $(if $(FOLDER),--data '$(FOLDER)') $(if $(DATABASE),--database '$(DATABASE)')
 
 agent: $(READY) ## create the sweep SWEEP=... at W&B and start an agent (needs: wandb login)
 	$(RUN) -m search.online $(SWEEP) --data '$(DATA)' $(if $(TRIALS),--count $(TRIALS))

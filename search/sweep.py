@@ -271,7 +271,8 @@ def _program(definition: Definition, command: tuple[str, ...]) -> tuple[str, typ
         plain = all(part.startswith("${") and not part.startswith("${envvar:") for part in command)
         if plain:
             return program, model_class(path.stem)
-        definition.notes.append("command holds more than W&B's macros, so each trial is a process of its own.")
+        if not definition.elsewhere:  # an agent starts a process for each anyway
+            definition.notes.append("command holds more than W&B's macros, so each trial is a process of its own.")
         return program, None
     if not definition.elsewhere and not _is_file(path):
         beside = definition.path.parent / path

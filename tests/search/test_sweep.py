@@ -279,6 +279,13 @@ def test_a_sweep_of_functions_sent_from_elsewhere_needs_no_program(tmp_path: Pat
         read_sweep(written(tmp_path, values))
 
 
+def test_who_starts_processes_anyway_is_not_told_so(tmp_path: Path) -> None:
+    values = {**GOOD, "command": ["/usr/bin/python3", "${program}", "${args}"]}
+    note = "command holds more than W&B's macros, so each trial is a process of its own."
+    assert note in read_sweep(written(tmp_path, values)).notes
+    assert note not in read_sweep(tmp_path / "sent.yaml", text=yaml.safe_dump(values)).notes
+
+
 def test_a_program_of_ones_own_without_a_metric_is_ranked_by_its_time(tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text("")
     definition = changed(method="random", metric=..., program=str(tmp_path / "own.py"), parameters={"x": {"values": [1, 2]}})
