@@ -17,6 +17,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from graphql import GraphQLError
+from sqlalchemy.orm import Session
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -184,10 +185,11 @@ class Service:
 
         def note() -> None:
             with self.database.session(writing=True) as session:
-                if session.get(Run, said["run"]) is None:
+                run = _run_of(session, said)
+                if run is None:
                     raise HTTPException(404, "the run of this file has been deleted.")
-                query = sa.select(RunFile).where(RunFile.run_id == said["run"], RunFile.name == said["name"])
-                file = session.scalar(query) or RunFile(run_id=said["run"], name=said["name"])
+                query = sa.select(RunFile).where(RunFile.run_id == run.id, RunFile.name == said["name"])
+                file = session.scalar(query) or RunFile(run_id=run.id, name=said["name"])
                 file.size, file.md5, file.digest, file.updated_at = content.size, content.md5, content.digest, now()
                 session.add(file)
 
@@ -202,7 +204,9 @@ class Service:
 
         def find() -> RunFile | None:
             with self.database.session() as session:
-                return session.get(RunFile, said["file"])
+                run = _run_of(session, said)
+                query = sa.select(RunFile).where(RunFile.name == said.get("name"))
+                return None if run is None else session.scalar(query.where(RunFile.run_id == run.id))
 
         file = await run_in_threadpool(find)
         return self._given(None if file is None else file.digest)
@@ -251,6 +255,12 @@ class Service:
         account = await self.keys.account(request)
         request.state.user = account.name
         return account
+
+
+def _run_of(session: Session, said: dict[str, Any]) -> Run | None:
+    """Return the run that an address was signed for; None where it has been deleted, though another may have its number."""
+    run = session.get(Run, said["run"]) if "run" in said else None
+    return run if run is not None and run.identity["born"] == said.get("born") else None
 
 
 def json_of(body: bytes) -> dict[str, Any]:

@@ -329,6 +329,25 @@ def test_forged_and_expired_addresses_are_refused(asked: Asked, monkeypatch: pyt
     assert (asked.files.folder / "secret").stat().st_mode & 0o077 == 0
 
 
+def test_an_address_of_a_deleted_run_reaches_no_other(asked: Asked) -> None:
+    deleted = asked.run()
+    upload = upload_address(asked, "a.txt")
+    asked.client.put(upload, content=b"kept")
+    download = str(of_run(asked, "files { edges { node { url } } }")["files"]["edges"][0]["node"]["url"])
+    with asked.database.session() as session:
+        number = session.scalars(sa.select(Run.id)).one()
+    asked.ask("mutation M($id: ID!) { deleteRun(input: {id: $id}) { clientMutationId } }", id=deleted)
+    asked.run("r1")
+    with asked.database.session(writing=True) as session:
+        assert session.scalars(sa.select(Run.id)).one() > number
+        session.execute(sa.update(Run).values(id=number))  # as SQLite numbered it once
+    asked.client.put(upload_address(asked, "a.txt"), content=b"another's")
+    assert asked.client.put(upload, content=b"evil").status_code == 404
+    assert asked.client.get(download).status_code == 404
+    again = str(of_run(asked, "files { edges { node { url } } }")["files"]["edges"][0]["node"]["url"])
+    assert asked.client.get(again).content == b"another's"
+
+
 # -- the language
 
 
