@@ -43,6 +43,11 @@ class Account:
         """Whether it may see what an entity owns."""
         return self.role == "admin" or entity in self.entities
 
+    @property
+    def readable(self) -> sa.ColumnElement[bool]:
+        """The same as a condition, of a query that joins Entity."""
+        return sa.true() if self.role == "admin" else Entity.name.in_(self.entities)
+
 
 def new_key() -> str:
     """Return a random key of the form that the client accepts."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import posixpath
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -32,10 +33,8 @@ run_field("fileCount")(
 def create_run_files(_: Any, info: Any, input: Mapping[str, Any]) -> dict[str, Any]:
     context = context_of(info)
     run = writable_run(info, input["entityName"], input["projectName"], input["runName"])
-    files = [
-        {"name": name, "uploadUrl": f"{context.base}/uploads/{context.files.signed('upload', **run.identity, name=checked_name(name))}"}
-        for name in input["files"]
-    ]
+    signed = functools.partial(context.files.signed, "upload", **run.identity)
+    files = [{"name": name, "uploadUrl": f"{context.base}/uploads/{signed(name=checked_name(name))}"} for name in input["files"]]
     return {"runID": run.global_id, "uploadHeaders": [], "files": files}
 
 

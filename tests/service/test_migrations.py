@@ -127,7 +127,7 @@ def test_a_number_of_a_deleted_row_is_not_given_again(tmp_path: Path) -> None:
                 made = connection.scalar(sa.text("SELECT sql FROM sqlite_master WHERE name = :name"), {"name": table})
                 assert "PRIMARY KEY AUTOINCREMENT" in made, (url, made)
             pointing = connection.scalar(sa.text("SELECT sql FROM sqlite_master WHERE name = 'run_value'"))
-            assert 'REFERENCES run (id) ON DELETE CASCADE' in pointing.replace('"', "")
+            assert "REFERENCES run (id) ON DELETE CASCADE" in pointing.replace('"', "")
             assert connection.execute(sa.text("PRAGMA foreign_key_check")).all() == []
         indexes = sorted((table, one["name"]) for table in tables for one in sa.inspect(engine).get_indexes(table))
         assert indexes == sorted((table, index.name) for table in tables for index in Base.metadata.tables[table].indexes)
