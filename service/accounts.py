@@ -80,8 +80,7 @@ def add_user(
     with database.session(writing=True) as session:
         if session.scalar(sa.select(Entity).where(Entity.name == name)):
             raise UsageError(f"there is a user or team {name!r} already: choose another name.")
-        if session.scalar(sa.select(ApiKey).where(ApiKey.digest == digest_of(key))):
-            raise UsageError("this key is another user's: leave --key out to have a new one made.")
+        check_new(session, key)
         entity = Entity(name=name)
         session.add(entity)
         session.flush()
@@ -105,8 +104,19 @@ def add_key(database: Database, name: str, *, key: str | None = None) -> str:
         user = session.scalar(sa.select(User).where(User.name == name))
         if user is None:
             raise UsageError(f"there is no user {name!r}: add it by python -m service user add {name}.")
+        check_new(session, key)
         session.add(ApiKey(user_id=user.id, digest=digest_of(key)))
     return key
+
+
+def check_new(session: Session, key: str) -> None:
+    """Refuse a key that somebody has.
+
+    Raises:
+        UsageError: that says so.
+    """
+    if session.scalar(sa.select(ApiKey).where(ApiKey.digest == digest_of(key))):
+        raise UsageError("this key is in use already: leave --key out to have a new one made.")
 
 
 def revoke_keys(database: Database, name: str) -> int:

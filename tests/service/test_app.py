@@ -80,7 +80,7 @@ def test_keys_are_not_kept_as_they_are(asked: Asked, tmp_path: Path) -> None:
         ({"name": "someone"}, "there is a user or team 'someone' already"),
         ({"name": "new", "role": "king"}, "role must be one of admin, member, viewer. Got 'king'"),
         ({"name": "new", "key": "short"}, "a key must have at least 40"),
-        ({"name": "new", "key": KEY}, "this key is another user's"),
+        ({"name": "new", "key": KEY}, "this key is in use already"),
         ({"name": "new", "team": "other"}, "'other' is a user, not a team"),
     ],
 )
@@ -90,6 +90,12 @@ def test_users_that_cannot_be_are_refused(asked: Asked, values: dict[str, Any], 
 
 
 # -- who may do what
+
+
+def test_one_more_key_is_nobodys_yet(asked: Asked) -> None:
+    add_user(asked.database, "more", key=OTHER + "more")
+    with pytest.raises(UsageError, match="this key is in use already"):
+        add_key(asked.database, "more", key=KEY)
 
 
 def test_others_neither_see_nor_change_a_run(asked: Asked) -> None:
