@@ -145,7 +145,9 @@ def only_server(options: argparse.Namespace) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise UsageError(f"a server runs on {options.data} already: end it first, or name another folder with --data.") from None
+            raise UsageError(
+                f"a server runs on {options.data} already: end it first, or name another folder with --data."
+            ) from None
         yield
 
 
@@ -240,12 +242,11 @@ def serve(database: Database, options: argparse.Namespace) -> None:
     from service.web.login import Logins
     from service.web.painter import painter_of
 
-    if not has_users(database):
-        if not is_loopback(options.host):
-            raise UsageError(
-                f"--host {options.host} would open the server to a network while nobody has a key: "
-                "add a user first, by python -m service user add NAME."
-            )
+    if not has_users(database) and not is_loopback(options.host):
+        raise UsageError(
+            f"--host {options.host} would open the server to a network while nobody has a key: "
+            "add a user first, by python -m service user add NAME."
+        )
     listening = open_socket(options.host, options.port)
     address = client_address(listening)
     print_lines(database, options, address)
