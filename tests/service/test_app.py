@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
 import math
+import sqlite3
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from starlette.testclient import TestClient
 
 from service import app, keys, runs, streams
 from service.accounts import add_key, add_user, revoke_keys
@@ -397,6 +400,43 @@ def test_a_failure_of_ours_is_logged_and_not_tried_for_ever(
     assert "secret detail" in caplog.text
     monkeypatch.setattr(streams, "append", fail)
     assert asked.stream("r1", **history(0, range(2))).status_code == 422
+
+
+def test_a_failure_is_answered_and_not_raised_again(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise ZeroDivisionError("secret detail")
+
+    asked.run()
+    monkeypatch.setattr(streams, "append", fail)
+    monkeypatch.setattr("service.web.login.Logins.account", fail)
+    asked.client = TestClient(asked.client.app, headers=authorization())  # which raises what the server would log once more
+    assert asked.stream("r1", **history(0, range(2))).status_code == 422
+    assert asked.client.get("/someone").status_code == 500
+
+
+@pytest.mark.parametrize(
+    ("code", "status"), [(sqlite3.SQLITE_FULL, 507), (sqlite3.SQLITE_READONLY, 507), (sqlite3.SQLITE_BUSY, 503)]
+)
+def test_a_full_disk_is_told_as_such(asked: Asked, monkeypatch: pytest.MonkeyPatch, code: int, status: int) -> None:
+    def fail(*_: Any, **__: Any) -> Any:
+        error = sqlite3.OperationalError("it cannot be written")
+        error.sqlite_errorcode = code
+        raise sa.exc.OperationalError("INSERT", {}, error)
+
+    asked.run()
+    monkeypatch.setattr(streams, "append", fail)
+    answer = asked.stream("r1", **history(0, range(2)))
+    assert (answer.status_code, "make room" in answer.text) == (status, status == 507)
+
+
+def test_an_upload_that_finds_no_room_is_told_so(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def full(*_: Any) -> Any:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    asked.run()
+    monkeypatch.setattr(asked.files, "receive", full)
+    answer = asked.client.put(upload_address(asked, "a.txt"), content=b"x")
+    assert (answer.status_code, "make room" in answer.text) == (507, True)
 
 
 def test_a_mutation_that_fails_changes_nothing(asked: Asked) -> None:
