@@ -3,7 +3,7 @@
 usage: python -m service [--host 127.0.0.1] [--port 8080] [--data service-data] [--database URL] [--models models]
                          [--rate N] [--log-format json] [--proxy-headers]
        python -m service user add NAME [--key KEY] [--role member] [--team TEAM]
-       python -m service user key NAME | revoke NAME
+       python -m service user list | key NAME | revoke NAME | role NAME ROLE | team NAME TEAM [--leave] | remove NAME
        python -m service backup FILE.tar|FOLDER
        python -m service restore FILE.tar|FOLDER --data NEW_FOLDER
        python -m service doctor [--full]
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from service.database import Database
 
 HOST, PORT = "127.0.0.1", 8080
+SOON = "within half a minute where the server runs"
 GRACE = 5  # seconds that Ctrl-C leaves to requests that have not ended
 
 
@@ -44,14 +45,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--models", default="models", help="folder of saved models that the painter reads with (default: models)")
     parser.add_argument("--proxy-headers", action="store_true", help="believe a proxy on this machine who asks (X-Forwarded-For)")
     commands = parser.add_subparsers(dest="command", metavar="user|backup|restore|doctor")
-    user = commands.add_parser("user", help="add a user, give one another key, or revoke keys", allow_abbrev=False)
-    actions = user.add_subparsers(dest="action", required=True, metavar="add|key|revoke")
+    user = commands.add_parser("user", help="list, add, change and remove users and their keys", allow_abbrev=False)
+    actions = user.add_subparsers(dest="action", required=True, metavar="list|add|key|revoke|role|team|remove")
     add = actions.add_parser("add", help="create a user and print its key", allow_abbrev=False)
     key = actions.add_parser("key", help="give a user one more key and print it", allow_abbrev=False)
     revoke = actions.add_parser("revoke", help="make every key of a user void", allow_abbrev=False)
-    for one in (add, key, revoke):
+    listed = actions.add_parser("list", help="name the users, their roles, keys and teams", allow_abbrev=False)
+    role = actions.add_parser("role", help="give a user another role", allow_abbrev=False)
+    team = actions.add_parser("team", help="put a user into a team, or take it out", allow_abbrev=False)
+    remove = actions.add_parser("remove", help="let a user in no more; its runs stay", allow_abbrev=False)
+    for one in (add, key, revoke, role, team, remove):
         one.add_argument("name", metavar="NAME")
+    for one in (add, key, revoke, role, team, remove, listed):
         add_places(one, again=True)
+    role.add_argument("role", metavar="ROLE", help="admin, member or viewer")
+    team.add_argument("team", metavar="TEAM")
+    team.add_argument("--leave", action="store_true", help="take the user out of the team")
     for one in (add, key):
         one.add_argument("--key", help="a key of at least 40 characters (default: a new one)")
     add.add_argument("--role", default="member", help="admin, member (default) or viewer")
@@ -188,16 +197,28 @@ def open_database(options: argparse.Namespace) -> Database:
 
 def change_users(database: Database, options: argparse.Namespace) -> None:
     """Do what `user` asks for."""
-    from service.accounts import add_key, add_user, revoke_keys
+    from service import accounts
 
-    if options.action == "revoke":
-        print(f"{revoke_keys(database, options.name)} keys of {options.name} are void, within half a minute where the server runs")
-        return
-    if options.action == "add":
-        key = add_user(database, options.name, key=options.key, role=options.role, team=options.team)
-    else:
-        key = add_key(database, options.name, key=options.key)
-    print(f"the key of {options.name}, shown this once: {key}")
+    name = getattr(options, "name", "")
+    match options.action:
+        case "list":
+            for user, role, keys, teams in accounts.list_users(database):
+                print(f"{user}: {role}, {keys} keys" + (f", of {', '.join(teams)}" if teams else ""))
+        case "add":
+            key = accounts.add_user(database, name, key=options.key, role=options.role, team=options.team)
+            print(f"the key of {name}, shown this once: {key}")
+        case "key":
+            print(f"the key of {name}, shown this once: {accounts.add_key(database, name, key=options.key)}")
+        case "revoke":
+            print(f"{accounts.revoke_keys(database, name)} keys of {name} are void, {SOON}")
+        case "remove":
+            print(f"{name} is removed and its {accounts.remove_user(database, name)} keys are void, {SOON}; its runs stay")
+        case "role":
+            accounts.change_role(database, name, options.role)
+            print(f"{name} is {options.role}, {SOON}")
+        case "team":
+            (accounts.leave_team if options.leave else accounts.join_team)(database, name, options.team)
+            print(f"{name} is {'out of' if options.leave else 'in'} the team {options.team}, {SOON}")
 
 
 def client_address(listening: socket.socket) -> str:
