@@ -98,3 +98,12 @@ def test_ctrl_c_ends_it_while_an_upload_hangs(tmp_path: Path) -> None:
         server.wait(15)
         assert server.stdout is not None
         assert "Traceback" not in server.stdout.read()
+
+
+@pytest.mark.parametrize("flags", [[], ["--proxy-headers"]])
+def test_a_proxy_is_believed_only_where_it_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: list[str]) -> None:
+    seen = []
+    monkeypatch.setattr("uvicorn.Server.run", lambda server, sockets: seen.append((server.config, sockets[0].close())[0]))
+    monkeypatch.setattr("service.observing.start_log", lambda form: None)
+    assert main(["--port", "0", "--data", str(tmp_path), *flags]) == 0
+    assert [config.proxy_headers for config in seen] == [bool(flags)]
