@@ -15,6 +15,7 @@ from service.database import ApiKey, Database, Entity, Membership, User
 from trainers.errors import UsageError
 
 ROLES = ("admin", "member", "viewer")
+REMOVED = "removed"  # the role of who has left; the runs stay, and say whose they were
 FIRST_USER = "local"
 KEY_FORM = re.compile(r"(?:[^-]*-)?[A-Za-z0-9_-]{40,}")  # what the client accepts
 NAME_FORM = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
@@ -43,6 +44,11 @@ class Account:
         """Whether it may see what an entity owns."""
         return self.role == "admin" or entity in self.entities
 
+    @property
+    def readable(self) -> sa.ColumnElement[bool]:
+        """The same as a condition, of a query that joins Entity."""
+        return sa.true() if self.role == "admin" else Entity.name.in_(self.entities)
+
 
 def new_key() -> str:
     """Return a random key of the form that the client accepts."""
@@ -69,14 +75,12 @@ def add_user(
     """
     if not NAME_FORM.fullmatch(name):
         raise UsageError(f"a user's name must be 1 to 64 letters, digits, dots, dashes or underscores. Got {name!r}.")
-    if role not in ROLES:
-        raise UsageError(f"role must be one of {', '.join(ROLES)}. Got {role!r}.")
+    _check_role(role)
     key = checked_key(key)
     with database.session(writing=True) as session:
         if session.scalar(sa.select(Entity).where(Entity.name == name)):
             raise UsageError(f"there is a user or team {name!r} already: choose another name.")
-        if session.scalar(sa.select(ApiKey).where(ApiKey.digest == digest_of(key))):
-            raise UsageError("this key is another user's: leave --key out to have a new one made.")
+        check_new(session, key)
         entity = Entity(name=name)
         session.add(entity)
         session.flush()
@@ -97,11 +101,22 @@ def add_key(database: Database, name: str, *, key: str | None = None) -> str:
     """
     key = checked_key(key)
     with database.session(writing=True) as session:
-        user = session.scalar(sa.select(User).where(User.name == name))
-        if user is None:
-            raise UsageError(f"there is no user {name!r}: add it by python -m service user add {name}.")
+        user = _user(session, name)
+        if user.role == REMOVED:
+            raise UsageError(f"{name} was removed: python -m service user role {name} member lets it in again.")
+        check_new(session, key)
         session.add(ApiKey(user_id=user.id, digest=digest_of(key)))
     return key
+
+
+def check_new(session: Session, key: str) -> None:
+    """Refuse a key that somebody has.
+
+    Raises:
+        UsageError: that says so.
+    """
+    if session.scalar(sa.select(ApiKey).where(ApiKey.digest == digest_of(key))):
+        raise UsageError("this key is in use already: leave --key out to have a new one made.")
 
 
 def revoke_keys(database: Database, name: str) -> int:
@@ -111,13 +126,70 @@ def revoke_keys(database: Database, name: str) -> int:
         UsageError: if there is no such user.
     """
     with database.session(writing=True) as session:
-        user = session.scalar(sa.select(User).where(User.name == name))
-        if user is None:
-            raise UsageError(f"there is no user {name!r}.")
-        keys = session.scalars(sa.select(ApiKey).where(ApiKey.user_id == user.id)).all()
-        for key in keys:
-            session.delete(key)
-        return len(keys)
+        return _revoke(session, _user(session, name))
+
+
+def list_users(database: Database) -> list[tuple[str, str, int, tuple[str, ...]]]:
+    """Return each user's name, role, number of keys, and teams, by name."""
+    count = sa.select(sa.func.count(ApiKey.id)).where(ApiKey.user_id == User.id).scalar_subquery()
+    with database.session() as session:
+        found = session.execute(sa.select(User, count).order_by(User.name)).all()
+        return [(user.name, user.role, keys, account_in(session, user).entities[1:]) for user, keys in found]
+
+
+def change_role(database: Database, name: str, role: str) -> None:
+    """Give a user another role.
+
+    Raises:
+        UsageError: if there is no such user or role, or it is the last admin.
+    """
+    _check_role(role)
+    with database.session(writing=True) as session:
+        user = _user(session, name)
+        if role != "admin":
+            _check_another_admin(session, user)
+        user.role = role
+
+
+def join_team(database: Database, name: str, team: str) -> None:
+    """Let a user share a team, which is created where there is none.
+
+    Raises:
+        UsageError: if there is no such user, or the team's name is unfit.
+    """
+    with database.session(writing=True) as session:
+        user, entity = _user(session, name), _team(session, team)
+        if session.get(Membership, (user.id, entity.id)) is None:
+            session.add(Membership(user_id=user.id, entity_id=entity.id))
+
+
+def leave_team(database: Database, name: str, team: str) -> None:
+    """Take a user out of a team.
+
+    Raises:
+        UsageError: if there is no such user, or it is in no such team.
+    """
+    with database.session(writing=True) as session:
+        user = _user(session, name)
+        entity = session.scalar(sa.select(Entity).where(Entity.name == team))
+        found = None if entity is None else session.get(Membership, (user.id, entity.id))
+        if found is None:
+            raise UsageError(f"{name} is in no team {team!r}: python -m service user list names the teams.")
+        session.delete(found)
+
+
+def remove_user(database: Database, name: str) -> int:
+    """Let a user in no more: its keys are void and its teams left, and its runs stay. Return how many keys there were.
+
+    Raises:
+        UsageError: if there is no such user, or it is the last admin.
+    """
+    with database.session(writing=True) as session:
+        user = _user(session, name)
+        _check_another_admin(session, user)
+        user.role = REMOVED
+        session.execute(sa.delete(Membership).where(Membership.user_id == user.id))
+        return _revoke(session, user)
 
 
 def remove_key(database: Database, key: str) -> None:
@@ -163,6 +235,31 @@ def has_users(database: Database) -> bool:
     """Whether anybody can log in."""
     with database.session() as session:
         return session.scalar(sa.select(sa.func.count()).select_from(User)) != 0
+
+
+def _user(session: Session, name: str) -> User:
+    found = session.scalar(sa.select(User).where(User.name == name))
+    if found is None:
+        raise UsageError(f"there is no user {name!r}: add it by python -m service user add {name}.")
+    return found
+
+
+def _revoke(session: Session, user: User) -> int:
+    keys = session.scalars(sa.select(ApiKey).where(ApiKey.user_id == user.id)).all()
+    for key in keys:
+        session.delete(key)
+    return len(keys)
+
+
+def _check_role(role: str) -> None:
+    if role not in ROLES:
+        raise UsageError(f"role must be one of {', '.join(ROLES)}. Got {role!r}.")
+
+
+def _check_another_admin(session: Session, user: User) -> None:
+    others = sa.select(User.id).where(User.role == "admin", User.id != user.id).limit(1)
+    if user.role == "admin" and session.scalar(others) is None:
+        raise UsageError(f"{user.name} is the last admin: make another first, by python -m service user role NAME admin.")
 
 
 def _team(session: Session, name: str) -> Entity:

@@ -1,15 +1,17 @@
 """The service as a Starlette application: GraphQL, the streams of runs, uploads and downloads.
 
 A fault that will not go away is a 4xx or an error in the answer: W&B's client tries a 500 again for a long time, and looks hung.
-Only a database that is busy is a 503, which it should try again.
+Only a database that is busy is a 503, which it should try again, and a full disk a 507.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import logging
+import sqlite3
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
@@ -17,14 +19,15 @@ from typing import Any
 
 import sqlalchemy as sa
 from graphql import GraphQLError
+from sqlalchemy.orm import Session
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from demo.bodies import body_of
 from service import agents, answers, artifact_routes, bulk, compaction, pruning, runs, segments
@@ -71,9 +74,9 @@ def application(
         *artifact_routes.routes(service),
         Mount("/", web.application(database, files, searches) if pages is None else pages),
     ]
-    handlers = {HTTPException: _refused, UsageError: _unfit, sa.exc.OperationalError: _busy, Exception: _failed}
+    handlers = {HTTPException: _refused, UsageError: _unfit, sa.exc.OperationalError: _busy, OSError: _full}
     handlers |= dict.fromkeys(UNFIT, _too_large)
-    middleware = [Middleware(service.observer.middleware)]
+    middleware = [Middleware(_catching), Middleware(service.observer.middleware)]
     return Starlette(routes=routes, exception_handlers=handlers, middleware=middleware, lifespan=service.lifespan)
 
 
@@ -184,10 +187,11 @@ class Service:
 
         def note() -> None:
             with self.database.session(writing=True) as session:
-                if session.get(Run, said["run"]) is None:
+                run = _run_of(session, said)
+                if run is None:
                     raise HTTPException(404, "the run of this file has been deleted.")
-                query = sa.select(RunFile).where(RunFile.run_id == said["run"], RunFile.name == said["name"])
-                file = session.scalar(query) or RunFile(run_id=said["run"], name=said["name"])
+                query = sa.select(RunFile).where(RunFile.run_id == run.id, RunFile.name == said["name"])
+                file = session.scalar(query) or RunFile(run_id=run.id, name=said["name"])
                 file.size, file.md5, file.digest, file.updated_at = content.size, content.md5, content.digest, now()
                 session.add(file)
 
@@ -202,7 +206,9 @@ class Service:
 
         def find() -> RunFile | None:
             with self.database.session() as session:
-                return session.get(RunFile, said["file"])
+                run = _run_of(session, said)
+                query = sa.select(RunFile).where(RunFile.name == said.get("name"))
+                return None if run is None else session.scalar(query.where(RunFile.run_id == run.id))
 
         file = await run_in_threadpool(find)
         return self._given(None if file is None else file.digest)
@@ -253,6 +259,12 @@ class Service:
         return account
 
 
+def _run_of(session: Session, said: dict[str, Any]) -> Run | None:
+    """Return the run that an address was signed for; None where it has been deleted, though another may have its number."""
+    run = session.get(Run, said["run"]) if "run" in said else None
+    return run if run is not None and run.identity["born"] == said.get("born") else None
+
+
 def json_of(body: bytes) -> dict[str, Any]:
     """Return a JSON object; nothing at all is an empty one.
 
@@ -295,12 +307,57 @@ async def _too_large(_: Request, error: Exception) -> Response:
 
 
 async def _busy(_: Request, error: Exception) -> Response:
+    if _needs_room(getattr(error, "orig", None)):
+        return _no_room(error)
     log.warning("the database is busy or away: %s", str(getattr(error, "orig", error)).splitlines()[0])
     response = _answer(503, "the database is busy: try again.")
     response.headers["retry-after"] = "1"
     return response
 
 
-async def _failed(_: Request, error: Exception) -> Response:
-    _note(error)
-    return _answer(422, "the server failed at this; its log says why.")
+async def _full(_: Request, error: Exception) -> Response:
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        return _no_room(error)
+    raise error
+
+
+def _needs_room(error: object) -> bool:
+    """Whether a database has no room left, or may not write."""
+    if isinstance(error, sqlite3.Error):
+        return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY)
+    return getattr(error, "sqlstate", None) in ("53100", "25006")  # of PostgreSQL: disk_full, read_only_sql_transaction
+
+
+def _no_room(error: Exception) -> Response:
+    log.error("the disk is full or cannot be written: %s", str(getattr(error, "orig", error)).splitlines()[0])
+    return _answer(507, "the server's disk is full or cannot be written: make room there, then send this again.")
+
+
+def _catching(app: ASGIApp) -> ASGIApp:
+    """Return an application that answers what failed and logs it once, as Starlette's own handlers raise it again."""
+
+    async def caught(scope: Scope, receive: Receive, send: Send) -> None:
+        begun = ended = False
+
+        async def noting(message: Message) -> None:
+            nonlocal begun, ended
+            begun = True
+            ended = message["type"] == "http.response.body" and not message.get("more_body", False)
+            await send(message)
+
+        try:
+            await app(scope, receive, noting)
+        except ClientDisconnect:
+            log.info("a client hung up")
+        except asyncio.CancelledError:  # of a request that Ctrl-C did not wait for
+            if begun:
+                raise
+            await _answer(503, "the server ends: try again.")(scope, receive, send)
+        except Exception as error:
+            if not begun:
+                _note(error)
+                await _answer(422, "the server failed at this; its log says why.")(scope, receive, send)
+            elif not ended:
+                raise
+
+    return caught

@@ -52,11 +52,16 @@ def collection_of(session: Session, project: Project, name: str) -> ArtifactColl
     return session.scalar(query)
 
 
+def is_seen(account: Account, collection: ArtifactCollection) -> bool:
+    """Whether the account may see a collection, and not only a version of it that is linked to another."""
+    return account.may_read(collection.project.entity.name)
+
+
 def collection_by_id(session: Session, account: Account, identifier: str) -> ArtifactCollection | None:
     """Return a collection by the identifier that clients got; None where there is none that the account may see."""
     number = number_of(identifier, "ArtifactCollection")
     found = None if number is None else session.get(ArtifactCollection, number)
-    return found if found is not None and account.may_read(found.project.entity.name) else None
+    return found if found is not None and is_seen(account, found) else None
 
 
 def writable(session: Session, account: Account, identifier: str) -> ArtifactCollection:

@@ -11,9 +11,8 @@ import sqlalchemy as sa
 from sqlalchemy import ForeignKey, String, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from service.database import CONTENT, NAME, Base, LongWords, Project, Run, Words, global_id, now
+from service.database import CONTENT, NAME, NEVER_AGAIN, Base, LongWords, Project, Run, Words, global_id, now
 
-NEVER_AGAIN = {"sqlite_autoincrement": True}  # manifests and addresses name rows by number: one that was deleted is not given again
 PENDING, COMMITTED = "PENDING", "COMMITTED"
 LOGGED, USED = "logged", "used"
 

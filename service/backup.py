@@ -85,8 +85,10 @@ def restore(source: Path, data: Path, url: str | None) -> str:
     """
     if any((data / name).exists() for name in (SERVICE, STUDIES, "files")):
         raise UsageError(f"{data} holds a service already: name a new folder with --data.")
+    if not source.exists():
+        raise UsageError(f"{source} cannot be restored: it is not there.")
     try:
-        data.mkdir(parents=True, exist_ok=True)
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=data, prefix=".restore-") as place:
             folder = Path(place)
             _read(source, folder)

@@ -49,6 +49,7 @@ class LongWords(Words):
 
 
 NAME = Words(128)  # as long as W&B's own names
+NEVER_AGAIN = {"sqlite_autoincrement": True}  # addresses and manifests name rows by number: a deleted one's is not given again
 CONTENT = {"content": True}  # `info` of a column that names contents of files by their SHA-256: what is backed up and checked
 
 
@@ -135,7 +136,7 @@ class Run(Base):
     """A run: how it was started, where it stands, and how much of each stream has arrived."""
 
     __tablename__ = "run"
-    __table_args__ = (UniqueConstraint("project_id", "name"),)
+    __table_args__ = (UniqueConstraint("project_id", "name"), NEVER_AGAIN)
 
     id: Mapped[int] = mapped_column(primary_key=True)
     project_id: Mapped[int] = mapped_column(ForeignKey("project.id"), index=True)
@@ -176,6 +177,11 @@ class Run(Base):
     def global_id(self) -> str:
         """The identifier that clients get."""
         return global_id("Run", self.name, self.project.name, self.project.entity.name)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What a signed address says of it; no other run, of the same name or number, has the same."""
+        return {"run": self.id, "born": self.created_at.isoformat()}
 
 
 class Value(Base):
@@ -239,7 +245,7 @@ class Sweep(Base):
     """A sweep: its definition as it was sent, and where it stands."""
 
     __tablename__ = "sweep"
-    __table_args__ = (UniqueConstraint("project_id", "name"),)
+    __table_args__ = (UniqueConstraint("project_id", "name"), NEVER_AGAIN)
 
     id: Mapped[int] = mapped_column(primary_key=True)
     project_id: Mapped[int] = mapped_column(ForeignKey("project.id"), index=True)
@@ -268,6 +274,7 @@ class Agent(Base):
     """An agent of a sweep."""
 
     __tablename__ = "agent"
+    __table_args__ = NEVER_AGAIN
 
     id: Mapped[int] = mapped_column(primary_key=True)
     sweep_id: Mapped[int] = mapped_column(ForeignKey("sweep.id", ondelete="CASCADE"), index=True)
@@ -307,7 +314,7 @@ class RunFile(Base):
     digest: Mapped[str] = mapped_column(String(64), default="", info=CONTENT)
     updated_at: Mapped[datetime] = mapped_column(default=now)
 
-    __table_args__ = (UniqueConstraint("run_id", "name"),)
+    __table_args__ = (UniqueConstraint("run_id", "name"), NEVER_AGAIN)
 
     @property
     def global_id(self) -> str:

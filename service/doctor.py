@@ -66,11 +66,13 @@ def findings(data: Path, url: str | None, *, full: bool = False) -> Iterator[Fin
     Raises:
         UsageError: if the database cannot be opened at all.
     """
-    yield _folder(data)
-    yield _free(data)
+    if url is None:
+        yield from (_folder(data), _free(data))
     engine = sa.create_engine(driven(url or f"sqlite:///{(data / backup.SERVICE).resolve()}"))
     try:
         with engine.connect() as connection:
+            if url is not None:  # what is said of the folder is of no use where the database is away
+                yield from (_folder(data), _free(data))
             examined = Examined(data, connection, url is None, full)
             for check in (_database, _studies, _version):
                 finding = _sound(check, examined)
@@ -82,7 +84,8 @@ def findings(data: Path, url: str | None, *, full: bool = False) -> Iterator[Fin
                 yield _sound(check, examined)
     except sa.exc.SQLAlchemyError as error:
         reason = str(getattr(error, "orig", error)).splitlines()[0].rstrip(".")
-        raise UsageError(f"the database cannot be opened ({reason}): check --database, or restore a backup.") from None
+        advice = "restore a backup" if url is None else "see that it runs, and check --database"
+        raise UsageError(f"the database cannot be opened ({reason}): {advice}.") from None
     finally:
         engine.dispose()
 

@@ -45,7 +45,6 @@ collection_type.set_field("updatedAt", lambda collection, _: as_time(collection.
 collection_type.set_field("defaultArtifactType", lambda collection, _: collections.kind_of(collection))
 sequence_type.set_field("digestAlgorithm", lambda *_: "MANIFEST_MD5")
 
-kind_type.set_field("id", lambda kind, _: global_id("ArtifactType", kind.name, kind.project.name, kind.project.entity.name))
 kind_type.set_field("createdAt", lambda kind, _: as_time(kind.created_at))
 
 member_field("id")(lambda member, _: global_id("ArtifactCollectionMembership", str(member.id)))
@@ -56,6 +55,27 @@ member_field("aliases")(lambda member, context: collections.aliases_of(context.s
 
 alias_type.set_field("id", lambda alias, _: global_id("ArtifactAlias", str(alias.id)))
 alias_type.set_field("artifactCollection", lambda alias, _: alias.collection)
+
+
+@collection_type.field("project")
+def project_of(collection: ArtifactCollection, info: Any) -> Project | None:
+    """None where the account sees only versions that are linked to others, of which the client knows how to do without."""
+    return collection.project if _is_seen(collection, info) else None
+
+
+@collection_type.field("description")
+def description(collection: ArtifactCollection, info: Any) -> str | None:
+    return collection.description if _is_seen(collection, info) else None
+
+
+def _is_seen(place: ArtifactCollection | Kind, info: Any) -> bool:
+    return context_of(info).account.may_read(place.project.entity.name)
+
+
+@kind_type.field("id")
+def kind_id(kind: Kind, info: Any) -> str:
+    place = (kind.project.name, kind.project.entity.name) if _is_seen(kind, info) else ()
+    return global_id("ArtifactType", kind.name, *place)
 
 
 @query.field("artifactCollection")
@@ -113,26 +133,30 @@ def project_types(project: Project, info: Any, after: str | None = None, first: 
 
 @kind_type.field("artifactCollection")
 def kind_collection(kind: Kind, info: Any, name: str) -> ArtifactCollection | None:
-    found = collections.collection_of(context_of(info).session, kind.project, name)
+    found = collections.collection_of(context_of(info).session, kind.project, name) if _is_seen(kind, info) else None
     return found if found is not None and found.type == kind.name else None
 
 
 @kind_type.field("artifactCollections")
 def kind_collections(
     kind: Kind, info: Any, after: str | None = None, first: int | None = None, filters: str | None = None, order: str | None = None
-) -> dict[str, Any]:
+) -> dict[str, Any] | None:
+    if not _is_seen(kind, info):
+        return None
     own = sa.and_(ArtifactCollection.project_id == kind.project.id, ArtifactCollection.type == kind.name)
     return _collections(info, own, after, first, filters, order)
 
 
 @collection_type.field("tags")
 def tags(collection: ArtifactCollection, info: Any, after: str | None = None, first: int | None = None) -> dict[str, Any]:
-    found = tag_values(collection.tags)
+    found = tag_values(collection.tags) if _is_seen(collection, info) else []
     return connection(found, 0, len(found))
 
 
 @collection_type.field("aliases")
 def aliases(collection: ArtifactCollection, info: Any, after: str | None = None, first: int | None = None) -> dict[str, Any]:
+    if not _is_seen(collection, info):
+        return connection([], 0, 0)
     matching = sa.select(ArtifactAlias).where(ArtifactAlias.collection_id == collection.id).order_by(ArtifactAlias.id)
     return counted(context_of(info), matching, after, first)
 
@@ -145,7 +169,9 @@ def versions(
     first: int | None = None,
     filters: str | None = None,
     order: str | None = None,
-) -> dict[str, Any]:
+) -> dict[str, Any] | None:
+    if not _is_seen(collection, info):
+        return None
     matching = (
         sa.select(ArtifactMember)
         .join(Artifact, Artifact.id == ArtifactMember.artifact_id)
@@ -161,12 +187,12 @@ def versions(
 
 @collection_type.field("artifactMembership")
 def membership(collection: ArtifactCollection, info: Any, aliasName: str) -> ArtifactMember | None:
-    return collections.member_of(context_of(info).session, collection, aliasName)
+    return collections.member_of(context_of(info).session, collection, aliasName) if _is_seen(collection, info) else None
 
 
 @sequence_type.field("latestArtifact")
 def latest_artifact(collection: ArtifactCollection, info: Any) -> Artifact | None:
-    member = collections.member_of(context_of(info).session, collection, collections.LATEST)
+    member = membership(collection, info, collections.LATEST)
     return None if member is None else member.artifact
 
 

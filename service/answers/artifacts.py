@@ -17,13 +17,15 @@ from service.artifact_tables import (
     LOGGED,
     USED,
     Artifact,
+    ArtifactAlias,
+    ArtifactCollection,
     ArtifactFile,
     ArtifactManifest,
     ArtifactMember,
     RunArtifact,
 )
 from service.artifact_values import base64_of, checked_facts, checked_tags, md5_of, seconds_of
-from service.database import Run, RunFile, User, as_json, global_id, now, number_of
+from service.database import Project, Run, RunFile, User, as_json, global_id, now, number_of
 from trainers.errors import UsageError
 
 query = QueryType()
@@ -50,14 +52,26 @@ artifact_field("createdAt")(lambda artifact, _: as_time(artifact.created_at))
 artifact_field("updatedAt")(lambda artifact, _: as_time(artifact.updated_at))
 artifact_field("artifactType")(lambda artifact, _: collections.kind_of(artifact.collection))
 artifact_field("artifactSequence")(lambda artifact, _: artifact.collection)
-artifact_field("aliases")(lambda artifact, context: collections.aliases_of(context.session, artifact))
 artifact_field("tags")(lambda artifact, _: tag_values(artifact.tags))
-artifact_field("createdBy")(lambda artifact, context: artifact.run or context.session.get(User, artifact.user_id))
 
 
 def tag_values(tags: str) -> list[dict[str, str]]:
     """Return tags, kept as a JSON list, as clients read them."""
     return [{"id": global_id("Tag", name), "name": name} for name in json.loads(tags)]
+
+
+@artifact_field("aliases")
+def aliases(artifact: Artifact, context: Context) -> list[ArtifactAlias]:
+    """Those in the collections that the account sees: a link may lead from one that it does not see."""
+    found = collections.aliases_of(context.session, artifact)
+    return [alias for alias in found if collections.is_seen(context.account, alias.collection)]
+
+
+@artifact_field("createdBy")
+def created_by(artifact: Artifact, context: Context) -> Run | User | None:
+    if artifact.run is None:
+        return context.session.get(User, artifact.user_id) if collections.is_seen(context.account, artifact.collection) else None
+    return artifact.run if context.account.may_read(artifact.run.project.entity.name) else None
 
 
 @query.field("artifact")
@@ -75,8 +89,15 @@ def client_id_mapping(_: Any, info: Any, clientID: str) -> dict[str, str] | None
 
 @artifact_type.field("artifactMemberships")
 def memberships(artifact: Artifact, info: Any, after: str | None = None, first: int | None = None) -> dict[str, Any]:
-    matching = sa.select(ArtifactMember).where(ArtifactMember.artifact_id == artifact.id).order_by(ArtifactMember.id)
-    return counted(context_of(info), matching, after, first)
+    context = context_of(info)
+    seen = _seen(sa.select(ArtifactMember).join(ArtifactMember.collection).join(ArtifactCollection.project), context)
+    own = ArtifactMember.artifact_id == artifact.id
+    return counted(context, seen.where(own).order_by(ArtifactMember.id), after, first)
+
+
+def _seen(query: sa.Select[Any], context: Context) -> sa.Select[Any]:
+    """Return what the account may see of a query that joins Project."""
+    return query.join(Project.entity).where(context.account.readable)
 
 
 @artifact_type.field("currentManifest")
@@ -96,10 +117,8 @@ manifest_type.set_field("file", lambda manifest, _: manifest)
 def used_by(artifact: Artifact, info: Any, after: str | None = None, first: int | None = None) -> dict[str, Any]:
     own = (RunArtifact.artifact_id == artifact.id, RunArtifact.use == USED)
     context = context_of(info)
-    matching = sa.select(Run).join(RunArtifact, RunArtifact.run_id == Run.id).where(*own).order_by(Run.id)
-    found = counted(context, matching, after, first)
-    found["edges"] = [edge for edge in found["edges"] if context.account.may_read(edge["node"].project.entity.name)]
-    return found
+    users = sa.select(Run).join(RunArtifact, RunArtifact.run_id == Run.id).join(Run.project)
+    return counted(context, _seen(users, context).where(*own).order_by(Run.id), after, first)
 
 
 @run_type.field("outputArtifacts")
@@ -115,10 +134,9 @@ def input_artifacts(run: Run, info: Any, after: str | None = None, first: int | 
 def _artifacts_of(run: Run, use: str, info: Any, after: str | None, first: int | None) -> dict[str, Any]:
     context = context_of(info)
     own = (RunArtifact.run_id == run.id, RunArtifact.use == use, Artifact.version.is_not(None))
-    matching = sa.select(Artifact).join(RunArtifact, RunArtifact.artifact_id == Artifact.id).where(*own).order_by(Artifact.id)
-    found = counted(context, matching, after, first)
-    found["edges"] = [edge for edge in found["edges"] if context.account.may_read(edge["node"].collection.project.entity.name)]
-    return found
+    found = sa.select(Artifact).join(RunArtifact, RunArtifact.artifact_id == Artifact.id)
+    found = found.join(Artifact.collection).join(ArtifactCollection.project)
+    return counted(context, _seen(found, context).where(*own).order_by(Artifact.id), after, first)
 
 
 @artifact_type.field("files")

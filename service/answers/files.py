@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import posixpath
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -32,10 +33,8 @@ run_field("fileCount")(
 def create_run_files(_: Any, info: Any, input: Mapping[str, Any]) -> dict[str, Any]:
     context = context_of(info)
     run = writable_run(info, input["entityName"], input["projectName"], input["runName"])
-    files = [
-        {"name": name, "uploadUrl": f"{context.base}/uploads/{context.files.signed('upload', run=run.id, name=checked_name(name))}"}
-        for name in input["files"]
-    ]
+    signed = functools.partial(context.files.signed, "upload", **run.identity)
+    files = [{"name": name, "uploadUrl": f"{context.base}/uploads/{signed(name=checked_name(name))}"} for name in input["files"]]
     return {"runID": run.global_id, "uploadHeaders": [], "files": files}
 
 
@@ -102,7 +101,8 @@ def download_address(file: RunFile | ArtifactFile | ArtifactManifest, info: Any)
     context = context_of(info)
     name = quote(file.name.rpartition("/")[2])
     if isinstance(file, RunFile):
-        return f"{context.base}/downloads/{context.files.signed('download', file=file.id)}/{name}"
+        identity = context.session.get_one(Run, file.run_id).identity
+        return f"{context.base}/downloads/{context.files.signed('download', **identity, name=file.name)}/{name}"
     if isinstance(file, ArtifactFile) and file.ref is not None:
         return file.ref
     return f"{context.base}/contents/{context.files.signed('content', digest=file.digest)}/{name}"

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
 import math
+import sqlite3
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from starlette.testclient import TestClient
 
 from service import app, keys, runs, streams
 from service.accounts import add_key, add_user, revoke_keys
@@ -80,7 +83,7 @@ def test_keys_are_not_kept_as_they_are(asked: Asked, tmp_path: Path) -> None:
         ({"name": "someone"}, "there is a user or team 'someone' already"),
         ({"name": "new", "role": "king"}, "role must be one of admin, member, viewer. Got 'king'"),
         ({"name": "new", "key": "short"}, "a key must have at least 40"),
-        ({"name": "new", "key": KEY}, "this key is another user's"),
+        ({"name": "new", "key": KEY}, "this key is in use already"),
         ({"name": "new", "team": "other"}, "'other' is a user, not a team"),
     ],
 )
@@ -90,6 +93,12 @@ def test_users_that_cannot_be_are_refused(asked: Asked, values: dict[str, Any], 
 
 
 # -- who may do what
+
+
+def test_one_more_key_is_nobodys_yet(asked: Asked) -> None:
+    add_user(asked.database, "more", key=OTHER + "more")
+    with pytest.raises(UsageError, match="this key is in use already"):
+        add_key(asked.database, "more", key=KEY)
 
 
 def test_others_neither_see_nor_change_a_run(asked: Asked) -> None:
@@ -329,6 +338,25 @@ def test_forged_and_expired_addresses_are_refused(asked: Asked, monkeypatch: pyt
     assert (asked.files.folder / "secret").stat().st_mode & 0o077 == 0
 
 
+def test_an_address_of_a_deleted_run_reaches_no_other(asked: Asked) -> None:
+    deleted = asked.run()
+    upload = upload_address(asked, "a.txt")
+    asked.client.put(upload, content=b"kept")
+    download = str(of_run(asked, "files { edges { node { url } } }")["files"]["edges"][0]["node"]["url"])
+    with asked.database.session() as session:
+        number = session.scalars(sa.select(Run.id)).one()
+    asked.ask("mutation M($id: ID!) { deleteRun(input: {id: $id}) { clientMutationId } }", id=deleted)
+    asked.run("r1")
+    with asked.database.session(writing=True) as session:
+        assert session.scalars(sa.select(Run.id)).one() > number
+        session.execute(sa.update(Run).values(id=number))  # as SQLite numbered it once
+    asked.client.put(upload_address(asked, "a.txt"), content=b"another's")
+    assert asked.client.put(upload, content=b"evil").status_code == 404
+    assert asked.client.get(download).status_code == 404
+    again = str(of_run(asked, "files { edges { node { url } } }")["files"]["edges"][0]["node"]["url"])
+    assert asked.client.get(again).content == b"another's"
+
+
 # -- the language
 
 
@@ -372,6 +400,43 @@ def test_a_failure_of_ours_is_logged_and_not_tried_for_ever(
     assert "secret detail" in caplog.text
     monkeypatch.setattr(streams, "append", fail)
     assert asked.stream("r1", **history(0, range(2))).status_code == 422
+
+
+def test_a_failure_is_answered_and_not_raised_again(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise ZeroDivisionError("secret detail")
+
+    asked.run()
+    monkeypatch.setattr(streams, "append", fail)
+    monkeypatch.setattr("service.web.login.Logins.account", fail)
+    asked.client = TestClient(asked.client.app, headers=authorization())  # which raises what the server would log once more
+    assert asked.stream("r1", **history(0, range(2))).status_code == 422
+    assert asked.client.get("/someone").status_code == 500
+
+
+@pytest.mark.parametrize(
+    ("code", "status"), [(sqlite3.SQLITE_FULL, 507), (sqlite3.SQLITE_READONLY, 507), (sqlite3.SQLITE_BUSY, 503)]
+)
+def test_a_full_disk_is_told_as_such(asked: Asked, monkeypatch: pytest.MonkeyPatch, code: int, status: int) -> None:
+    def fail(*_: Any, **__: Any) -> Any:
+        error = sqlite3.OperationalError("it cannot be written")
+        error.sqlite_errorcode = code
+        raise sa.exc.OperationalError("INSERT", {}, error)
+
+    asked.run()
+    monkeypatch.setattr(streams, "append", fail)
+    answer = asked.stream("r1", **history(0, range(2)))
+    assert (answer.status_code, "make room" in answer.text) == (status, status == 507)
+
+
+def test_an_upload_that_finds_no_room_is_told_so(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def full(*_: Any) -> Any:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    asked.run()
+    monkeypatch.setattr(asked.files, "receive", full)
+    answer = asked.client.put(upload_address(asked, "a.txt"), content=b"x")
+    assert (answer.status_code, "make room" in answer.text) == (507, True)
 
 
 def test_a_mutation_that_fails_changes_nothing(asked: Asked) -> None:

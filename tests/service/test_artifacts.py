@@ -428,6 +428,42 @@ def test_a_link_has_a_number_of_its_own_and_goes_with_its_version(asked: Asked) 
     assert asked.ask(look, name="best:v1")["project"]["artifactCollectionMembership"] is None
 
 
+def test_a_link_shows_the_version_and_not_the_project_behind_it(asked: Asked) -> None:
+    tim, vic = "local-" + "t" * 40, "local-" + "v" * 40
+    add_user(asked.database, "tim", key=tim, team="lab")
+    add_user(asked.database, "vic", key=vic, role="viewer", team="lab")
+    bucket = "mutation M($input: UpsertBucketInput!) { upsertBucket(input: $input) { bucket { id } } }"
+    asked.ask(bucket, key=tim, input={"name": "hidden-run", "modelName": "priv", "entityName": "tim"})
+    own = {"entityName": "tim", "projectName": "priv", "runName": "hidden-run"}
+    made = Logged(asked, {"a": A}, tim, **own).done()
+    use = "mutation M($input: UseArtifactInput!) { useArtifact(input: $input) { artifact { id } } }"
+    asked.ask(use, key=tim, input={"artifactID": made.id, **own})
+    place = {"entityName": "lab", "projectName": "shared", "artifactPortfolioName": "col"}
+    asked.ask(LINK, key=tim, input={"artifactID": made.id, "aliases": [], **place})
+    look = """{ project(name: "shared", entityName: "lab") { artifact(name: "col:latest") { id digest
+      artifactSequence { name description project { name } tags { edges { node { name } } } aliases { edges { node { alias } } }
+        artifacts { totalCount } artifactMembership(aliasName: "v0") { id } latestArtifact { id } }
+      artifactType { name artifactCollections { totalCount } artifactCollection(name: "things") { id } }
+      aliases { alias } artifactMemberships { edges { node { artifactCollection { name project { name } } } } }
+      createdBy { ... on Run { name config } ... on User { username } }
+      usedBy { edges { node { name } } } files { edges { node { name directUrl } } } } } }"""
+    whole = asked.ask(look, key=tim)["project"]["artifact"]
+    assert whole["artifactSequence"]["project"] == {"name": "priv"}
+    assert (whole["createdBy"]["name"], len(whole["usedBy"]["edges"])) == ("hidden-run", 1)
+    assert len(whole["artifactMemberships"]["edges"]) == len(whole["aliases"]) == 2
+    seen = asked.ask(look, key=vic)["project"]["artifact"]
+    nothing: dict[str, list[Any]] = {"edges": []}
+    hidden = {"artifacts": None, "artifactMembership": None, "latestArtifact": None, "tags": nothing, "aliases": nothing}
+    assert seen["artifactSequence"] == {"name": "things", "description": None, "project": None, **hidden}
+    assert seen["artifactType"] == {"name": "dataset", "artifactCollections": None, "artifactCollection": None}
+    assert [edge["node"]["artifactCollection"] for edge in seen["artifactMemberships"]["edges"]] == [
+        {"name": "col", "project": {"name": "shared"}}
+    ]
+    assert (seen["aliases"], seen["createdBy"], seen["usedBy"]) == ([{"alias": "latest"}], None, nothing)
+    (file,) = seen["files"]["edges"]
+    assert asked.client.get(path_of(file["node"]["directUrl"]), headers={"authorization": ""}).content == A
+
+
 def test_a_deleted_number_is_not_given_again(asked: Asked) -> None:
     delete = (
         "mutation M($id: ID!, $all: Boolean) { deleteArtifact(input: {artifactID: $id, deleteAliases: $all}) { artifact { id } } }"

@@ -237,7 +237,8 @@ def test_nothing_is_overwritten_and_no_service_is_made_by_mistake(
     assert "is there already" in refused(capsys, "backup", saved, "--data", data)
     assert "holds a service already" in refused(capsys, "restore", saved, "--data", data)
     assert "leave --database out" in refused(capsys, "restore", saved, "--data", tmp_path / "n", "--database", "postgresql://x/y")
-    assert "cannot be restored" in refused(capsys, "restore", tmp_path / "absent.tar", "--data", tmp_path / "n")
+    assert "cannot be restored" in refused(capsys, "restore", tmp_path / "absent.tar", "--data", tmp_path / "absent")
+    assert not (tmp_path / "absent").exists()
     assert exact(kept(asked)) == exact(rows(10))
 
 

@@ -183,5 +183,8 @@ def test_a_folder_without_a_service_is_none(tmp_path: Path, capsys: pytest.Captu
 
 
 def test_a_database_that_is_not_there_is_said(asked: Asked, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    said = refused(capsys, "doctor", "--data", tmp_path, "--database", "postgresql://nobody@127.0.0.1:1/none")
-    assert "the database cannot be opened" in said
+    with pytest.raises(SystemExit, match="2"):
+        main(["doctor", "--data", str(tmp_path), "--database", "postgresql://nobody@127.0.0.1:1/none"])
+    said = capsys.readouterr()
+    assert "the database cannot be opened" in said.err
+    assert ("see that it runs, and check --database" in said.err, said.out) == (True, "")

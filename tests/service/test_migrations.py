@@ -115,6 +115,25 @@ def test_an_older_database_keeps_what_is_in_it(url: str, says_version: bool) -> 
     assert difference(url) == []
 
 
+def test_a_number_of_a_deleted_row_is_not_given_again(tmp_path: Path) -> None:
+    urls = [f"sqlite:///{tmp_path / name}" for name in ("new.db", "old.db")]
+    first_tables(urls[1], says_version=True)
+    tables = ("run", "run_file", "sweep", "agent")
+    for url in urls:
+        Database(url).close()
+        engine = sa.create_engine(url)
+        with engine.connect() as connection:
+            for table in tables:
+                made = connection.scalar(sa.text("SELECT sql FROM sqlite_master WHERE name = :name"), {"name": table})
+                assert "PRIMARY KEY AUTOINCREMENT" in made, (url, made)
+            pointing = connection.scalar(sa.text("SELECT sql FROM sqlite_master WHERE name = 'run_value'"))
+            assert "REFERENCES run (id) ON DELETE CASCADE" in pointing.replace('"', "")
+            assert connection.execute(sa.text("PRAGMA foreign_key_check")).all() == []
+        indexes = sorted((table, one["name"]) for table in tables for one in sa.inspect(engine).get_indexes(table))
+        assert indexes == sorted((table, index.name) for table in tables for index in Base.metadata.tables[table].indexes)
+        engine.dispose()
+
+
 def test_many_processes_open_an_old_database_at_once(url: str) -> None:
     first_tables(url, says_version=False)
     program = "import sys; from service.database import Database; Database(sys.argv[1]).close()"
