@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 from service import app, keys, runs, streams
-from service.accounts import add_key, add_user, revoke_keys
+from service.accounts import account_of, add_key, add_user, revoke_keys
 from service.database import Chunk, Database, Run, RunFile, now
 from service.files import Files
 from tests.service.serving import KEY, Asked, authorization
@@ -66,6 +66,17 @@ def test_a_key_that_is_revoked_is_not_known_any_more(asked: Asked, monkeypatch: 
     for key in (OTHER, second):
         assert asked.client.post("/graphql", content="{}", headers=authorization(key)).status_code == 401
     assert asked.ask("{ viewer { username } }")["viewer"]["username"] == "someone"
+
+
+def test_a_right_key_is_answered_whatever_wrong_ones_came_from_its_address(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked.ask("{ viewer { id } }")  # so that the service is made
+    looked_up = []
+    monkeypatch.setattr(keys, "account_of", lambda database, key: looked_up.append(key) or account_of(database, key))
+    wrong = [f"local-{number:040}" for number in range(keys.REFUSALS.amount + 2)]
+    statuses = [asked.client.post("/graphql", headers=authorization(key)).status_code for key in [*wrong, wrong[0]]]
+    assert statuses == [401] * keys.REFUSALS.amount + [429] * 3
+    assert looked_up == wrong
+    asked.ask("{ viewer { id } }", key=OTHER)
 
 
 def test_keys_are_not_kept_as_they_are(asked: Asked, tmp_path: Path) -> None:
