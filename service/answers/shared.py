@@ -14,13 +14,13 @@ from sqlalchemy.orm import Session
 
 from service import runs
 from service.accounts import Account
+from service.costs import MOST_IN_PAGE, PAGE
 from service.database import Database, Run
 from service.files import Files
 from service.pulses import Pulses
 from service.searches import Searches
 from trainers.errors import UsageError
 
-PAGE, MOST_IN_PAGE = 50, 1000
 MOST_ROWS = 10_000  # of a history in one answer
 
 
@@ -85,9 +85,14 @@ def page_of(after: str | None, first: int | None) -> tuple[int, int]:
     Raises:
         UsageError: if the cursor is none of this server's.
     """
-    if after and not (after.isdigit() and len(after) < 12):
+    if after and not (is_number(after) and len(after) < 12):
         raise UsageError(f"after must be a cursor of this server. Got {after[:40]!r}.")
     return int(after or 0), max(0, min(PAGE if first is None else first, MOST_IN_PAGE))
+
+
+def is_number(text: str) -> bool:
+    """Whether a text is a whole number as this server gives them away: in cursors and identifiers."""
+    return text.isascii() and text.isdecimal() and len(text) < 19
 
 
 def connection(nodes: Sequence[Any], skip: int, total: int) -> dict[str, Any]:
