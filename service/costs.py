@@ -10,12 +10,10 @@ from graphql import (
     GraphQLError,
     GraphQLField,
     GraphQLInterfaceType,
-    GraphQLList,
     GraphQLObjectType,
     GraphQLSchema,
     OperationDefinitionNode,
     get_named_type,
-    get_nullable_type,
     type_from_ast,
     value_from_ast_untyped,
 )
@@ -23,7 +21,6 @@ from graphql.language import DocumentNode, FragmentDefinitionNode, FragmentSprea
 
 PAGE, MOST_IN_PAGE = 50, 1000
 WHOLE = {("Sweep", "runs"), ("Sweep", "priorRuns"), ("Sweep", "agents")}  # pages as large as can be unless a size is asked for
-DESCRIBED = 10  # how many of each a schema has, about, when it is asked for itself
 DEPTH = 15  # the client's deepest has 11, the question what a schema holds 15
 MOST_VALUES = 500_000  # the client's longest pages of runs have 30,000
 
@@ -91,16 +88,10 @@ class _Measure:
         return depth + 1, 1 + times * values
 
     def _definition(self, name: str, parent: Any) -> GraphQLField | None:
-        of_itself = {"__schema": "__Schema", "__type": "__Type"}
-        if name in of_itself:
-            return GraphQLField(self.schema.type_map[of_itself[name]])  # type: ignore[arg-type]
         return parent.fields.get(name) if isinstance(parent, GraphQLObjectType | GraphQLInterfaceType) else None
 
     def _times(self, node: FieldNode, field: GraphQLField, parent: Any) -> int:
-        name = get_named_type(field.type).name
-        if name.startswith("__"):
-            return DESCRIBED if isinstance(get_nullable_type(field.type), GraphQLList) else 1
-        if not name.endswith("Connection"):
+        if not get_named_type(field.type).name.endswith("Connection"):
             return 1
         given = {argument.name.value: value_from_ast_untyped(argument.value, self.variables) for argument in node.arguments or ()}
         asked = [given[name] for name in ("first", "last") if isinstance(given.get(name), int)]

@@ -12,7 +12,8 @@ from ariadne import MutationType, ObjectType
 from sqlalchemy.orm import joinedload
 
 from service import agents, learning, runs, searches, sweeps
-from service.answers.shared import MOST_IN_PAGE, Context, GoneError, as_time, binder, connection, context_of, is_number, page_of
+from service.answers.shared import Context, GoneError, as_time, binder, connection, context_of, is_number, page_of
+from service.costs import MOST_IN_PAGE
 from service.database import Agent, Issue, Project, Run, Sweep, Value, global_id, names_of, now
 from service.filters import SWEEP_FIELDS, condition_of
 from trainers.errors import UsageError

@@ -96,7 +96,7 @@ FRAGMENTS = "query { viewer { ...F0 } }" + FRAGMENTS.replace("Viewer", "User") +
             "ask for smaller pages",
         ),
         (nested(2, 1).replace("first: 1", "first: $n").replace("query {", "query Q($n: Int = 500) {"), {}, "ask for smaller pages"),
-        ("{ __schema { types { " + "fields { type { " * 5 + "name" + " } }" * 5 + " } } }", {}, "smaller pages"),
+        ("{ __schema { types { " + "fields { type { " * 5 + "name" + " } }" * 5 + " } } }", {}, "introspection depth"),
         (FRAGMENTS, {}, "smaller pages"),
     ],
 )
