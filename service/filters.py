@@ -215,6 +215,7 @@ def _compared(path: str, operator: str, value: Any, fields: Fields) -> sa.Column
 def _among(path: str, values: Sequence[Any], fields: Fields) -> sa.ColumnElement[bool]:
     """Return the condition that a path has one of the values; each kind of them is one list of SQL."""
     place = _place(path) if fields is FIELDS else None
+    parts: list[sa.ColumnElement[bool]]
     if place is None:
         column: Any = fields[_known(path, fields)]
         known = [_time(path, one) if path in TIMES else one for one in values if one is not None]

@@ -146,7 +146,7 @@ def log_line(number: int, line: str) -> dict[str, Any]:
     """Return a console line as clients read it; it came as JSON {ts, content, level, label}, or as text."""
     try:
         values = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         values = None
     if not isinstance(values, dict) or "content" not in values:
         values = {"content": line}

@@ -55,7 +55,7 @@ def agent_heartbeat(_: Any, info: Any, input: Mapping[str, Any]) -> dict[str, An
     runs.check_writable(context.account, agent.sweep.project)
     try:
         alive = json.loads(input.get("runState") or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         alive = None
     if not isinstance(alive, dict):
         raise UsageError("runState must be a JSON object of run ids.")

@@ -243,6 +243,76 @@ def test_what_is_no_stream_gets_a_sentence_and_changes_nothing(asked: Asked, con
         assert session.scalar(sa.select(sa.func.count(Chunk.id))) == 0
 
 
+def test_a_request_of_millions_of_lists_is_not_even_read(asked: Asked) -> None:
+    body = '{"query": "{ viewer { id } }", "variables": {"a": [' + "[]," * 2_000_000 + "[]]}}"
+    for address in ("/graphql", "/files/someone/tried/r1/file_stream", "/bulk/histories"):
+        response = asked.client.post(address, content=body)
+        assert response.status_code == 413
+        assert "at most 2,000,000 lists" in response.json()["error"]
+
+
+@pytest.mark.parametrize("files", [[1], "x", 7])
+def test_files_of_a_stream_that_are_no_mapping_are_named(asked: Asked, files: Any) -> None:
+    asked.run()
+    response = asked.client.post("/files/someone/tried/r1/file_stream", json={"files": files})
+    assert response.status_code == 400
+    assert "files must be a mapping" in response.json()["error"]
+
+
+def test_a_state_that_no_run_has_is_refused(asked: Asked) -> None:
+    asked.run()
+    upsert = 'mutation { upsertBucket(input: {modelName: "tried", name: "r1", state: "%s"}) { bucket { state } } }'
+    assert "a run's state is one of" in asked.told(upsert % "RUNNING!!")["errors"][0]["message"]
+    assert asked.ask(upsert % "failed")["upsertBucket"]["bucket"]["state"] == "failed"
+
+
+def test_a_console_line_of_brackets_is_a_line(asked: Asked) -> None:
+    asked.run()
+    asked.stream("r1", files={"output.log": {"offset": 0, "content": ["[" * 100_000]}})
+    assert len(of_run(asked, "logLines { edges { node { line } } }")["logLines"]["edges"][0]["node"]["line"]) == 100_000
+
+
+def test_users_are_told_to_those_who_share_a_team_and_to_admins(asked: Asked) -> None:
+    lab, far = "local-" + "b" * 40, "local-" + "f" * 40
+    add_user(asked.database, "chief", key=MATE, role="admin")
+    add_user(asked.database, "lab1", key=lab, team="lab")
+    add_user(asked.database, "lab2", team="lab")
+    add_user(asked.database, "far", key=far, team="away")
+    users = "query($query: String!) { users(query: $query) { edges { node { name } } } }"
+
+    def found(key: str) -> list[str]:
+        names = ["someone", "lab1", "lab2", "far"]
+        return [name for name in names if asked.ask(users, key=key, query=name)["users"]["edges"]]
+
+    assert found(KEY) == ["someone"]
+    assert found(lab) == ["lab1", "lab2"]
+    assert found(far) == ["far"]
+    assert found(MATE) == ["someone", "lab1", "lab2", "far"]
+
+
+def test_a_cursor_is_of_plain_digits(asked: Asked) -> None:
+    asked.run()
+    query = 'query($after: String) { project(name: "tried") { runs(after: $after) { edges { node { name } } } } }'
+    for after in ("\u00b2", "-1", "\u0661"):
+        assert "after must be a cursor" in asked.told(query, after=after)["errors"][0]["message"]
+
+
+def test_numbers_beyond_floats_count_as_infinite(asked: Asked) -> None:
+    asked.run()
+    huge = "1" + "0" * 400
+    lines = [f'{{"_step": 0, "loss": {huge}, "in": {{"deep": [-{huge}]}}}}', '{"_step": 1, "loss": 2}']
+    parts = {"wandb-history.jsonl": {"offset": 0, "content": lines}, "wandb-events.jsonl": {"offset": 0, "content": lines}}
+    asked.stream("r1", files={**parts, "wandb-summary.json": {"offset": 0, "content": [f'{{"loss": {huge}}}']}})
+    config = f'{{"big": {{"value": [{huge}]}}}}'
+    upsert = 'mutation($c: JSONString) { upsertBucket(input: {modelName: "tried", name: "r1", config: $c}) { bucket { id } } }'
+    asked.ask(upsert, c=config)
+    run = of_run(asked, 'summaryMetrics config history sampledHistory(specs: ["{\\"keys\\": [\\"loss\\"]}"])')
+    assert json.loads(run["summaryMetrics"]) == {"loss": math.inf}
+    assert json.loads(run["config"])["big"]["value"] == [math.inf]
+    assert json.loads(run["history"][0]) == {"_step": 0, "loss": math.inf, "in": {"deep": [-math.inf]}}
+    assert run["sampledHistory"] == [[{"loss": "Infinity"}, {"loss": 2}]]
+
+
 def test_a_run_that_is_not_there_is_a_404(asked: Asked) -> None:
     assert asked.stream("absent").status_code == 404
     asked.run()
