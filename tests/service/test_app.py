@@ -278,11 +278,11 @@ def test_users_are_told_to_those_who_share_a_team_and_to_admins(asked: Asked) ->
     add_user(asked.database, "lab1", key=lab, team="lab")
     add_user(asked.database, "lab2", team="lab")
     add_user(asked.database, "far", key=far, team="away")
-    users = "query($query: String!) { users(query: $query) { edges { node { name } } } }"
+    users = "query($name: String!) { users(query: $name) { edges { node { name } } } }"
 
     def found(key: str) -> list[str]:
         names = ["someone", "lab1", "lab2", "far"]
-        return [name for name in names if asked.ask(users, key=key, query=name)["users"]["edges"]]
+        return [name for name in names if asked.ask(users, key=key, name=name)["users"]["edges"]]
 
     assert found(KEY) == ["someone"]
     assert found(lab) == ["lab1", "lab2"]
