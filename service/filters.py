@@ -114,7 +114,7 @@ def read_filters(filters: str | Mapping[str, Any] | None) -> Any:
         raise UsageError(f"filters must be JSON. Got {str(filters)[:80]!r}.") from None
     if conditions > MOST_CONDITIONS or values > MOST_COMPARED:
         raise UsageError(f"a filter may have at most {MOST_CONDITIONS} paths and operators, and {MOST_COMPARED:,} values.")
-    return read or {}
+    return {} if read is None else read
 
 
 def _size(filters: Any) -> tuple[int, int]:
