@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -39,6 +39,7 @@ class Context:
     database: Database  # for what takes several transactions
     pulses: Pulses
     base: str  # this server's address as the client sees it: addresses of files must be whole
+    file_counts: dict[int, int] = field(default_factory=dict)  # of runs, by their row
 
 
 def context_of(info: Any) -> Context:
@@ -49,14 +50,14 @@ def context_of(info: Any) -> Context:
 def binder(kind: ObjectType) -> Callable[[str], Callable[[Any], Any]]:
     """Return what binds a function of (object, context) to a field of a type: `binder(run_type)("id")(function)`."""
 
-    def field(name: str) -> Callable[[Any], Any]:
+    def named(name: str) -> Callable[[Any], Any]:
         def bind(function: Callable[[Any, Context], Any]) -> Any:
             kind.set_field(name, lambda parent, info: function(parent, context_of(info)))
             return function
 
         return bind
 
-    return field
+    return named
 
 
 def content_address(context: Context, digest: str, name: str) -> str:

@@ -290,6 +290,19 @@ def test_users_are_told_to_those_who_share_a_team_and_to_admins(asked: Asked) ->
     assert found(MATE) == ["someone", "lab1", "lab2", "far"]
 
 
+def test_the_files_of_a_page_of_runs_are_counted_at_once(asked: Asked) -> None:
+    statements: list[str] = []
+    for number in range(12):
+        asked.run(f"r{number}")
+    with asked.database.session(writing=True) as session:
+        run = session.scalars(sa.select(Run).where(Run.name == "r7")).one()
+        session.add_all([RunFile(run_id=run.id, name=name, size=1, md5="", digest="d") for name in "ab"])
+    sa.event.listen(asked.database.engine, "before_cursor_execute", lambda *values: statements.append(values[2]))
+    found = asked.ask('{ project(name: "tried") { runs { edges { node { name fileCount } } } } }')["project"]["runs"]["edges"]
+    assert [(edge["node"]["name"], edge["node"]["fileCount"]) for edge in found if edge["node"]["fileCount"]] == [("r7", 2)]
+    assert len([one for one in statements if "run_file" in one]) == 1
+
+
 def test_a_cursor_is_of_plain_digits(asked: Asked) -> None:
     asked.run()
     query = 'query($after: String) { project(name: "tried") { runs(after: $after) { edges { node { name } } } } }'
