@@ -44,7 +44,8 @@ from service.searches import Searches
 from service.web import pages as web
 from trainers.errors import UsageError
 
-MOST_BODY = 64 * 2**20  # bytes of a request that is not an upload; the client's largest has about 10 MB
+MOST_BODY = 32 * 2**20  # bytes of a request that is not an upload; the client's largest has about 10 MB
+MOST_BRACKETS = 2_000_000  # in one, which JSON takes a second to read, and nothing else runs meanwhile
 PULSES = 5.0  # seconds between writings of who was heard
 CRASHES = 30.0  # seconds between looks for runs that have fallen silent, and for histories to be compacted
 log = logging.getLogger("service")
@@ -133,7 +134,7 @@ class Service:
     async def graphql(self, request: Request) -> Response:
         """Answer one operation."""
         account = await self.authenticated(request)
-        values = json_of(await body_of(request, MOST_BODY, "a request"))
+        values = await run_in_threadpool(json_of, await body_of(request, MOST_BODY, "a request"))
         query, variables = values.get("query"), values.get("variables") or {}
         if not isinstance(query, str) or not isinstance(variables, dict):
             raise HTTPException(400, "a request must have query, a text, and variables, a mapping.")
@@ -159,7 +160,7 @@ class Service:
     async def file_stream(self, request: Request) -> Response:
         """Take what a run streams."""
         account = await self.authenticated(request)
-        values = json_of(await body_of(request, MOST_BODY, "a request"))
+        values = await run_in_threadpool(json_of, await body_of(request, MOST_BODY, "a request"))
         return JSONResponse(await run_in_threadpool(self._received, account, values, **request.path_params))
 
     def _received(self, account: Account, values: dict[str, Any], entity: str, project: str, run: str) -> dict[str, Any]:
@@ -230,7 +231,7 @@ class Service:
     async def histories(self, request: Request) -> Response:
         """Give the histories of many runs as one Parquet file."""
         account = await self.authenticated(request)
-        wanted = bulk.wanted_of(json_of(await body_of(request, MOST_BODY, "a request")))
+        wanted = bulk.wanted_of(await run_in_threadpool(json_of, await body_of(request, MOST_BODY, "a request")))
         pieces = await run_in_threadpool(bulk.histories, self.database, self.files, account, wanted)
         return StreamingResponse(pieces, media_type=bulk.MEDIA_TYPE)
 
@@ -269,8 +270,10 @@ def json_of(body: bytes) -> dict[str, Any]:
     """Return a JSON object; nothing at all is an empty one.
 
     Raises:
-        HTTPException: 400 if it is anything else.
+        HTTPException: 400 if it is anything else, 413 if it holds too many values.
     """
+    if body.count(b"[") + body.count(b"{") > MOST_BRACKETS:
+        raise HTTPException(413, f"a request may hold at most {MOST_BRACKETS:,} lists and objects, those inside texts with them.")
     try:
         values = json.loads(body or b"{}")
     except (ValueError, RecursionError):

@@ -10,6 +10,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from service.artifact_tables import Artifact, ArtifactCollection
+from service.filters import DEPTH, MOST_TAGS, holds, read_filters
+from service.regular import expression_of
 from trainers.errors import UsageError, did_you_mean
 
 Columns = Mapping[str, sa.orm.InstrumentedAttribute[Any]]
@@ -43,8 +45,8 @@ OPERATORS: dict[str, Callable[[Any, Any], sa.ColumnElement[bool]]] = {
     "$lte": lambda column, value: column <= value,
     "$in": lambda column, value: column.in_(value),
     "$nin": lambda column, value: column.not_in(value),
-    "$regex": lambda column, value: sa.func.coalesce(column, "").regexp_match(str(value)),
-    "$contains": lambda column, value: column.contains(str(value), autoescape=True),
+    "$regex": lambda column, value: sa.func.coalesce(column, "").regexp_match(expression_of(value)),
+    "$contains": lambda column, value: holds(column, str(value)) if value else sa.true(),
 }
 
 
@@ -54,11 +56,7 @@ def condition_of(filters: str | None, columns: Columns) -> sa.ColumnElement[bool
     Raises:
         UsageError: if it is no filter, or has an operator or a path that is not known.
     """
-    try:
-        read = json.loads(filters) if filters else {}
-    except (ValueError, RecursionError):
-        raise UsageError(f"filters must be JSON. Got {str(filters)[:80]!r}.") from None
-    return _all(read, columns)
+    return _all(read_filters(filters), columns)
 
 
 def order_of(order: str | None, columns: Columns, identifier: sa.orm.InstrumentedAttribute[int]) -> list[sa.ColumnElement[Any]]:
@@ -73,17 +71,19 @@ def order_of(order: str | None, columns: Columns, identifier: sa.orm.Instrumente
     return [column.desc(), identifier.desc()] if order.startswith("-") else [column.asc(), identifier.asc()]
 
 
-def _all(filters: Any, columns: Columns) -> sa.ColumnElement[bool]:
+def _all(filters: Any, columns: Columns, depth: int = DEPTH) -> sa.ColumnElement[bool]:
     if not isinstance(filters, Mapping):
         raise UsageError(f"a filter must be a mapping of paths and operators. Got {json.dumps(filters)[:80]}.")
+    if depth == 0:
+        raise UsageError(f"filters may stand at most {DEPTH} deep in each other.")
     parts: list[sa.ColumnElement[bool]] = []
     for key, value in filters.items():
         if key in ("$and", "$or", "$nor"):
-            inner = [_all(one, columns) for one in _list(key, value)]
+            inner = [_all(one, columns, depth - 1) for one in _list(key, value)]
             joined = sa.and_(sa.true(), *inner) if key == "$and" else sa.or_(sa.false(), *inner)
             parts.append(sa.not_(joined) if key == "$nor" else joined)
         elif key == "$not":
-            parts.append(sa.not_(_all(value, columns)))
+            parts.append(sa.not_(_all(value, columns, depth - 1)))
         else:
             parts.append(_of_path(key, value, columns))
     return sa.and_(sa.true(), *parts)
@@ -98,7 +98,9 @@ def _of_path(path: str, wanted: Any, columns: Columns) -> sa.ColumnElement[bool]
             raise UsageError(f"{operator} is not an operator of filters{near}")
         if path == "tags" and operator in ("$eq", "$in", "$ne", "$nin"):
             names = _list(operator, value) if operator in ("$in", "$nin") else [value]
-            tagged = sa.or_(sa.false(), *(column.contains(json.dumps(name), autoescape=True) for name in names))
+            if len(names) > MOST_TAGS:
+                raise UsageError(f"tags are compared with at most {MOST_TAGS} texts. Got {len(names):,}.")
+            tagged = sa.or_(sa.false(), *(holds(column, json.dumps(name)) for name in names))
             parts.append(sa.not_(tagged) if operator in ("$ne", "$nin") else tagged)
         elif operator in ("$in", "$nin"):
             parts.append(OPERATORS[operator](column, [_value(path, one) for one in _list(operator, value)]))

@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from sqlalchemy import ForeignKey, String, UniqueConstraint, event
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship, sessionmaker
 
-from service import migrations
+from service import migrations, regular
 from service.files import Files
 from trainers.errors import UsageError
 
@@ -410,6 +410,7 @@ def driven(url: str) -> str:
 
 def _as_a_server(connection: Any, _: Any) -> None:
     connection.isolation_level = None  # SQLAlchemy begins the transactions
+    connection.create_function("regexp", 2, regular.found_by, deterministic=True)  # Python's own can take for ever
     for setting in ("journal_mode = WAL", "synchronous = NORMAL", "foreign_keys = ON"):
         connection.execute(f"PRAGMA {setting}")
 

@@ -38,6 +38,7 @@ from graphql import (
 from graphql.language import DocumentNode, ObjectFieldNode
 from graphql.validation import NoUnusedVariablesRule
 
+from service import costs
 from trainers.errors import UsageError
 
 SCHEMA = Path(__file__).with_name("schema")
@@ -88,12 +89,12 @@ class Schema:
         """Answer a document of one operation.
 
         Raises:
-            GraphQLError: if it is no document of this schema.
+            GraphQLError: if it is no document of this schema, or asks for too much.
         """
         document = self._read(query)
-        return execute_sync(
-            self.schema, document, context_value=context, variable_values=self._known_variables(document, variables)
-        )
+        known = self._known_variables(document, variables)
+        costs.check(self.schema, document, known)
+        return execute_sync(self.schema, document, context_value=context, variable_values=known)
 
     def _parsed(self, query: str) -> DocumentNode:
         if len(query) > MOST_CHARACTERS:

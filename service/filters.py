@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import aliased
 
 from service.database import Run, Sweep, User, Value
+from service.regular import expression_of
 from trainers.errors import UsageError, did_you_mean
 
 Fields = Mapping[str, sa.orm.InstrumentedAttribute[Any]]
@@ -59,6 +60,9 @@ COMPARED: dict[str, Callable[[Any, Any], sa.ColumnElement[bool]]] = {
     "$lte": lambda column, value: column <= value,
 }
 DEPTH = 20  # of conditions inside conditions
+MOST_CONDITIONS = 400  # paths and operators in one filter; SQLite takes 1,000 conditions
+MOST_TAGS = 200  # that a run may have one of
+MOST_COMPARED = 10_000  # values in one filter, those of $in with them
 
 
 def condition_of(filters: str | Mapping[str, Any] | None, fields: Fields = FIELDS) -> sa.ColumnElement[bool]:
@@ -67,13 +71,7 @@ def condition_of(filters: str | Mapping[str, Any] | None, fields: Fields = FIELD
     Raises:
         UsageError: if it is no filter, or has an operator or a path that is not known.
     """
-    read: Any = filters
-    if isinstance(filters, str):
-        try:
-            read = json.loads(filters) if filters else {}
-        except ValueError:
-            raise UsageError(f"filters must be JSON. Got {filters[:80]!r}.") from None
-    return _all(read or {}, DEPTH, fields)
+    return _all(read_filters(filters), DEPTH, fields)
 
 
 def order_of(order: str | None) -> list[sa.ColumnElement[Any]]:
@@ -103,6 +101,31 @@ def order_of(order: str | None) -> list[sa.ColumnElement[Any]]:
     return [*ordered, Run.id.desc() if descending else Run.id.asc()]
 
 
+def read_filters(filters: str | Mapping[str, Any] | None) -> Any:
+    """Return a filter as a mapping, from JSON if need be.
+
+    Raises:
+        UsageError: if it is no JSON, or has too many conditions.
+    """
+    try:
+        read = json.loads(filters or "{}") if isinstance(filters, str) else filters
+        conditions, values = _size(read)
+    except (ValueError, RecursionError):
+        raise UsageError(f"filters must be JSON. Got {str(filters)[:80]!r}.") from None
+    if conditions > MOST_CONDITIONS or values > MOST_COMPARED:
+        raise UsageError(f"a filter may have at most {MOST_CONDITIONS} paths and operators, and {MOST_COMPARED:,} values.")
+    return {} if read is None else read
+
+
+def _size(filters: Any) -> tuple[int, int]:
+    """Return how many paths and operators a filter has, and how many values."""
+    if not isinstance(filters, Mapping | list):
+        return 0, 1
+    sizes = [_size(one) for one in (filters.values() if isinstance(filters, Mapping) else filters)]
+    own = len(filters) if isinstance(filters, Mapping) else 0
+    return own + sum(conditions for conditions, _ in sizes), sum(values for _, values in sizes)
+
+
 def flat_values(values: Any, prefix: str = "") -> dict[str, float | str]:
     """Return the numbers and texts of a nested mapping by dotted path; what is neither, or not a number, is left out."""
     found: dict[str, float | str] = {}
@@ -114,10 +137,22 @@ def flat_values(values: Any, prefix: str = "") -> dict[str, float | str]:
             found[path] = "true" if value else "false"
         elif isinstance(value, int | float):
             if value == value:
-                found[path] = float(value) if abs(value) < 1e308 else math.inf if value > 0 else -math.inf
+                found[path] = float_of(value)
         elif isinstance(value, str):
             found[path] = value
     return found
+
+
+def float_of(value: float) -> float:
+    """Return a number as one of 64 bits; a larger one is infinite."""
+    if abs(value) < 1e308 or value != value:
+        return float(value)
+    return math.inf if value > 0 else -math.inf
+
+
+def holds(column: Any, text: str) -> sa.ColumnElement[bool]:
+    """Return the condition that a text stands in a column, as it is written; LIKE ignores case on SQLite."""
+    return sa.func.replace(column, text, "") != column
 
 
 def _all(filters: Any, depth: int, fields: Fields) -> sa.ColumnElement[bool]:
@@ -143,6 +178,8 @@ def _all(filters: Any, depth: int, fields: Fields) -> sa.ColumnElement[bool]:
 
 
 def _of_path(path: str, wanted: Any, depth: int, fields: Fields) -> sa.ColumnElement[bool]:
+    if depth == 0:
+        raise UsageError(f"filters may stand at most {DEPTH} deep in each other.")
     operators = wanted if isinstance(wanted, Mapping) and any(str(key).startswith("$") for key in wanted) else {"$eq": wanted}
     parts = []
     for operator, value in operators.items():
@@ -162,6 +199,10 @@ def _compared(path: str, operator: str, value: Any, fields: Fields) -> sa.Column
     if operator == "$in":
         if not isinstance(value, Sequence) or isinstance(value, str):
             raise UsageError(f"$in must have a list. Got {json.dumps(value)[:80]}.")
+        if path != "tags":
+            return _among(path, value, fields)
+        if len(value) > MOST_TAGS:
+            raise UsageError(f"tags are compared with at most {MOST_TAGS} texts. Got {len(value):,}.")
         return sa.or_(sa.false(), *(_compared(path, "$eq", one, fields) for one in value))
     if path == "tags" and fields is FIELDS:
         return _tagged(operator, value)
@@ -171,11 +212,31 @@ def _compared(path: str, operator: str, value: Any, fields: Fields) -> sa.Column
     return _of_value(place, operator, value)
 
 
+def _among(path: str, values: Sequence[Any], fields: Fields) -> sa.ColumnElement[bool]:
+    """Return the condition that a path has one of the values; each kind of them is one list of SQL."""
+    place = _place(path) if fields is FIELDS else None
+    parts: list[sa.ColumnElement[bool]]
+    if place is None:
+        column: Any = fields[_known(path, fields)]
+        known = [_time(path, one) if path in TIMES else one for one in values if one is not None]
+        known = [one for one in known if isinstance(one, str | datetime)]
+        parts = [sa.func.coalesce(column.in_(known), sa.false())]
+    else:
+        found = aliased(Value)
+        own = (found.run_id == Run.id, found.place == place[0], found.key == place[1])
+        kept = [_kept(one) for one in values if one is not None]
+        texts, numbers = ([one for one in kept if isinstance(one, kind)] for kind in (str, float))
+        parts = [sa.exists().where(*own, sa.or_(found.text.in_(texts), found.number.in_(numbers)))]
+    if None in values:
+        parts.append(_compared(path, "$eq", None, fields))
+    return sa.or_(sa.false(), *parts)
+
+
 def _of_field(column: sa.orm.InstrumentedAttribute[Any], path: str, operator: str, value: Any) -> sa.ColumnElement[bool]:
     if operator == "$exists":
         return column.is_not(None) if value else column.is_(None)
     if operator == "$regex":
-        return sa.func.coalesce(column, "").regexp_match(str(value))
+        return sa.func.coalesce(column, "").regexp_match(expression_of(value))
     if value is None:
         return column.is_(None) if operator == "$eq" else sa.false()
     if path in TIMES:
@@ -193,26 +254,31 @@ def _of_value(place: tuple[str, str], operator: str, value: Any) -> sa.ColumnEle
         there = sa.exists().where(*own)
         return there if operator == "$exists" and value else sa.not_(there)
     if operator == "$regex":
-        return sa.exists().where(*own, found.text.regexp_match(str(value)))
+        return sa.exists().where(*own, found.text.regexp_match(expression_of(value)))
+    kept = _kept(value)
+    column: Any = found.text if isinstance(kept, str) else found.number
+    return sa.exists().where(*own, column == kept if operator == "$eq" else COMPARED[operator](column, kept))
+
+
+def _kept(value: Any) -> float | str:
+    """Return a value as those of a config or summary are kept."""
     if isinstance(value, bool):
-        value = "true" if value else "false"
+        return "true" if value else "false"
     if isinstance(value, int | float):
-        column: Any = found.number
-    elif isinstance(value, str):
-        column = found.text
-    else:
-        raise UsageError(f"a filter compares with numbers and texts. Got {json.dumps(value)[:80]}.")
-    return sa.exists().where(*own, column == value if operator == "$eq" else COMPARED[operator](column, value))
+        return float_of(value)
+    if isinstance(value, str):
+        return value
+    raise UsageError(f"a filter compares with numbers and texts. Got {json.dumps(value)[:80]}.")
 
 
 def _tagged(operator: str, value: Any) -> sa.ColumnElement[bool]:
     if operator == "$exists":
         return Run.tags != "[]" if value else Run.tags == "[]"
     if operator == "$regex":
-        return Run.tags.regexp_match(str(value))
+        return Run.tags.regexp_match(expression_of(value))
     if operator != "$eq" or not isinstance(value, str):
         raise UsageError("tags are compared by $eq, $ne, $in, $nin, $regex and $exists, with texts.")
-    return Run.tags.contains(json.dumps(value), autoescape=True)
+    return holds(Run.tags, json.dumps(value))
 
 
 def _place(path: str) -> tuple[str, str] | None:

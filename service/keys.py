@@ -18,7 +18,8 @@ from service.database import Database
 REMEMBERED = 30.0  # seconds for which a key is not looked up again
 MOST_REMEMBERED = 10_000
 RATE = 300  # requests a second of one user, unless the server is told otherwise; fifty agents with their runs make about 20
-REFUSALS = RateLimitItemPerMinute(60)  # wrong keys from one address, after which it is not even looked up
+REFUSALS = RateLimitItemPerMinute(60)  # wrong keys from one address
+WRONG = 60.0  # seconds for which a wrong key is not looked up again
 
 
 class Keys:
@@ -31,6 +32,7 @@ class Keys:
     def __init__(self, database: Database, rate: int = RATE) -> None:
         self.database = database
         self._accounts: dict[str, tuple[float, Account]] = {}
+        self._wrong: dict[str, float] = {}
         self._rate = RateLimitItemPerSecond(rate) if rate else None
         self._limiter = FixedWindowRateLimiter(MemoryStorage())
 
@@ -55,17 +57,27 @@ class Keys:
         return account
 
     async def _looked_up(self, request: Request, key: str | None) -> Account | None:
-        address = "" if request.client is None else request.client.host
-        if not self._limiter.test(REFUSALS, address):
-            raise too_many(f"more than {REFUSALS.amount} wrong keys came from {address} within a minute.", 60)
-        account = None if key is None else await run_in_threadpool(account_of, self.database, key)
+        if key is None or self._wrong.get(key, 0.0) > time.monotonic():
+            account = None
+        else:
+            account = await run_in_threadpool(account_of, self.database, key)
         if key is None or account is None:
-            self._limiter.hit(REFUSALS, address)
+            self._refuse(request, key)
             return None
         if len(self._accounts) >= MOST_REMEMBERED:
             self._accounts.clear()
         self._accounts[key] = (time.monotonic() + REMEMBERED, account)
         return account
+
+    def _refuse(self, request: Request, key: str | None) -> None:
+        """Count a wrong key; a right one from the same address is answered all the same."""
+        if key is not None and self._wrong.get(key, 0.0) <= time.monotonic():
+            if len(self._wrong) >= MOST_REMEMBERED:
+                self._wrong.clear()
+            self._wrong[key] = time.monotonic() + WRONG
+        address = "" if request.client is None else request.client.host
+        if not self._limiter.hit(REFUSALS, address):
+            raise too_many(f"more than {REFUSALS.amount} wrong keys came from {address} within a minute.", 60)
 
 
 def too_many(sentence: str, seconds: int) -> HTTPException:

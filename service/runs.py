@@ -13,7 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, joinedload
 
-from service import streams
+from service import numbers, streams
 from service.accounts import Account
 from service.database import (
     Chunk,
@@ -38,6 +38,7 @@ from trainers.errors import UsageError
 UNCATEGORIZED = "uncategorized"  # the project of a run that names none, as at W&B
 SILENCE = timedelta(minutes=5)  # after which a running run has crashed
 LIVE = ("running", "pending", "preempting")
+STATES = (*LIVE, "preempted", "finished", "failed", "crashed", "killed")
 NAME_FORM = re.compile(r"[^/\\#?%:\x00-\x1f]{1,128}")
 DELETED = 1000  # times that the configuration of a deleted run counts as handed out
 MOST_VALUES = 2000  # of a config or summary by which runs can be found
@@ -147,7 +148,9 @@ def upsert(session: Session, account: Account, values: Mapping[str, Any]) -> tup
             run.state = "running"
         run.heartbeat_at = now()
     if values.get("state"):
-        run.state = str(values["state"])
+        if values["state"] not in STATES:
+            raise UsageError(f"a run's state is one of {', '.join(STATES)}. Got {values['state'][:80]!r}.")
+        run.state = values["state"]
     for field, attribute in TEXTS.items():
         if values.get(field) is not None:
             setattr(run, attribute, values[field])
@@ -228,7 +231,10 @@ def receive(session: Session, run: Run, body: Mapping[str, Any]) -> int:
     count = 0
     if run.state in ("crashed", "pending"):
         run.state = "running"
-    for file, part in (body.get("files") or {}).items():
+    files = body.get("files") or {}
+    if not isinstance(files, Mapping):
+        raise UsageError(f"files must be a mapping of names to lines. Got {str(files)[:80]}.")
+    for file, part in files.items():
         content = part.get("content") if isinstance(part, Mapping) else None
         if not isinstance(content, list) or not all(isinstance(line, str) for line in content):
             raise UsageError(f"files.{file} must have content, a list of lines.")
@@ -287,7 +293,7 @@ def mapping_of(text: str, name: str) -> dict[str, Any]:
         UsageError: if it is none.
     """
     try:
-        values = json.loads(text)
+        values = numbers.read(text)
     except (TypeError, ValueError, RecursionError):
         values = None
     if not isinstance(values, dict):

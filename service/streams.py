@@ -15,7 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from service import segments
+from service import numbers, segments
 from service.database import Chunk, Run, Segment, as_json
 from trainers.errors import UsageError
 
@@ -42,6 +42,7 @@ def append(session: Session, run: Run, stream: str, first: int, lines: Sequence[
     if not lines:
         return
     rows = [] if stream == LOG else [_row(line) for line in lines]
+    lines = lines if stream == LOG else [numbers.bounded(line) for line in lines]
     content = zlib.compress("\n".join(line.replace("\n", " ") for line in lines).encode("utf-8", "replace"), 1)
     end = first + len(lines)
     chunk = Chunk(run_id=run.id, stream=stream, first=first, count=len(lines), content=content)
@@ -217,7 +218,7 @@ def history_keys(run: Run) -> dict[str, Any] | None:
 
 def _row(line: str) -> dict[str, Any]:
     try:
-        row = json.loads(line)
+        row = numbers.read(line)
     except (ValueError, RecursionError):
         row = None
     if not isinstance(row, dict):

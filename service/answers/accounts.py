@@ -60,8 +60,13 @@ def viewer(_: Any, info: Any) -> dict[str, Any]:
 
 @query.field("users")
 def users(_: Any, info: Any, query: str | None = None) -> dict[str, Any]:
+    """Tell users by name or address: an administrator everybody, others themselves and who shares a team with them."""
+    context = context_of(info)
     wanted = (User.name == query) | (User.email == query)
-    found = context_of(info).session.scalars(sa.select(User).where(wanted)) if query else ()
+    if context.account.role != "admin":
+        shared = sa.select(Membership.user_id).join(Entity).where(Entity.name.in_(context.account.entities))
+        wanted &= (User.id == context.account.id) | User.id.in_(shared)
+    found = context.session.scalars(sa.select(User).where(wanted)) if query else ()
     return {"edges": [{"node": user_values(user)} for user in found]}
 
 

@@ -12,8 +12,9 @@ import sqlalchemy as sa
 from ariadne import MutationType, ObjectType
 
 from service import runs
-from service.answers.shared import as_time, binder, connection, context_of, page_of, writable_run
+from service.answers.shared import Context, as_time, binder, connection, context_of, is_number, page_of, writable_run
 from service.artifact_tables import ArtifactFile, ArtifactManifest
+from service.costs import MOST_IN_PAGE
 from service.database import Run, RunFile, names_of
 from service.files import checked_name
 from trainers.errors import UsageError
@@ -24,9 +25,17 @@ file_type = ObjectType("File")
 BOUND = (mutation, run_type, file_type)
 run_field = binder(run_type)
 
-run_field("fileCount")(
-    lambda run, context: context.session.scalar(sa.select(sa.func.count(RunFile.id)).where(RunFile.run_id == run.id))
-)
+
+@run_field("fileCount")
+def file_count(run: Run, context: Context) -> int:
+    """Return how many files a run has; those of the runs that were found with it are counted at once."""
+    if run.id not in context.file_counts:
+        others = [key[1][0] for key in context.session.identity_map if key[0] is Run and key[1][0] not in context.file_counts]
+        wanted = {run.id, *others[:MOST_IN_PAGE]}
+        counted = sa.select(RunFile.run_id, sa.func.count()).where(RunFile.run_id.in_(wanted)).group_by(RunFile.run_id)
+        context.file_counts.update(dict.fromkeys(wanted, 0))
+        context.file_counts.update({row[0]: row[1] for row in context.session.execute(counted)})
+    return context.file_counts[run.id]
 
 
 @mutation.field("createRunFiles")
@@ -48,7 +57,7 @@ def delete_files(_: Any, info: Any, input: Mapping[str, Any]) -> dict[str, Any]:
     context = context_of(info)
     for identifier in input["files"]:
         names = names_of(identifier, "File") or [""]
-        found = context.session.get(RunFile, int(names[0])) if names[0].isdigit() else None
+        found = context.session.get(RunFile, int(names[0])) if is_number(names[0]) else None
         run = None if found is None else context.session.get_one(Run, found.run_id)
         if run is None or not context.account.may_read(run.project.entity.name):
             raise UsageError(f"there is no file {identifier!r}.")

@@ -10,7 +10,8 @@ from ariadne import MutationType, ObjectType, QueryType
 
 from service import runs
 from service.answers.accounts import entity_values, user_values
-from service.answers.shared import PAGE, as_time, binder, connection, context_of, page_of
+from service.answers.shared import as_time, binder, connection, context_of, page_of
+from service.costs import PAGE
 from service.database import Entity, Project, Run
 from trainers.errors import UsageError
 

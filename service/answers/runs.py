@@ -102,7 +102,7 @@ def _by_spec(session: Session, run: Run, text: str) -> list[dict[str, Any]]:
         lowest, highest = max(float(spec.get("minStep", -STEPS)), -STEPS), min(float(spec.get("maxStep", STEPS)), STEPS)
         first, stop = math.ceil(lowest), math.floor(highest) + 1
         count = int(spec.get("samples") or 500)
-    except (ValueError, TypeError, AttributeError, OverflowError):
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
         raise UsageError(f"a spec must be JSON with keys and samples. Got {text[:80]!r}.") from None
     chosen = []
     for row in streams.rows_of(session, run, first_step=first, stop_step=stop, keys=keys):
@@ -146,7 +146,7 @@ def log_line(number: int, line: str) -> dict[str, Any]:
     """Return a console line as clients read it; it came as JSON {ts, content, level, label}, or as text."""
     try:
         values = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         values = None
     if not isinstance(values, dict) or "content" not in values:
         values = {"content": line}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -14,13 +14,13 @@ from sqlalchemy.orm import Session
 
 from service import runs
 from service.accounts import Account
+from service.costs import MOST_IN_PAGE, PAGE
 from service.database import Database, Run
 from service.files import Files
 from service.pulses import Pulses
 from service.searches import Searches
 from trainers.errors import UsageError
 
-PAGE, MOST_IN_PAGE = 50, 1000
 MOST_ROWS = 10_000  # of a history in one answer
 
 
@@ -39,6 +39,7 @@ class Context:
     database: Database  # for what takes several transactions
     pulses: Pulses
     base: str  # this server's address as the client sees it: addresses of files must be whole
+    file_counts: dict[int, int] = field(default_factory=dict)  # of runs, by their row
 
 
 def context_of(info: Any) -> Context:
@@ -49,14 +50,14 @@ def context_of(info: Any) -> Context:
 def binder(kind: ObjectType) -> Callable[[str], Callable[[Any], Any]]:
     """Return what binds a function of (object, context) to a field of a type: `binder(run_type)("id")(function)`."""
 
-    def field(name: str) -> Callable[[Any], Any]:
+    def named(name: str) -> Callable[[Any], Any]:
         def bind(function: Callable[[Any, Context], Any]) -> Any:
             kind.set_field(name, lambda parent, info: function(parent, context_of(info)))
             return function
 
         return bind
 
-    return field
+    return named
 
 
 def content_address(context: Context, digest: str, name: str) -> str:
@@ -85,9 +86,14 @@ def page_of(after: str | None, first: int | None) -> tuple[int, int]:
     Raises:
         UsageError: if the cursor is none of this server's.
     """
-    if after and not (after.isdigit() and len(after) < 12):
+    if after and not (is_number(after) and len(after) < 12):
         raise UsageError(f"after must be a cursor of this server. Got {after[:40]!r}.")
     return int(after or 0), max(0, min(PAGE if first is None else first, MOST_IN_PAGE))
+
+
+def is_number(text: str) -> bool:
+    """Whether a text is a whole number as this server gives them away: in cursors and identifiers."""
+    return text.isascii() and text.isdecimal() and len(text) < 19
 
 
 def connection(nodes: Sequence[Any], skip: int, total: int) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from ariadne import MutationType, ObjectType
 from sqlalchemy.orm import joinedload
 
 from service import agents, learning, runs, searches, sweeps
-from service.answers.shared import MOST_IN_PAGE, Context, GoneError, as_time, binder, connection, context_of, page_of
+from service.answers.shared import Context, GoneError, as_time, binder, connection, context_of, is_number, page_of
+from service.costs import MOST_IN_PAGE
 from service.database import Agent, Issue, Project, Run, Sweep, Value, global_id, names_of, now
 from service.filters import SWEEP_FIELDS, condition_of
 from trainers.errors import UsageError
@@ -48,13 +49,13 @@ def agent_heartbeat(_: Any, info: Any, input: Mapping[str, Any]) -> dict[str, An
     context = context_of(info)
     names = names_of(input["id"], "Agent") or [""]
     owned = joinedload(Agent.sweep).joinedload(Sweep.project).joinedload(Project.entity)
-    agent = context.session.get(Agent, int(names[0]), options=[owned]) if names[0].isdigit() else None
+    agent = context.session.get(Agent, int(names[0]), options=[owned]) if is_number(names[0]) else None
     if agent is None or not context.account.may_read(agent.sweep.project.entity.name):
         raise GoneError(f"there is no agent {input['id']!r}: its sweep may have been deleted.")
     runs.check_writable(context.account, agent.sweep.project)
     try:
         alive = json.loads(input.get("runState") or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         alive = None
     if not isinstance(alive, dict):
         raise UsageError("runState must be a JSON object of run ids.")
@@ -166,7 +167,7 @@ def sweep_agents(sweep: Sweep, info: Any) -> dict[str, Any]:
 @sweep_type.field("agent")
 def sweep_agent(sweep: Sweep, info: Any, agentName: str) -> Agent | None:
     names = names_of(agentName, "Agent") or [agentName]
-    found = context_of(info).session.get(Agent, int(names[0])) if names[0].isdigit() else None
+    found = context_of(info).session.get(Agent, int(names[0])) if is_number(names[0]) else None
     return found if found is not None and found.sweep_id == sweep.id else None
 
 

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from starlette.testclient import TestClient
 
 from service import app, keys, runs, streams
-from service.accounts import add_key, add_user, revoke_keys
+from service.accounts import account_of, add_key, add_user, revoke_keys
 from service.database import Chunk, Database, Run, RunFile, now
 from service.files import Files
 from tests.service.serving import KEY, Asked, authorization
@@ -69,6 +69,17 @@ def test_a_key_that_is_revoked_is_not_known_any_more(asked: Asked, monkeypatch: 
     for key in (OTHER, second):
         assert asked.client.post("/graphql", content="{}", headers=authorization(key)).status_code == 401
     assert asked.ask("{ viewer { username } }")["viewer"]["username"] == "someone"
+
+
+def test_a_right_key_is_answered_whatever_wrong_ones_came_from_its_address(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked.ask("{ viewer { id } }")  # so that the service is made
+    looked_up = []
+    monkeypatch.setattr(keys, "account_of", lambda database, key: looked_up.append(key) or account_of(database, key))
+    wrong = [f"local-{number:040}" for number in range(keys.REFUSALS.amount + 2)]
+    statuses = [asked.client.post("/graphql", headers=authorization(key)).status_code for key in [*wrong, wrong[0]]]
+    assert statuses == [401] * keys.REFUSALS.amount + [429] * 3
+    assert looked_up == wrong
+    asked.ask("{ viewer { id } }", key=OTHER)
 
 
 def test_keys_are_not_kept_as_they_are(asked: Asked, tmp_path: Path) -> None:
@@ -239,6 +250,89 @@ def test_what_is_no_stream_gets_a_sentence_and_changes_nothing(asked: Asked, con
     assert sentence in response.json()["error"]
     with asked.database.session() as session:
         assert session.scalar(sa.select(sa.func.count(Chunk.id))) == 0
+
+
+def test_a_request_of_millions_of_lists_is_not_even_read(asked: Asked) -> None:
+    body = '{"query": "{ viewer { id } }", "variables": {"a": [' + "[]," * 2_000_000 + "[]]}}"
+    for address in ("/graphql", "/files/someone/tried/r1/file_stream", "/bulk/histories"):
+        response = asked.client.post(address, content=body)
+        assert response.status_code == 413
+        assert "at most 2,000,000 lists" in response.json()["error"]
+
+
+@pytest.mark.parametrize("files", [[1], "x", 7])
+def test_files_of_a_stream_that_are_no_mapping_are_named(asked: Asked, files: Any) -> None:
+    asked.run()
+    response = asked.client.post("/files/someone/tried/r1/file_stream", json={"files": files})
+    assert response.status_code == 400
+    assert "files must be a mapping" in response.json()["error"]
+
+
+def test_a_state_that_no_run_has_is_refused(asked: Asked) -> None:
+    asked.run()
+    upsert = 'mutation { upsertBucket(input: {modelName: "tried", name: "r1", state: "%s"}) { bucket { state } } }'
+    assert "a run's state is one of" in asked.told(upsert % "RUNNING!!")["errors"][0]["message"]
+    assert asked.ask(upsert % "failed")["upsertBucket"]["bucket"]["state"] == "failed"
+
+
+def test_a_console_line_of_brackets_is_a_line(asked: Asked) -> None:
+    asked.run()
+    asked.stream("r1", files={"output.log": {"offset": 0, "content": ["[" * 100_000]}})
+    assert len(of_run(asked, "logLines { edges { node { line } } }")["logLines"]["edges"][0]["node"]["line"]) == 100_000
+
+
+def test_users_are_told_to_those_who_share_a_team_and_to_admins(asked: Asked) -> None:
+    lab, far = "local-" + "b" * 40, "local-" + "f" * 40
+    add_user(asked.database, "chief", key=MATE, role="admin")
+    add_user(asked.database, "lab1", key=lab, team="lab")
+    add_user(asked.database, "lab2", team="lab")
+    add_user(asked.database, "far", key=far, team="away")
+    users = "query($name: String!) { users(query: $name) { edges { node { name } } } }"
+
+    def found(key: str) -> list[str]:
+        names = ["someone", "lab1", "lab2", "far"]
+        return [name for name in names if asked.ask(users, key=key, name=name)["users"]["edges"]]
+
+    assert found(KEY) == ["someone"]
+    assert found(lab) == ["lab1", "lab2"]
+    assert found(far) == ["far"]
+    assert found(MATE) == ["someone", "lab1", "lab2", "far"]
+
+
+def test_the_files_of_a_page_of_runs_are_counted_at_once(asked: Asked) -> None:
+    statements: list[str] = []
+    for number in range(12):
+        asked.run(f"r{number}")
+    with asked.database.session(writing=True) as session:
+        run = session.scalars(sa.select(Run).where(Run.name == "r7")).one()
+        session.add_all([RunFile(run_id=run.id, name=name, size=1, md5="", digest="d") for name in "ab"])
+    sa.event.listen(asked.database.engine, "before_cursor_execute", lambda *values: statements.append(values[2]))
+    found = asked.ask('{ project(name: "tried") { runs { edges { node { name fileCount } } } } }')["project"]["runs"]["edges"]
+    assert [(edge["node"]["name"], edge["node"]["fileCount"]) for edge in found if edge["node"]["fileCount"]] == [("r7", 2)]
+    assert len([one for one in statements if "run_file" in one]) == 1
+
+
+def test_a_cursor_is_of_plain_digits(asked: Asked) -> None:
+    asked.run()
+    query = 'query($after: String) { project(name: "tried") { runs(after: $after) { edges { node { name } } } } }'
+    for after in ("\u00b2", "-1", "\u0661"):
+        assert "after must be a cursor" in asked.told(query, after=after)["errors"][0]["message"]
+
+
+def test_numbers_beyond_floats_count_as_infinite(asked: Asked) -> None:
+    asked.run()
+    huge = "1" + "0" * 400
+    lines = [f'{{"_step": 0, "loss": {huge}, "in": {{"deep": [-{huge}]}}}}', '{"_step": 1, "loss": 2}']
+    parts = {"wandb-history.jsonl": {"offset": 0, "content": lines}, "wandb-events.jsonl": {"offset": 0, "content": lines}}
+    asked.stream("r1", files={**parts, "wandb-summary.json": {"offset": 0, "content": [f'{{"loss": {huge}}}']}})
+    config = f'{{"big": {{"value": [{huge}]}}}}'
+    upsert = 'mutation($c: JSONString) { upsertBucket(input: {modelName: "tried", name: "r1", config: $c}) { bucket { id } } }'
+    asked.ask(upsert, c=config)
+    run = of_run(asked, 'summaryMetrics config history sampledHistory(specs: ["{\\"keys\\": [\\"loss\\"]}"])')
+    assert json.loads(run["summaryMetrics"]) == {"loss": math.inf}
+    assert json.loads(run["config"])["big"]["value"] == [math.inf]
+    assert json.loads(run["history"][0]) == {"_step": 0, "loss": math.inf, "in": {"deep": [-math.inf]}}
+    assert run["sampledHistory"] == [[{"loss": "Infinity"}, {"loss": 2}]]
 
 
 def test_a_run_that_is_not_there_is_a_404(asked: Asked) -> None:

@@ -188,11 +188,38 @@ def test_times_are_compared_in_any_zone(asked: Asked, known: dict[str, dict[str,
         ({"config.lr": {"$gt": [1]}}, "a filter compares with numbers and texts"),
         ({"tags": {"$gt": "a"}}, "tags are compared by"),
         ({"created_at": {"$gt": "yesterday"}}, "created_at must be a time"),
+        ({"display_name": {"$regex": "*bad"}}, r"\$regex must be a regular expression"),
+        ({"config.lr": {"$regex": r"(a)\1"}}, "without references to groups"),
+        ({"tags": {"$regex": "a" * 1001}}, "at most 1,000 characters"),
+        ("[" * 50_000, "filters must be JSON"),
+        ({"$or": [{"state": "x"}] * 500}, "at most 400 paths and operators"),
+        ({"name": {"$in": ["x"] * 10_001}}, "10,000 values"),
+        ({"tags": {"$in": ["x"] * 201}}, "at most 200 texts"),
     ],
 )
 def test_what_is_no_filter_is_named(asked: Asked, known: dict[str, Any], filters: Any, sentence: str) -> None:
     with pytest.raises(UsageError, match=sentence):
         names(asked, filters)
+
+
+def test_long_lists_are_looked_through(asked: Asked, known: dict[str, Any]) -> None:
+    others = [f"x{number}" for number in range(5000)]
+    assert names(asked, {"name": {"$in": ["run07", None, *others]}}) == ["run07"]
+    assert names(asked, {"config.lr": {"$in": [10**400, *others, *range(2, 4000)]}}) == []
+
+
+def test_no_expression_takes_long(asked: Asked, known: dict[str, Any]) -> None:
+    with asked.database.session(writing=True) as session:
+        session.execute(sa.update(Run).where(Run.name == "run07").values(display_name="a" * 60 + "!"))
+    assert names(asked, {"display_name": {"$regex": "^(a+)+$"}}) == []
+    assert names(asked, {"display_name": {"$regex": "^(a+)+!$"}}) == ["run07"]
+
+
+def test_tags_are_told_by_their_case(asked: Asked, known: dict[str, Any]) -> None:
+    with asked.database.session(writing=True) as session:
+        session.execute(sa.update(Run).where(Run.name == "run07").values(tags='["Chosen"]'))
+    assert names(asked, {"tags": "chosen"}) == []
+    assert names(asked, {"tags": "Chosen"}) == ["run07"]
 
 
 def test_filters_that_are_too_deep_are_refused(asked: Asked, known: dict[str, Any]) -> None:

@@ -6,10 +6,10 @@ import logging
 from pathlib import Path
 
 import pytest
-from graphql import GraphQLError
+from graphql import GraphQLError, get_introspection_query, parse
 
-from service import answers
-from service.execution import Schema
+from service import answers, costs
+from service.execution import Schema, operation_of
 from tests.service.client_operations import operations
 from tests.service.serving import Asked
 
@@ -71,6 +71,49 @@ def test_the_operations_of_the_client_are_found(schema: Schema) -> None:
 def test_an_operation_that_nobody_knows_is_told_from_those_that_are_served(schema: Schema) -> None:
     with pytest.raises(GraphQLError, match="unheardOf"):
         schema.writes("query Drift { unheardOf { id } }")
+
+
+def nested(times: int, size: int) -> str:
+    """Return a query of runs of the project of runs, and so on."""
+    inner = "name"
+    for _ in range(times):
+        inner = f"project {{ runs(first: {size}) {{ edges {{ node {{ {inner} }} }} }} }}"
+    return f'query {{ project(name: "tried") {{ runs(first: {size}) {{ edges {{ node {{ {inner} }} }} }} }} }}'
+
+
+FRAGMENTS = "".join(f" fragment F{n} on Viewer {{ ...F{n + 1} ...F{n + 1} }}" for n in range(40))
+FRAGMENTS = "query { viewer { ...F0 } }" + FRAGMENTS.replace("Viewer", "User") + " fragment F40 on User { id }"
+
+
+@pytest.mark.parametrize(
+    ("query", "variables", "sentence"),
+    [
+        (nested(8, 1), {}, "at most 15 deep"),
+        (nested(2, 100), {}, "ask for smaller pages"),
+        (
+            nested(2, 1).replace("first: 1", "first: $n").replace("query {", "query Q($n: Int) {"),
+            {"n": 500},
+            "ask for smaller pages",
+        ),
+        (nested(2, 1).replace("first: 1", "first: $n").replace("query {", "query Q($n: Int = 500) {"), {}, "ask for smaller pages"),
+        ("{ __schema { types { " + "fields { type { " * 5 + "name" + " } }" * 5 + " } } }", {}, "introspection depth"),
+        (FRAGMENTS, {}, "smaller pages"),
+    ],
+)
+def test_what_asks_for_too_much_is_refused(tmp_path: Path, query: str, variables: dict[str, int], sentence: str) -> None:
+    asked = Asked(tmp_path)
+    asked.run()
+    assert sentence in asked.told(query, **variables)["errors"][0]["message"]
+
+
+def test_the_operations_of_the_client_cost_little_enough(schema: Schema) -> None:
+    found = operations()
+    for name in found.keys() - NOT_SERVED.keys():
+        for text in found[name]:
+            document = parse(text)
+            variables = operation_of(document).variable_definitions or ()
+            costs.check(schema.schema, document, {one.variable.name.value: 1000 for one in variables})
+    costs.check(schema.schema, parse(get_introspection_query()), {})
 
 
 # -- what is small, and served for the sake of completeness
