@@ -16,6 +16,7 @@ from service import streams
 from service.answers.runs import log_line
 from service.database import Run, RunFile
 from service.files import Files
+from service.web.words import as_float
 
 MOST_POINTS = 1000  # of a curve
 MOST_CURVES = 300
@@ -66,7 +67,7 @@ def flat_numbers(row: Mapping[str, Any], prefix: str = "") -> dict[str, float | 
             if "_type" not in value:
                 found |= flat_numbers(value, f"{prefix}{key}.")
         elif isinstance(value, int | float) and not isinstance(value, bool):
-            found[f"{prefix}{key}"] = value if math.isfinite(value) else None
+            found[f"{prefix}{key}"] = value if math.isfinite(as_float(value)) else None
     return found
 
 
@@ -158,7 +159,8 @@ def confusion(rows: Sequence[Sequence[Any]]) -> dict[str, Any] | None:
     """
     names = list(dict.fromkeys(str(row[0]) for row in rows if len(row) == 3))
     counts = {(str(row[0]), str(row[1])): row[2] for row in rows if len(row) == 3}
-    if not names or len(names) > MOST_CLASSES or not all(isinstance(count, int | float) for count in counts.values()):
+    numbers = all(isinstance(count, int | float) and math.isfinite(as_float(count)) for count in counts.values())
+    if not names or len(names) > MOST_CLASSES or not numbers:
         return None
     table = []
     for actual in names:

@@ -165,10 +165,10 @@ class Web:
                 return to_login(request)
             return handler(Visit(self, request, session, account, form))
 
-    def is_known(self, cookie: str | None) -> bool:
-        """Whether a cookie lets anybody in."""
+    def account_of(self, request: Request) -> Account | None:
+        """Return who asks; None where the cookie lets nobody in."""
         with self.database.session() as session:
-            return self.logins.account(session, cookie) is not None
+            return self.logins.account(session, request.cookies.get(COOKIE))
 
     # -- login
 
@@ -254,7 +254,7 @@ def _routes(web: Web, painter: Callable[[], ASGIApp] | None) -> list[BaseRoute]:
     ]
     if painter is not None:
         routes.append(Route("/painter", lambda _: RedirectResponse("/painter/", status_code=307)))
-        routes.append(Mount("/painter", Guarded(web.is_known, painter)))
+        routes.append(Mount("/painter", Guarded(web.account_of, painter)))
     from service.web import project_pages, run_page, runs_page, sweep_page
 
     here = "/{entity}/{project}"

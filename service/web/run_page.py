@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -34,8 +35,8 @@ def show(visit: Visit) -> Response:
         run=run,
         row=row,
         here=here,
-        config=sorted(curves.items(row.config)),
-        summary=sorted(curves.items(row.summary)),
+        config=by_key(row.config),
+        summary=by_key(row.summary),
         files=files[:MOST_FILES],
         more_files=len(files) > MOST_FILES,
         media=curves.media_of(visit.session, visit.web.files, run),
@@ -55,7 +56,7 @@ def history(visit: Visit) -> Response:
     if after > count:  # it was rewound
         after = 0
     found = curves.curves(visit.session, run, stream, after=after)
-    summary = sorted(curves.items(json.loads(run.summary)))
+    summary = by_key(json.loads(run.summary))
     state = {"state": run.state, "stopping": run.stop_asked, "live": run.state in runs.LIVE, "from": after}
     runtime = words.duration(tables.seconds_of(run, json.loads(run.summary)))
     said = {"runtime": runtime, "summary": [[key, words.value(value)] for key, value in summary]}
@@ -136,6 +137,11 @@ def side_by_side(columns: list[dict[str, Any]]) -> list[tuple[str, bool, list[An
     return sorted(lines, key=lambda line: not line[1])
 
 
+def by_key(values: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Return nested values by dotted path, sorted by it; two may have the same, one of them nested."""
+    return sorted(curves.items(values), key=lambda item: item[0])
+
+
 def address(project: Project, run: Run) -> str:
     """Return the address of a run's page."""
     return words.path(project.entity.name, project.name, "runs", run.name)
@@ -147,4 +153,4 @@ def as_json(values: Any) -> Response:
 
 
 def _line(text: str | None) -> int:
-    return int(text) if text and text.isdigit() and len(text) < 12 else 0
+    return int(text) if text and words.is_whole(text) and len(text) < 12 else 0

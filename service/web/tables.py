@@ -50,7 +50,7 @@ class Wanted:
             sort=query.get("sort", "") or cls.sort,
             columns=tuple(dict.fromkeys(column for column in query.getlist("column") if is_column(column))),
             group=query.get("group", ""),
-            page=int(page) if page.isdigit() and 0 < int(page) < 10**6 else 1,
+            page=int(page) if words.is_whole(page) and len(page) < 7 and int(page) > 0 else 1,
             size=int(size) if size in map(str, SIZES) else SIZES[0],
         )
 
@@ -173,7 +173,7 @@ def seconds_of(run: Run, summary: Mapping[str, Any]) -> float:
     """Return how long a run has taken, in seconds, by its own clock where it says."""
     said = summary.get("_runtime")
     if isinstance(said, int | float) and not isinstance(said, bool):
-        return float(said)
+        return words.as_float(said)
     return (run.heartbeat_at - run.created_at).total_seconds()
 
 

@@ -26,6 +26,7 @@ from service.filters import condition_of
 from service.web import curves, login, tables
 from service.web.filter_text import filter_of
 from service.web.login import Logins, local_path
+from service.web.painter import painter_of
 from service.web.runs_page import plain_cell
 from service.web.words import ago, duration, number, size
 from tests.samples import ROOT
@@ -547,6 +548,46 @@ def test_the_painter_is_there_for_who_has_logged_in(tmp_path: Path) -> None:
     assert 'href="/painter/"' not in Shown(tmp_path / "without").page("/")
 
 
+def test_a_viewer_asks_the_painter_and_adds_no_drawing(tmp_path: Path) -> None:
+    def answer(request: Any) -> PlainTextResponse:
+        return PlainTextResponse(request.url.path)
+
+    paths = ("/api/read", "/api/drawings", "/api/empty")
+    shown = Shown(tmp_path, painter=lambda: Starlette(routes=[Route(path, answer, methods=["GET", "POST"]) for path in paths]))
+    add_user(shown.database, "guest", key=VIEWER, role="viewer")
+    guest = shown.another(VIEWER)
+    assert [guest.post(f"/painter{path}").status_code for path in paths] == [200, 403, 403]
+    assert guest.post("/painter/api/drawings").json()["problem"].startswith("guest is a viewer")
+    assert guest.get("/painter/api/drawings").status_code == 200
+    assert shown.browser.post("/painter/api/drawings").status_code == 200
+
+
+@pytest.mark.parametrize(("language", "words"), [("en", "belong to this server"), ("es", "son del servidor")])
+def test_the_painter_leads_back_and_says_whose_the_drawings_are(tmp_path: Path, language: str, words: str) -> None:
+    shown = Shown(tmp_path, painter=lambda: painter_of(tmp_path / "models", tmp_path / "drawings"))
+    page = shown.page(f"/painter/?lang={language}")
+    assert '<body><p><a href="/">' in page
+    assert words in page
+    assert page.endswith(("</html>\n", "</html>"))
+
+
+def test_a_dotted_key_beside_a_nested_one_is_shown_with_it(shown: Shown) -> None:
+    values = json.dumps({"a": {"b": 1}, "a.b": "x"})
+    shown.run(config=values, summaryMetrics=values)
+    assert shown.page("/someone/tried/runs/r1").count('<th scope="row">a.b</th>') == 4
+    assert json.loads(shown.page("/someone/tried/runs/r1/history.json"))["summary"] == [["a.b", "1"], ["a.b", "x"]]
+
+
+def test_a_whole_number_that_no_float_holds_is_shown_as_infinite(shown: Shown) -> None:
+    most = json.dumps({"most": 10**400, "least": -(10**400), "_runtime": 10**400})
+    shown.run(config=json.dumps({"n": {"value": 10**400}}), summaryMetrics=most)
+    for path in ("", "/runs/r1", "/runs/r1/history.json", "/compare?runs=r1", "/runs.csv", "?group=config.n"):
+        shown.page(f"/someone/tried{path}")
+    assert "−∞" in shown.page("/someone/tried/runs/r1")
+    assert curves.flat_numbers({"a": 10**400, "b": 2}) == {"a": None, "b": 2}
+    assert curves.confusion([["a", "a", 10**400]]) is None
+
+
 def test_what_is_not_there_is_said_in_a_sentence(shown: Shown) -> None:
     shown.run()
     for path, sentence in (
@@ -605,6 +646,8 @@ def test_no_value_in_an_address_fails_the_server(shown: Shown, name: str) -> Non
         "* = 3",
         "a='b",
         "\ud800",
+        "²",
+        "٣",
     ]
     paths = [
         "/login",
