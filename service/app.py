@@ -69,7 +69,7 @@ def application(
         Route("/healthz", service.health),
         Route("/metrics", service.metrics),
         *artifact_routes.routes(service),
-        Mount("/", web.application(database, files, searches) if pages is None else pages),
+        Mount("/", service.keys.given_to(web.application(database, files, searches) if pages is None else pages)),
     ]
     handlers = {HTTPException: _refused, UsageError: _unfit, sa.exc.OperationalError: _busy, Exception: _failed}
     handlers |= dict.fromkeys(UNFIT, _too_large)

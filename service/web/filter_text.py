@@ -24,6 +24,7 @@ FIELD_OF = {  # as people write it -> as filters have it
     "job": "job_type",
     **{name: name for name in FIELDS if name not in ("name", "displayName")},
 }
+COMPUTED = {"runtime": "summary._runtime"}  # as people write it -> the value that it is
 OPERATORS = {"=": "$eq", "==": "$eq", "!=": "$ne", ">": "$gt", ">=": "$gte", "<": "$lt", "<=": "$lte", "~": "$regex"}
 TERM = re.compile(r"""\s*("[^"]*"|'[^']*'|[^\s=!<>~]+)\s*(==|!=|>=|<=|=|>|<|~)\s*("[^"]*"|'[^']*'|[^\s]+)\s*""")
 AND = re.compile(r"""\s+and\s+(?=(?:[^"']|"[^"]*"|'[^']*')*$)""", re.IGNORECASE)
@@ -51,6 +52,7 @@ def _term(text: str) -> dict[str, Any]:
             raise UsageError(f"{text.strip()!r} is not a condition: write for example config.lr > 0.01, joined by and.")
         return _containing(_unquoted(text.strip()))
     path, operator, value = _unquoted(found[1]), OPERATORS[found[2]], found[3]
+    path = COMPUTED.get(path, path)
     head, _, key = path.partition(".")
     if head in ("config", "summary", "summary_metrics") and key:
         return {path: {operator: _contains(_unquoted(value)) if operator == "$regex" else _value(value)}}

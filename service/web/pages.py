@@ -163,12 +163,16 @@ class Web:
             account = self.logins.account(session, request.cookies.get(COOKIE))
             if account is None:
                 return to_login(request)
+            count(request, account)
             return handler(Visit(self, request, session, account, form))
 
     def account_of(self, request: Request) -> Account | None:
         """Return who asks; None where the cookie lets nobody in."""
         with self.database.session() as session:
-            return self.logins.account(session, request.cookies.get(COOKIE))
+            account = self.logins.account(session, request.cookies.get(COOKIE))
+        if account is not None:
+            count(request, account)
+        return account
 
     # -- login
 
@@ -208,6 +212,7 @@ class Web:
     async def log_out(self, request: Request) -> Response:
         """Forget who is logged in."""
         await form_sent_here(request)
+        await run_in_threadpool(self.logins.close, request.cookies.get(COOKIE))
         response = RedirectResponse("/login", status_code=303)
         response.delete_cookie(COOKIE)
         return response
@@ -308,6 +313,17 @@ async def form_sent_here(request: Request) -> dict[str, list[str]]:
     return form
 
 
+def count(request: Request, account: Account) -> None:
+    """Count a request of a user together with those of its client, where the service does.
+
+    Raises:
+        HTTPException: 429 where it was one too many.
+    """
+    counted = request.scope.get("count")
+    if counted is not None:
+        counted(account)
+
+
 def to_login(request: Request) -> Response:
     """Return the way to the login, and from there back here."""
     if request.method != "GET" or request.url.path.endswith(".json"):
@@ -371,16 +387,23 @@ async def _sentence(web: Web, request: Request, error: Exception) -> Response:
             sentence = f"there is no page {request.url.path} here."
     else:
         status, sentence = 403 if isinstance(error, runs.RefusedError) else 400, str(error)
+    response = _fault(web, request, status, sentence)
+    response.headers.update(getattr(error, "headers", None) or {})
+    return response
+
+
+async def _busy(web: Web, request: Request, error: Exception) -> Response:
+    log.warning("the database is busy or away: %s", str(getattr(error, "orig", error)).splitlines()[0])
+    return _fault(web, request, 503, "the database is busy: try again.")
+
+
+async def _failed(web: Web, request: Request, error: Exception) -> Response:
+    log.error("a page failed", exc_info=error)
+    return _fault(web, request, 500, "the server failed at this; its log says why.")
+
+
+def _fault(web: Web, request: Request, status: int, sentence: str) -> Response:
+    """Return a fault as who asked can read it: a script's as JSON, a person's as a page."""
     if request.url.path.endswith(".json"):
         return JSONResponse({"problem": sentence}, status_code=status)
     return web.page("fault.html", status=status, sentence=sentence, title=words.TITLES.get(status, "Fault"))
-
-
-async def _busy(web: Web, _: Request, error: Exception) -> Response:
-    log.warning("the database is busy or away: %s", str(getattr(error, "orig", error)).splitlines()[0])
-    return web.page("fault.html", status=503, sentence="the database is busy: try again.", title="Busy")
-
-
-async def _failed(web: Web, _: Request, error: Exception) -> Response:
-    log.error("a page failed", exc_info=error)
-    return web.page("fault.html", status=500, sentence="the server failed at this; its log says why.", title="Fault")

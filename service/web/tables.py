@@ -16,7 +16,7 @@ from service import runs, streams
 from service.database import Project, Run, User, Value
 from service.filters import condition_of, order_of
 from service.web import words
-from service.web.filter_text import FIELD_OF, filter_of
+from service.web.filter_text import COMPUTED, FIELD_OF, filter_of
 from trainers.best import known_goal
 from trainers.errors import UsageError
 
@@ -85,8 +85,7 @@ def ordering(sort: str) -> list[sa.ColumnElement[Any]]:
         UsageError: if nothing can be ordered by it.
     """
     sign, name = ("-", sort[1:]) if sort.startswith("-") else ("+", sort)
-    if name == "runtime":
-        name = "summary._runtime"
+    name = COMPUTED.get(name, name)
     if name == "tags" or (name not in SORTED_BY and not is_column(name)):
         raise UsageError(f"runs cannot be sorted by {name!r}: choose a column of the table.")
     return order_of(sign + SORTED_BY.get(name, name))

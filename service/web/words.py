@@ -10,7 +10,15 @@ from urllib.parse import quote
 
 from service.database import now
 
-TITLES = {400: "Not understood", 403: "Not allowed", 404: "Not found", 405: "Not found", 413: "Too large"}
+TITLES = {
+    400: "Not understood",
+    403: "Not allowed",
+    404: "Not found",
+    405: "Not found",
+    413: "Too large",
+    429: "Too often",
+    503: "Busy",
+}
 MOST_CHARACTERS = 200  # of a value in a table
 
 

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import os
 import re
 import signal
 import subprocess
@@ -19,6 +20,7 @@ import sqlalchemy as sa
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
+from starlette.testclient import TestClient
 
 from service.accounts import add_user, revoke_keys
 from service.database import Database, Project, Run, RunFile
@@ -31,7 +33,7 @@ from service.web.runs_page import plain_cell
 from service.web.words import ago, duration, number, size
 from tests.samples import ROOT
 from tests.service.browsing import Shown, sent
-from tests.service.serving import KEY
+from tests.service.serving import KEY, Asked, authorization
 from trainers.errors import UsageError
 
 OTHER, VIEWER = ("local-" + letter * 40 for letter in "ov")
@@ -93,6 +95,41 @@ def test_a_revoked_key_a_forged_cookie_and_a_logout_end_the_session(shown: Shown
     assert forged.get("/").status_code == 303
     assert sent(shown.browser, "/logout").status_code == 303
     assert shown.browser.get("/").status_code == 303
+
+
+def test_a_logout_ends_the_session_for_whoever_has_its_cookie_and_no_other(shown: Shown) -> None:
+    cookie, second = shown.browser.cookies["paretune"], shown.another(KEY)
+    assert sent(shown.browser, "/logout").status_code == 303
+    thief = shown.another()
+    thief.cookies.set("paretune", cookie)
+    assert thief.get("/").status_code == 303
+    assert Logins(shown.database, shown.files).account(shown.database.session().__enter__(), cookie) is None, "after a restart"
+    assert second.get("/").status_code == 200
+
+
+def test_the_numbers_of_sessions_are_forgotten_when_their_cookies_are_too_old(
+    shown: Shown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second = shown.another(KEY)
+    sent(shown.browser, "/logout")
+    os.utime(next((shown.files.folder / "ended").iterdir()), (0, 0))
+    sent(second, "/logout")
+    assert len(list((shown.files.folder / "ended").iterdir())) == 1
+
+
+def test_requests_of_pages_and_of_the_api_are_counted_together(tmp_path: Path) -> None:
+    asked = Asked(tmp_path)
+    app = asked.application(tmp_path, rate=2)
+    browser = TestClient(app, raise_server_exceptions=False, follow_redirects=False)
+    sent(browser, "/login", key=KEY)
+    answers = [browser.get("/") for _ in range(20)]
+    refused = next(answer for answer in answers if answer.status_code == 429)
+    assert "someone makes more than 2 requests a second" in refused.text
+    assert refused.headers["retry-after"] == "1"
+    codes = {browser.get("/").status_code for _ in range(10)}
+    assert 429 in codes
+    asked_too = TestClient(app, headers=authorization(), raise_server_exceptions=False)
+    assert 429 in {asked_too.post("/graphql", content="{}").status_code for _ in range(12)}
 
 
 def test_a_session_ends_after_thirty_days(shown: Shown, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -586,6 +623,19 @@ def test_a_whole_number_that_no_float_holds_is_shown_as_infinite(shown: Shown) -
     assert "−∞" in shown.page("/someone/tried/runs/r1")
     assert curves.flat_numbers({"a": 10**400, "b": 2}) == {"a": None, "b": 2}
     assert curves.confusion([["a", "a", 10**400]]) is None
+
+
+def test_a_script_is_told_of_a_fault_in_json(shown: Shown, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown.run()
+    for error, status in ((RuntimeError(), 500), (sa.exc.OperationalError("", {}, Exception("locked")), 503)):
+
+        def fail(*_: Any, error: Exception = error, **__: Any) -> None:
+            raise error
+
+        monkeypatch.setattr(curves, "curves", fail)
+        response = shown.browser.get("/someone/tried/runs/r1/history.json")
+        assert response.status_code == status
+        assert set(response.json()) == {"problem"}
 
 
 def test_what_is_not_there_is_said_in_a_sentence(shown: Shown) -> None:
