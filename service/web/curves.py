@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +21,7 @@ from service.web.words import as_float
 
 MOST_POINTS = 1000  # of a curve
 MOST_CURVES = 300
+LONG, MOST_KEPT = 5000, 20  # lines of a history whose curves are kept; of how many
 AXES = ("_step", "_runtime", "epoch")
 CONSOLE_LINES = 1000
 ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
@@ -57,6 +59,30 @@ def curves(session: Session, run: Run, stream: str = streams.HISTORY, *, after: 
     axes = {axis: [rows[place].get(axis) for place in used] for axis in AXES}
     following = lines[-1][0] + 1 if lines else after
     return {"next": following, "axes": {axis: values for axis, values in axes.items() if any(values)}, "series": series}
+
+
+class KeptCurves:
+    """The curves of the long histories that were last asked for whole: reading one of 200,000 lines takes seconds."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: dict[tuple[Any, ...], dict[str, Any]] = {}
+
+    def of(self, session: Session, run: Run, stream: str, *, after: int = 0) -> dict[str, Any]:
+        """Return what `curves` does."""
+        count = getattr(run, streams.COUNTS[stream])
+        if after or count < LONG:
+            return curves(session, run, stream, after=after)
+        mark = (run.id, run.created_at, stream, count, run.last_step, run.heartbeat_at)
+        with self._lock:
+            found = self._kept.pop(mark, None)
+        if found is None:
+            found = curves(session, run, stream)
+        with self._lock:
+            self._kept[mark] = found  # the latest stands last
+            while len(self._kept) > MOST_KEPT:
+                self._kept.pop(next(iter(self._kept)))
+        return found
 
 
 def flat_numbers(row: Mapping[str, Any], prefix: str = "") -> dict[str, float | None]:

@@ -38,6 +38,7 @@ from service.database import Database, Project, Run, Sweep
 from service.files import Files
 from service.searches import Searches
 from service.web import words
+from service.web.curves import KeptCurves
 from service.web.login import COOKIE, LASTS, MOST_FAILURES, Logins, local_path
 from service.web.painter import Guarded
 from service.web.sweep_data import SweepData
@@ -131,7 +132,7 @@ class Web:
     def __init__(self, database: Database, files: Files, searches: Searches, logins: Logins, *, has_painter: bool = False) -> None:
         self.database, self.files, self.searches, self.logins = database, files, searches, logins
         self.has_painter = has_painter
-        self.sweep_data = SweepData(searches)
+        self.sweep_data, self.curves = SweepData(searches), KeptCurves()
 
     def page(self, template: str, *, status: int = 200, **values: Any) -> Response:
         """Return a page made from a template."""

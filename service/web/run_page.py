@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -14,6 +15,7 @@ from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Re
 from service import runs, streams
 from service.database import Project, Run, RunFile
 from service.web import curves, tables, words
+from service.web.filter_text import quoted
 from service.web.pages import Visit, back
 from service.web.runs_page import set_tags
 from trainers.errors import UsageError
@@ -43,6 +45,8 @@ def show(visit: Visit) -> Response:
         live=run.state in runs.LIVE,
         runtime=tables.seconds_of(run, row.summary),
         may_write=visit.may_write(project),
+        tags=written(row.tags),
+        group_filter=tables.term("group", run.group_name),
         page={"here": here, "live": run.state in runs.LIVE, "history": run.history_lines, "events": run.event_lines},
     )
 
@@ -55,7 +59,7 @@ def history(visit: Visit) -> Response:
     count = run.event_lines if stream == streams.EVENTS else run.history_lines
     if after > count:  # it was rewound
         after = 0
-    found = curves.curves(visit.session, run, stream, after=after)
+    found = visit.web.curves.of(visit.session, run, stream, after=after)
     summary = by_key(json.loads(run.summary))
     state = {"state": run.state, "stopping": run.stop_asked, "live": run.state in runs.LIVE, "from": after}
     runtime = words.duration(tables.seconds_of(run, json.loads(run.summary)))
@@ -103,10 +107,21 @@ def change(visit: Visit) -> Response:
         if len(name) > 256 or len(notes) > MOST_NOTES:
             raise UsageError(f"a run's name may have at most 256 characters, its notes {MOST_NOTES:,}.")
         run.display_name, run.notes = name or run.name, notes or None
-        set_tags(run, visit.sent("tags").split(","))
+        if visit.sent("tags") != written(json.loads(run.tags)):
+            set_tags(run, read_tags(visit.sent("tags")))
     else:
         raise UsageError(f"a run can be stopped, deleted and edited. Got {action!r}.")
     return back(visit, address(project, run))
+
+
+def written(tags: Sequence[str]) -> str:
+    """Return tags as a person edits them: parted by commas, in quotes those that hold a comma or a quote."""
+    return ", ".join(quoted(tag) if "," in tag or '"' in tag else tag for tag in tags)
+
+
+def read_tags(text: str) -> list[str]:
+    """Return the tags of a text as `written` writes it."""
+    return next(csv.reader([text.replace("\r", " ").replace("\n", " ")], skipinitialspace=True), [])
 
 
 def compare(visit: Visit) -> Response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
 import json
 import math
@@ -388,6 +389,66 @@ def tables_of(shown: Shown, group: str) -> list[tables.Group]:
     with shown.database.session() as session:
         project = session.scalars(sa.select(Project)).one()
         return tables.groups_of(session, project, tables.Wanted(group=group), [])
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("state = finishd", "runs have no state 'finishd'; did you mean 'finished'?"),
+        ("summary.f11 > 0", "no run has a value summary.f11; did you mean 'f1'?"),
+        ("config.lr > abc", "config.lr is a number in all runs that have it, and 'abc' is none."),
+        ('name = "mine', "is not closed"),
+        ("runtime > 100", ""),
+        ("config.absent = none", ""),
+    ],
+)
+def test_a_filter_that_can_find_nothing_says_why(shown: Shown, text: str, sentence: str) -> None:
+    filled(shown)
+    found = re.search(r'<p id="problem"[^>]*>(.*)</p>', shown.browser.get("/someone/tried", params={"filter": text}).text)
+    assert sentence in html.unescape(found[1]) if sentence else found is None
+
+
+def test_a_run_is_found_by_how_long_it_took(shown: Shown) -> None:
+    filled(shown)
+    shown.run("short", summaryMetrics='{"_runtime": 3}')
+    for text, count in (("runtime > 2", 4), ("runtime > 30", 3), ("runtime < 30 and state = running", 1)):
+        page = shown.browser.get("/someone/tried", params={"filter": text}).text
+        assert len(re.findall(r'name="run"', page)) == count
+
+
+@pytest.mark.parametrize("name", ['"', "'", "it's \"so\" and not = 'so'", 'a" and b', "''", '"" and ""', "x"])
+def test_a_groups_address_finds_its_runs_whatever_its_name(shown: Shown, name: str) -> None:
+    shown.run("r1", groupName=name, config=json.dumps({"key": {"value": name}}))
+    shown.run("r2", groupName="other", config=json.dumps({"key": {"value": "other"}}))
+    for by in ("group", "config.key"):
+        (group,) = [group for group in tables_of(shown, by) if group.name == name]
+        page = shown.page(f"/someone/tried{group.address}")
+        assert re.findall(r'name="run" value="(\w+)"', page) == ["r1"]
+    (address,) = re.findall(r'<dt>Group</dt><dd><a href="([^"]+)"', shown.page("/someone/tried/runs/r1"))
+    assert re.findall(r'name="run" value="(\w+)"', shown.page(html.unescape(address))) == ["r1"]
+
+
+def test_an_edit_keeps_tags_that_hold_commas_and_quotes(shown: Shown) -> None:
+    tags = ["a, b", 'say "so"', "plain", "it's"]
+    shown.run(tags=tags)
+    (text,) = re.findall(r'name="tags" value="([^"]*)"', shown.page("/someone/tried/runs/r1"))
+    sent(shown.browser, "/someone/tried/runs/r1", action="edit", name="r1", tags=html.unescape(text), notes="new")
+    assert json.loads(row_of(shown).tags) == tags
+    sent(shown.browser, "/someone/tried/runs/r1", action="edit", name="r1", tags=html.unescape(text) + ", more")
+    assert json.loads(row_of(shown).tags) == [*tags, "more"]
+
+
+def test_the_curves_of_a_long_history_are_read_once(shown: Shown, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(curves, "LONG", 3)
+    shown.run()
+    logged(shown, 0, [{"_step": step, "loss": step} for step in range(4)])
+    path = "/someone/tried/runs/r1/history.json"
+    first = shown.page(path)
+    with monkeypatch.context() as patch:
+        patch.setattr(curves, "curves", None)
+        assert shown.page(path) == first
+    logged(shown, 4, [{"_step": 4, "loss": 9.0}])
+    assert json.loads(shown.page(path))["series"] == {"loss": [None, [0, 1, 2, 3, 9.0]]}
 
 
 def test_a_page_after_the_last_is_the_last(shown: Shown) -> None:
