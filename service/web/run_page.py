@@ -133,16 +133,27 @@ def compare(visit: Visit) -> Response:
     rows = [tables.Row.of(found[name]) for name in names if name in found]
     if not rows:
         raise HTTPException(404, "none of these runs is here: tick runs in the table and press Compare ticked.")
-    addresses = [{"name": row.name, "here": address(project, row.run), "live": row.run.state in runs.LIVE} for row in rows]
+    labels = told_apart(rows)
+    addresses = [
+        {"name": label, "here": address(project, row.run), "live": row.run.state in runs.LIVE}
+        for label, row in zip(labels, rows, strict=True)
+    ]
     return visit.page(
         "compare.html",
         project=project,
         rows=rows,
+        labels=labels,
         missing=[name for name in names if name not in found],
         config=side_by_side([dict(curves.items(row.config)) for row in rows]),
         summary=side_by_side([dict(curves.items(row.summary)) for row in rows]),
         page={"runs": addresses},
     )
+
+
+def told_apart(rows: Sequence[tables.Row]) -> list[str]:
+    """Return the names of runs, with their ids where two have the same."""
+    names = [row.name for row in rows]
+    return [f"{row.name} ({row.run.name})" if names.count(row.name) > 1 else row.name for row in rows]
 
 
 def side_by_side(columns: list[dict[str, Any]]) -> list[tuple[str, bool, list[Any]]]:

@@ -23,10 +23,11 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from service.accounts import add_user, revoke_keys
+from service.accounts import RESERVED, add_user, revoke_keys
 from service.database import Database, Project, Run, RunFile
 from service.filters import condition_of
 from service.web import curves, login, tables
+from service.web import pages as web
 from service.web.filter_text import filter_of
 from service.web.login import Logins, local_path
 from service.web.painter import painter_of
@@ -449,6 +450,37 @@ def test_the_curves_of_a_long_history_are_read_once(shown: Shown, monkeypatch: p
         assert shown.page(path) == first
     logged(shown, 4, [{"_step": 4, "loss": 9.0}])
     assert json.loads(shown.page(path))["series"] == {"loss": [None, [0, 1, 2, 3, 9.0]]}
+
+
+def test_runs_of_equal_names_are_told_apart_in_a_comparison(shown: Shown) -> None:
+    for name, said in (("r1", "same"), ("r2", "same"), ("r3", "other")):
+        shown.run(name, displayName=said)
+    page = shown.page("/someone/tried/compare?runs=r1,r2,r3")
+    assert re.findall(r'runs/r\d">([^<]+)</a>', page)[:3] == ["same (r1)", "same (r2)", "other"]
+    assert page.count('"same (r2)"') == 1
+
+
+@pytest.mark.parametrize("name", ["login", "static", "painter", "healthz"])
+def test_no_user_or_team_has_the_name_of_an_address(shown: Shown, name: str) -> None:
+    with pytest.raises(UsageError, match="is an address of this server"):
+        add_user(shown.database, name)
+    with pytest.raises(UsageError, match="is an address of this server"):
+        add_user(shown.database, "mate", team=name)
+
+
+def test_every_address_of_the_server_is_reserved(shown: Shown) -> None:
+    routes = [route for route in shown.client.app.routes if getattr(route, "path", "")]
+    routes += web.application(shown.database, shown.files, shown.searches, painter=Starlette).routes
+    heads = {route.path.split("/")[1] for route in routes}
+    assert {head for head in heads if head and not head.startswith("{")} <= set(RESERVED)
+
+
+@pytest.mark.parametrize("name", [".", ".."])
+def test_no_project_or_run_has_a_name_that_a_browser_takes_for_a_folder(shown: Shown, name: str) -> None:
+    query = "mutation M($input: UpsertBucketInput!) { upsertBucket(input: $input) { bucket { id } } }"
+    for values in ({"name": name, "modelName": "tried"}, {"name": "r1", "modelName": name}):
+        assert "must be 1 to 128 characters" in shown.told(query, input=values)["errors"][0]["message"]
+    shown.run("...")
 
 
 def test_a_page_after_the_last_is_the_last(shown: Shown) -> None:
