@@ -19,6 +19,10 @@ REMOVED = "removed"  # the role of who has left; the runs stay, and say whose th
 FIRST_USER = "local"
 KEY_FORM = re.compile(r"(?:[^-]*-)?[A-Za-z0-9_-]{40,}")  # what the client accepts
 NAME_FORM = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+RESERVED = (  # the first parts of this server's own addresses, below which no projects can lie
+    *("artifact-uploads", "artifacts", "artifactsV2", "authorize", "bulk", "contents", "downloads", "files", "graphql", "healthz"),
+    *("login", "logout", "metrics", "painter", "sdk", "static", "uploads"),
+)
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,8 @@ def add_user(
     Raises:
         UsageError: if the name is taken or unfit, the role unknown, or the key one that clients refuse.
     """
+    if name in RESERVED:
+        raise UsageError(f"{name!r} is an address of this server: choose another name.")
     if not NAME_FORM.fullmatch(name):
         raise UsageError(f"a user's name must be 1 to 64 letters, digits, dots, dashes or underscores. Got {name!r}.")
     _check_role(role)
@@ -265,6 +271,8 @@ def _check_another_admin(session: Session, user: User) -> None:
 def _team(session: Session, name: str) -> Entity:
     found = session.scalar(sa.select(Entity).where(Entity.name == name))
     if found is None:
+        if name in RESERVED:
+            raise UsageError(f"{name!r} is an address of this server: choose another name for the team.")
         if not NAME_FORM.fullmatch(name):
             raise UsageError(f"a team's name must be 1 to 64 letters, digits, dots, dashes or underscores. Got {name!r}.")
         found = Entity(name=name, is_team=True)

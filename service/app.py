@@ -73,7 +73,7 @@ def application(
         Route("/healthz", service.health),
         Route("/metrics", service.metrics),
         *artifact_routes.routes(service),
-        Mount("/", web.application(database, files, searches) if pages is None else pages),
+        Mount("/", service.keys.given_to(web.application(database, files, searches) if pages is None else pages)),
     ]
     handlers = {HTTPException: _refused, UsageError: _unfit, sa.exc.OperationalError: _busy, OSError: _full}
     handlers |= dict.fromkeys(UNFIT, _too_large)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import time
 
 from limits import RateLimitItemPerMinute, RateLimitItemPerSecond
@@ -11,6 +12,7 @@ from limits.strategies import FixedWindowRateLimiter
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.accounts import Account, account_of
 from service.database import Database
@@ -52,8 +54,7 @@ class Keys:
             raise HTTPException(
                 401, "this key is not known here: ask whoever runs this server for one (python -m service user add)."
             )
-        if self._rate is not None and not self._limiter.hit(self._rate, str(account.id)):
-            raise too_many(f"{account.name} makes more than {self._rate.amount} requests a second.", 1)
+        self.count(account)
         return account
 
     async def _looked_up(self, request: Request, key: str | None) -> Account | None:
@@ -78,6 +79,23 @@ class Keys:
         address = "" if request.client is None else request.client.host
         if not self._limiter.hit(REFUSALS, address):
             raise too_many(f"more than {REFUSALS.amount} wrong keys came from {address} within a minute.", 60)
+
+    def count(self, account: Account) -> None:
+        """Count one more request of a user.
+
+        Raises:
+            HTTPException: 429 where it was one too many.
+        """
+        if self._rate is not None and not self._limiter.hit(self._rate, str(account.id)):
+            raise too_many(f"{account.name} makes more than {self._rate.amount} requests a second.", 1)
+
+    def given_to(self, app: ASGIApp) -> ASGIApp:
+        """Return an application that counts its users' requests here: it finds `count` in the scope of each."""
+        return functools.partial(self._counting, app)
+
+    async def _counting(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["count"] = self.count
+        await app(scope, receive, send)
 
 
 def too_many(sentence: str, seconds: int) -> HTTPException:

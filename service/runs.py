@@ -39,7 +39,7 @@ UNCATEGORIZED = "uncategorized"  # the project of a run that names none, as at W
 SILENCE = timedelta(minutes=5)  # after which a running run has crashed
 LIVE = ("running", "pending", "preempting")
 STATES = (*LIVE, "preempted", "finished", "failed", "crashed", "killed")
-NAME_FORM = re.compile(r"[^/\\#?%:\x00-\x1f]{1,128}")
+NAME_FORM = re.compile(r"(?!\.{1,2}$)[^/\\#?%:\x00-\x1f]{1,128}")
 DELETED = 1000  # times that the configuration of a deleted run counts as handed out
 MOST_VALUES = 2000  # of a config or summary by which runs can be found
 TEXTS = {  # UpsertBucketInput's field -> the run's

@@ -30,7 +30,8 @@ run_field = binder(run_type)
 def file_count(run: Run, context: Context) -> int:
     """Return how many files a run has; those of the runs that were found with it are counted at once."""
     if run.id not in context.file_counts:
-        others = [key[1][0] for key in context.session.identity_map if key[0] is Run and key[1][0] not in context.file_counts]
+        found = [row.id for row in context.session.identity_map.values() if isinstance(row, Run)]
+        others = [number for number in found if number not in context.file_counts]
         wanted = {run.id, *others[:MOST_IN_PAGE]}
         counted = sa.select(RunFile.run_id, sa.func.count()).where(RunFile.run_id.in_(wanted)).group_by(RunFile.run_id)
         context.file_counts.update(dict.fromkeys(wanted, 0))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,9 +17,11 @@ from service import streams
 from service.answers.runs import log_line
 from service.database import Run, RunFile
 from service.files import Files
+from service.web.words import as_float
 
 MOST_POINTS = 1000  # of a curve
 MOST_CURVES = 300
+LONG, MOST_KEPT = 5000, 20  # lines of a history whose curves are kept; of how many
 AXES = ("_step", "_runtime", "epoch")
 CONSOLE_LINES = 1000
 ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
@@ -58,6 +61,30 @@ def curves(session: Session, run: Run, stream: str = streams.HISTORY, *, after: 
     return {"next": following, "axes": {axis: values for axis, values in axes.items() if any(values)}, "series": series}
 
 
+class KeptCurves:
+    """The curves of the long histories that were last asked for whole: reading one of 200,000 lines takes seconds."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: dict[tuple[Any, ...], dict[str, Any]] = {}
+
+    def of(self, session: Session, run: Run, stream: str, *, after: int = 0) -> dict[str, Any]:
+        """Return what `curves` does."""
+        count = getattr(run, streams.COUNTS[stream])
+        if after or count < LONG:
+            return curves(session, run, stream, after=after)
+        mark = (run.id, run.created_at, stream, count, run.last_step, run.heartbeat_at)
+        with self._lock:
+            found = self._kept.pop(mark, None)
+        if found is None:
+            found = curves(session, run, stream)
+        with self._lock:
+            self._kept[mark] = found  # the latest stands last
+            while len(self._kept) > MOST_KEPT:
+                self._kept.pop(next(iter(self._kept)))
+        return found
+
+
 def flat_numbers(row: Mapping[str, Any], prefix: str = "") -> dict[str, float | None]:
     """Return the numbers of a row by dotted path; None for NaN and the infinities."""
     found: dict[str, float | None] = {}
@@ -66,7 +93,7 @@ def flat_numbers(row: Mapping[str, Any], prefix: str = "") -> dict[str, float | 
             if "_type" not in value:
                 found |= flat_numbers(value, f"{prefix}{key}.")
         elif isinstance(value, int | float) and not isinstance(value, bool):
-            found[f"{prefix}{key}"] = value if math.isfinite(value) else None
+            found[f"{prefix}{key}"] = value if math.isfinite(as_float(value)) else None
     return found
 
 
@@ -158,7 +185,8 @@ def confusion(rows: Sequence[Sequence[Any]]) -> dict[str, Any] | None:
     """
     names = list(dict.fromkeys(str(row[0]) for row in rows if len(row) == 3))
     counts = {(str(row[0]), str(row[1])): row[2] for row in rows if len(row) == 3}
-    if not names or len(names) > MOST_CLASSES or not all(isinstance(count, int | float) for count in counts.values()):
+    numbers = all(isinstance(count, int | float) and math.isfinite(as_float(count)) for count in counts.values())
+    if not names or len(names) > MOST_CLASSES or not numbers:
         return None
     table = []
     for actual in names:

@@ -2,7 +2,7 @@
 
 filter = term {"and" term};   term = PATH OPERATOR VALUE | WORD | "quoted words"
 PATH is a field (name, state, tag, sweep, group, …), config.KEY or summary.KEY; OPERATOR one of = != > >= < <= and ~ (contains).
-A word alone is looked for in the names, identifiers and tags.
+In quotes, a quote of the same kind is written twice. A word alone is looked for in the names, identifiers and tags.
 """
 
 from __future__ import annotations
@@ -24,9 +24,12 @@ FIELD_OF = {  # as people write it -> as filters have it
     "job": "job_type",
     **{name: name for name in FIELDS if name not in ("name", "displayName")},
 }
+COMPUTED = {"runtime": "summary._runtime"}  # as people write it -> the value that it is
 OPERATORS = {"=": "$eq", "==": "$eq", "!=": "$ne", ">": "$gt", ">=": "$gte", "<": "$lt", "<=": "$lte", "~": "$regex"}
-TERM = re.compile(r"""\s*("[^"]*"|'[^']*'|[^\s=!<>~]+)\s*(==|!=|>=|<=|=|>|<|~)\s*("[^"]*"|'[^']*'|[^\s]+)\s*""")
-AND = re.compile(r"""\s+and\s+(?=(?:[^"']|"[^"]*"|'[^']*')*$)""", re.IGNORECASE)
+QUOTED = r""""(?:[^"]|"")*"|'(?:[^']|'')*'"""  # a quote of its own kind within is written twice
+TERM = re.compile(rf"\s*({QUOTED}|[^\s=!<>~]+)\s*(==|!=|>=|<=|=|>|<|~)\s*({QUOTED}|[^\s]+)\s*")
+PIECE = re.compile(rf"(?<![^\s=!<>~])(?:{QUOTED})|(?P<and>\s+and\s+)|.", re.IGNORECASE | re.DOTALL)
+STATES = ("running", "pending", "preempting", "finished", "failed", "crashed", "killed")
 MOST_TERMS = 20
 
 
@@ -38,10 +41,37 @@ def filter_of(text: str) -> dict[str, Any]:
     """
     if not text.strip():
         return {}
-    terms = AND.split(text.strip())
+    terms = _terms(text)
     if len(terms) > MOST_TERMS:
         raise UsageError(f"a filter may have at most {MOST_TERMS} conditions. Got {len(terms)}.")
     return {"$and": [_term(term) for term in terms]}
+
+
+def values_asked(text: str) -> list[tuple[str, list[Any]]]:
+    """Return the values of config and summary that a filter wants, by path, and what each is compared with; not those with none."""
+    found = []
+    for condition in filter_of(text).get("$and", []):
+        for path, compared in condition.items():
+            head, _, key = path.partition(".")
+            if head in ("config", "summary", "summary_metrics") and None not in compared.values():
+                path = f"{head.removesuffix('_metrics')}.{key.removesuffix('.value') if head == 'config' else key}"
+                found.append((path, [value for operator, value in compared.items() if operator in ("$gt", "$gte", "$lt", "$lte")]))
+    return found
+
+
+def quoted(text: str) -> str:
+    """Return a text as a value in a filter, whatever it holds."""
+    return '"' + text.replace('"', '""') + '"'
+
+
+def _terms(text: str) -> list[str]:
+    terms = [""]
+    for piece in PIECE.finditer(text.strip()):
+        if piece["and"]:
+            terms.append("")
+        else:
+            terms[-1] += piece[0]
+    return terms
 
 
 def _term(text: str) -> dict[str, Any]:
@@ -51,12 +81,18 @@ def _term(text: str) -> dict[str, Any]:
             raise UsageError(f"{text.strip()!r} is not a condition: write for example config.lr > 0.01, joined by and.")
         return _containing(_unquoted(text.strip()))
     path, operator, value = _unquoted(found[1]), OPERATORS[found[2]], found[3]
+    if value[0] in "\"'" and not re.fullmatch(QUOTED, value):
+        raise UsageError(f"the quote in {text.strip()!r} is not closed: a quote within quotes is written twice.")
+    path = COMPUTED.get(path, path)
     head, _, key = path.partition(".")
     if head in ("config", "summary", "summary_metrics") and key:
         return {path: {operator: _contains(_unquoted(value)) if operator == "$regex" else _value(value)}}
     if path not in FIELD_OF:
         near = did_you_mean(path, FIELD_OF)
         raise UsageError(f"runs have no field {path!r}{near or f': write config.{path} or summary.{path} for a value of theirs.'}")
+    if path == "state" and operator in ("$eq", "$ne") and _unquoted(value) not in STATES:
+        near = did_you_mean(_unquoted(value), STATES)
+        raise UsageError(f"runs have no state {_unquoted(value)!r}{near or ': choose ' + ', '.join(STATES) + '.'}")
     return {FIELD_OF[path]: {operator: _contains(_unquoted(value)) if operator == "$regex" else _unquoted(value)}}
 
 
@@ -83,4 +119,4 @@ def _value(text: str) -> float | bool | str | None:
 
 
 def _unquoted(text: str) -> str:
-    return text[1:-1] if len(text) > 1 and text[0] in "\"'" and text[-1] == text[0] else text
+    return text[1:-1].replace(text[0] * 2, text[0]) if re.fullmatch(QUOTED, text) else text

@@ -1,16 +1,18 @@
 """Logging in to the pages: with an API key, or by the link that the server prints at its start; a signed cookie remembers it.
 
-The cookie names the key that opened it, so revoking the key ends the session.
+The cookie names the key that opened it, so revoking the key ends the session. Its number is kept from the logout on.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
 import secrets
 import threading
 import time
 from collections import OrderedDict, deque
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -65,11 +67,24 @@ class Logins:
 
     def account(self, session: Session, cookie: str | None) -> Account | None:
         """Return who a cookie lets in; None where it is forged, too old, or its key has been revoked."""
-        said = self.files.opened("session", cookie, seconds=LASTS) if cookie else None
-        if said is None:
+        said = self._opened(cookie)
+        if said is None or self._ended(said["number"]).exists():
             return None
         key = session.get(ApiKey, said["key"])
         return account_in(session, key.user) if key is not None and _mark(key) == said["mark"] else None
+
+    def close(self, cookie: str | None) -> None:
+        """End a session: its cookie lets nobody in again, after a restart neither."""
+        said = self._opened(cookie)
+        if said is None:
+            return
+        ended = self._ended(said["number"])
+        ended.parent.mkdir(exist_ok=True)
+        for other in ended.parent.iterdir():
+            with contextlib.suppress(FileNotFoundError):  # another has just been here
+                if other.stat().st_mtime < time.time() - LASTS:  # the cookie is too old by itself
+                    other.unlink()
+        ended.touch()
 
     def failed(self, address: str) -> None:
         """Note a failed attempt."""
@@ -89,7 +104,14 @@ class Logins:
             return max(0.0, moments[0] + WINDOW - time.monotonic())
 
     def _cookie(self, key: ApiKey) -> str:
-        return self.files.signed("session", key=key.id, mark=_mark(key))
+        return self.files.signed("session", key=key.id, mark=_mark(key), number=secrets.token_hex(16))
+
+    def _opened(self, cookie: str | None) -> dict[str, Any] | None:
+        said = self.files.opened("session", cookie, seconds=LASTS) if cookie else None
+        return said if said is not None and "number" in said else None
+
+    def _ended(self, number: str) -> Path:
+        return self.files.folder / "ended" / number
 
 
 def _mark(key: ApiKey) -> str:

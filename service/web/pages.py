@@ -38,6 +38,7 @@ from service.database import Database, Project, Run, Sweep
 from service.files import Files
 from service.searches import Searches
 from service.web import words
+from service.web.curves import KeptCurves
 from service.web.login import COOKIE, LASTS, MOST_FAILURES, Logins, local_path
 from service.web.painter import Guarded
 from service.web.sweep_data import SweepData
@@ -131,7 +132,7 @@ class Web:
     def __init__(self, database: Database, files: Files, searches: Searches, logins: Logins, *, has_painter: bool = False) -> None:
         self.database, self.files, self.searches, self.logins = database, files, searches, logins
         self.has_painter = has_painter
-        self.sweep_data = SweepData(searches)
+        self.sweep_data, self.curves = SweepData(searches), KeptCurves()
 
     def page(self, template: str, *, status: int = 200, **values: Any) -> Response:
         """Return a page made from a template."""
@@ -163,12 +164,16 @@ class Web:
             account = self.logins.account(session, request.cookies.get(COOKIE))
             if account is None:
                 return to_login(request)
+            count(request, account)
             return handler(Visit(self, request, session, account, form))
 
-    def is_known(self, cookie: str | None) -> bool:
-        """Whether a cookie lets anybody in."""
+    def account_of(self, request: Request) -> Account | None:
+        """Return who asks; None where the cookie lets nobody in."""
         with self.database.session() as session:
-            return self.logins.account(session, cookie) is not None
+            account = self.logins.account(session, request.cookies.get(COOKIE))
+        if account is not None:
+            count(request, account)
+        return account
 
     # -- login
 
@@ -208,6 +213,7 @@ class Web:
     async def log_out(self, request: Request) -> Response:
         """Forget who is logged in."""
         await form_sent_here(request)
+        await run_in_threadpool(self.logins.close, request.cookies.get(COOKIE))
         response = RedirectResponse("/login", status_code=303)
         response.delete_cookie(COOKIE)
         return response
@@ -254,7 +260,7 @@ def _routes(web: Web, painter: Callable[[], ASGIApp] | None) -> list[BaseRoute]:
     ]
     if painter is not None:
         routes.append(Route("/painter", lambda _: RedirectResponse("/painter/", status_code=307)))
-        routes.append(Mount("/painter", Guarded(web.is_known, painter)))
+        routes.append(Mount("/painter", Guarded(web.account_of, painter)))
     from service.web import project_pages, run_page, runs_page, sweep_page
 
     here = "/{entity}/{project}"
@@ -306,6 +312,17 @@ async def form_sent_here(request: Request) -> dict[str, list[str]]:
     for name, value in parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True):
         form.setdefault(name, []).append(value)
     return form
+
+
+def count(request: Request, account: Account) -> None:
+    """Count a request of a user together with those of its client, where the service does.
+
+    Raises:
+        HTTPException: 429 where it was one too many.
+    """
+    counted = request.scope.get("count")
+    if counted is not None:
+        counted(account)
 
 
 def to_login(request: Request) -> Response:
@@ -371,16 +388,23 @@ async def _sentence(web: Web, request: Request, error: Exception) -> Response:
             sentence = f"there is no page {request.url.path} here."
     else:
         status, sentence = 403 if isinstance(error, runs.RefusedError) else 400, str(error)
+    response = _fault(web, request, status, sentence)
+    response.headers.update(getattr(error, "headers", None) or {})
+    return response
+
+
+async def _busy(web: Web, request: Request, error: Exception) -> Response:
+    log.warning("the database is busy or away: %s", str(getattr(error, "orig", error)).splitlines()[0])
+    return _fault(web, request, 503, "the database is busy: try again.")
+
+
+async def _failed(web: Web, request: Request, error: Exception) -> Response:
+    log.error("a page failed", exc_info=error)
+    return _fault(web, request, 500, "the server failed at this; its log says why.")
+
+
+def _fault(web: Web, request: Request, status: int, sentence: str) -> Response:
+    """Return a fault as who asked can read it: a script's as JSON, a person's as a page."""
     if request.url.path.endswith(".json"):
         return JSONResponse({"problem": sentence}, status_code=status)
     return web.page("fault.html", status=status, sentence=sentence, title=words.TITLES.get(status, "Fault"))
-
-
-async def _busy(web: Web, _: Request, error: Exception) -> Response:
-    log.warning("the database is busy or away: %s", str(getattr(error, "orig", error)).splitlines()[0])
-    return web.page("fault.html", status=503, sentence="the database is busy: try again.", title="Busy")
-
-
-async def _failed(web: Web, _: Request, error: Exception) -> Response:
-    log.error("a page failed", exc_info=error)
-    return web.page("fault.html", status=500, sentence="the server failed at this; its log says why.", title="Fault")

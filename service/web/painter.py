@@ -9,10 +9,16 @@ from pathlib import Path
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import RedirectResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.responses import JSONResponse, RedirectResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.web.login import COOKIE
+from service.accounts import Account
+
+BODY = b"<body>"
+BAR = {
+    "en": '<p><a href="/">All projects</a> · The drawings belong to this server: whoever can log in sees them.</p>',
+    "es": '<p><a href="/">Todos los proyectos</a> · Los dibujos son del servidor: los ve quien pueda entrar.</p>',
+}
 
 
 def painter_of(models: Path, drawings: Path) -> ASGIApp:
@@ -25,25 +31,32 @@ def painter_of(models: Path, drawings: Path) -> ASGIApp:
 
 
 class Guarded:
-    """An application that is made at the first request, and answers nobody who has not logged in.
+    """An application that is made at the first request, and answers nobody who has not logged in; a viewer only looks.
 
     Args:
-        is_known: whether a cookie lets anybody in.
+        account_of: returns who a request's cookie lets in; None where it lets nobody in.
         make: makes the application.
     """
 
-    def __init__(self, is_known: Callable[[str | None], bool], make: Callable[[], ASGIApp]) -> None:
-        self.is_known, self.make = is_known, make
+    def __init__(self, account_of: Callable[[Request], Account | None], make: Callable[[], ASGIApp]) -> None:
+        self.account_of, self.make = account_of, make
         self._made: ASGIApp | None = None
         self._lock = threading.Lock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope)
-        if not await run_in_threadpool(self.is_known, request.cookies.get(COOKIE)):
+        account = await run_in_threadpool(self.account_of, request)
+        if account is None:
             if request.method != "GET":
                 raise HTTPException(401, "you are not logged in any more: open the page anew.")
             return await RedirectResponse("/login?next=/painter/", status_code=303)(scope, receive, send)
+        path = request.url.path.removeprefix("/painter")
+        if account.role == "viewer" and request.method not in ("GET", "HEAD") and path != "/api/read":
+            problem = f"{account.name} is a viewer, who may look at drawings and add none."
+            return await JSONResponse({"problem": problem}, status_code=403)(scope, receive, send)
         app = await run_in_threadpool(self._application)
+        if path == "/" and request.method == "GET":
+            send = with_bar(send)
         return await app(scope, receive, send)
 
     def _application(self) -> ASGIApp:
@@ -51,3 +64,26 @@ class Guarded:
             if self._made is None:
                 self._made = self.make()
             return self._made
+
+
+def with_bar(send: Send) -> Send:
+    """Return what sends a page with the way back, and whose the drawings are, at its top."""
+    start: Message = {}
+
+    async def sending(message: Message) -> None:
+        nonlocal start
+        if message["type"] == "http.response.start":
+            start = message
+            return
+        if start:
+            body = message.get("body", b"")
+            bar = BAR["es" if b'<html lang="es"' in body else "en"].encode() if BODY in body else b""
+            headers = [
+                (name, str(int(value) + len(bar)).encode() if name == b"content-length" else value)
+                for name, value in start["headers"]
+            ]
+            await send({**start, "headers": headers})
+            start, message = {}, {**message, "body": body.replace(BODY, BODY + bar, 1)}
+        await send(message)
+
+    return sending

@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from service import runs
 from service.database import Entity, Project, Run, Sweep
+from service.web import words
 from service.web.pages import Visit
 
 PAGE = 100
@@ -51,7 +52,7 @@ def sweep_list(visit: Visit) -> Response:
 def skipped(visit: Visit, size: int) -> int:
     """Return how many to skip for the page that the address names, counted from 1."""
     text = visit.request.query_params.get("page", "1")
-    return (int(text) - 1) * size if text.isdigit() and 0 < int(text) < 10**7 else 0
+    return (int(text) - 1) * size if words.is_whole(text) and len(text) < 8 and int(text) > 0 else 0
 
 
 def _projects(visit: Visit, entities: Sequence[str] | None, **values: Any) -> Response:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -13,6 +15,7 @@ from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Re
 from service import runs, streams
 from service.database import Project, Run, RunFile
 from service.web import curves, tables, words
+from service.web.filter_text import quoted
 from service.web.pages import Visit, back
 from service.web.runs_page import set_tags
 from trainers.errors import UsageError
@@ -34,14 +37,16 @@ def show(visit: Visit) -> Response:
         run=run,
         row=row,
         here=here,
-        config=sorted(curves.items(row.config)),
-        summary=sorted(curves.items(row.summary)),
+        config=by_key(row.config),
+        summary=by_key(row.summary),
         files=files[:MOST_FILES],
         more_files=len(files) > MOST_FILES,
         media=curves.media_of(visit.session, visit.web.files, run),
         live=run.state in runs.LIVE,
         runtime=tables.seconds_of(run, row.summary),
         may_write=visit.may_write(project),
+        tags=written(row.tags),
+        group_filter=tables.term("group", run.group_name),
         page={"here": here, "live": run.state in runs.LIVE, "history": run.history_lines, "events": run.event_lines},
     )
 
@@ -54,8 +59,8 @@ def history(visit: Visit) -> Response:
     count = run.event_lines if stream == streams.EVENTS else run.history_lines
     if after > count:  # it was rewound
         after = 0
-    found = curves.curves(visit.session, run, stream, after=after)
-    summary = sorted(curves.items(json.loads(run.summary)))
+    found = visit.web.curves.of(visit.session, run, stream, after=after)
+    summary = by_key(json.loads(run.summary))
     state = {"state": run.state, "stopping": run.stop_asked, "live": run.state in runs.LIVE, "from": after}
     runtime = words.duration(tables.seconds_of(run, json.loads(run.summary)))
     said = {"runtime": runtime, "summary": [[key, words.value(value)] for key, value in summary]}
@@ -102,10 +107,21 @@ def change(visit: Visit) -> Response:
         if len(name) > 256 or len(notes) > MOST_NOTES:
             raise UsageError(f"a run's name may have at most 256 characters, its notes {MOST_NOTES:,}.")
         run.display_name, run.notes = name or run.name, notes or None
-        set_tags(run, visit.sent("tags").split(","))
+        if visit.sent("tags") != written(json.loads(run.tags)):
+            set_tags(run, read_tags(visit.sent("tags")))
     else:
         raise UsageError(f"a run can be stopped, deleted and edited. Got {action!r}.")
     return back(visit, address(project, run))
+
+
+def written(tags: Sequence[str]) -> str:
+    """Return tags as a person edits them: parted by commas, in quotes those that hold a comma or a quote."""
+    return ", ".join(quoted(tag) if "," in tag or '"' in tag else tag for tag in tags)
+
+
+def read_tags(text: str) -> list[str]:
+    """Return the tags of a text as `written` writes it."""
+    return next(csv.reader([text.replace("\r", " ").replace("\n", " ")], skipinitialspace=True), [])
 
 
 def compare(visit: Visit) -> Response:
@@ -117,11 +133,16 @@ def compare(visit: Visit) -> Response:
     rows = [tables.Row.of(found[name]) for name in names if name in found]
     if not rows:
         raise HTTPException(404, "none of these runs is here: tick runs in the table and press Compare ticked.")
-    addresses = [{"name": row.name, "here": address(project, row.run), "live": row.run.state in runs.LIVE} for row in rows]
+    labels = told_apart(rows)
+    addresses = [
+        {"name": label, "here": address(project, row.run), "live": row.run.state in runs.LIVE}
+        for label, row in zip(labels, rows, strict=True)
+    ]
     return visit.page(
         "compare.html",
         project=project,
         rows=rows,
+        labels=labels,
         missing=[name for name in names if name not in found],
         config=side_by_side([dict(curves.items(row.config)) for row in rows]),
         summary=side_by_side([dict(curves.items(row.summary)) for row in rows]),
@@ -129,11 +150,22 @@ def compare(visit: Visit) -> Response:
     )
 
 
+def told_apart(rows: Sequence[tables.Row]) -> list[str]:
+    """Return the names of runs, with their ids where two have the same."""
+    names = [row.name for row in rows]
+    return [f"{row.name} ({row.run.name})" if names.count(row.name) > 1 else row.name for row in rows]
+
+
 def side_by_side(columns: list[dict[str, Any]]) -> list[tuple[str, bool, list[Any]]]:
     """Return a line for each key: whether the columns differ in it, and its values; those that differ first."""
     keys = dict.fromkeys(key for column in columns for key in sorted(column))
     lines = [(key, len({json.dumps(c.get(key), default=str) for c in columns}) > 1, [c.get(key) for c in columns]) for key in keys]
     return sorted(lines, key=lambda line: not line[1])
+
+
+def by_key(values: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Return nested values by dotted path, sorted by it; two may have the same, one of them nested."""
+    return sorted(curves.items(values), key=lambda item: item[0])
 
 
 def address(project: Project, run: Run) -> str:
@@ -147,4 +179,4 @@ def as_json(values: Any) -> Response:
 
 
 def _line(text: str | None) -> int:
-    return int(text) if text and text.isdigit() and len(text) < 12 else 0
+    return int(text) if text and words.is_whole(text) and len(text) < 12 else 0

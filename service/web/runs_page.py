@@ -26,12 +26,13 @@ FORMULA = re.compile(r"^[=+\-@\t\r]")
 def table(visit: Visit) -> Response:
     """The table; a filter or order that is not understood gives its sentence beside the box."""
     project, wanted = visit.project(), tables.Wanted.of(visit.request.query_params)
-    problem, rows, count, groups = "", [], 0, []
+    problem, none, rows, count, groups = "", "", [], 0, []
     try:
         count = tables.count_of(visit.session, project, wanted)
         wanted = replace(wanted, page=min(wanted.page, max(1, -(-count // wanted.size))))
         found = tables.page_of_runs(visit.session, project, wanted)
         rows = [tables.Row.of(run) for run in found]
+        none = "" if rows else tables.why_none(visit.session, project, wanted.filter)
     except UsageError as error:
         problem = str(error)
     config, summary = tables.keys_of(rows)
@@ -48,7 +49,7 @@ def table(visit: Visit) -> Response:
         "runs.html",
         project=project,
         wanted=wanted,
-        problem=problem,
+        problem=problem or none,
         rows=rows,
         numeric={column for column in columns if any(isinstance(row.value(column), int | float) for row in rows)},
         count=count,

@@ -8,11 +8,13 @@ from __future__ import annotations
 import json
 import math
 import threading
+import time
+import zlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, load_only
@@ -27,10 +29,12 @@ from service.web.importance import computed_beside
 from trainers.best import goal_of
 from trainers.errors import UsageError
 
+EDITS = 15.0  # seconds after which an edit of a run that has ended is seen
 CHOSEN = "chosen"  # the tag of the run that a person has chosen
 MOST_WEIGHED = 500  # runs, for the importance
 MOST_METRICS = 3
 MOST_KNOWN = 3  # choices of metrics of a sweep that are kept
+MOST_IMPORTANCES = 20  # choices of metric and goal of a sweep whose importance is kept
 MOST_KEPT = 20  # sweeps whose ended runs are kept in memory
 
 
@@ -47,12 +51,21 @@ class Shown:
     summary: Mapping[str, float]
 
 
+class Mark(NamedTuple):
+    """What tells whether a run that has ended is as it was: it may be edited."""
+
+    ended: datetime
+    checksum: int
+
+
 @dataclass
 class Kept:
     """What is kept of a sweep between two polls."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
-    rows: dict[int, tuple[datetime, Shown]] = field(default_factory=dict)
+    rows: dict[int, tuple[Mark, Shown]] = field(default_factory=dict)
+    marks: dict[int, Mark] = field(default_factory=dict)  # of the runs that have ended, as they were when last looked at
+    marked: tuple[float, str] = (-math.inf, "")  # when that was, and how many there were
     known: dict[str, dict[str, Any]] = field(default_factory=dict)  # what follows from the ended runs, by their signature
     importance: dict[str, dict[str, Any]] = field(default_factory=dict)  # by metric:goal
 
@@ -80,7 +93,10 @@ class SweepData:
             sa.select(sa.func.count(Run.id), sa.func.max(Run.id), sa.func.max(Run.heartbeat_at)).where(*own, ended)
         ).one()
         told = session.scalar(sa.select(sa.func.count(Issue.id)).where(Issue.sweep_id == sweep.id, Issue.told.is_(True)))
-        signature = f"{count}.{last}.{latest}.{told}.{json.dumps(dict(objectives))}"
+        with kept.lock:
+            marks = _marks(session, sweep, kept, f"{count}.{last}.{latest}")
+            edited = zlib.crc32(json.dumps([(number, mark.checksum) for number, mark in sorted(marks.items())]).encode())
+        signature = f"{count}.{last}.{latest}.{edited}.{told}.{json.dumps(dict(objectives))}"
         pruned = set(session.scalars(sa.select(Issue.run_name).where(Issue.sweep_id == sweep.id, Issue.pruned.is_(True))))
         live = session.scalars(sa.select(Run).where(*own, Run.state.in_(runs.LIVE)).options(_COLUMNS).order_by(Run.id)).all()
         living = [shown(run, parameters, pruned) for run in live]
@@ -142,18 +158,15 @@ class SweepData:
 
     def _ended(self, session: Session, sweep: Sweep, kept: Kept, parameters: Sequence[str], pruned: set[str]) -> list[Shown]:
         """Return the runs that have ended, in the order in which they did; only those not known yet are read whole."""
-        ended = (*_of(sweep), Run.state.not_in(runs.LIVE))
-        present = session.execute(sa.select(Run.id, Run.heartbeat_at).where(*ended)).all()
-        fresh = {identifier for identifier, heard in present if kept.rows.get(identifier, (None,))[0] != heard}
+        fresh = {identifier for identifier, mark in kept.marks.items() if kept.rows.get(identifier, (None,))[0] != mark}
         if fresh:
-            query = sa.select(Run).where(*ended).options(_COLUMNS)
+            query = sa.select(Run).where(*_of(sweep), Run.state.not_in(runs.LIVE)).options(_COLUMNS)
             if len(fresh) < 500:
                 query = query.where(Run.id.in_(fresh))
             for run in session.scalars(query).yield_per(500):
-                kept.rows[run.id] = (run.heartbeat_at, shown(run, parameters, pruned))
-        present_ids = {identifier for identifier, _ in present}
-        kept.rows = {identifier: row for identifier, row in kept.rows.items() if identifier in present_ids}
-        return [row for _, row in sorted(kept.rows.values(), key=lambda pair: (pair[0], pair[1].run))]
+                kept.rows[run.id] = (kept.marks.get(run.id, Mark(run.heartbeat_at, 0)), shown(run, parameters, pruned))
+        kept.rows = {identifier: row for identifier, row in kept.rows.items() if identifier in kept.marks}
+        return [row for _, row in sorted(kept.rows.values(), key=lambda pair: (pair[0].ended, pair[1].run))]
 
     def _told(self, session: Session, sweep: Sweep) -> dict[str, list[float]]:
         """Return the objectives that the search was told, by run: those of a run's best epoch, where its summary has the last."""
@@ -184,10 +197,17 @@ class SweepData:
     ) -> None:
         """Have the importance computed beside, where runs have finished since the last time."""
         done = [row for row in rows if row["state"] == "finished" and row["values"][0] is not None]
+        if not done:
+            return
         key = f"{metric}:{goal}"
         known = kept.importance.get(key)
         if known is not None and (known.get("busy") or len(done) < known["count"] * 1.05 or len(done) == known["count"]):
             return
+        if known is None and len(kept.importance) >= MOST_IMPORTANCES:
+            settled = [other for other, found in kept.importance.items() if not found.get("busy")]
+            if not settled:
+                return  # asked again with the next run that ends
+            kept.importance.pop(settled[0])
         kept.importance[key] = {**(known or {"count": 0}), "busy": True}
         stride = -(-len(done) // MOST_WEIGHED) or 1
 
@@ -205,6 +225,18 @@ _COLUMNS = load_only(
 
 def _of(sweep: Sweep) -> tuple[sa.ColumnElement[bool], sa.ColumnElement[bool]]:
     return Run.project_id == sweep.project_id, Run.sweep_name == sweep.name
+
+
+def _marks(session: Session, sweep: Sweep, kept: Kept, count: str) -> dict[int, Mark]:
+    """Return the marks of the runs that have ended; as they are all read for it, not at each poll, unless `count` has changed."""
+    looked, before = kept.marked
+    if before == count and time.monotonic() < looked + EDITS:
+        return kept.marks
+    columns = (Run.id, Run.heartbeat_at, Run.state, Run.display_name, Run.config, Run.summary)
+    found = session.execute(sa.select(*columns).where(*_of(sweep), Run.state.not_in(runs.LIVE)))
+    kept.marks = {number: Mark(heard, zlib.crc32("\0".join(texts).encode())) for number, heard, *texts in found}
+    kept.marked = (time.monotonic(), count)
+    return kept.marks
 
 
 def shown(run: Run, parameters: Sequence[str], pruned: set[str]) -> Shown:

@@ -16,9 +16,9 @@ from service import runs, streams
 from service.database import Project, Run, User, Value
 from service.filters import condition_of, order_of
 from service.web import words
-from service.web.filter_text import FIELD_OF, filter_of
+from service.web.filter_text import COMPUTED, FIELD_OF, filter_of, quoted, values_asked
 from trainers.best import known_goal
-from trainers.errors import UsageError
+from trainers.errors import UsageError, did_you_mean
 
 FIELDS = ("state", "tags", "user", "created", "runtime", "sweep", "group", "job", "notes", "host", "id")
 SORTED_BY = {**FIELD_OF, "name": "display_name", "id": "name"}  # a column -> what it is ordered by
@@ -27,6 +27,7 @@ MOST_USUAL = 5  # of the config, and of the summary, that are shown where no col
 SIZES = (50, 100)
 MOST_IN_CSV = 50_000  # runs
 MOST_GROUPED = 50_000  # runs that are put into groups
+MOST_KEYS = 1000  # among which one that was meant is looked for
 GROUPS = ("group", "sweep", "tag", "job")
 
 
@@ -50,7 +51,7 @@ class Wanted:
             sort=query.get("sort", "") or cls.sort,
             columns=tuple(dict.fromkeys(column for column in query.getlist("column") if is_column(column))),
             group=query.get("group", ""),
-            page=int(page) if page.isdigit() and 0 < int(page) < 10**6 else 1,
+            page=int(page) if words.is_whole(page) and len(page) < 7 and int(page) > 0 else 1,
             size=int(size) if size in map(str, SIZES) else SIZES[0],
         )
 
@@ -78,6 +79,21 @@ def matching(project: Project, text: str) -> sa.ColumnElement[bool]:
     return sa.and_(Run.project_id == project.id, condition_of(filter_of(text)))
 
 
+def why_none(session: Session, project: Project, text: str) -> str:
+    """Return why a filter that is understood can find no run: a key that none has; empty where there is no such reason."""
+    for path, values in values_asked(text):
+        head, _, key = path.partition(".")
+        own = (Run.project_id == project.id, Value.place == ("c" if head == "config" else "s"))
+        kept = sa.select(Value.key).join(Run, Run.id == Value.run_id).where(*own).distinct()
+        if session.scalar(kept.where(Value.key == key).limit(1)) is None:
+            near = did_you_mean(key, session.scalars(kept.limit(MOST_KEYS)))
+            return f"no run has a value {path}{near}{'' if near else '.'}"
+        texts = [value for value in values if isinstance(value, str)]
+        if texts and session.scalar(kept.where(Value.key == key, Value.text.is_not(None)).limit(1)) is None:
+            return f"{path} is a number in all runs that have it, and {texts[0]!r} is none."
+    return ""
+
+
 def ordering(sort: str) -> list[sa.ColumnElement[Any]]:
     """Return what a column's name, with a minus for the largest first, orders by.
 
@@ -85,8 +101,7 @@ def ordering(sort: str) -> list[sa.ColumnElement[Any]]:
         UsageError: if nothing can be ordered by it.
     """
     sign, name = ("-", sort[1:]) if sort.startswith("-") else ("+", sort)
-    if name == "runtime":
-        name = "summary._runtime"
+    name = COMPUTED.get(name, name)
     if name == "tags" or (name not in SORTED_BY and not is_column(name)):
         raise UsageError(f"runs cannot be sorted by {name!r}: choose a column of the table.")
     return order_of(sign + SORTED_BY.get(name, name))
@@ -173,7 +188,7 @@ def seconds_of(run: Run, summary: Mapping[str, Any]) -> float:
     """Return how long a run has taken, in seconds, by its own clock where it says."""
     said = summary.get("_runtime")
     if isinstance(said, int | float) and not isinstance(said, bool):
-        return float(said)
+        return words.as_float(said)
     return (run.heartbeat_at - run.created_at).total_seconds()
 
 
@@ -235,18 +250,17 @@ def groups_of(session: Session, project: Project, wanted: Wanted, columns: Seque
         values = {
             column: _mean_and_deviation([numbers[column][run] for run in names if run in numbers[column]]) for column in columns
         }
-        term = _term(wanted.group, name)
-        narrowed = " and ".join(part for part in (wanted.filter, term) if part)
-        address = wanted.address(group="", filter=narrowed) if term else None
+        own = term(wanted.group, name)
+        narrowed = " and ".join(part for part in (wanted.filter, own) if part)
+        address = wanted.address(group="", filter=narrowed) if own else None
         found.append(Group("(none)" if name is None else words.value(name), len(names), values, address))
     return sorted(found, key=lambda group: (-group.count, group.name))
 
 
-def _term(group: str, name: str | float | None) -> str | None:
+def term(group: str, name: str | float | None) -> str | None:
     """Return the filter that finds the runs of a group; None where none says that."""
     if isinstance(name, str):
-        quote = "'" if '"' in name else '"'
-        return f"{group} = {quote}{name}{quote}"
+        return f"{group} = {quoted(name)}"
     if name is None:
         return f"{group} = none" if group.startswith("config.") else None
     return f"{group} = {name!r}"

@@ -10,7 +10,15 @@ from urllib.parse import quote
 
 from service.database import now
 
-TITLES = {400: "Not understood", 403: "Not allowed", 404: "Not found", 405: "Not found", 413: "Too large"}
+TITLES = {
+    400: "Not understood",
+    403: "Not allowed",
+    404: "Not found",
+    405: "Not found",
+    413: "Too large",
+    429: "Too often",
+    503: "Busy",
+}
 MOST_CHARACTERS = 200  # of a value in a table
 
 
@@ -18,11 +26,25 @@ def number(value: float | None, digits: int = 5) -> str:
     """Return a number with as many digits as a reader wants; a dash for none."""
     if value is None:
         return "–"
+    value = as_float(value) if isinstance(value, int) else value
     if not math.isfinite(value):
         return "NaN" if math.isnan(value) else "∞" if value > 0 else "−∞"
     if value == int(value) and abs(value) < 1e9:
         return f"{int(value):,}".replace(",", " ") if abs(value) >= 10_000 else str(int(value))
     return f"{value:.{digits}g}"
+
+
+def as_float(value: float) -> float:
+    """Return a number as a float; infinity for a whole number that is too large for one."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
+
+
+def is_whole(text: str) -> bool:
+    """Whether a text is a whole number in the digits 0 to 9: `int` does not take all that `isdigit` does."""
+    return text.isascii() and text.isdecimal()
 
 
 def value(found: Any, most: int = MOST_CHARACTERS) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
 import json
 import math
+import os
 import re
 import signal
 import subprocess
@@ -19,18 +21,21 @@ import sqlalchemy as sa
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
+from starlette.testclient import TestClient
 
-from service.accounts import add_user, revoke_keys
+from service.accounts import RESERVED, add_user, revoke_keys
 from service.database import Database, Project, Run, RunFile
 from service.filters import condition_of
 from service.web import curves, login, tables
+from service.web import pages as web
 from service.web.filter_text import filter_of
 from service.web.login import Logins, local_path
+from service.web.painter import painter_of
 from service.web.runs_page import plain_cell
 from service.web.words import ago, duration, number, size
 from tests.samples import ROOT
 from tests.service.browsing import Shown, sent
-from tests.service.serving import KEY
+from tests.service.serving import KEY, Asked, authorization
 from trainers.errors import UsageError
 
 OTHER, VIEWER = ("local-" + letter * 40 for letter in "ov")
@@ -92,6 +97,41 @@ def test_a_revoked_key_a_forged_cookie_and_a_logout_end_the_session(shown: Shown
     assert forged.get("/").status_code == 303
     assert sent(shown.browser, "/logout").status_code == 303
     assert shown.browser.get("/").status_code == 303
+
+
+def test_a_logout_ends_the_session_for_whoever_has_its_cookie_and_no_other(shown: Shown) -> None:
+    cookie, second = shown.browser.cookies["paretune"], shown.another(KEY)
+    assert sent(shown.browser, "/logout").status_code == 303
+    thief = shown.another()
+    thief.cookies.set("paretune", cookie)
+    assert thief.get("/").status_code == 303
+    assert Logins(shown.database, shown.files).account(shown.database.session().__enter__(), cookie) is None, "after a restart"
+    assert second.get("/").status_code == 200
+
+
+def test_the_numbers_of_sessions_are_forgotten_when_their_cookies_are_too_old(
+    shown: Shown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second = shown.another(KEY)
+    sent(shown.browser, "/logout")
+    os.utime(next((shown.files.folder / "ended").iterdir()), (0, 0))
+    sent(second, "/logout")
+    assert len(list((shown.files.folder / "ended").iterdir())) == 1
+
+
+def test_requests_of_pages_and_of_the_api_are_counted_together(tmp_path: Path) -> None:
+    asked = Asked(tmp_path)
+    app = asked.application(tmp_path, rate=2)
+    browser = TestClient(app, raise_server_exceptions=False, follow_redirects=False)
+    sent(browser, "/login", key=KEY)
+    answers = [browser.get("/") for _ in range(20)]
+    refused = next(answer for answer in answers if answer.status_code == 429)
+    assert "someone makes more than 2 requests a second" in refused.text
+    assert refused.headers["retry-after"] == "1"
+    codes = {browser.get("/").status_code for _ in range(10)}
+    assert 429 in codes
+    asked_too = TestClient(app, headers=authorization(), raise_server_exceptions=False)
+    assert 429 in {asked_too.post("/graphql", content="{}").status_code for _ in range(12)}
 
 
 def test_a_session_ends_after_thirty_days(shown: Shown, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -352,6 +392,97 @@ def tables_of(shown: Shown, group: str) -> list[tables.Group]:
         return tables.groups_of(session, project, tables.Wanted(group=group), [])
 
 
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("state = finishd", "runs have no state 'finishd'; did you mean 'finished'?"),
+        ("summary.f11 > 0", "no run has a value summary.f11; did you mean 'f1'?"),
+        ("config.lr > abc", "config.lr is a number in all runs that have it, and 'abc' is none."),
+        ('name = "mine', "is not closed"),
+        ("runtime > 100", ""),
+        ("config.absent = none", ""),
+    ],
+)
+def test_a_filter_that_can_find_nothing_says_why(shown: Shown, text: str, sentence: str) -> None:
+    filled(shown)
+    found = re.search(r'<p id="problem"[^>]*>(.*)</p>', shown.browser.get("/someone/tried", params={"filter": text}).text)
+    assert sentence in html.unescape(found[1]) if sentence else found is None
+
+
+def test_a_run_is_found_by_how_long_it_took(shown: Shown) -> None:
+    filled(shown)
+    shown.run("short", summaryMetrics='{"_runtime": 3}')
+    for text, count in (("runtime > 2", 4), ("runtime > 30", 3), ("runtime < 30 and state = running", 1)):
+        page = shown.browser.get("/someone/tried", params={"filter": text}).text
+        assert len(re.findall(r'name="run"', page)) == count
+
+
+@pytest.mark.parametrize("name", ['"', "'", "it's \"so\" and not = 'so'", 'a" and b', "''", '"" and ""', "x"])
+def test_a_groups_address_finds_its_runs_whatever_its_name(shown: Shown, name: str) -> None:
+    shown.run("r1", groupName=name, config=json.dumps({"key": {"value": name}}))
+    shown.run("r2", groupName="other", config=json.dumps({"key": {"value": "other"}}))
+    for by in ("group", "config.key"):
+        (group,) = [group for group in tables_of(shown, by) if group.name == name]
+        page = shown.page(f"/someone/tried{group.address}")
+        assert re.findall(r'name="run" value="(\w+)"', page) == ["r1"]
+    (address,) = re.findall(r'<dt>Group</dt><dd><a href="([^"]+)"', shown.page("/someone/tried/runs/r1"))
+    assert re.findall(r'name="run" value="(\w+)"', shown.page(html.unescape(address))) == ["r1"]
+
+
+def test_an_edit_keeps_tags_that_hold_commas_and_quotes(shown: Shown) -> None:
+    tags = ["a, b", 'say "so"', "plain", "it's"]
+    shown.run(tags=tags)
+    (text,) = re.findall(r'name="tags" value="([^"]*)"', shown.page("/someone/tried/runs/r1"))
+    sent(shown.browser, "/someone/tried/runs/r1", action="edit", name="r1", tags=html.unescape(text), notes="new")
+    assert json.loads(row_of(shown).tags) == tags
+    sent(shown.browser, "/someone/tried/runs/r1", action="edit", name="r1", tags=html.unescape(text) + ", more")
+    assert json.loads(row_of(shown).tags) == [*tags, "more"]
+
+
+def test_the_curves_of_a_long_history_are_read_once(shown: Shown, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(curves, "LONG", 3)
+    shown.run()
+    logged(shown, 0, [{"_step": step, "loss": step} for step in range(4)])
+    path = "/someone/tried/runs/r1/history.json"
+    first = shown.page(path)
+    with monkeypatch.context() as patch:
+        patch.setattr(curves, "curves", None)
+        assert shown.page(path) == first
+    logged(shown, 4, [{"_step": 4, "loss": 9.0}])
+    assert json.loads(shown.page(path))["series"] == {"loss": [None, [0, 1, 2, 3, 9.0]]}
+
+
+def test_runs_of_equal_names_are_told_apart_in_a_comparison(shown: Shown) -> None:
+    for name, said in (("r1", "same"), ("r2", "same"), ("r3", "other")):
+        shown.run(name, displayName=said)
+    page = shown.page("/someone/tried/compare?runs=r1,r2,r3")
+    assert re.findall(r'runs/r\d">([^<]+)</a>', page)[:3] == ["same (r1)", "same (r2)", "other"]
+    assert page.count('"same (r2)"') == 1
+
+
+@pytest.mark.parametrize("name", ["login", "static", "painter", "healthz"])
+def test_no_user_or_team_has_the_name_of_an_address(shown: Shown, name: str) -> None:
+    with pytest.raises(UsageError, match="is an address of this server"):
+        add_user(shown.database, name)
+    with pytest.raises(UsageError, match="is an address of this server"):
+        add_user(shown.database, "mate", team=name)
+
+
+def test_every_address_of_the_server_is_reserved(shown: Shown) -> None:
+    routes = [route for route in shown.client.app.routes if getattr(route, "path", "")]
+    routes += web.application(shown.database, shown.files, shown.searches, painter=Starlette).routes
+    heads = {route.path.split("/")[1] for route in routes}
+    assert {head for head in heads if head and not head.startswith("{")} <= set(RESERVED)
+
+
+@pytest.mark.parametrize("name", [".", ".."])
+def test_no_project_or_run_has_a_name_that_a_browser_takes_for_a_folder(shown: Shown, name: str) -> None:
+    query = "mutation M($input: UpsertBucketInput!) { upsertBucket(input: $input) { bucket { id } } }"
+    for values in ({"name": name, "modelName": "tried"}, {"name": "r1", "modelName": name}):
+        assert "must be 1 to 128 characters" in shown.told(query, input=values)["errors"][0]["message"]
+    shown.run("...")
+
+
 def test_a_page_after_the_last_is_the_last(shown: Shown) -> None:
     filled(shown, 60)
     page = shown.page("/someone/tried?page=9&sort=created")
@@ -547,6 +678,59 @@ def test_the_painter_is_there_for_who_has_logged_in(tmp_path: Path) -> None:
     assert 'href="/painter/"' not in Shown(tmp_path / "without").page("/")
 
 
+def test_a_viewer_asks_the_painter_and_adds_no_drawing(tmp_path: Path) -> None:
+    def answer(request: Any) -> PlainTextResponse:
+        return PlainTextResponse(request.url.path)
+
+    paths = ("/api/read", "/api/drawings", "/api/empty")
+    shown = Shown(tmp_path, painter=lambda: Starlette(routes=[Route(path, answer, methods=["GET", "POST"]) for path in paths]))
+    add_user(shown.database, "guest", key=VIEWER, role="viewer")
+    guest = shown.another(VIEWER)
+    assert [guest.post(f"/painter{path}").status_code for path in paths] == [200, 403, 403]
+    assert guest.post("/painter/api/drawings").json()["problem"].startswith("guest is a viewer")
+    assert guest.get("/painter/api/drawings").status_code == 200
+    assert shown.browser.post("/painter/api/drawings").status_code == 200
+
+
+@pytest.mark.parametrize(("language", "words"), [("en", "belong to this server"), ("es", "son del servidor")])
+def test_the_painter_leads_back_and_says_whose_the_drawings_are(tmp_path: Path, language: str, words: str) -> None:
+    shown = Shown(tmp_path, painter=lambda: painter_of(tmp_path / "models", tmp_path / "drawings"))
+    page = shown.page(f"/painter/?lang={language}")
+    assert '<body><p><a href="/">' in page
+    assert words in page
+    assert page.endswith(("</html>\n", "</html>"))
+
+
+def test_a_dotted_key_beside_a_nested_one_is_shown_with_it(shown: Shown) -> None:
+    values = json.dumps({"a": {"b": 1}, "a.b": "x"})
+    shown.run(config=values, summaryMetrics=values)
+    assert shown.page("/someone/tried/runs/r1").count('<th scope="row">a.b</th>') == 4
+    assert json.loads(shown.page("/someone/tried/runs/r1/history.json"))["summary"] == [["a.b", "1"], ["a.b", "x"]]
+
+
+def test_a_whole_number_that_no_float_holds_is_shown_as_infinite(shown: Shown) -> None:
+    most = json.dumps({"most": 10**400, "least": -(10**400), "_runtime": 10**400})
+    shown.run(config=json.dumps({"n": {"value": 10**400}}), summaryMetrics=most)
+    for path in ("", "/runs/r1", "/runs/r1/history.json", "/compare?runs=r1", "/runs.csv", "?group=config.n"):
+        shown.page(f"/someone/tried{path}")
+    assert "−∞" in shown.page("/someone/tried/runs/r1")
+    assert curves.flat_numbers({"a": 10**400, "b": 2}) == {"a": None, "b": 2}
+    assert curves.confusion([["a", "a", 10**400]]) is None
+
+
+def test_a_script_is_told_of_a_fault_in_json(shown: Shown, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown.run()
+    for error, status in ((RuntimeError(), 500), (sa.exc.OperationalError("", {}, Exception("locked")), 503)):
+
+        def fail(*_: Any, error: Exception = error, **__: Any) -> None:
+            raise error
+
+        monkeypatch.setattr(curves, "curves", fail)
+        response = shown.browser.get("/someone/tried/runs/r1/history.json")
+        assert response.status_code == status
+        assert set(response.json()) == {"problem"}
+
+
 def test_what_is_not_there_is_said_in_a_sentence(shown: Shown) -> None:
     shown.run()
     for path, sentence in (
@@ -605,6 +789,8 @@ def test_no_value_in_an_address_fails_the_server(shown: Shown, name: str) -> Non
         "* = 3",
         "a='b",
         "\ud800",
+        "²",
+        "٣",
     ]
     paths = [
         "/login",

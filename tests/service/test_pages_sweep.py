@@ -14,6 +14,7 @@ from service.accounts import add_user
 from service.database import Run
 from service.web import importance, sweep_data
 from service.web.importance import computed_beside, importance_of
+from service.web.sweep_data import Kept, SweepData
 from tests.service.browsing import Shown, sent
 from tests.service.test_sweeps import agent, beat, created, set_state
 
@@ -249,3 +250,41 @@ def test_a_sweep_without_runs_has_a_page(shown: Shown) -> None:
     assert sweep in shown.page("/someone/tried/sweeps")
     set_state(shown, identifier, "FINISHED")
     assert data(shown, sweep)["state"] == "finished"
+
+
+def test_no_process_is_started_for_a_metric_that_no_run_has(shown: Shown, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def computed(rows: Any, parameters: Any, metric: str, goal: str) -> dict[str, Any]:
+        asked.append(metric)
+        return {}
+
+    monkeypatch.setattr(sweep_data, "computed_beside", computed)
+    sweep, _ = swept(shown, [(0.5, 3.0)])
+    for number in range(5):
+        data(shown, sweep, f"?metric=absent{number}")
+    assert asked == []
+
+
+def test_the_importances_that_are_kept_are_few(shown: Shown, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweep_data, "MOST_IMPORTANCES", 2)
+    of_all = SweepData(shown.searches)
+    kept = Kept()
+    rows = [{"run": "r", "state": "finished", "values": [1.0]}]
+    monkeypatch.setattr(sweep_data, "computed_beside", lambda *_: {"why": "none"})
+    for number in range(5):
+        of_all._ask_importance(kept, rows, ["x"], f"m{number}", "minimize")
+        of_all._pool.submit(lambda: None).result()
+    assert list(kept.importance) == ["m3:minimize", "m4:minimize"]
+
+
+def test_an_edit_of_a_run_that_has_ended_is_shown(shown: Shown, monkeypatch: pytest.MonkeyPatch) -> None:
+    sweep, names = swept(shown, [(0.5, 3.0), (0.6, 3.0)])
+    before = data(shown, sweep)
+    sent(shown.browser, f"/someone/tried/runs/{names[0]}", action="edit", name="renamed")
+    query = f"?seen={before['signature']}"
+    assert "rows" not in data(shown, sweep, query), "all runs are not read at every poll"
+    monkeypatch.setattr(sweep_data, "EDITS", 0.0)
+    after = data(shown, sweep, query)
+    assert [row["name"] for row in after["rows"]] == ["renamed", before["rows"][1]["name"]]
+    assert "rows" not in data(shown, sweep, f"?seen={after['signature']}")

@@ -178,6 +178,7 @@ export class Board {
     const palette = colours();
     const keys = [...(this.keys.get(title) ?? [])].sort();
     const manyRuns = this.runs.length > 1;
+    let finite = false;
     this.runs.forEach(({ name, columns }, place) => {
       for (const key of keys) {
         if (!columns.series.has(key)) continue;
@@ -186,9 +187,12 @@ export class Board {
         const colour = palette[(manyRuns ? place : which) % palette.length];
         const dash = manyRuns ? DASHES[which % 4][0] : "solid";
         const label = plain(manyRuns ? (keys.length > 1 ? `${name}: ${key}` : name) : key);
-        const shape = { mode: y.length === 1 ? "markers" : "lines", type: "scatter", x, name: label, connectgaps: false };
+        const alone = isolated(y);
+        const sizes = alone.includes(true) ? alone.map((one) => (one ? 7 : 0)) : 7; // a line shows no point between two gaps
+        finite ||= y.some(Number.isFinite);
+        const shape = { mode: y.length === 1 ? "markers" : alone.includes(true) ? "lines+markers" : "lines", type: "scatter", x, name: label, connectgaps: false };
         if (smoothing) traces.push({ ...shape, y, line: { color: colour, width: 1 }, opacity: 0.25, hoverinfo: "skip", showlegend: false });
-        traces.push({ ...shape, y: smoothed(y, smoothing), line: { color: colour, width: 1.8, dash }, marker: { color: colour, size: 7 } });
+        traces.push({ ...shape, y: smoothed(y, smoothing), line: { color: colour, width: 1.8, dash }, marker: { color: colour, size: sizes } });
       }
     });
     const named = { _step: "step", _runtime: "seconds", epoch: "epoch" };
@@ -199,13 +203,16 @@ export class Board {
       hovermode: "x unified",
     });
     const said = this.plots.get(title).querySelector("small");
-    said.textContent = manyRuns && keys.length > 1 ? keys.map((key, i) => `${DASHES[i % 4][1]} ${key}`).join(", ") : "";
+    said.textContent = !finite ? "no finite value" : manyRuns && keys.length > 1 ? keys.map((key, i) => `${DASHES[i % 4][1]} ${key}`).join(", ") : "";
     const room = this.plots.get(title).querySelector(".room");
     room.setAttribute("role", "img");
     room.setAttribute("aria-label", `${title} over ${named[axis]}`);
     Plotly.react(room, traces, layout, settings);
   }
 }
+
+// Whether each value has none beside it.
+const isolated = (y) => y.map((value, place) => Number.isFinite(value) && !Number.isFinite(y[place - 1]) && !Number.isFinite(y[place + 1]));
 
 // Plotly reads some HTML in texts; names are shown as they are.
 export function plain(text) {
