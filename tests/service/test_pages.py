@@ -105,7 +105,8 @@ def test_a_logout_ends_the_session_for_whoever_has_its_cookie_and_no_other(shown
     thief = shown.another()
     thief.cookies.set("paretune", cookie)
     assert thief.get("/").status_code == 303
-    assert Logins(shown.database, shown.files).account(shown.database.session().__enter__(), cookie) is None, "after a restart"
+    with shown.database.session() as session:
+        assert Logins(shown.database, shown.files).account(session, cookie) is None, "after a restart"
     assert second.get("/").status_code == 200
 
 
