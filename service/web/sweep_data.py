@@ -23,6 +23,7 @@ from service import runs, streams
 from service.agents import SILENCE
 from service.answers.shared import strict
 from service.database import Agent, Issue, Run, Sweep, now
+from service.filters import holds
 from service.searches import Searches
 from service.web import curves
 from service.web.importance import computed_beside
@@ -100,7 +101,7 @@ class SweepData:
         pruned = set(session.scalars(sa.select(Issue.run_name).where(Issue.sweep_id == sweep.id, Issue.pruned.is_(True))))
         live = session.scalars(sa.select(Run).where(*own, Run.state.in_(runs.LIVE)).options(_COLUMNS).order_by(Run.id)).all()
         living = [shown(run, parameters, pruned) for run in live]
-        chosen = session.scalar(sa.select(Run.name).where(*own, Run.tags.contains(json.dumps(CHOSEN))).limit(1))
+        chosen = session.scalar(sa.select(Run.name).where(*own, holds(Run.tags, json.dumps(CHOSEN))).limit(1))
         answer: dict[str, Any] = {
             "state": sweep.state.lower(),
             "ended": count,

@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from service import runs, sweeps
 from service.database import Run, as_json
+from service.filters import holds
 from service.searches import OVER
 from service.web import words
 from service.web.pages import Visit, back
@@ -81,7 +82,7 @@ def choose(visit: Visit) -> Response:
     sweep, wanted = visit.sweep(), visit.sent("run")
     runs.check_writable(visit.account, sweep.project)
     own = (Run.project_id == sweep.project_id, Run.sweep_name == sweep.name)
-    for run in visit.session.scalars(sa.select(Run).where(*own, Run.tags.contains(as_json(CHOSEN)))):
+    for run in visit.session.scalars(sa.select(Run).where(*own, holds(Run.tags, as_json(CHOSEN)))):
         set_tags(run, [tag for tag in json.loads(run.tags) if tag != CHOSEN])
     if wanted:
         chosen = visit.session.scalar(sa.select(Run).where(*own, Run.name == wanted))
