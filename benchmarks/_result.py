@@ -9,8 +9,11 @@ from __future__ import annotations
 import json
 import statistics
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import TypeVar
+
+Side = TypeVar("Side", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -30,9 +33,9 @@ def times(name: str, ours: float, theirs: float | None, *, goal: float | str | N
     return Result(name, ours, theirs, "s", None if theirs is None else theirs / ours, goal)
 
 
-def medians_in_turn(sides: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, float]:
+def medians_in_turn(sides: Mapping[Side, Callable[[], float]], rounds: int) -> dict[Side, float]:
     """Measure every side once a round, in turn (A B A B …), so that a busy machine slows them alike."""
-    measured: dict[str, list[float]] = {name: [] for name in sides}
+    measured: dict[Side, list[float]] = {name: [] for name in sides}
     for _ in range(rounds):
         for name, measure in sides.items():
             measured[name].append(measure())

@@ -123,10 +123,10 @@ def _given_back(session: Session, sweep: Sweep, agent: Agent, *, anew: bool) -> 
 
 def overdue(session: Session, sweep: Sweep, going: Sequence[str]) -> Commands:
     """Return a signal for a run that was asked to stop and has not, in its own good time."""
-    query = sa.select(Run).where(Run.project_id == sweep.project_id, Run.name.in_(going), Run.stop_asked.is_(True))
-    for run in session.scalars(query):
-        if run.stop_asked_at is not None and now() - run.stop_asked_at > GRACE:
-            return [{"type": "stop", "run_id": run.name}]
+    asked = sa.select(Run.name, Run.stop_asked_at).where(Run.project_id == sweep.project_id, Run.name.in_(going), Run.stop_asked)
+    for name, moment in session.execute(asked):
+        if moment is not None and now() - moment > GRACE:
+            return [{"type": "stop", "run_id": name}]
     return []
 
 

@@ -45,6 +45,7 @@ from service.web import pages as web
 from trainers.errors import UsageError
 
 MOST_BODY = 32 * 2**20  # bytes of a request that is not an upload; the client's largest has about 10 MB
+SMALL_BODY = 2**16  # bytes that are read faster than another thread is woken
 MOST_BRACKETS = 2_000_000  # in one, which JSON takes a second to read, and nothing else runs meanwhile
 PULSES = 5.0  # seconds between writings of who was heard
 CRASHES = 30.0  # seconds between looks for runs that have fallen silent, and for histories to be compacted
@@ -134,7 +135,7 @@ class Service:
     async def graphql(self, request: Request) -> Response:
         """Answer one operation."""
         account = await self.authenticated(request)
-        values = await run_in_threadpool(json_of, await body_of(request, MOST_BODY, "a request"))
+        values = await sent_values(request)
         query, variables = values.get("query"), values.get("variables") or {}
         if not isinstance(query, str) or not isinstance(variables, dict):
             raise HTTPException(400, "a request must have query, a text, and variables, a mapping.")
@@ -160,7 +161,7 @@ class Service:
     async def file_stream(self, request: Request) -> Response:
         """Take what a run streams."""
         account = await self.authenticated(request)
-        values = await run_in_threadpool(json_of, await body_of(request, MOST_BODY, "a request"))
+        values = await sent_values(request)
         return JSONResponse(await run_in_threadpool(self._received, account, values, **request.path_params))
 
     def _received(self, account: Account, values: dict[str, Any], entity: str, project: str, run: str) -> dict[str, Any]:
@@ -231,7 +232,7 @@ class Service:
     async def histories(self, request: Request) -> Response:
         """Give the histories of many runs as one Parquet file."""
         account = await self.authenticated(request)
-        wanted = bulk.wanted_of(await run_in_threadpool(json_of, await body_of(request, MOST_BODY, "a request")))
+        wanted = bulk.wanted_of(await sent_values(request))
         pieces = await run_in_threadpool(bulk.histories, self.database, self.files, account, wanted)
         return StreamingResponse(pieces, media_type=bulk.MEDIA_TYPE)
 
@@ -264,6 +265,12 @@ def _run_of(session: Session, said: dict[str, Any]) -> Run | None:
     """Return the run that an address was signed for; None where it has been deleted, though another may have its number."""
     run = session.get(Run, said["run"]) if "run" in said else None
     return run if run is not None and run.identity["born"] == said.get("born") else None
+
+
+async def sent_values(request: Request) -> dict[str, Any]:
+    """Return the JSON object that a request carries; a large one is read beside other requests."""
+    body = await body_of(request, MOST_BODY, "a request")
+    return json_of(body) if len(body) < SMALL_BODY else await run_in_threadpool(json_of, body)
 
 
 def json_of(body: bytes) -> dict[str, Any]:
