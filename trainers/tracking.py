@@ -73,6 +73,7 @@ class Tracker:
         if self.run is None:
             return
         import wandb
+
         from trainers.metrics import class_scores
 
         names = list(class_names)
@@ -216,9 +217,8 @@ def logged_in() -> bool:
         UsageError: where the client is not installed, as in a Python that is not this project's.
     """
     try:
-        from wandb.sdk.lib import wbauth
-
         import wandb
+        from wandb.sdk.lib import wbauth
     except ModuleNotFoundError:
         raise UsageError(
             f"wandb is not installed for {sys.executable}: activate the environment of 'make setup' first, "
