@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import textwrap
 import time
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ import sqlalchemy as sa
 
 from service import agents, learning
 from service.database import Agent, Issue, now
+from tests.service import serving
 from tests.service.serving import KEY, Asked, client, listening
 
 PROGRAM = """
@@ -297,7 +297,7 @@ def test_an_agent_of_nothing_gets_a_404_and_leaves(asked: Asked) -> None:
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def address(each_client: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with listening(tmp_path_factory.mktemp("service")) as address:
         yield address
 
@@ -306,8 +306,8 @@ def command(address: str, folder: Path, *arguments: str) -> subprocess.Completed
     """Run the command line of the client."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
     environment |= {"WANDB_BASE_URL": address, "WANDB_API_KEY": KEY, "HOME": str(folder), "WANDB_ERROR_REPORTING": "false"}
-    environment["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    program = [str(Path(sys.executable).with_name("wandb")), *arguments]
+    environment["PATH"] = f"{Path(serving.PYTHON).parent}:{os.environ['PATH']}"
+    program = [str(Path(serving.PYTHON).with_name("wandb")), *arguments]
     return subprocess.run(program, cwd=folder, env=environment, capture_output=True, text=True, timeout=200)
 
 
@@ -366,6 +366,21 @@ def test_a_function_is_searched_in_its_own_process(address: str, tmp_path: Path)
     tried, losses = found
     assert len(set(tried)) == 3
     assert sorted(tried) == losses
+
+
+@pytest.mark.slow
+def test_the_command_line_pauses_resumes_stops_and_cancels(address: str, tmp_path: Path) -> None:
+    (tmp_path / "sweep.yaml").write_text(json.dumps(DEFINITION), encoding="utf-8")
+    (tmp_path / "train.py").write_text(PROGRAM, encoding="utf-8")
+    program = "import json, wandb; print(json.dumps(wandb.Api().sweep({!r}).state))"
+    for flags, states in ((("pause", "resume", "stop"), ("PAUSED", "RUNNING", "FINISHED")), (("cancel",), ("CANCELED",))):
+        made = command(address, tmp_path, "sweep", "--project", "swept", "sweep.yaml")
+        path = f"someone/swept/{made.stderr.split('sweeps/')[1].split()[0]}"
+        command(address, tmp_path, "agent", "--count", "1", path)  # the client pauses none that has not begun
+        for flag, state in zip(flags, states, strict=True):
+            done = command(address, tmp_path, "sweep", f"--{flag}", path)
+            assert done.returncode == 0, done.stderr
+            assert client(address, tmp_path, program.format(path)) == state
 
 
 @pytest.mark.slow
