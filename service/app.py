@@ -79,7 +79,9 @@ def application(
     handlers = {HTTPException: _refused, UsageError: _unfit, sa.exc.OperationalError: _busy, OSError: _full}
     handlers |= dict.fromkeys(UNFIT, _too_large)
     middleware = [Middleware(_catching), Middleware(service.observer.middleware)]
-    return Starlette(routes=routes, exception_handlers=handlers, middleware=middleware, lifespan=service.lifespan)
+    app = Starlette(routes=routes, exception_handlers=handlers, middleware=middleware, lifespan=service.lifespan)
+    app.state.service = service
+    return app
 
 
 class Service:

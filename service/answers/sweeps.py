@@ -47,12 +47,6 @@ def create_agent(_: Any, info: Any, input: Mapping[str, Any]) -> dict[str, Any]:
 @mutation.field("agentHeartbeat")
 def agent_heartbeat(_: Any, info: Any, input: Mapping[str, Any]) -> dict[str, Any]:
     context = context_of(info)
-    names = names_of(input["id"], "Agent") or [""]
-    owned = joinedload(Agent.sweep).joinedload(Sweep.project).joinedload(Project.entity)
-    agent = context.session.get(Agent, int(names[0]), options=[owned]) if is_number(names[0]) else None
-    if agent is None or not context.account.may_read(agent.sweep.project.entity.name):
-        raise GoneError(f"there is no agent {input['id']!r}: its sweep may have been deleted.")
-    runs.check_writable(context.account, agent.sweep.project)
     try:
         alive = json.loads(input.get("runState") or "{}")
     except (ValueError, RecursionError):
@@ -60,13 +54,31 @@ def agent_heartbeat(_: Any, info: Any, input: Mapping[str, Any]) -> dict[str, An
     if not isinstance(alive, dict):
         raise UsageError("runState must be a JSON object of run ids.")
     going = [name for name, is_alive in alive.items() if is_alive]
+    agent = _agent_of(context, input["id"], known=bool(going))
+    if agent is None or not context.account.may_read(agent.sweep.project.entity.name):
+        raise GoneError(f"there is no agent {input['id']!r}: its sweep may have been deleted.")
+    runs.check_writable(context.account, agent.sweep.project)
     if going:
-        context.pulses.note(agent.id, agent.sweep_id)
+        context.pulses.note(agent)
         commands = agents.overdue(context.session, agent.sweep, going)
     else:
         context.session.commit()  # which only read; the study is asked outside of every transaction
         commands = agents.heartbeat(context.database, context.searches, agent.id)
     return {"agent": agent, "commands": json.dumps(commands)}
+
+
+def _agent_of(context: Context, identifier: str, *, known: bool) -> Agent | None:
+    """Return an agent with its sweep, project and owner; one that was heard a moment ago where that does (`known`)."""
+    names = names_of(identifier, "Agent") or [""]
+    if not is_number(names[0]):
+        return None
+    found = context.pulses.known(int(names[0])) if known else None
+    if found is None:
+        owned = joinedload(Agent.sweep).joinedload(Sweep.project).joinedload(Project.entity)
+        found = context.session.get(Agent, int(names[0]), options=[owned])
+        if found is not None:
+            context.pulses.keep(found)
+    return found
 
 
 @mutation.field("enqueueSweepRun")
