@@ -51,7 +51,7 @@ def pulled(api: Any, address: str, entity: str, project: str, runs: Sequence[str
 
 
 def _features(session: Any, address: str) -> set[str]:
-    query = {"query": "{ serverInfo { features { name isEnabled } } }", "variables": {}}
+    query = {"query": "query ServerFeaturesQuery { serverInfo { features { name isEnabled } } }", "variables": {}}
     said = session.post(f"{address}/graphql", json=query, timeout=30).json()
     features = ((said.get("data") or {}).get("serverInfo") or {}).get("features") or []
     return {feature["name"] for feature in features if feature.get("isEnabled")}
