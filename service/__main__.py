@@ -1,7 +1,7 @@
 """Serve W&B's client on this machine or network: python -m service; users and keys: python -m service user add NAME.
 
 usage: python -m service [--host 127.0.0.1] [--port 8080] [--data service-data] [--database URL] [--models models]
-                         [--rate N] [--log-format json] [--proxy-headers]
+                         [--files s3://BUCKET/PREFIX] [--rate N] [--log-format json] [--proxy-headers]
        python -m service user add NAME [--key KEY] [--role member] [--team TEAM]
        python -m service user list | key NAME | revoke NAME | role NAME ROLE | team NAME TEAM [--leave] | remove NAME
        python -m service backup FILE.tar|FOLDER
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import socket
 
     from service.database import Database
+    from service.files import Files
 
 HOST, PORT = "127.0.0.1", 8080
 SOON = "within half a minute where the server runs"
@@ -96,7 +97,7 @@ def save(options: argparse.Namespace) -> int:
     check_kept(options)
     database = open_database(options)
     try:
-        print(back_up(database, Path(options.data), options.file))
+        print(back_up(database, files_of(options), options.file))
     finally:
         database.close()
     return 0
@@ -116,7 +117,7 @@ def examine(options: argparse.Namespace) -> int:
 
     check_kept(options)
     healthy = True
-    for finding in findings(Path(options.data), options.database, full=options.full):
+    for finding in findings(files_of(options), options.database, full=options.full):
         print(finding, flush=True)
         healthy = healthy and finding.is_well
     return 0 if healthy else 1
@@ -177,6 +178,21 @@ def add_places(parser: argparse.ArgumentParser, *, again: bool = False) -> None:
 
     parser.add_argument("--data", default=SUPPRESS if again else "service-data", help="folder of everything that is kept")
     parser.add_argument("--database", default=SUPPRESS if again else None, help="URL of a PostgreSQL (default: SQLite in --data)")
+    parser.add_argument(
+        "--files", default=SUPPRESS if again else None, help="URL of a bucket for contents, such as s3://name/prefix"
+    )
+
+
+def files_of(options: argparse.Namespace) -> Files:
+    """Return the contents of files, in the bucket that the flags name or in the folder.
+
+    Raises:
+        UsageError: if they cannot be reached or written.
+    """
+    from service.bucket import Bucket
+    from service.files import Files
+
+    return Files(Path(options.data) / "files", None if options.files is None else Bucket(options.files))
 
 
 def open_database(options: argparse.Namespace) -> Database:
@@ -256,7 +272,6 @@ def serve(database: Database, options: argparse.Namespace) -> None:
     from demo.sockets import is_loopback, open_socket, page_address
     from service.accounts import FIRST_USER, has_users
     from service.app import application
-    from service.files import Files
     from service.observing import start_log
     from service.searches import Searches
     from service.web import pages as web
@@ -271,7 +286,7 @@ def serve(database: Database, options: argparse.Namespace) -> None:
     listening = open_socket(options.host, options.port)
     address = client_address(listening)
     print_lines(database, options, address)
-    files = Files(Path(options.data) / "files")
+    files = files_of(options)
     searches = Searches(options.database or f"sqlite:///{Path(options.data).resolve() / 'studies.db'}")
     logins = Logins(database, files)
     pages = web.application(

@@ -215,21 +215,22 @@ class Service:
                 return None if run is None else session.scalar(query.where(RunFile.run_id == run.id))
 
         file = await run_in_threadpool(find)
-        return self._given(None if file is None else file.digest)
+        return await run_in_threadpool(self._given, None if file is None else file.digest)
 
     async def content(self, request: Request) -> Response:
         """Give a content by its SHA-256, whole or in parts; the address is the permission."""
         said = self.files.opened("content", request.path_params["token"])
         if said is None:
             raise HTTPException(403, "this address is not one of this server's, or has expired.")
-        return self._given(said["digest"])
+        return await run_in_threadpool(self._given, said["digest"])
 
     def _given(self, digest: str | None) -> Response:
-        if digest is None or not self.files.path(digest).exists():
+        path = None if digest is None else self.files.path(digest)
+        if path is None or not path.exists():
             raise HTTPException(404, "there is no such file.")
         # whatever a run uploads, no browser runs it as this server's page
         headers = {"content-disposition": "attachment", "x-content-type-options": "nosniff"}
-        return FileResponse(self.files.path(digest), media_type="application/octet-stream", headers=headers)
+        return FileResponse(path, media_type="application/octet-stream", headers=headers)
 
     async def histories(self, request: Request) -> Response:
         """Give the histories of many runs as one Parquet file."""

@@ -145,7 +145,7 @@ def announce(session: Session, account: Account, files: Files, specs: Sequence[M
         row = rows.setdefault(name, ArtifactFile(artifact_id=artifact.id, name=name))
         row.md5, row.digest, row.updated_at = md5, "", now()
         there = kept.get(md5)
-        if there is not None and files.path(there.digest).exists():
+        if there is not None and files.has(there.digest):
             row.digest, row.size = there.digest, there.size
         session.add(row)
     session.flush()
@@ -267,7 +267,7 @@ def _keep_files(session: Session, files: Files, artifact: Artifact, entries: Map
     local = {name: md5_of(entry["digest"]) for name, entry in entries.items() if not entry.get("ref")}
     absent = [name for name, md5 in local.items() if name not in rows or rows[name].md5 != md5 or not rows[name].digest]
     kept = known_contents(session, artifact, [local[name] for name in absent])
-    missing = [name for name in absent if local[name] not in kept or not files.path(kept[local[name]].digest).exists()]
+    missing = [name for name in absent if local[name] not in kept or not files.has(kept[local[name]].digest)]
     if missing:
         raise UsageError(
             f"{len(missing)} of the {len(entries)} files of {artifact.collection.name} have not arrived "

@@ -31,11 +31,11 @@ SERVICE, STUDIES, DUMP, SAID = "service.db", "studies.db", "database.dump", "bac
 CONTENT = re.compile(r"contents/([0-9a-f]{2})/(\1[0-9a-f]{62})")
 
 
-def back_up(database: Database, data: Path, target: Path) -> str:
+def back_up(database: Database, files: Files, target: Path) -> str:
     """Save a service, also while it runs, and return a sentence that says what was saved.
 
     Args:
-        data: the service's folder.
+        files: of the service, in its folder.
         target: a path that ends in .tar, or a folder; there must be nothing yet.
 
     Raises:
@@ -43,7 +43,7 @@ def back_up(database: Database, data: Path, target: Path) -> str:
     """
     if target.exists():
         raise UsageError(f"{target} is there already: name a file or folder that is not.")
-    files = Files(data / "files")
+    data = files.folder.parent
     partial = target.with_name(f".{target.name}.partial")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

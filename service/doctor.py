@@ -7,7 +7,7 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
@@ -49,23 +49,21 @@ class Examined:
     connection: sa.Connection
     is_sqlite: bool
     full: bool
-    files: Files = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.files = Files(self.data / "files")
+    files: Files
 
 
-def findings(data: Path, url: str | None, *, full: bool = False) -> Iterator[Finding]:
+def findings(files: Files, url: str | None, *, full: bool = False) -> Iterator[Finding]:
     """Look at a service, which may be running, and yield what is found.
 
     Args:
-        data: its folder.
+        files: of the service, in its folder.
         url: of its PostgreSQL; None for the SQLite in the folder.
         full: also read every content.
 
     Raises:
         UsageError: if the database cannot be opened at all.
     """
+    data = files.folder.parent
     if url is None:
         yield from (_folder(data), _free(data))
     engine = sa.create_engine(driven(url or f"sqlite:///{(data / backup.SERVICE).resolve()}"))
@@ -73,7 +71,7 @@ def findings(data: Path, url: str | None, *, full: bool = False) -> Iterator[Fin
         with engine.connect() as connection:
             if url is not None:  # what is said of the folder is of no use where the database is away
                 yield from (_folder(data), _free(data))
-            examined = Examined(data, connection, url is None, full)
+            examined = Examined(data, connection, url is None, full, files)
             for check in (_database, _studies, _version):
                 finding = _sound(check, examined)
                 yield finding

@@ -16,12 +16,15 @@ from pathlib import Path
 from typing import Any
 
 from itsdangerous import BadSignature, URLSafeTimedSerializer
+from starlette.concurrency import run_in_threadpool
 
+from service.bucket import Bucket
 from trainers.errors import UsageError
 
 EXPIRES = 3600  # seconds that an address is good for
 MOST_BYTES = 5 * 2**30  # of one file
 UNNAMED = 3600.0  # seconds that a content is kept without a name
+COPIES = 7 * 86_400.0  # seconds that a copy of what the bucket keeps stays here
 
 
 class TooLargeError(UsageError):
@@ -38,10 +41,14 @@ class Content:
 
 
 class Files:
-    """A folder of contents, and the secret that signs addresses (kept beside them, so that it outlives a restart)."""
+    """A folder of contents, and the secret that signs addresses (kept beside them, so that it outlives a restart).
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    Args:
+        bucket: where the contents are kept instead; the folder then has copies of those that were asked for.
+    """
+
+    def __init__(self, folder: Path, bucket: Bucket | None = None) -> None:
+        self.folder, self.bucket = folder, bucket
         self._settling = threading.Lock()
         try:
             (folder / "incoming").mkdir(parents=True, exist_ok=True)
@@ -78,6 +85,8 @@ class Files:
                     md5.update(part)
                     file.write(part)
             digest = sha.hexdigest()
+            if self.bucket is not None:
+                await run_in_threadpool(self.bucket.keep, partial, digest)
             self._settle(partial, digest)
         finally:
             partial.unlink(missing_ok=True)
@@ -92,13 +101,30 @@ class Files:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())  # what it was made from is deleted next
+            if self.bucket is not None:
+                self.bucket.keep(partial, digest)
             self._settle(partial, digest)
         finally:
             partial.unlink(missing_ok=True)
         return digest
 
     def path(self, digest: str) -> Path:
-        """Return where a content lies."""
+        """Return where a content lies on this machine, fetched from the bucket if need be; nothing lies there if it is not kept."""
+        place = self._place(digest)
+        if self.bucket is not None and digest and not place.exists():
+            partial = self.folder / "incoming" / secrets.token_hex(12)
+            try:
+                if self.bucket.fetch(digest, partial):
+                    self._settle(partial, digest)
+            finally:
+                partial.unlink(missing_ok=True)
+        return place
+
+    def has(self, digest: str) -> bool:
+        """Whether a content is kept, here or in the bucket; nothing is fetched."""
+        return self._place(digest).exists() or (self.bucket is not None and bool(digest) and self.bucket.has(digest))
+
+    def _place(self, digest: str) -> Path:
         return self.folder / "contents" / digest[:2] / digest
 
     def sweep(self, named: Callable[[Sequence[str]], set[str]], *, older: float = UNNAMED) -> int:
@@ -118,10 +144,21 @@ class Files:
                 if path.exists() and path.stat().st_mtime < before:
                     path.unlink()
                     deleted += 1
-        return deleted
+        return deleted + (0 if self.bucket is None else self._sweep_bucket(self.bucket, named, before))
+
+    def _sweep_bucket(self, bucket: Bucket, named: Callable[[Sequence[str]], set[str]], before: float) -> int:
+        """Delete from the bucket what nothing names, and here the copies that have lain for long; return how many of the former."""
+        old = bucket.older(before)
+        unnamed = set(old) - named(old) if old else set()
+        for digest in unnamed:
+            bucket.delete(digest)
+        for copy in (self.folder / "contents").glob("*/*"):
+            if copy.stat().st_mtime < time.time() - COPIES:
+                copy.unlink(missing_ok=True)
+        return len(unnamed)
 
     def _settle(self, partial: Path, digest: str) -> None:
-        place = self.path(digest)
+        place = self._place(digest)
         place.parent.mkdir(parents=True, exist_ok=True)
         with self._settling:
             os.replace(partial, place)

@@ -310,7 +310,7 @@ def test_a_backup_that_fails_leaves_nothing_behind(asked: Asked, tmp_path: Path,
     monkeypatch.setattr(backup.tarfile, "open", full)
     (tmp_path / "to").mkdir()
     with pytest.raises(UsageError, match="No space left on device"):
-        backup.back_up(asked.database, tmp_path / "data", tmp_path / "to" / "saved.tar")
+        backup.back_up(asked.database, Files(tmp_path / "data" / "files"), tmp_path / "to" / "saved.tar")
     assert list((tmp_path / "to").iterdir()) == []
 
 

@@ -1,0 +1,104 @@
+"""The contents of files in a bucket: what is kept there, fetched from there, and cleared away there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import anyio
+import fsspec
+import pytest
+
+from service.__main__ import main
+from service.bucket import Bucket
+from service.files import COPIES, Files
+from tests.service.serving import Asked
+from trainers.errors import UsageError
+
+
+@pytest.fixture(params=["memory", "file"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    yield f"memory://{tmp_path.name}/prefix" if request.param == "memory" else f"file://{tmp_path / 'bucket'}"
+    fsspec.filesystem("memory").store.clear()
+
+
+def received(files: Files, content: bytes) -> str:
+    async def parts() -> AsyncIterator[bytes]:
+        yield content[:3]
+        yield content[3:]
+
+    return anyio.run(files.receive, parts()).digest
+
+
+def emptied(files: Files) -> None:
+    shutil.rmtree(files.folder / "contents")
+
+
+def test_a_content_is_fetched_from_the_bucket_where_the_copy_is_gone(url: str, tmp_path: Path) -> None:
+    files = Files(tmp_path / "files", Bucket(url))
+    one, two = received(files, b"of an upload"), files.keep(b"of this server")
+    emptied(files)
+    assert (files.has(one), files.has("0" * 64)) == (True, False)
+    assert not list(files.folder.glob("contents/*/*")), "nothing is fetched to see that"
+    assert files.path(one).read_bytes() == b"of an upload"
+    assert files.path(two).read_bytes() == b"of this server"
+    another = Files(tmp_path / "another machine", Bucket(url))
+    assert another.path(one).read_bytes() == b"of an upload"
+    assert not another.path("0" * 64).exists()
+    assert list((another.folder / "incoming").iterdir()) == []
+
+
+def test_what_nothing_names_goes_from_the_bucket_and_old_copies_from_here(tmp_path: Path) -> None:
+    files = Files(tmp_path / "files", Bucket(f"file://{tmp_path / 'bucket'}"))
+    named, unnamed, fresh = received(files, b"named"), received(files, b"unnamed"), received(files, b"fresh")
+    long_ago = time.time() - COPIES - 10
+    for path in (tmp_path / "bucket" / "contents").iterdir():
+        if path.name != fresh:
+            os.utime(path, (long_ago, long_ago))
+    os.utime(files.path(named), (long_ago, long_ago))
+    assert files.sweep(lambda digests: {named} & set(digests)) == 1
+    assert sorted(path.name for path in (tmp_path / "bucket" / "contents").iterdir()) == sorted((named, fresh))
+    assert [path.name for path in files.folder.glob("contents/*/*") if path.name == named] == [], "the copy has lain for long"
+    assert files.path(named).read_bytes() == b"named"
+    emptied(files)
+    assert not files.path(unnamed).exists()
+
+
+def test_a_run_s_file_goes_to_the_bucket_and_comes_back(url: str, tmp_path: Path) -> None:
+    asked = Asked(tmp_path)
+    asked.files.bucket = Bucket(url)
+    asked.run()
+    create = """mutation { createRunFiles(input: {entityName: "someone", projectName: "tried", runName: "r1", files: ["a.txt"]})
+        { files { uploadUrl } } }"""
+    upload = asked.ask(create)["createRunFiles"]["files"][0]["uploadUrl"]
+    assert asked.client.put(upload.removeprefix("http://testserver"), content=b"hello").status_code == 200
+    emptied(asked.files)
+    query = '{ project(name: "tried") { run(name: "r1") { files { edges { node { directUrl } } } } } }'
+    (edge,) = asked.ask(query)["project"]["run"]["files"]["edges"]
+    assert asked.client.get(edge["node"]["directUrl"].removeprefix("http://testserver")).content == b"hello"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ("nosuch://bucket", "nosuch"),
+        ("s3://bucket/prefix", "s3fs|cannot be reached"),
+        ("file:///proc/nowhere", "cannot be reached"),
+    ],
+)
+def test_a_bucket_that_cannot_be_reached_is_told_in_a_sentence(wrong: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        Bucket(wrong)
+
+
+def test_the_command_line_names_the_bucket(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, bucket = tmp_path / "data", f"file://{tmp_path / 'bucket'}"
+    main(["user", "add", "ada", "--data", str(data)])
+    assert main(["doctor", "--data", str(data), "--files", bucket]) == 0
+    with pytest.raises(SystemExit) as stopped:
+        main(["doctor", "--data", str(data), "--files", "nosuch://bucket"])
+    assert stopped.value.code == 2
+    assert "nosuch" in capsys.readouterr().err
