@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,11 +14,13 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from service import migrations
+from service import migrations, streams
 from service.database import Base, Database, Run
 from service.migrations.__main__ import write_step
 from tests.postgres import binaries, postgres
 from trainers.errors import UsageError
+
+OLD_KEYS = '{"loss": {"number": 8}}'  # as the first version kept them; a colon before a number would be SQLAlchemy's
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +64,7 @@ def first_tables(url: str, *, says_version: bool) -> None:
         "INSERT INTO entity (id, name, is_team) VALUES (1, 'someone', FALSE)",
         f"INSERT INTO project (id, entity_id, name, description, created_at) VALUES (1, 1, 'p', '', {time})",
         f"INSERT INTO run ({run}, {counts}) VALUES "
-        f"(1, 1, 'r', 'r', '', 'finished', FALSE, '{{}}', '{{}}', '{{}}', '[]', '{{}}', 7, 8, 0, 0, {time}, {time})",
+        f"(1, 1, 'r', 'r', '', 'finished', FALSE, '{{}}', '{{}}', '{{}}', '[]', '{OLD_KEYS}', 7, 8, 0, 0, {time}, {time})",
         "INSERT INTO run_value (run_id, place, key, number) VALUES (1, 'c', 'lr', 0.5)",
         *([] if says_version else [f"DROP TABLE {migrations.VERSION_TABLE}"]),
     )
@@ -109,6 +112,13 @@ def test_an_older_database_keeps_what_is_in_it(url: str, says_version: bool) -> 
         run = session.scalars(sa.select(Run)).one()
         assert (run.name, run.history_lines, run.project.entity.name) == ("r", 8, "someone")
         assert session.scalar(sa.text("SELECT number FROM run_value")) == 0.5
+        keys = streams.history_keys(run)
+        assert keys is not None
+        assert keys["keys"]["loss"]["typeCounts"] == [{"type": "number", "count": 8}]
+    with database.session(writing=True) as session:
+        run = session.scalars(sa.select(Run)).one()
+        streams.append(session, run, streams.HISTORY, 8, ['{"_step": 8, "loss": 0.5}'])
+        assert json.loads(run.history_keys)["loss"] == {"kinds": {"number": 9}, "last": 0.5}, "it goes on"
     with database.session(writing=True) as session, pytest.raises(sa.exc.IntegrityError):
         session.execute(sa.text("INSERT INTO project (id, entity_id, name, description, created_at) VALUES (2, 99, 'q', '', NULL)"))
     database.close()
