@@ -134,7 +134,9 @@ def rate(text: str) -> int:
     """
     from argparse import ArgumentTypeError
 
-    if not (text.isascii() and text.isdecimal()):
+    from service.numbers import is_whole
+
+    if not is_whole(text):
         raise ArgumentTypeError(f"must be a whole number from 0 (any number of requests). Got {text!r}.")
     return int(text)
 

@@ -37,7 +37,7 @@ from service.cleaning import Cleaning
 from service.database import Database, Run, RunFile, now
 from service.execution import UNFIT, UNFIT_SENTENCE, answered
 from service.files import Files, TooLargeError
-from service.keys import RATE, Keys
+from service.keys import RATE, Keys, permitted
 from service.observing import Observer
 from service.pulses import Pulses
 from service.searches import Searches
@@ -184,9 +184,7 @@ class Service:
 
     async def upload(self, request: Request) -> Response:
         """Take the content of a file; the address is the permission."""
-        said = self.files.opened("upload", request.path_params["token"])
-        if said is None:
-            raise HTTPException(403, "this address is not one of this server's, or has expired.")
+        said = permitted(self.files, "upload", request)
         content = await self.files.receive(request.stream())
 
         def note() -> None:
@@ -204,9 +202,7 @@ class Service:
 
     async def download(self, request: Request) -> Response:
         """Give the content of a file; the address is the permission."""
-        said = self.files.opened("download", request.path_params["token"])
-        if said is None:
-            raise HTTPException(403, "this address is not one of this server's, or has expired.")
+        said = permitted(self.files, "download", request)
 
         def find() -> RunFile | None:
             with self.database.session() as session:
@@ -219,9 +215,7 @@ class Service:
 
     async def content(self, request: Request) -> Response:
         """Give a content by its SHA-256, whole or in parts; the address is the permission."""
-        said = self.files.opened("content", request.path_params["token"])
-        if said is None:
-            raise HTTPException(403, "this address is not one of this server's, or has expired.")
+        said = permitted(self.files, "content", request)
         return await run_in_threadpool(self._given, said["digest"])
 
     def _given(self, digest: str | None) -> Response:

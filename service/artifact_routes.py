@@ -18,6 +18,7 @@ from service.accounts import Account
 from service.artifact_tables import Artifact, ArtifactCollection, ArtifactFile, ArtifactManifest, ArtifactMember
 from service.database import Entity, Project
 from service.files import Content
+from service.keys import permitted
 
 if TYPE_CHECKING:
     from service.app import Service
@@ -28,9 +29,7 @@ def routes(service: Service) -> list[Route]:
 
     async def upload(request: Request) -> Response:
         """Take the content of an artifact's file or manifest; the address is the permission."""
-        said = service.files.opened("artifact", request.path_params["token"])
-        if said is None:
-            raise HTTPException(403, "this address is not one of this server's, or has expired.")
+        said = permitted(service.files, "artifact", request)
         content = await service.files.receive(request.stream())
         await run_in_threadpool(note, said, content)
         return Response(status_code=200)

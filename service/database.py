@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
-import re
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -22,6 +21,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, rela
 
 from service import migrations, regular
 from service.files import Files
+from service.numbers import is_whole
 from trainers.errors import UsageError
 
 WAIT_SECONDS = 30  # for another's transaction to end
@@ -438,7 +438,7 @@ def names_of(identifier: str, kind: str) -> list[str] | None:
 def number_of(identifier: str, kind: str) -> int | None:
     """Return the row's number in an identifier of `global_id`; None where it is none of that kind."""
     names = names_of(identifier, kind) or [""]
-    return int(names[0]) if re.fullmatch(r"[0-9]{1,9}", names[0]) else None
+    return int(names[0]) if is_whole(names[0], 9) else None
 
 
 def as_json(value: Any) -> str:

@@ -1,10 +1,11 @@
-"""Who asks: the key of a request, looked up once in a while, and how often it may ask."""
+"""Who asks, and what for: the key of a request, looked up once in a while, how often it may ask, and addresses that permit."""
 
 from __future__ import annotations
 
 import base64
 import functools
 import time
+from typing import Any
 
 from limits import RateLimitItemPerMinute, RateLimitItemPerSecond
 from limits.storage import MemoryStorage
@@ -16,6 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.accounts import Account, account_of
 from service.database import Database
+from service.files import Files
 
 REMEMBERED = 30.0  # seconds for which a key is not looked up again
 MOST_REMEMBERED = 10_000
@@ -101,6 +103,18 @@ class Keys:
 def too_many(sentence: str, seconds: int) -> HTTPException:
     """Return a refusal of who asks too often; W&B's client waits as long as it says."""
     return HTTPException(429, f"{sentence} Try again in {seconds} s.", headers={"retry-after": str(seconds)})
+
+
+def permitted(files: Files, purpose: str, request: Request) -> dict[str, Any]:
+    """Return what the signed address of a request was given away for.
+
+    Raises:
+        HTTPException: 403 where it is forged, of another purpose, or too old.
+    """
+    said = files.opened(purpose, request.path_params["token"])
+    if said is None:
+        raise HTTPException(403, "this address is not one of this server's, or has expired.")
+    return said
 
 
 def key_of(header: str) -> str | None:

@@ -7,7 +7,13 @@ import math
 import re
 from typing import Any
 
+LONGEST = 18  # digits of a whole number that every database takes
 LARGE = re.compile(r"\d{309}")  # digits that a whole number beyond floats has at least
+
+
+def is_whole(text: str, most: int = LONGEST) -> bool:
+    """Whether a text is a whole number in the digits 0 to 9, at most so many: `int` does not take all that `isdigit` does."""
+    return text.isascii() and text.isdecimal() and len(text) <= most
 
 
 def read(text: str) -> Any:

@@ -161,12 +161,9 @@ def sampled(rows: Sequence[dict[str, Any]], count: int) -> list[dict[str, Any]]:
 
 def sample(session: Session, run: Run, stream: str, count: int) -> list[dict[str, Any]]:
     """Return at most `count` rows of a stream, evenly spaced, the first and the last among them."""
-    late = [line for _, line in chunk_lines(session, run.id, stream)] if stream != HISTORY else []
-    compacted: Sequence[Segment] = []
-    if stream == HISTORY:
-        numbered = chunk_lines(session, run.id, stream)
-        compacted = segments.of_run(session, run)
-        late = [line for _, line in later(numbered, compacted)]
+    numbered = chunk_lines(session, run.id, stream)
+    compacted = segments.of_run(session, run) if stream == HISTORY else []
+    late = [line for _, line in later(numbered, compacted)]
     end = sum(segment.count for segment in compacted)
     places = _places(end + len(late), count)
     rows: list[dict[str, Any]] = []

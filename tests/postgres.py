@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 
 def binaries() -> Path | None:
     """Return the folder of initdb and pg_ctl; None where PostgreSQL is not installed."""
@@ -17,6 +19,9 @@ def binaries() -> Path | None:
     folders = [Path(found).resolve().parent] if found else []
     folders += sorted(Path("/usr/lib/postgresql").glob("*/bin"))
     return next((folder for folder in folders if (folder / "pg_ctl").is_file()), None)
+
+
+needs_postgres = pytest.mark.skipif(binaries() is None, reason="PostgreSQL is not installed (apt-get install postgresql)")
 
 
 def free_port() -> int:

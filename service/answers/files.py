@@ -12,10 +12,10 @@ import sqlalchemy as sa
 from ariadne import MutationType, ObjectType
 
 from service import runs
-from service.answers.shared import Context, as_time, binder, connection, context_of, is_number, page_of, writable_run
+from service.answers.shared import Context, as_time, binder, connection, context_of, page_of, writable_run
 from service.artifact_tables import ArtifactFile, ArtifactManifest
 from service.costs import MOST_IN_PAGE
-from service.database import Run, RunFile, names_of
+from service.database import Run, RunFile, number_of
 from service.files import checked_name
 from trainers.errors import UsageError
 
@@ -57,8 +57,8 @@ def mark_run_files_uploaded(*_: Any, **__: Any) -> dict[str, Any]:
 def delete_files(_: Any, info: Any, input: Mapping[str, Any]) -> dict[str, Any]:
     context = context_of(info)
     for identifier in input["files"]:
-        names = names_of(identifier, "File") or [""]
-        found = context.session.get(RunFile, int(names[0])) if is_number(names[0]) else None
+        number = number_of(identifier, "File")
+        found = None if number is None else context.session.get(RunFile, number)
         run = None if found is None else context.session.get_one(Run, found.run_id)
         if run is None or not context.account.may_read(run.project.entity.name):
             raise UsageError(f"there is no file {identifier!r}.")

@@ -17,6 +17,7 @@ from service.accounts import Account
 from service.costs import MOST_IN_PAGE, PAGE
 from service.database import Database, Run
 from service.files import Files
+from service.numbers import is_whole
 from service.pulses import Pulses
 from service.searches import Searches
 from trainers.errors import UsageError
@@ -86,14 +87,9 @@ def page_of(after: str | None, first: int | None) -> tuple[int, int]:
     Raises:
         UsageError: if the cursor is none of this server's.
     """
-    if after and not (is_number(after) and len(after) < 12):
+    if after and not is_whole(after, 11):
         raise UsageError(f"after must be a cursor of this server. Got {after[:40]!r}.")
     return int(after or 0), max(0, min(PAGE if first is None else first, MOST_IN_PAGE))
-
-
-def is_number(text: str) -> bool:
-    """Whether a text is a whole number as this server gives them away: in cursors and identifiers."""
-    return text.isascii() and text.isdecimal() and len(text) < 19
 
 
 def connection(nodes: Sequence[Any], skip: int, total: int) -> dict[str, Any]:

@@ -12,10 +12,11 @@ from ariadne import MutationType, ObjectType
 from sqlalchemy.orm import joinedload
 
 from service import agents, learning, runs, searches, sweeps
-from service.answers.shared import Context, GoneError, as_time, binder, connection, context_of, is_number, page_of
+from service.answers.shared import Context, GoneError, as_time, binder, connection, context_of, page_of
 from service.costs import MOST_IN_PAGE
-from service.database import Agent, Issue, Project, Run, Sweep, Value, global_id, names_of, now
+from service.database import Agent, Issue, Project, Run, Sweep, Value, global_id, names_of, now, number_of
 from service.filters import SWEEP_FIELDS, condition_of
+from service.numbers import is_whole
 from trainers.errors import UsageError
 
 mutation = MutationType()
@@ -69,13 +70,13 @@ def agent_heartbeat(_: Any, info: Any, input: Mapping[str, Any]) -> dict[str, An
 
 def _agent_of(context: Context, identifier: str, *, known: bool) -> Agent | None:
     """Return an agent with its sweep, project and owner; one that was heard a moment ago where that does (`known`)."""
-    names = names_of(identifier, "Agent") or [""]
-    if not is_number(names[0]):
+    number = number_of(identifier, "Agent")
+    if number is None:
         return None
-    found = context.pulses.known(int(names[0])) if known else None
+    found = context.pulses.known(number) if known else None
     if found is None:
         owned = joinedload(Agent.sweep).joinedload(Sweep.project).joinedload(Project.entity)
-        found = context.session.get(Agent, int(names[0]), options=[owned])
+        found = context.session.get(Agent, number, options=[owned])
         if found is not None:
             context.pulses.keep(found)
     return found
@@ -179,7 +180,7 @@ def sweep_agents(sweep: Sweep, info: Any) -> dict[str, Any]:
 @sweep_type.field("agent")
 def sweep_agent(sweep: Sweep, info: Any, agentName: str) -> Agent | None:
     names = names_of(agentName, "Agent") or [agentName]
-    found = context_of(info).session.get(Agent, int(names[0])) if is_number(names[0]) else None
+    found = context_of(info).session.get(Agent, int(names[0])) if is_whole(names[0]) else None
     return found if found is not None and found.sweep_id == sweep.id else None
 
 

@@ -11,6 +11,7 @@ import re
 from typing import Any
 
 from service.filters import FIELDS
+from service.runs import STATES
 from trainers.errors import UsageError, did_you_mean
 
 FIELD_OF = {  # as people write it -> as filters have it
@@ -29,7 +30,6 @@ OPERATORS = {"=": "$eq", "==": "$eq", "!=": "$ne", ">": "$gt", ">=": "$gte", "<"
 QUOTED = r""""(?:[^"]|"")*"|'(?:[^']|'')*'"""  # a quote of its own kind within is written twice
 TERM = re.compile(rf"\s*({QUOTED}|[^\s=!<>~]+)\s*(==|!=|>=|<=|=|>|<|~)\s*({QUOTED}|[^\s]+)\s*")
 PIECE = re.compile(rf"(?<![^\s=!<>~])(?:{QUOTED})|(?P<and>\s+and\s+)|.", re.IGNORECASE | re.DOTALL)
-STATES = ("running", "pending", "preempting", "finished", "failed", "crashed", "killed")
 MOST_TERMS = 20
 
 

@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from service import runs
 from service.database import Entity, Project, Run, Sweep
-from service.web import words
+from service.numbers import is_whole
 from service.web.pages import Visit
 
 PAGE = 100
@@ -52,7 +52,7 @@ def sweep_list(visit: Visit) -> Response:
 def skipped(visit: Visit, size: int) -> int:
     """Return how many to skip for the page that the address names, counted from 1."""
     text = visit.request.query_params.get("page", "1")
-    return (int(text) - 1) * size if words.is_whole(text) and len(text) < 8 and int(text) > 0 else 0
+    return (int(text) - 1) * size if is_whole(text, 7) and int(text) > 0 else 0
 
 
 def _projects(visit: Visit, entities: Sequence[str] | None, **values: Any) -> Response:

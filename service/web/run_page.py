@@ -14,6 +14,7 @@ from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Re
 
 from service import runs, streams
 from service.database import Project, Run, RunFile
+from service.numbers import is_whole
 from service.web import curves, tables, words
 from service.web.filter_text import quoted
 from service.web.pages import Visit, back
@@ -179,4 +180,4 @@ def as_json(values: Any) -> Response:
 
 
 def _line(text: str | None) -> int:
-    return int(text) if text and words.is_whole(text) and len(text) < 12 else 0
+    return int(text) if text and is_whole(text, 11) else 0

@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session, defer, joinedload
 from service import runs, streams
 from service.database import Project, Run, User, Value
 from service.filters import condition_of, order_of
+from service.numbers import is_whole
 from service.web import words
 from service.web.filter_text import COMPUTED, FIELD_OF, filter_of, quoted, values_asked
 from trainers.best import known_goal
@@ -51,7 +52,7 @@ class Wanted:
             sort=query.get("sort", "") or cls.sort,
             columns=tuple(dict.fromkeys(column for column in query.getlist("column") if is_column(column))),
             group=query.get("group", ""),
-            page=int(page) if words.is_whole(page) and len(page) < 7 and int(page) > 0 else 1,
+            page=int(page) if is_whole(page, 6) and int(page) > 0 else 1,
             size=int(size) if size in map(str, SIZES) else SIZES[0],
         )
 

@@ -42,11 +42,6 @@ def as_float(value: float) -> float:
         return math.inf if value > 0 else -math.inf
 
 
-def is_whole(text: str) -> bool:
-    """Whether a text is a whole number in the digits 0 to 9: `int` does not take all that `isdigit` does."""
-    return text.isascii() and text.isdecimal()
-
-
 def value(found: Any, most: int = MOST_CHARACTERS) -> str:
     """Return any value of a config or summary."""
     if found is None:

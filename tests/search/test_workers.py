@@ -20,7 +20,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search.study import finished
 from search.workers import cores, environments, gpus_of
-from tests.postgres import binaries, postgres
+from tests.postgres import needs_postgres, postgres
 from tests.samples import ROOT, environment, start
 from trainers import records
 from trainers.errors import UsageError
@@ -113,7 +113,7 @@ def test_four_workers_killed_at_random_on_sqlite_finish_200_trials(tmp_path: Pat
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(binaries() is None, reason="PostgreSQL is not installed (apt-get install postgresql)")
+@needs_postgres
 def test_eight_workers_killed_at_random_on_postgresql_finish_200_trials(tmp_path: Path) -> None:
     with postgres(tmp_path) as storage:
         line = command(tmp_path, "--workers=8", "--trials=200", "--lease=3", "--storage", storage)
@@ -123,7 +123,7 @@ def test_eight_workers_killed_at_random_on_postgresql_finish_200_trials(tmp_path
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(binaries() is None, reason="PostgreSQL is not installed (apt-get install postgresql)")
+@needs_postgres
 def test_the_same_command_elsewhere_joins_the_sweep(tmp_path: Path) -> None:
     """Two machines: folders of their own, one database. Each asks for 30 in all; 30 it is."""
     with postgres(tmp_path) as storage:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.service import serving
+from tests.service.serving import listening
 
 
 @pytest.fixture(scope="module", params=["installed", "older"])
@@ -20,3 +21,10 @@ def each_client(request: pytest.FixtureRequest) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(serving, "PYTHON", python)
         yield
+
+
+@pytest.fixture(scope="module")
+def address(each_client: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a server that a module's tests share, with each client anew."""
+    with listening(tmp_path_factory.mktemp("service")) as address:
+        yield address

@@ -19,7 +19,7 @@ from service.accounts import add_user
 from service.artifact_tables import Artifact, ArtifactMember
 from service.cleaning import Cleaning, clean, delete_expired
 from service.database import global_id, now
-from tests.postgres import binaries, postgres
+from tests.postgres import needs_postgres, postgres
 from tests.service.logging_artifacts import COMMIT, CREATE, FILES, MANIFEST, Logged, digest_of, md5, path_of
 from tests.service.serving import KEY, Asked, authorization
 
@@ -577,7 +577,7 @@ def test_runs_that_log_at_once_get_numbers_of_their_own(asked: Asked) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(binaries() is None, reason="PostgreSQL is not installed (apt-get install postgresql)")
+@needs_postgres
 def test_on_postgresql_too(tmp_path: Path) -> None:
     with postgres(tmp_path) as url:
         asked = Asked(tmp_path, url)

@@ -4,21 +4,14 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.service import serving
-from tests.service.serving import KEY, client, listening
+from tests.service.serving import KEY, client
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def address(each_client: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with listening(tmp_path_factory.mktemp("service")) as address:
-        yield address
 
 
 def test_what_is_logged_is_used_downloaded_and_found(address: str, tmp_path: Path) -> None:

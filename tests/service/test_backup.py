@@ -25,7 +25,7 @@ from service.database import Base, Database, Run, RunFile
 from service.files import Files
 from service.searches import Searches
 from tests.listening import listening as served
-from tests.postgres import binaries, postgres
+from tests.postgres import binaries, needs_postgres, postgres
 from tests.service.logging_artifacts import Logged
 from tests.service.serving import KEY, Asked, client, listening
 from tests.service.test_segments import exact, kept, rows, stream
@@ -190,7 +190,7 @@ def test_a_backup_of_a_service_at_work_holds_a_prefix_of_each_run(tmp_path: Path
     database.close()
 
 
-@pytest.mark.skipif(binaries() is None, reason="PostgreSQL is not installed (apt-get install postgresql)")
+@needs_postgres
 @pytest.mark.slow
 def test_a_postgresql_is_saved_and_restored_by_its_own_programs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     programs = binaries()

@@ -24,13 +24,10 @@ from service import streams
 from service.accounts import add_user
 from service.database import Database, Issue, Run, Sweep
 from service.files import Files
-from tests.postgres import binaries, free_port, postgres
+from tests.postgres import free_port, needs_postgres, postgres
 from tests.service.serving import KEY, client
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(binaries() is None, reason="PostgreSQL is not installed (apt-get install postgresql)"),
-]
+pytestmark = [pytest.mark.slow, needs_postgres]
 AGENTS, RUNS = map(int, os.environ.get("SERVICE_KILL_SIZE", "4x4").split("x"))
 ROWS, RESTARTS, PATIENCE = 5, 3, 3600 if AGENTS * RUNS > 16 else 240
 # the service as it is, but for how soon it calls a silent run crashed: five minutes are long for a test

@@ -7,15 +7,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.postgres import binaries, postgres
+from tests.postgres import needs_postgres, postgres
 from tests.service.browsing import Shown, sent
 from tests.service.test_pages import filled
 from tests.service.test_pages_sweep import data, swept
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(binaries() is None, reason="PostgreSQL is not installed (apt-get install postgresql)"),
-]
+pytestmark = [pytest.mark.slow, needs_postgres]
 
 
 @pytest.fixture(scope="module")

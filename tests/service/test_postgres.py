@@ -14,15 +14,12 @@ from optuna.trial import TrialState
 from starlette.testclient import TestClient
 
 from service.database import Database, Issue
-from tests.postgres import binaries, postgres
+from tests.postgres import needs_postgres, postgres
 from tests.service.serving import Asked, authorization
 from tests.service.test_filters import flat_plain, holds, names, random_filter
 from tests.service.test_sweeps import agent, beat, created, done, state_of, sweep_row
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(binaries() is None, reason="PostgreSQL is not installed (apt-get install postgresql)"),
-]
+pytestmark = [pytest.mark.slow, needs_postgres]
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ import os
 import subprocess
 import textwrap
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import sqlalchemy as sa
 from service import agents, learning
 from service.database import Agent, Issue, now
 from tests.service import serving
-from tests.service.serving import KEY, Asked, client, listening
+from tests.service.serving import KEY, Asked, client
 
 PROGRAM = """
 import argparse, time, wandb
@@ -294,12 +293,6 @@ def test_an_agent_of_nothing_gets_a_404_and_leaves(asked: Asked) -> None:
 
 
 # -- by the client
-
-
-@pytest.fixture(scope="module")
-def address(each_client: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with listening(tmp_path_factory.mktemp("service")) as address:
-        yield address
 
 
 def command(address: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

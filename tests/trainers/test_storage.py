@@ -22,7 +22,7 @@ from search.offline import run
 from search.status import open_existing
 from search.study import finished
 from search.sweep import Sweep, read_sweep
-from tests.postgres import binaries, postgres
+from tests.postgres import binaries, needs_postgres, postgres
 from tests.samples import small_data
 from trainers import records
 from trainers.errors import UsageError
@@ -180,7 +180,7 @@ def test_a_full_disk_is_one_sentence_and_the_study_goes_on_after(tmp_path: Path)
         subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
-@pytest.mark.skipif(binaries() is None, reason="PostgreSQL is not installed (apt-get install postgresql)")
+@needs_postgres
 def test_a_database_that_goes_away_is_one_sentence_and_the_study_goes_on_after(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
