@@ -77,7 +77,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     with exit_with_sentence():
         if options.command in CARE:
-            return CARE[options.command](options)
+            from service.faults import AwayError
+
+            try:
+                return CARE[options.command](options)
+            except AwayError as error:
+                raise UsageError(str(error)) from None
         database = open_database(options)
         try:
             if options.command == "user":

@@ -1,17 +1,15 @@
 """The service as a Starlette application: GraphQL, the streams of runs, uploads and downloads.
 
 A fault that will not go away is a 4xx or an error in the answer: W&B's client tries a 500 again for a long time, and looks hung.
-Only a database that is busy is a 503, which it should try again, and a full disk a 507.
+Only a database that is busy, or a bucket that does not answer, is a 503, which it should try again, and a full disk a 507.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import json
 import logging
-import sqlite3
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
@@ -36,6 +34,7 @@ from service.answers.shared import Context, GoneError
 from service.cleaning import Cleaning
 from service.database import Database, Run, RunFile, now
 from service.execution import UNFIT, UNFIT_SENTENCE, answered
+from service.faults import FAILING, fault_of
 from service.files import Files, TooLargeError
 from service.keys import RATE, Keys, permitted
 from service.observing import Observer
@@ -76,8 +75,7 @@ def application(
         *artifact_routes.routes(service),
         Mount("/", service.keys.given_to(web.application(database, files, searches) if pages is None else pages)),
     ]
-    handlers = {HTTPException: _refused, UsageError: _unfit, sa.exc.OperationalError: _busy, OSError: _full}
-    handlers |= dict.fromkeys(UNFIT, _too_large)
+    handlers = {HTTPException: _refused, UsageError: _unfit, **dict.fromkeys(FAILING, _failing), **dict.fromkeys(UNFIT, _too_large)}
     middleware = [Middleware(_catching), Middleware(service.observer.middleware)]
     app = Starlette(routes=routes, exception_handlers=handlers, middleware=middleware, lifespan=service.lifespan)
     app.state.service = service
@@ -153,6 +151,9 @@ class Service:
                 result = self.schema.execute(query, variables, context)
                 if result.errors:
                     session.rollback()
+                    for error in result.errors:
+                        if isinstance(error.original_error, FAILING):
+                            raise error.original_error
                     gone = [error for error in result.errors if isinstance(error.original_error, GoneError)]
                     if gone:
                         raise HTTPException(404, gone[0].message)
@@ -313,31 +314,13 @@ async def _too_large(_: Request, error: Exception) -> Response:
     return _answer(400, f"{UNFIT_SENTENCE} ({str(error).splitlines()[0]}).")
 
 
-async def _busy(_: Request, error: Exception) -> Response:
-    if _needs_room(getattr(error, "orig", None)):
-        return _no_room(error)
-    log.warning("the database is busy or away: %s", str(getattr(error, "orig", error)).splitlines()[0])
-    response = _answer(503, "the database is busy: try again.")
-    response.headers["retry-after"] = "1"
+async def _failing(_: Request, error: Exception) -> Response:
+    fault = fault_of(error)
+    if fault is None:
+        raise error
+    response = _answer(fault.status, fault.sentence)
+    response.headers.update(fault.headers)
     return response
-
-
-async def _full(_: Request, error: Exception) -> Response:
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-        return _no_room(error)
-    raise error
-
-
-def _needs_room(error: object) -> bool:
-    """Whether a database has no room left, or may not write."""
-    if isinstance(error, sqlite3.Error):
-        return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY)
-    return getattr(error, "sqlstate", None) in ("53100", "25006")  # of PostgreSQL: disk_full, read_only_sql_transaction
-
-
-def _no_room(error: Exception) -> Response:
-    log.error("the disk is full or cannot be written: %s", str(getattr(error, "orig", error)).splitlines()[0])
-    return _answer(507, "the server's disk is full or cannot be written: make room there, then send this again.")
 
 
 def _catching(app: ASGIApp) -> ASGIApp:

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlsplit
 
-import sqlalchemy as sa
 from sqlalchemy.orm import Session
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -35,6 +34,7 @@ from demo.own_names import OwnNames
 from service import runs, sweeps
 from service.accounts import Account
 from service.database import Database, Project, Run, Sweep
+from service.faults import FAILING, fault_of
 from service.files import Files
 from service.searches import Searches
 from service.web import words
@@ -242,8 +242,7 @@ def application(
     handlers: Mapping[Any, Any] = {
         HTTPException: functools.partial(_sentence, web),
         UsageError: functools.partial(_sentence, web),
-        sa.exc.OperationalError: functools.partial(_busy, web),
-        Exception: functools.partial(_failed, web),
+        **dict.fromkeys((*FAILING, Exception), functools.partial(_failed, web)),
     }
     return Starlette(routes=_routes(web, painter), exception_handlers=handlers, middleware=middleware)
 
@@ -393,14 +392,12 @@ async def _sentence(web: Web, request: Request, error: Exception) -> Response:
     return response
 
 
-async def _busy(web: Web, request: Request, error: Exception) -> Response:
-    log.warning("the database is busy or away: %s", str(getattr(error, "orig", error)).splitlines()[0])
-    return _fault(web, request, 503, "the database is busy: try again.")
-
-
 async def _failed(web: Web, request: Request, error: Exception) -> Response:
-    log.error("a page failed", exc_info=error)
-    return _fault(web, request, 500, "the server failed at this; its log says why.")
+    fault = fault_of(error)
+    if fault is None:
+        log.error("a page failed", exc_info=error)
+        return _fault(web, request, 500, "the server failed at this; its log says why.")
+    return _fault(web, request, fault.status, fault.sentence)
 
 
 def _fault(web: Web, request: Request, status: int, sentence: str) -> Response:

@@ -18,6 +18,7 @@ TITLES = {
     413: "Too large",
     429: "Too often",
     503: "Busy",
+    507: "No room",
 }
 MOST_CHARACTERS = 200  # of a value in a table
 

@@ -509,7 +509,8 @@ def test_a_failure_is_answered_and_not_raised_again(asked: Asked, monkeypatch: p
 
 
 @pytest.mark.parametrize(
-    ("code", "status"), [(sqlite3.SQLITE_FULL, 507), (sqlite3.SQLITE_READONLY, 507), (sqlite3.SQLITE_BUSY, 503)]
+    ("code", "status"),
+    [(sqlite3.SQLITE_FULL, 507), (sqlite3.SQLITE_READONLY, 507), (sqlite3.SQLITE_BUSY, 503), (sqlite3.SQLITE_ERROR, 422)],
 )
 def test_a_full_disk_is_told_as_such(asked: Asked, monkeypatch: pytest.MonkeyPatch, code: int, status: int) -> None:
     def fail(*_: Any, **__: Any) -> Any:
@@ -521,6 +522,10 @@ def test_a_full_disk_is_told_as_such(asked: Asked, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(streams, "append", fail)
     answer = asked.stream("r1", **history(0, range(2)))
     assert (answer.status_code, "make room" in answer.text) == (status, status == 507)
+    monkeypatch.setattr(runs, "run_of", fail)
+    query = '{ project(name: "tried") { run(name: "r1") { name } } }'
+    answer = asked.client.post("/graphql", json={"query": query}, headers=authorization())
+    assert (answer.status_code, "make room" in answer.text) == (status, status == 507), "nothing that the client takes for good"
 
 
 def test_an_upload_that_finds_no_room_is_told_so(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:

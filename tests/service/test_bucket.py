@@ -7,15 +7,22 @@ import shutil
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import anyio
 import fsspec
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
+from service import compaction
 from service.__main__ import main
 from service.bucket import Bucket
+from service.faults import AwayError
 from service.files import COPIES, Files
-from tests.service.serving import Asked
+from tests.service.browsing import Shown
+from tests.service.serving import Asked, authorization
+from tests.service.test_app import upload_address
+from tests.service.test_segments import rows, stream
 from trainers.errors import UsageError
 
 
@@ -71,14 +78,75 @@ def test_a_run_s_file_goes_to_the_bucket_and_comes_back(url: str, tmp_path: Path
     asked = Asked(tmp_path)
     asked.files.bucket = Bucket(url)
     asked.run()
-    create = """mutation { createRunFiles(input: {entityName: "someone", projectName: "tried", runName: "r1", files: ["a.txt"]})
-        { files { uploadUrl } } }"""
-    upload = asked.ask(create)["createRunFiles"]["files"][0]["uploadUrl"]
-    assert asked.client.put(upload.removeprefix("http://testserver"), content=b"hello").status_code == 200
+    assert asked.client.put(upload_address(asked, "a.txt"), content=b"hello").status_code == 200
     emptied(asked.files)
     query = '{ project(name: "tried") { run(name: "r1") { files { edges { node { directUrl } } } } } }'
     (edge,) = asked.ask(query)["project"]["run"]["files"]["edges"]
     assert asked.client.get(edge["node"]["directUrl"].removeprefix("http://testserver")).content == b"hello"
+
+
+def refuse(*_: Any, **__: Any) -> Any:
+    raise ConnectionError("the line is dead\nand more of it")
+
+
+def test_a_bucket_that_is_away_is_a_fault_to_try_again_after(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, shown = Asked(tmp_path / "s"), Shown(tmp_path / "p")
+    for served in (asked, shown):
+        served.files.bucket = Bucket(f"file://{tmp_path / 'bucket'}")
+        served.run()
+        assert served.client.put(upload_address(served, "a.txt"), content=b"hello").status_code == 200
+        emptied(served.files)
+    for served in (asked, shown):
+        for name in ("put_file", "get_file", "exists", "ls"):
+            monkeypatch.setattr(served.files.bucket.system, name, refuse)
+    query = '{ project(name: "tried") { run(name: "r1") { files { edges { node { directUrl } } } } } }'
+    (edge,) = asked.ask(query)["project"]["run"]["files"]["edges"]
+    for answer in (
+        asked.client.get(edge["node"]["directUrl"].removeprefix("http://testserver")),
+        asked.client.put(upload_address(asked, "b.txt"), content=b"other"),
+    ):
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+        assert answer.json()["error"] == "the server does not reach its bucket: try again."
+    page = shown.browser.get("/someone/tried/runs/r1/files/a.txt")
+    assert page.status_code == 503
+    assert "does not reach its bucket" in page.text
+    with pytest.raises(AwayError, match=r"does not answer, or refuses \(the line is dead\)\.$"):
+        asked.files.sweep(lambda _: set())
+
+
+def test_the_history_of_a_bucket_that_is_away_is_not_called_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = Asked(tmp_path)
+    asked.files.bucket = Bucket(f"file://{tmp_path / 'bucket'}")
+    asked.run()
+    stream(asked, rows(6), complete=True)
+    assert compaction.compact_due(asked.database, asked.files) == 6
+    emptied(asked.files)
+    query = '{ project(name: "tried") { run(name: "r1") { history(minStep: 0, maxStep: 9) } } }'
+    with monkeypatch.context() as patch:
+        patch.setattr(asked.files.bucket.system, "get_file", refuse)
+        answer = asked.client.post("/graphql", json={"query": query}, headers=authorization())
+        assert (answer.status_code, "reach its bucket" in answer.text) == (503, True)
+    assert len(asked.ask(query)["project"]["run"]["history"]) == 6
+
+
+def test_an_empty_folder_that_a_bucket_does_not_keep_holds_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bucket = Bucket(f"file://{tmp_path / 'bucket'}")
+
+    def missing(*_: Any, **__: Any) -> Any:
+        raise FileNotFoundError("bucket/contents")
+
+    monkeypatch.setattr(bucket.system, "ls", missing)
+    monkeypatch.setattr(bucket.system, "rm_file", missing)
+    assert bucket.older(time.time() + 10) == []
+    bucket.delete("0" * 64)
+
+
+def test_a_bucket_that_is_not_there_is_not_created(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with s3://, whose makedirs creates the bucket itself."""
+    monkeypatch.setattr(MemoryFileSystem, "_strip_protocol", classmethod(lambda _, path: str(path).removeprefix("memory://")))
+    monkeypatch.setattr(MemoryFileSystem, "exists", lambda *_: False)
+    with pytest.raises(UsageError, match="there is no bucket misspelt: create it, or name another"):
+        Bucket("memory://misspelt/prefix")
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import html
 import io
 import json
@@ -721,7 +722,8 @@ def test_a_whole_number_that_no_float_holds_is_shown_as_infinite(shown: Shown) -
 
 def test_a_script_is_told_of_a_fault_in_json(shown: Shown, monkeypatch: pytest.MonkeyPatch) -> None:
     shown.run()
-    for error, status in ((RuntimeError(), 500), (sa.exc.OperationalError("", {}, Exception("locked")), 503)):
+    locked, full = sa.exc.OperationalError("", {}, Exception("locked")), OSError(errno.ENOSPC, "no space is left")
+    for error, status in ((RuntimeError(), 500), (locked, 503), (full, 507)):
 
         def fail(*_: Any, error: Exception = error, **__: Any) -> None:
             raise error

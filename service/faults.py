@@ -1,0 +1,65 @@
+"""What it means to who asked that the database, the disk or the bucket fails: to try again, or that room must be made."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import sqlite3
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+log = logging.getLogger("service")
+
+
+class AwayError(Exception):
+    """The bucket does not answer, or refuses: what is asked for may be there all the same."""
+
+
+FAILING = (sa.exc.OperationalError, OSError, AwayError)  # the errors that `fault_of` knows something of
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A status of HTTP and the sentence that goes with it."""
+
+    status: int
+    sentence: str
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """When to try again, which W&B's client heeds."""
+        return {"retry-after": "1"} if self.status == 503 else {}
+
+
+NO_ROOM = Fault(507, "the server's disk is full or cannot be written: make room there, then send this again.")
+BUSY = Fault(503, "the database is busy: try again.")
+AWAY = Fault(503, "the server does not reach its bucket: try again.")
+
+
+def fault_of(error: BaseException | None) -> Fault | None:
+    """Return what an error means, and log its cause; None where trying again would not help, and nothing is full."""
+    if isinstance(error, AwayError):
+        log.error("%s", error)
+        return AWAY
+    full = NO_ROOM if is_full(error) else None
+    found = _of_database(error.orig) if isinstance(error, sa.exc.OperationalError) else full
+    if found is not None:
+        cause = (str(getattr(error, "orig", error)).splitlines() or [""])[0]
+        log.error("%s (%s)", "the disk is full or cannot be written" if found is NO_ROOM else "the database is busy or away", cause)
+    return found
+
+
+def is_full(error: BaseException | None) -> bool:
+    """Whether a file could not be written for want of room, or of the right to."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+
+def _of_database(error: BaseException | None) -> Fault | None:
+    """Return what a driver's error means: it calls much operational, a statement too long for it, too."""
+    if isinstance(error, sqlite3.Error):
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY):
+            return NO_ROOM
+        return BUSY if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED) else None
+    return NO_ROOM if getattr(error, "sqlstate", None) in ("53100", "25006") else BUSY  # disk_full, read_only_sql_transaction
