@@ -1,0 +1,253 @@
+"""Inner products of the training images with each other and with the evaluated images: computed once, used by every trial.
+
+All kernels are maps of them (`trainers.kernels`). They are laid out by class, one block per pair of classes, as one-against-one
+problems read them, so that half of the symmetric matrix is all that is kept: about n² / 2 numbers of n training images, and n
+per evaluated image. They are float64 for up to 20,000 training images, which gives the very machine that libsvm finds, and
+float32 for more. Where other processes will want the same, one of them writes the file and all map it into memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+
+    from trainers.data import Data
+
+FROM = 2_000  # training images from which a fit on products is the faster one (docs/benchmarks.md)
+DOUBLE_TO = 20_000  # training images whose products are float64
+FILE_FROM = 64 * 2**20  # bytes; fewer are computed sooner than another process's are waited for
+SHARE = 0.7  # of the memory available, at most
+ROWS = 4_096  # training images whose products with the evaluated ones are computed at a time
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Images as the kernel sees them.
+
+    Args:
+        train: rows of the training images (n_train, n_features).
+        evaluated: rows of the images that are scored besides, or None.
+        learnt: what the preparation has learnt from the training images.
+    """
+
+    train: np.ndarray
+    evaluated: np.ndarray | None
+    learnt: Mapping[str, np.ndarray]
+
+
+@dataclass
+class Gram:
+    """The products of one set of images, with the training images sorted by class.
+
+    Args:
+        order: the place of each sorted training image among the given ones (n_train,).
+        classes: the classes that are there (n_present,).
+        ends: where each class begins among the sorted images, and the end (n_present + 1,).
+        flat: the blocks one after the other, then the training with the evaluated images.
+    """
+
+    images: Prepared
+    order: np.ndarray
+    classes: np.ndarray
+    ends: np.ndarray
+    flat: np.ndarray
+    source: tuple[torch.Tensor, torch.Tensor | None]  # whose products these are
+    norms: np.ndarray = field(init=False)  # squared, float64 (n_train,), sorted
+    evaluated_norms: np.ndarray = field(init=False)
+    variance: float = field(init=False)  # of all numbers of the training images
+
+    def __post_init__(self) -> None:
+        train = self.images.train
+        self.norms, self.variance = _squared_norms(train)[self.order], float(train.astype(np.float64).var())
+        self.evaluated_norms = np.zeros(0) if self.images.evaluated is None else _squared_norms(self.images.evaluated)
+        self._starts = block_starts(self.ends)
+
+    @property
+    def largest_norm(self) -> float:
+        """The largest squared norm of an image."""
+        return float(max(self.norms.max(), self.evaluated_norms.max(initial=0.0)))
+
+    def block(self, i: int, j: int) -> np.ndarray:
+        """Return the products of the training images of the i-th class that is there with those of the j-th."""
+        if i > j:
+            return self.block(j, i).T
+        rows, columns = self.ends[i + 1] - self.ends[i], self.ends[j + 1] - self.ends[j]
+        start = self._starts[i, j]
+        return self.flat[start : start + rows * columns].reshape(rows, columns)
+
+    def evaluated(self) -> np.ndarray:
+        """Return the products of the sorted training with the evaluated images (n_train, n_evaluated)."""
+        return self.flat[self._starts[-1, -1] :].reshape(len(self.order), -1)
+
+    def matrix(self, rows: np.ndarray) -> np.ndarray:
+        """Return the products of some training images with each other (n_rows, n_rows); `rows` are places among the given ones."""
+        places = np.empty(len(self.order), dtype=np.int64)
+        places[self.order] = np.arange(len(self.order))
+        places = places[rows]
+        kinds = np.searchsorted(self.ends, places, side="right") - 1
+        result = np.empty((len(rows), len(rows)), dtype=self.flat.dtype)
+        for i in np.unique(kinds):
+            for j in np.unique(kinds):
+                of_i, of_j = np.flatnonzero(kinds == i), np.flatnonzero(kinds == j)
+                block = self.block(i, j)[np.ix_(places[of_i] - self.ends[i], places[of_j] - self.ends[j])]
+                result[np.ix_(of_i, of_j)] = block
+        return result
+
+
+def gram_of(data: Data, name: str, prepare: Callable[[], Prepared], device: torch.device) -> Gram | None:
+    """Return the products of `data` as one preparation makes them: those of an earlier trial, of another process, or new ones.
+
+    None where the ordinary way is the better one: few images, one class alone, or products that would take more than 70 % of
+    the memory available.
+
+    Args:
+        name: what the preparation is, for the same data.
+        device: computes them; they are kept in main memory.
+    """
+    source = (data.train.x, None if data.evaluated is None else data.evaluated.x)
+    kept = data.kept.get(name)
+    if isinstance(kept, Gram) and kept.source[0] is source[0] and kept.source[1] is source[1]:
+        return kept
+    y = data.train.y.numpy(force=True)
+    n_evaluated = 0 if data.evaluated is None else len(data.evaluated)
+    classes, counts = np.unique(y, return_counts=True)
+    if len(y) < FROM or len(classes) < 2 or memory_needed(counts, n_evaluated) > SHARE * available_memory():
+        return None
+    data.kept.clear()  # of another preparation: two would be too much for the memory that was looked at
+    images, order, ends = prepare(), np.argsort(y, kind="stable"), np.concatenate([[0], np.cumsum(counts)])
+
+    def compute() -> np.ndarray:
+        return products(images.train[order], images.evaluated, ends, device)
+
+    shared = data.cache is not None and products_bytes(counts, n_evaluated) >= FILE_FROM and bool(data.fingerprints)
+    flat = from_file(_file(data, name), compute) if shared else compute()
+    gram = Gram(images, order, classes, ends, flat, source)
+    data.kept[name] = gram
+    return gram
+
+
+def products(train: np.ndarray, evaluated: np.ndarray | None, ends: np.ndarray, device: torch.device) -> np.ndarray:
+    """Return what a Gram keeps of sorted training images (n_train, n_features) and evaluated ones (n_evaluated, n_features)."""
+    import torch
+
+    double = len(train) <= DOUBLE_TO and device.type != "mps"  # which has no float64
+    precision = torch.float64 if double else torch.float32
+    x = torch.as_tensor(train, dtype=precision, device=device)
+    n_evaluated = 0 if evaluated is None else len(evaluated)
+    starts = block_starts(ends)
+    flat = torch.empty(int(starts[-1, -1]) + n_evaluated * len(x), dtype=precision)
+    parts = [x[ends[i] : ends[i + 1]] for i in range(len(ends) - 1)]
+    for i, first in enumerate(parts):
+        for j, second in enumerate(parts[i:], start=i):
+            _multiply(first, second, flat[starts[i, j] :])
+    if evaluated is not None:
+        second = torch.as_tensor(evaluated, dtype=precision, device=device)
+        for start in range(0, len(x), ROWS):
+            _multiply(x[start : start + ROWS], second, flat[starts[-1, -1] + start * n_evaluated :])
+    return flat.numpy()
+
+
+def _multiply(first: torch.Tensor, second: torch.Tensor, place: torch.Tensor) -> None:
+    import torch
+
+    result = place[: len(first) * len(second)].view(len(first), len(second))
+    if first.device == result.device:
+        torch.mm(first, second.T, out=result)
+    else:
+        result.copy_(first @ second.T)
+
+
+def block_starts(ends: np.ndarray) -> np.ndarray:
+    """Return where each block of classes i <= j begins (n_present + 1, n_present + 1); the last entry is the end of them all."""
+    counts = np.diff(ends)
+    starts, at = np.zeros((len(ends), len(ends)), dtype=np.int64), 0
+    for i in range(len(counts)):
+        for j in range(i, len(counts)):
+            starts[i, j] = at
+            at += int(counts[i]) * int(counts[j])
+    starts[-1, -1] = at
+    return starts
+
+
+def products_bytes(counts: np.ndarray, n_evaluated: int) -> int:
+    """Return how many bytes the products of classes of these sizes take."""
+    n_train, squares = int(counts.sum()), int(np.square(counts.astype(np.int64)).sum())
+    return (8 if n_train <= DOUBLE_TO else 4) * ((n_train**2 + squares) // 2 + n_evaluated * n_train)
+
+
+def memory_needed(counts: np.ndarray, n_evaluated: int) -> int:
+    """Return the bytes of the products, and of the float64 problems and the solver's caches that are in work at once."""
+    from trainers.pairs import CACHE_MEGABYTES, threads
+
+    largest = int(np.sort(counts)[-2:].sum())
+    n_pairs = len(counts) * (len(counts) - 1) // 2
+    cache = min(CACHE_MEGABYTES * 2**20, 4 * largest**2)
+    mapped = (8 if counts.sum() <= DOUBLE_TO else 4) * int(np.square(counts.astype(np.int64)).sum())
+    return products_bytes(counts, n_evaluated) + mapped + min(threads(), n_pairs) * (8 * largest**2 + cache)
+
+
+def available_memory() -> int:
+    """Return the bytes that this process may still take: of the machine, and of its control group (Linux)."""
+    amounts = []
+    with contextlib.suppress(OSError, StopIteration):
+        with open("/proc/meminfo", encoding="ascii") as lines:
+            amounts.append(1024 * int(next(line for line in lines if line.startswith("MemAvailable")).split()[1]))
+    with contextlib.suppress(OSError, ValueError):
+        group = Path("/sys/fs/cgroup")
+        amounts.append(int((group / "memory.max").read_text()) - int((group / "memory.current").read_text()))
+    return min(amounts) if amounts else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+
+
+def from_file(path: Path, compute: Callable[[], np.ndarray]) -> np.ndarray:
+    """Return the numbers of a file, mapped into memory; the first process to come writes it while the others wait.
+
+    Where it cannot be written, each process has its own in memory.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(path.with_suffix(".lock")):
+            if not path.exists():
+                numbers = compute()
+                partial = path.with_suffix(".partial")
+                try:
+                    with partial.open("wb") as file:
+                        np.save(file, numbers)
+                    partial.replace(path)
+                except OSError:
+                    partial.unlink(missing_ok=True)
+                    return numbers
+        return np.load(path, mmap_mode="c")  # private: the pages are shared until somebody writes, which nobody does
+    except OSError:
+        return compute()
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    import fcntl
+
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # freed by the system when its holder dies
+        yield
+
+
+def _file(data: Data, name: str) -> Path:
+    """Return the file of these products: another one for other images, labels, order or preparation."""
+    assert data.cache is not None
+    evaluated = data.fingerprints.get("holdout" if data.evaluated is data.holdout else "test") if data.evaluated else None
+    key = repr((data.fingerprints["train"], evaluated, data.input_shape, name))
+    return data.cache / f"products-{hashlib.sha256(key.encode()).hexdigest()[:16]}.npy"
+
+
+def _squared_norms(x: np.ndarray) -> np.ndarray:
+    """Return the squared norms of rows (n_rows,), summed in float64."""
+    return np.einsum("ij,ij->i", x, x, dtype=np.float64)

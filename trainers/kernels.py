@@ -1,0 +1,42 @@
+"""The SVM's four kernels, each an element-wise map of inner products. Source: libsvm (Chang and Lin 2011), section 2."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+
+ROUNDING = 1e-4  # at most, of an rbf value
+LARGEST = 1e30  # magnitude of a poly value that float32 still holds with room for sums
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """`rbf`, `linear`, `poly` or `sigmoid` with its parameters."""
+
+    name: str
+    gamma: float
+    degree: int
+    coef0: float
+
+    def map_(self, products: torch.Tensor, row_norms: torch.Tensor, column_norms: torch.Tensor) -> torch.Tensor:
+        """Turn inner products (n_rows, n_columns) into kernel values in place; the norms are squared, (n_rows,), (n_columns,)."""
+        if self.name == "rbf":
+            negative = products.mul_(2).sub_(column_norms).sub_(row_norms[:, None])  # less the squared distance
+            return negative.clamp_max_(0).mul_(self.gamma).exp_()
+        if self.name == "poly":
+            return products.mul_(self.gamma).add_(self.coef0).pow_(self.degree)
+        return products.mul_(self.gamma).add_(self.coef0).tanh_() if self.name == "sigmoid" else products
+
+    def suits(self, largest_norm: float, precision: np.dtype[Any]) -> bool:
+        """Return whether products of this precision are exact enough for images of at most this squared norm."""
+        if self.name == "rbf":  # |x|² + |y|² - 2xy loses the digits that the norms have before those of the distance
+            return self.gamma * 4 * largest_norm * float(np.finfo(precision).eps) <= ROUNDING
+        if self.name == "poly":
+            with np.errstate(over="ignore"):
+                return bool(np.float64(self.gamma * largest_norm + abs(self.coef0)) ** self.degree <= LARGEST)
+        return True

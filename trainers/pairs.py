@@ -1,0 +1,184 @@
+"""One-against-one machines fitted on products of images (`trainers.gram`): libsvm on each pair of classes, on all cores.
+
+A pair's problem is a small kernel matrix, mapped from two diagonal blocks and the one between them. libsvm solves each pair
+alone anyway, so alphas, support vectors and intercepts are those of scikit-learn's `SVC` on the whole matrix.
+Source: libsvm (Chang and Lin 2011), sections 4 and 7.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from trainers.gram import Gram
+    from trainers.kernels import Kernel
+
+CACHE_MEGABYTES = 500  # of libsvm's rows, a problem
+CHUNK = 2**15  # kernel values that are mapped at a time: they stay in the core's cache, and torch parts them over no threads
+ROWS = 1_024  # support vectors whose kernel values with the evaluated images are in memory at once
+
+
+@dataclass(frozen=True)
+class Solution:
+    """What libsvm found, laid out as scikit-learn does.
+
+    Args:
+        support: places of the support vectors among the sorted training images (n_support,).
+        n_support: how many each class has (n_present,).
+        dual_coef: (n_present - 1, n_support).
+        intercept: (n_pairs,).
+        coefficients: of the support vectors in each pair's decision (n_support, n_pairs); above 0 votes for the first.
+        offset: (n_pairs,).
+    """
+
+    support: np.ndarray
+    n_support: np.ndarray
+    dual_coef: np.ndarray
+    intercept: np.ndarray
+    coefficients: np.ndarray
+    offset: np.ndarray
+
+
+def solve(gram: Gram, kernel: Kernel, *, penalty: float, tolerance: float, weights: Sequence[float] | None) -> Solution:
+    """Fit every pair of classes.
+
+    Args:
+        penalty: C.
+        tolerance: of libsvm's optimality conditions.
+        weights: of each class of the data, by which C is multiplied.
+    """
+    n_classes = len(gram.classes)
+    pairs = [(i, j) for i in range(n_classes) for j in range(i + 1, n_classes)]
+    buffers = threading.local()
+    counts = np.diff(gram.ends)
+    largest = int(np.sort(counts)[-2:].sum())
+
+    def fit(pair: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, float]:
+        from sklearn import config_context
+        from sklearn.svm import SVC
+
+        if not hasattr(buffers, "values"):
+            buffers.values = np.empty(largest**2)
+        values = _pair_kernel(gram, kernel, pair, diagonals, buffers.values)
+        first = int(counts[pair[0]])
+        weight = None if weights is None else {end: weights[gram.classes[pair[end]]] for end in (0, 1)}
+        machine = SVC(C=penalty, kernel="precomputed", tol=tolerance, class_weight=weight, cache_size=CACHE_MEGABYTES)
+        with config_context(assume_finite=True):  # a map of finite products that the kernel `suits`
+            machine.fit(values, (np.arange(len(values)) >= first).astype(np.int64))
+        inside = machine.support_
+        places = np.where(inside < first, gram.ends[pair[0]] + inside, gram.ends[pair[1]] + inside - first)
+        return places, -machine.dual_coef_[0], -float(machine.intercept_[0])  # scikit-learn flips the signs of two classes
+
+    with ThreadPoolExecutor(min(threads(), len(pairs))) as pool:
+        try:
+            diagonals = list(pool.map(lambda i: _diagonal(gram, kernel, i), range(n_classes)))
+            found = list(pool.map(fit, pairs))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return _laid_out(gram, pairs, found)
+
+
+def _diagonal(gram: Gram, kernel: Kernel, i: int) -> np.ndarray:
+    """Return the kernel values of one class's images with each other, in the precision of the products."""
+    own = slice(gram.ends[i], gram.ends[i + 1])
+    values = np.empty_like(gram.block(i, i))
+    _fill(values, gram.block(i, i), kernel, gram.norms[own], gram.norms[own])
+    if kernel.name == "rbf":
+        np.fill_diagonal(values, 1.0)
+    return values
+
+
+def _pair_kernel(
+    gram: Gram, kernel: Kernel, pair: tuple[int, int], diagonals: Sequence[np.ndarray], buffer: np.ndarray
+) -> np.ndarray:
+    """Return the kernel values of the images of two classes (n, n), float64, written into `buffer`."""
+    first, second = (slice(gram.ends[end], gram.ends[end + 1]) for end in pair)
+    n_first = int(first.stop - first.start)
+    size = n_first + int(second.stop - second.start)
+    values = buffer[: size * size].reshape(size, size)
+    values[:n_first, :n_first], values[n_first:, n_first:] = (diagonals[end] for end in pair)
+    _fill(values[:n_first, n_first:], gram.block(*pair), kernel, gram.norms[first], gram.norms[second])
+    values[n_first:, :n_first] = values[:n_first, n_first:].T
+    return values
+
+
+def _fill(values: np.ndarray, products: np.ndarray, kernel: Kernel, row_norms: np.ndarray, column_norms: np.ndarray) -> None:
+    """Write the kernel values of products (n_rows, n_columns) into `values`, on the calling thread alone."""
+    import torch
+
+    into, columns = torch.from_numpy(values), torch.from_numpy(column_norms)
+    rows = max(1, CHUNK // max(products.shape[1], 1))
+    for start in range(0, len(products), rows):
+        part = slice(start, start + rows)
+        kernel.map_(into[part].copy_(torch.from_numpy(products[part])), torch.from_numpy(row_norms[part]), columns)
+
+
+def _laid_out(gram: Gram, pairs: list[tuple[int, int]], found: list[tuple[np.ndarray, np.ndarray, float]]) -> Solution:
+    alphas = np.zeros((len(gram.order), len(pairs)))
+    for column, (places, coefficients, _) in enumerate(found):
+        alphas[places, column] = coefficients
+    offset = np.array([intercept for _, _, intercept in found])
+    support = np.flatnonzero(alphas.any(axis=1))
+    bounds = np.searchsorted(support, gram.ends)
+    alphas = alphas[support]
+    dual_coef = np.zeros((len(gram.classes) - 1, len(support)))
+    for column, (i, j) in enumerate(pairs):
+        first, second = slice(bounds[i], bounds[i + 1]), slice(bounds[j], bounds[j + 1])
+        dual_coef[j - 1, first] = alphas[first, column]
+        dual_coef[i, second] = alphas[second, column]
+    sign = -1.0 if len(pairs) == 1 else 1.0
+    return Solution(support, np.diff(bounds), sign * dual_coef, sign * offset, alphas, offset)
+
+
+def training_decisions(gram: Gram, kernel: Kernel, solution: Solution) -> np.ndarray:
+    """Return the decisions (n_train, n_pairs) of the training images, in the order in which they were given."""
+    result = np.empty((len(gram.order), len(solution.offset)))
+    bounds = np.searchsorted(solution.support, gram.ends)
+    for i in range(len(gram.classes)):
+        own = slice(gram.ends[i], gram.ends[i + 1])
+        decisions = np.tile(solution.offset, (own.stop - own.start, 1))
+        for j in range(len(gram.classes)):
+            part = slice(bounds[j], bounds[j + 1])
+            decisions += _decided(gram.block(j, i), solution.support[part] - gram.ends[j], gram.norms[own], part, gram, kernel, solution)
+        result[gram.order[own]] = decisions
+    return result
+
+
+def evaluated_decisions(gram: Gram, kernel: Kernel, solution: Solution) -> np.ndarray:
+    """Return the decisions (n_evaluated, n_pairs) of the evaluated images."""
+    products = gram.evaluated()
+    decisions = np.tile(solution.offset, (products.shape[1], 1))
+    for start in range(0, len(solution.support), ROWS):
+        part = slice(start, start + ROWS)
+        decisions += _decided(products, solution.support[part], gram.evaluated_norms, part, gram, kernel, solution)
+    return decisions
+
+
+def _decided(
+    products: np.ndarray, rows: np.ndarray, norms: np.ndarray, part: slice, gram: Gram, kernel: Kernel, solution: Solution
+) -> np.ndarray:
+    """Return what a part of the support vectors adds to decisions (n_columns, n_pairs), in float64.
+
+    Args:
+        products: of training images with the deciding ones (n_some, n_columns); `rows` are those of the support vectors.
+        norms: of the deciding images (n_columns,).
+    """
+    import torch
+
+    own = torch.from_numpy(gram.norms[solution.support[part]])
+    values = torch.from_numpy(products[rows]).double()
+    return (kernel.map_(values, own, torch.from_numpy(norms)).T @ torch.from_numpy(solution.coefficients[part])).numpy()
+
+
+def threads() -> int:
+    """Return how many problems are solved at once: as many as torch has threads."""
+    import torch
+
+    return torch.get_num_threads()
