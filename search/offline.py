@@ -429,6 +429,7 @@ def run(
     lease_seconds: float = SECONDS,
     before: Callable[[optuna.Study], None] | None = None,
     interruption: Interruption | None = None,
+    cache: Path | None = None,
 ) -> optuna.Study:
     """Search a sweep until `trials` have finished, going on where an earlier call stopped; return the study.
 
@@ -443,7 +444,7 @@ def run(
     check_options(name, mode, device)
     folder = runs / name
     url = storage or f"sqlite:///{folder}/study.db"
-    training = training_of(sweep, mode=mode, device=device, locked_split=locked_split)
+    training = training_of(sweep, mode=mode, device=device, locked_split=locked_split, cache=cache)
     with make_folder(folder), Lease(folder, seconds=lease_seconds) as lease, readable_errors(url):
         with Claims(folder):
             study = open_study(sweep, url, name, seed=seed)
@@ -482,7 +483,9 @@ def check_options(name: str, mode: str, device: str) -> None:
         raise UsageError(f"the name of a study must be one part of a path, without '/'. Got {name!r}: give another with --name.")
 
 
-def training_of(sweep: Sweep, *, mode: str, device: str, locked_split: int = LOCKED_SPLIT) -> Training:
+def training_of(
+    sweep: Sweep, *, mode: str, device: str, locked_split: int = LOCKED_SPLIT, cache: Path | None = None
+) -> Training:
     """Return what trains the trials: in process for our classifiers (with the data loaded), else a process per trial."""
     if sweep.classifier is None:
         from search.command import Command
@@ -490,7 +493,7 @@ def training_of(sweep: Sweep, *, mode: str, device: str, locked_split: int = LOC
         if resolve_mode(mode) == "disabled":
             raise UsageError(f"{sweep.path}: the metrics of {sweep.program} are read from its W&B run: use --wandb=offline.")
         return Command(sweep, resolve_mode(mode))
-    training = InProcess(sweep, mode, device, locked_split)
+    training = InProcess(sweep, mode, device, locked_split, cache)
     searched = {parameter.path[0] for parameter in sweep.space.parameters.values()}
     if not searched & set(DataOptions.model_fields) and sweep.settings.over != "folds":
         training.data_for(configure(sweep.classifier, _whole(sweep))[1])

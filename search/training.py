@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -58,12 +58,17 @@ class Training(Protocol):
 
 @dataclass
 class InProcess:
-    """Trains a classifier of ours in this process."""
+    """Trains a classifier of ours in this process.
+
+    Args:
+        cache: folder for what other workers will want as well; None where this one works alone.
+    """
 
     sweep: Sweep
     mode: str = "offline"
     device: str = "auto"
     locked_split: int = LOCKED_SPLIT
+    cache: Path | None = None
     _data: dict[str, Data] = field(default_factory=dict)
 
     def data_for(self, options: DataOptions) -> Data:
@@ -73,7 +78,7 @@ class InProcess:
             others = self.sweep.settings.repeats if self.sweep.settings.over == "folds" else 1
             while len(self._data) >= others:
                 self._data.pop(next(iter(self._data)))
-            self._data[key] = load_data(options, locked_split=self.locked_split)
+            self._data[key] = replace(load_data(options, locked_split=self.locked_split), cache=self.cache)
         return self._data[key]
 
     def epochs(self, attempt: Attempt, values: dict[str, Any]) -> Epochs:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 import time
@@ -107,10 +108,14 @@ def run_workers(
             if before is not None:
                 before(study)
         named = {"trials": trials, "name": name, "seed": seed, "storage": storage, "runs": runs, "mode": mode, "device": device}
-        work = Work(sweep.path, dict(fixed), {**named, **options})
+        cache = folder / "cache"
+        work = Work(sweep.path, dict(fixed), {**named, **options, "cache": cache})
         crew = Crew(work, study, environments(workers, gpus))
         with Progress(name, trials, done=len(finished(study.get_trials(deepcopy=False)))) as progress:
-            crew.supervise(progress, sweep)
+            try:
+                crew.supervise(progress, sweep)
+            finally:
+                shutil.rmtree(cache, ignore_errors=True)  # who still reads it, of another command, keeps what is mapped
     return study
 
 

@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -208,6 +209,7 @@ def train_in_sweep(kind: type[Model], device: str) -> None:
 
 def train(kind: type[Model], given: Mapping[str, Any], options: argparse.Namespace) -> None:
     """Run one training from start to saved model, tracked."""
+    from trainers.gram import cache_folder
     from trainers.provenance import provenance
     from trainers.tracking import track
 
@@ -228,6 +230,8 @@ def train(kind: type[Model], given: Mapping[str, Any], options: argparse.Namespa
     ) as tracker:
         ready = ready or prepare(kind, {**given, **tracker.sweep_values}, options.device)
         classifier, config, data_options, run_options, data = ready
+        if in_sweep:  # an agent starts a process per trial
+            data = replace(data, cache=cache_folder())
         device = str(classifier.device)
         origin = provenance(data, device)
         tracker.describe(run_values(kind, config, data_options, run_options), origin)

@@ -90,7 +90,8 @@ class Data:
     """The parts of one set in memory.
 
     `evaluated` is the part that is scored after every epoch: the hold-out, the locked part for `curves_on_test`, or
-    None where everything is trained on and the locked part is scored once, at the end.
+    None where everything is trained on and the locked part is scored once, at the end. `kept` is what trainers compute of
+    these data once for all trials of this process, `cache` the folder for what other processes will want as well.
     """
 
     name: str
@@ -103,6 +104,8 @@ class Data:
     average: str = "macro"
     positive: int | None = None
     fingerprints: dict[str, str] = field(default_factory=dict)
+    cache: Path | None = None
+    kept: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def input_shape(self) -> tuple[int, int, int]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,9 +24,10 @@ if TYPE_CHECKING:
 
     from trainers.data import Data
 
-FROM = 2_000  # training images from which a fit on products is the faster one (docs/benchmarks.md)
+FROM = 4e8  # n_train² * n_features from which a fit on products is the faster one: 715 images of 784 pixels (measured)
 DOUBLE_TO = 20_000  # training images whose products are float64
 FILE_FROM = 64 * 2**20  # bytes; fewer are computed sooner than another process's are waited for
+UNUSED_SECONDS = 24 * 3600.0  # after which a file of products goes
 SHARE = 0.7  # of the memory available, at most
 ROWS = 4_096  # training images whose products with the evaluated ones are computed at a time
 
@@ -35,7 +37,7 @@ class Prepared:
     """Images as the kernel sees them.
 
     Args:
-        train: rows of the training images (n_train, n_features).
+        train: rows of the training images (n_train, n_features), float64.
         evaluated: rows of the images that are scored besides, or None.
         learnt: what the preparation has learnt from the training images.
     """
@@ -68,7 +70,7 @@ class Gram:
 
     def __post_init__(self) -> None:
         train = self.images.train
-        self.norms, self.variance = _squared_norms(train)[self.order], float(train.astype(np.float64).var())
+        self.norms, self.variance = _squared_norms(train)[self.order], float(train.var())
         self.evaluated_norms = np.zeros(0) if self.images.evaluated is None else _squared_norms(self.images.evaluated)
         self._starts = block_starts(self.ends)
 
@@ -121,7 +123,7 @@ def gram_of(data: Data, name: str, prepare: Callable[[], Prepared], device: torc
     y = data.train.y.numpy(force=True)
     n_evaluated = 0 if data.evaluated is None else len(data.evaluated)
     classes, counts = np.unique(y, return_counts=True)
-    if len(y) < FROM or len(classes) < 2 or memory_needed(counts, n_evaluated) > SHARE * available_memory():
+    if len(y) ** 2 * data.train.x[0].numel() < FROM or len(classes) < 2 or memory_needed(counts, n_evaluated) > SHARE * available_memory():
         return None
     data.kept.clear()  # of another preparation: two would be too much for the memory that was looked at
     images, order, ends = prepare(), np.argsort(y, kind="stable"), np.concatenate([[0], np.cumsum(counts)])
@@ -130,7 +132,7 @@ def gram_of(data: Data, name: str, prepare: Callable[[], Prepared], device: torc
         return products(images.train[order], images.evaluated, ends, device)
 
     shared = data.cache is not None and products_bytes(counts, n_evaluated) >= FILE_FROM and bool(data.fingerprints)
-    flat = from_file(_file(data, name), compute) if shared else compute()
+    flat = from_file(_file(data, name), compute, products_bytes(counts, n_evaluated)) if shared else compute()
     gram = Gram(images, order, classes, ends, flat, source)
     data.kept[name] = gram
     return gram
@@ -199,24 +201,26 @@ def memory_needed(counts: np.ndarray, n_evaluated: int) -> int:
 def available_memory() -> int:
     """Return the bytes that this process may still take: of the machine, and of its control group (Linux)."""
     amounts = []
-    with contextlib.suppress(OSError, StopIteration):
-        with open("/proc/meminfo", encoding="ascii") as lines:
-            amounts.append(1024 * int(next(line for line in lines if line.startswith("MemAvailable")).split()[1]))
+    with contextlib.suppress(OSError, StopIteration), open("/proc/meminfo", encoding="ascii") as lines:
+        amounts.append(1024 * int(next(line for line in lines if line.startswith("MemAvailable")).split()[1]))
     with contextlib.suppress(OSError, ValueError):
         group = Path("/sys/fs/cgroup")
         amounts.append(int((group / "memory.max").read_text()) - int((group / "memory.current").read_text()))
     return min(amounts) if amounts else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
 
 
-def from_file(path: Path, compute: Callable[[], np.ndarray]) -> np.ndarray:
+def from_file(path: Path, compute: Callable[[], np.ndarray], n_bytes: int) -> np.ndarray:
     """Return the numbers of a file, mapped into memory; the first process to come writes it while the others wait.
 
-    Where it cannot be written, each process has its own in memory.
+    Where it cannot be written, each process has its own in memory. Files that nobody has used for a day are removed.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _locked(path.with_suffix(".lock")):
-            if not path.exists():
+            if path.exists() and path.stat().st_size >= n_bytes:
+                os.utime(path)
+            else:
+                _remove_unused(path.parent)
                 numbers = compute()
                 partial = path.with_suffix(".partial")
                 try:
@@ -226,9 +230,17 @@ def from_file(path: Path, compute: Callable[[], np.ndarray]) -> np.ndarray:
                 except OSError:
                     partial.unlink(missing_ok=True)
                     return numbers
+                del numbers
         return np.load(path, mmap_mode="c")  # private: the pages are shared until somebody writes, which nobody does
     except OSError:
         return compute()
+
+
+def _remove_unused(folder: Path) -> None:
+    for path in folder.glob("products-*"):
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime > UNUSED_SECONDS:
+                path.unlink()
 
 
 @contextlib.contextmanager
@@ -238,6 +250,11 @@ def _locked(path: Path) -> Iterator[None]:
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # freed by the system when its holder dies
         yield
+
+
+def cache_folder() -> Path:
+    """Return the person's own folder for what processes of one sweep share that know no other folder, as under an agent."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "paretune"
 
 
 def _file(data: Data, name: str) -> Path:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 CACHE_MEGABYTES = 500  # of libsvm's rows, a problem
 CHUNK = 2**15  # kernel values that are mapped at a time: they stay in the core's cache, and torch parts them over no threads
-ROWS = 1_024  # support vectors whose kernel values with the evaluated images are in memory at once
+BLOCK_BYTES = 4 * 2**20  # of kernel values with support vectors that are in memory at once
 
 
 @dataclass(frozen=True)
@@ -109,6 +109,21 @@ def _pair_kernel(
     return values
 
 
+def kernel_matrix(gram: Gram, kernel: Kernel, rows: np.ndarray) -> np.ndarray:
+    """Return the kernel values of some training images with each other (n_rows, n_rows), float64.
+
+    Args:
+        rows: their places among the images as they were given.
+    """
+    values = gram.matrix(rows).astype(np.float64)
+    norms = np.empty(len(gram.order))
+    norms[gram.order] = gram.norms
+    _fill(values, values, kernel, norms[rows], norms[rows])
+    if kernel.name == "rbf":
+        np.fill_diagonal(values, 1.0)
+    return values
+
+
 def _fill(values: np.ndarray, products: np.ndarray, kernel: Kernel, row_norms: np.ndarray, column_norms: np.ndarray) -> None:
     """Write the kernel values of products (n_rows, n_columns) into `values`, on the calling thread alone."""
     import torch
@@ -146,35 +161,44 @@ def training_decisions(gram: Gram, kernel: Kernel, solution: Solution) -> np.nda
         decisions = np.tile(solution.offset, (own.stop - own.start, 1))
         for j in range(len(gram.classes)):
             part = slice(bounds[j], bounds[j + 1])
-            decisions += _decided(gram.block(j, i), solution.support[part] - gram.ends[j], gram.norms[own], part, gram, kernel, solution)
+            _decide(decisions, gram.block(j, i), gram.norms[own], gram.ends[j], part, gram, kernel, solution)
         result[gram.order[own]] = decisions
     return result
 
 
 def evaluated_decisions(gram: Gram, kernel: Kernel, solution: Solution) -> np.ndarray:
     """Return the decisions (n_evaluated, n_pairs) of the evaluated images."""
-    products = gram.evaluated()
-    decisions = np.tile(solution.offset, (products.shape[1], 1))
-    for start in range(0, len(solution.support), ROWS):
-        part = slice(start, start + ROWS)
-        decisions += _decided(products, solution.support[part], gram.evaluated_norms, part, gram, kernel, solution)
+    decisions = np.tile(solution.offset, (len(gram.evaluated_norms), 1))
+    _decide(decisions, gram.evaluated(), gram.evaluated_norms, 0, slice(0, len(solution.support)), gram, kernel, solution)
     return decisions
 
 
-def _decided(
-    products: np.ndarray, rows: np.ndarray, norms: np.ndarray, part: slice, gram: Gram, kernel: Kernel, solution: Solution
-) -> np.ndarray:
-    """Return what a part of the support vectors adds to decisions (n_columns, n_pairs), in float64.
+def _decide(
+    decisions: np.ndarray,
+    products: np.ndarray,
+    norms: np.ndarray,
+    begin: int,
+    part: slice,
+    gram: Gram,
+    kernel: Kernel,
+    solution: Solution,
+) -> None:
+    """Add to decisions (n_deciding, n_pairs) what a part of the support vectors says, in float64.
 
     Args:
-        products: of training images with the deciding ones (n_some, n_columns); `rows` are those of the support vectors.
-        norms: of the deciding images (n_columns,).
+        products: of the training images from `begin` on with the deciding ones (n_some, n_deciding).
+        norms: of the deciding images (n_deciding,).
     """
     import torch
 
-    own = torch.from_numpy(gram.norms[solution.support[part]])
-    values = torch.from_numpy(products[rows]).double()
-    return (kernel.map_(values, own, torch.from_numpy(norms)).T @ torch.from_numpy(solution.coefficients[part])).numpy()
+    sums, columns = torch.from_numpy(decisions), torch.from_numpy(norms)
+    rows = max(1, BLOCK_BYTES // (8 * max(products.shape[1], 1)))
+    for start in range(part.start, part.stop, rows):
+        block = slice(start, min(start + rows, part.stop))
+        support = solution.support[block]
+        values = torch.from_numpy(products[support - begin]).double()
+        kernel.map_(values, torch.from_numpy(gram.norms[support]), columns)
+        sums.addmm_(values.T, torch.from_numpy(solution.coefficients[block]))
 
 
 def threads() -> int:

@@ -1,6 +1,8 @@
 """The support vector machine: fitted by scikit-learn (libsvm), predicting by matrix products.
 
-Large fits go to scikit-learn-intelex in float32 where it is installed. Probabilities are calibrated out of fold (Platt).
+Fits of thousands of images go by the images' inner products (`trainers.gram`), which all trials share. Where those do not fit
+into memory, large fits go to scikit-learn-intelex in float32 where it is installed. Probabilities are calibrated out of fold
+(Platt).
 """
 
 from __future__ import annotations
@@ -20,11 +22,14 @@ from pydantic import Field
 
 from trainers.base import Classifier, ClassifierConfig, Epoch, ModelConfig
 from trainers.errors import UsageError
+from trainers.kernels import Kernel
 
 if TYPE_CHECKING:
     from torch import nn
 
     from trainers.data import Data, Samples
+    from trainers.gram import Gram
+    from trainers.pairs import Solution
     from trainers.votes import PairwiseMachine
 
 INTELEX_FROM = 20_000  # training images from which scikit-learn-intelex is the faster solver (measured, docs/decisions.md)
@@ -69,48 +74,108 @@ class Svm(Classifier):
     def fit_epochs(self, data: Data) -> Iterator[Epoch]:
         self.start(data)
         begin = time.perf_counter()
-        self._fit(_flat(data.train.x), data.train.y.numpy(force=True), self.class_weights(data))
-        metrics = self._scores(data.train, data, "train")
+        y, weights = data.train.y.numpy(force=True), self.class_weights(data)
+        gram = self._gram(data)
+        if gram is None:
+            self._fit(_flat(data.train.x), y, weights)
+            metrics = self._scores(data.train, data, "train", self.decisions(data.train.x))
+        else:
+            from trainers.pairs import evaluated_decisions, training_decisions
+
+            solution = self._solve(gram, y, weights)
+            metrics = self._scores(data.train, data, "train", training_decisions(gram, self._kernel(), solution))
         seconds = time.perf_counter() - begin
         if data.evaluated is not None:
-            metrics.update(self._scores(data.evaluated, data, "test"))
+            decisions = self.decisions(data.evaluated.x) if gram is None else evaluated_decisions(gram, self._kernel(), solution)
+            metrics.update(self._scores(data.evaluated, data, "test", decisions))
         yield Epoch(1, {**metrics, "seconds": seconds, "n_parameters": float(self.n_parameters)}, last=True)
+
+    def _gram(self, data: Data) -> Gram | None:
+        """Return the inner products to fit on, None where the ordinary way is the better or the exacter one."""
+        from trainers.gram import Prepared, gram_of
+
+        def prepare() -> Prepared:
+            self._state.clear()
+            train = self._prepared(_flat(data.train.x), fit=True)
+            evaluated = None if data.evaluated is None else self._prepared(_flat(data.evaluated.x))
+            return Prepared(train, evaluated, dict(self._state))
+
+        config = self.config
+        name = f"scaling {config.scaling}, pca {config.pca}" + ("" if config.pca is None else f", seed {config.seed}")
+        gram = gram_of(data, name, prepare, self.device)
+        if gram is None:
+            return None
+        self._state = {**gram.images.learnt, "gamma": np.array(self._gamma(gram.images.train.shape[1], gram.variance))}
+        return gram if self._kernel().suits(gram.largest_norm, gram.flat.dtype) else None
+
+    def _kernel(self) -> Kernel:
+        config = self.config
+        return Kernel(config.kernel, float(self._state["gamma"]), config.degree, config.coef0)
+
+    def _solve(self, gram: Gram, y: np.ndarray, weights: list[float] | None) -> Solution:
+        """Fit on inner products; `_gram` has left what the preparation has learnt."""
+        from trainers.pairs import kernel_matrix, solve
+
+        config, state = self.config, self._state
+        self._machine = None
+        solution = solve(gram, self._kernel(), penalty=config.C, tolerance=config.tolerance, weights=weights)
+        state["classes"] = gram.classes.astype(np.int64)
+        state["support_vectors"] = gram.images.train[gram.order[solution.support]]
+        state["dual_coef"], state["intercept"] = solution.dual_coef, solution.intercept
+        state["n_support"] = solution.n_support.astype(np.int64)
+        if config.probability:
+            rows = self._calibration_rows(y)
+            self._calibrate(self._svc(weights, kernel="precomputed"), kernel_matrix(gram, self._kernel(), rows), y[rows])
+        return solution
 
     def _fit(self, x: np.ndarray, y: np.ndarray, weights: list[float] | None) -> None:
         config, state = self.config, self._state
         state.clear()
         self._machine = None
         x = self._prepared(x, fit=True)
-        state["gamma"] = np.array(self._gamma(x))
-        class_weight = None if weights is None else dict(enumerate(weights))
-        large = len(x) >= INTELEX_FROM
-        machine = _solver(large)(
-            C=config.C,
-            kernel=config.kernel,
-            gamma=float(state["gamma"]),
-            degree=config.degree,
-            coef0=config.coef0,
-            tol=config.tolerance,
-            class_weight=class_weight,
-            cache_size=1000,
-        )
-        machine.fit(x.astype(np.float32) if large else x, y)
+        state["gamma"] = np.array(self._gamma(x.shape[1], float(x.var())))
+        machine = self._svc(weights, large=len(x) >= INTELEX_FROM, kernel=config.kernel)
+        machine.fit(x.astype(np.float32) if len(x) >= INTELEX_FROM else x, y)
         state["classes"] = np.asarray(machine.classes_, dtype=np.int64)
         state["support_vectors"] = np.asarray(machine.support_vectors_, dtype=np.float64)
         state["dual_coef"] = np.asarray(machine.dual_coef_, dtype=np.float64)
         state["intercept"] = np.atleast_1d(np.asarray(machine.intercept_, dtype=np.float64))
         state["n_support"] = np.asarray(machine.n_support_, dtype=np.int64)
         if config.probability:
-            self._calibrate(machine, x, y)
+            rows = self._calibration_rows(y)
+            self._calibrate(machine, x[rows], y[rows])
 
-    def _calibrate(self, machine: Any, x: np.ndarray, y: np.ndarray) -> None:
-        """Fit a sigmoid per class on decisions for images that the deciding machine was not trained on."""
-        from sklearn.base import clone
-        from sklearn.calibration import CalibratedClassifierCV
+    def _svc(self, weights: list[float] | None, *, large: bool = False, kernel: str) -> Any:
+        config = self.config
+        return _solver(large)(
+            C=config.C,
+            kernel=kernel,
+            gamma=float(self._state["gamma"]),
+            degree=config.degree,
+            coef0=config.coef0,
+            tol=config.tolerance,
+            class_weight=None if weights is None else dict(enumerate(weights)),
+            cache_size=1000,
+        )
+
+    def _calibration_rows(self, y: np.ndarray) -> np.ndarray:
+        """Return the training images to calibrate on: at most CALIBRATION_ROWS, with the classes in proportion."""
         from sklearn.model_selection import train_test_split
 
-        if len(y) > CALIBRATION_ROWS:
-            x, _, y, _ = train_test_split(x, y, train_size=CALIBRATION_ROWS, stratify=y, random_state=self.config.seed)
+        rows = np.arange(len(y))
+        if len(y) <= CALIBRATION_ROWS:
+            return rows
+        return train_test_split(rows, train_size=CALIBRATION_ROWS, stratify=y, random_state=self.config.seed)[0]
+
+    def _calibrate(self, machine: Any, x: np.ndarray, y: np.ndarray) -> None:
+        """Fit a sigmoid per class on decisions for images that the deciding machine was not trained on.
+
+        Args:
+            x: images (n_samples, n_features), or for a machine on a precomputed kernel its values (n_samples, n_samples).
+        """
+        from sklearn.base import clone
+        from sklearn.calibration import CalibratedClassifierCV
+
         smallest = int(np.bincount(y)[np.unique(y)].min())
         if smallest < 2:
             raise UsageError("probability=True needs at least 2 training images of every class: add images or set it to False.")
@@ -140,12 +205,11 @@ class Svm(Classifier):
             x = (x - state["pca.mean"]) @ state["pca.components"].T
         return x
 
-    def _gamma(self, x: np.ndarray) -> float:
+    def _gamma(self, n_features: int, variance: float) -> float:
         gamma, factor = self.config.gamma, self.config.gamma_factor
         if gamma == "scale":
-            variance = float(x.var())
-            gamma = 1.0 / (x.shape[1] * variance) if variance > 0 else 1.0
-        return float(factor / x.shape[1] if gamma == "auto" else factor * gamma)
+            gamma = 1.0 / (n_features * variance) if variance > 0 else 1.0
+        return float(factor / n_features if gamma == "auto" else factor * gamma)
 
     def decisions(self, x: Any) -> np.ndarray:
         """Return the pairwise decisions (n_samples, n_classes * (n_classes - 1) / 2); above 0 votes for the first class."""
@@ -156,16 +220,13 @@ class Svm(Classifier):
         from trainers.votes import PairwiseMachine
 
         if self._machine is None:
-            state, config = self._state, self.config
+            state = self._state
             self._machine = PairwiseMachine(
                 state["support_vectors"],
                 state["dual_coef"],
                 state["intercept"],
                 state["n_support"],
-                kernel=config.kernel,
-                gamma=float(state["gamma"]),
-                degree=config.degree,
-                coef0=config.coef0,
+                kernel=self._kernel(),
                 device=self.device,
             )
         return self._machine
@@ -176,24 +237,26 @@ class Svm(Classifier):
     def activations(self, x: Any, layer: str) -> np.ndarray:
         return self.decisions(x).astype(np.float32) if layer == "decisions" else super().activations(x, layer)
 
-    def _scores(self, samples: Samples, data: Data, part: str) -> dict[str, float]:
+    def _scores(self, samples: Samples, data: Data, part: str, decisions: np.ndarray) -> dict[str, float]:
         import torch
 
         from trainers.metrics import confusion_matrix, named, scores
 
-        labels, loss = self.predict_with_loss(samples.x, samples.y)
+        labels, loss = self._labels(decisions), self._loss(decisions, samples.y)
         confusion = confusion_matrix(samples.y.cpu(), torch.from_numpy(labels), len(self.class_names))
         losses = {} if loss is None else {"loss": loss}
         return named({**losses, **scores(confusion, data.average, data.positive)}, part)
 
     def predict_with_loss(self, x: Any, y: Any) -> tuple[np.ndarray, float | None]:
         decisions = self.decisions(x)
-        labels = self._labels(decisions)
+        return self._labels(decisions), self._loss(decisions, y)
+
+    def _loss(self, decisions: np.ndarray, y: Any) -> float | None:
         if "calibration" not in self._state:
-            return labels, None
+            return None
         true = np.asarray(y.cpu() if hasattr(y, "cpu") else y)
         likelihood = self._probabilities(decisions)[np.arange(len(true)), true]
-        return labels, float(-np.log(np.clip(likelihood, np.finfo(np.float64).eps, 1.0)).mean())
+        return float(-np.log(np.clip(likelihood, np.finfo(np.float64).eps, 1.0)).mean())
 
     def _probabilities(self, decisions: np.ndarray) -> np.ndarray:
         from trainers.votes import calibrated_probabilities

@@ -13,6 +13,8 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
+    from trainers.kernels import Kernel
+
 BLOCK_BYTES = 256 * 2**20  # of one block of kernel values
 
 
@@ -32,10 +34,7 @@ class PairwiseMachine:
         intercept: np.ndarray,
         n_support: np.ndarray,
         *,
-        kernel: str,
-        gamma: float,
-        degree: int,
-        coef0: float,
+        kernel: Kernel,
         device: torch.device,
     ) -> None:
         import torch
@@ -44,7 +43,7 @@ class PairwiseMachine:
         coefficients, offset = pair_coefficients(dual_coef, intercept, n_support)
         self._vectors, self._weights, self._offset = (self._tensor(array) for array in (support_vectors, coefficients, offset))
         self._norms = torch.linalg.vecdot(self._vectors, self._vectors)  # (n_support,)
-        self._kernel, self._gamma, self._degree, self._coef0 = kernel, gamma, degree, coef0
+        self._kernel = kernel
 
     def decisions(self, x: np.ndarray) -> np.ndarray:
         """Return decisions (n_samples, n_pairs) of rows (n_samples, n_features); above 0 votes for the first of a pair.
@@ -58,14 +57,7 @@ class PairwiseMachine:
         parts = []
         for start in range(0, len(x), rows):
             block = self._tensor(x[start : start + rows])
-            values = block @ self._vectors.T  # (n_rows, n_support)
-            if self._kernel == "rbf":
-                squares = block.square().sum(dim=1, keepdim=True)
-                values.mul_(-2).add_(self._norms).add_(squares).clamp_min_(0).mul_(-self._gamma).exp_()
-            elif self._kernel == "poly":
-                values.mul_(self._gamma).add_(self._coef0).pow_(self._degree)
-            elif self._kernel == "sigmoid":
-                values.mul_(self._gamma).add_(self._coef0).tanh_()
+            values = self._kernel.map_(block @ self._vectors.T, torch.linalg.vecdot(block, block), self._norms)
             parts.append((values @ self._weights + self._offset).cpu())
         return torch.cat(parts).numpy() if parts else np.zeros((0, len(self._offset)))
 

@@ -11,6 +11,7 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.svm import SVC
 
 from trainers import votes
+from trainers.kernels import Kernel
 from trainers.votes import PairwiseMachine, calibrated_probabilities, winners
 
 KERNELS = {
@@ -47,10 +48,7 @@ def decisions_of(fitted: SVC, x: np.ndarray) -> np.ndarray:
         fitted.dual_coef_,
         fitted.intercept_,
         fitted.n_support_,
-        kernel=fitted.kernel,
-        gamma=fitted.gamma,
-        degree=fitted.degree,
-        coef0=fitted.coef0,
+        kernel=Kernel(fitted.kernel, fitted.gamma, fitted.degree, fitted.coef0),
         device=torch.device("cpu"),
     )
     return machine.decisions(x)
