@@ -483,9 +483,7 @@ def check_options(name: str, mode: str, device: str) -> None:
         raise UsageError(f"the name of a study must be one part of a path, without '/'. Got {name!r}: give another with --name.")
 
 
-def training_of(
-    sweep: Sweep, *, mode: str, device: str, locked_split: int = LOCKED_SPLIT, cache: Path | None = None
-) -> Training:
+def training_of(sweep: Sweep, *, mode: str, device: str, locked_split: int = LOCKED_SPLIT, cache: Path | None = None) -> Training:
     """Return what trains the trials: in process for our classifiers (with the data loaded), else a process per trial."""
     if sweep.classifier is None:
         from search.command import Command

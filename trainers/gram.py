@@ -123,7 +123,9 @@ def gram_of(data: Data, name: str, prepare: Callable[[], Prepared], device: torc
     y = data.train.y.numpy(force=True)
     n_evaluated = 0 if data.evaluated is None else len(data.evaluated)
     classes, counts = np.unique(y, return_counts=True)
-    if len(y) ** 2 * data.train.x[0].numel() < FROM or len(classes) < 2 or memory_needed(counts, n_evaluated) > SHARE * available_memory():
+    if len(y) ** 2 * data.train.x[0].numel() < FROM or len(classes) < 2:
+        return None
+    if memory_needed(counts, n_evaluated) > SHARE * available_memory():
         return None
     data.kept.clear()  # of another preparation: two would be too much for the memory that was looked at
     images, order, ends = prepare(), np.argsort(y, kind="stable"), np.concatenate([[0], np.cumsum(counts)])

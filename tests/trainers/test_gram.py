@@ -1,0 +1,145 @@
+"""Products of images are computed once for the trials of a process, and once for the processes of a sweep."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.samples import small_data
+from trainers import gram
+from trainers.data import Data
+from trainers.gram import Gram, Prepared, from_file, gram_of, products_bytes
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def _small_sets_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gram, "FROM", 0)
+
+
+def prepared(data: Data) -> Prepared:
+    train, evaluated = (
+        np.asarray(part.x.flatten(1).numpy(), dtype=np.float64) for part in (data.train, data.evaluated or data.test)
+    )
+    return Prepared(train, None if data.evaluated is None else evaluated, {})
+
+
+def gram_for(data: Data, name: str = "pixels") -> Gram:
+    result = gram_of(data, name, lambda: prepared(data), CPU)
+    assert result is not None
+    return result
+
+
+@pytest.mark.parametrize("split", ["holdout", "none"])
+def test_blocks_are_the_inner_products_of_the_images_of_two_classes(split: str) -> None:
+    data = small_data(4, n_train=50, split=split)
+    found, x, y = gram_for(data), prepared(data).train, data.train.y.numpy()
+    for i in range(4):
+        for j in range(4):
+            np.testing.assert_allclose(found.block(i, j), x[y == i] @ x[y == j].T, rtol=1e-13)
+    np.testing.assert_allclose(found.norms, np.square(x[found.order]).sum(axis=1), rtol=1e-13)
+    assert found.evaluated().shape == (50, 0 if split == "none" else 32)
+    if split == "holdout":
+        np.testing.assert_allclose(found.evaluated(), x[found.order] @ prepared(data).evaluated.T, rtol=1e-13)
+
+
+def test_the_matrix_of_some_images_is_in_the_order_in_which_they_are_named() -> None:
+    data = small_data(3, n_train=40)
+    rows = np.array([7, 3, 39, 0, 12, 5])
+    x = prepared(data).train[rows]
+    np.testing.assert_allclose(gram_for(data).matrix(rows), x @ x.T, rtol=1e-13)
+
+
+def test_many_images_have_products_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gram, "DOUBLE_TO", 10)
+    data = small_data()
+    found, x = gram_for(data), prepared(data).train
+    assert found.flat.dtype == np.float32
+    np.testing.assert_allclose(found.block(0, 1), x[::3] @ x[1::3].T, rtol=1e-5)
+    assert found.flat.nbytes == products_bytes(np.array([20, 20, 20]), 24)
+
+
+def test_trials_share_the_products_of_their_data_and_of_no_other() -> None:
+    data = small_data()
+    first = gram_for(data)
+    assert gram_for(data) is first
+    assert gram_for(replace(data, train=small_data(n_train=30).train)) is not first
+    assert gram_for(data, "scaled") is not first
+
+
+def test_products_that_do_not_fit_into_memory_are_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gram, "available_memory", lambda: 1000)
+    assert gram_of(small_data(), "pixels", lambda: pytest.fail("nothing was to be prepared"), CPU) is None
+
+
+def test_one_class_alone_has_no_products() -> None:
+    data = small_data()
+    alone = replace(data.train, y=torch.zeros_like(data.train.y))
+    assert gram_of(replace(data, train=alone), "pixels", lambda: pytest.fail("nothing was to be prepared"), CPU) is None
+
+
+def test_the_memory_available_is_a_number_of_bytes_of_this_machine() -> None:
+    assert 10 * 2**20 < gram.available_memory() < 2**50
+
+
+def test_another_process_reads_the_file_and_one_that_cannot_be_written_does_no_harm(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(gram, "FILE_FROM", 0)
+    data = replace(small_data(), fingerprints={"train": "a", "holdout": "b"}, cache=tmp_path / "cache")
+    wanted = gram_for(data).flat
+    monkeypatch.setattr(gram, "products", lambda *_: pytest.fail("they were to be read"))
+    np.testing.assert_array_equal(gram_for(replace(data, kept={})).flat, wanted)
+    with pytest.raises(pytest.fail.Exception):  # other images have another file
+        gram_for(replace(data, kept={}, fingerprints={"train": "c", "holdout": "b"}))
+    monkeypatch.undo()
+    monkeypatch.setattr(gram, "FROM", 0)
+    monkeypatch.setattr(gram, "FILE_FROM", 0)
+    (tmp_path / "file").touch()
+    np.testing.assert_array_equal(gram_for(replace(data, kept={}, cache=tmp_path / "file")).flat, wanted)
+
+
+def test_a_file_that_was_cut_off_is_written_anew(tmp_path: Path) -> None:
+    path = tmp_path / "products-1.npy"
+    path.write_bytes(b"half")
+    np.testing.assert_array_equal(from_file(path, lambda: np.arange(9.0), 72), np.arange(9.0))
+    np.testing.assert_array_equal(np.load(path), np.arange(9.0))
+
+
+def test_files_that_nobody_has_used_for_a_day_are_removed(tmp_path: Path) -> None:
+    for name in ("products-old.npy", "products-new.npy", "other.npy"):
+        (tmp_path / name).touch()
+    for name in ("products-old.npy", "other.npy"):
+        os.utime(tmp_path / name, (0, 0))
+    from_file(tmp_path / "products-1.npy", lambda: np.arange(9.0), 72)
+    assert sorted(path.name for path in tmp_path.glob("*.npy")) == ["other.npy", "products-1.npy", "products-new.npy"]
+
+
+def _count_and_compute(path: Path, barrier: Any) -> None:
+    def compute() -> np.ndarray:
+        with (path.parent / "computed").open("a") as file:
+            file.write("once\n")
+        return np.arange(1000.0)
+
+    barrier.wait()
+    assert from_file(path, compute, 8000).sum() == 499_500
+
+
+def test_one_of_several_processes_computes_and_the_others_wait(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    barrier = context.Barrier(3)
+    processes = [context.Process(target=_count_and_compute, args=(tmp_path / "products-1.npy", barrier)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    assert (tmp_path / "computed").read_text() == "once\n"
