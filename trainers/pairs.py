@@ -45,6 +45,11 @@ class Solution:
     offset: np.ndarray
 
 
+def pairs_of(n_classes: int) -> list[tuple[int, int]]:
+    """Return the pairs of classes in libsvm's order."""
+    return [(i, j) for i in range(n_classes) for j in range(i + 1, n_classes)]
+
+
 def solve(gram: Gram, kernel: Kernel, *, penalty: float, tolerance: float, weights: Sequence[float] | None) -> Solution:
     """Fit every pair of classes.
 
@@ -54,7 +59,7 @@ def solve(gram: Gram, kernel: Kernel, *, penalty: float, tolerance: float, weigh
         weights: of each class of the data, by which C is multiplied.
     """
     n_classes = len(gram.classes)
-    pairs = [(i, j) for i in range(n_classes) for j in range(i + 1, n_classes)]
+    pairs = pairs_of(n_classes)
     buffers = threading.local()
     counts = np.diff(gram.ends)
     largest = int(np.sort(counts)[-2:].sum())
@@ -82,7 +87,7 @@ def solve(gram: Gram, kernel: Kernel, *, penalty: float, tolerance: float, weigh
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    return _laid_out(gram, pairs, found)
+    return laid_out(gram.ends, pairs, found)
 
 
 def _diagonal(gram: Gram, kernel: Kernel, i: int) -> np.ndarray:
@@ -135,15 +140,20 @@ def _fill(values: np.ndarray, products: np.ndarray, kernel: Kernel, row_norms: n
         kernel.map_(into[part].copy_(torch.from_numpy(products[part])), torch.from_numpy(row_norms[part]), columns)
 
 
-def _laid_out(gram: Gram, pairs: list[tuple[int, int]], found: list[tuple[np.ndarray, np.ndarray, float]]) -> Solution:
-    alphas = np.zeros((len(gram.order), len(pairs)))
+def laid_out(ends: np.ndarray, pairs: Sequence[tuple[int, int]], found: Sequence[tuple[np.ndarray, np.ndarray, float]]) -> Solution:
+    """Put the machines of all pairs together.
+
+    Args:
+        found: per pair the places of its support vectors, their coefficients, and the intercept; above 0 means the first class.
+    """
+    alphas = np.zeros((int(ends[-1]), len(pairs)))
     for column, (places, coefficients, _) in enumerate(found):
         alphas[places, column] = coefficients
     offset = np.array([intercept for _, _, intercept in found])
     support = np.flatnonzero(alphas.any(axis=1))
-    bounds = np.searchsorted(support, gram.ends)
+    bounds = np.searchsorted(support, ends)
     alphas = alphas[support]
-    dual_coef = np.zeros((len(gram.classes) - 1, len(support)))
+    dual_coef = np.zeros((len(ends) - 2, len(support)))
     for column, (i, j) in enumerate(pairs):
         first, second = slice(bounds[i], bounds[i + 1]), slice(bounds[j], bounds[j + 1])
         dual_coef[j - 1, first] = alphas[first, column]
