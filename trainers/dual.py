@@ -18,12 +18,25 @@ import torch
 
 if TYPE_CHECKING:
     from trainers.kernels import Kernel
+    from trainers.pairs import Solution
 
 LOOK_EVERY = 64  # steps between looks at which problems have ended; a look waits for the device
 MOST_STEPS = 1_000_000
 LEAST_CURVATURE = 1e-12  # of a direction, as libsvm has it: kernels such as sigmoid may bend the other way
 ROWS = 4_096  # images whose kernel values are computed at a time
+FROM = 20_000  # training images from which a GPU solves; chosen by the work, not measured on one
+SHARE = 0.8  # of the device's free memory, at most
 Found = tuple[np.ndarray, np.ndarray, float]  # of a pair: places of its support vectors, their coefficients, the intercept
+
+
+def suits(n_train: int, kernel: str, device: torch.device) -> bool:
+    """Return whether a fit is to be solved here: large, on a GPU that holds the kernel matrix, and with one optimum.
+
+    The sigmoid kernel is not positive definite: its problems have several optima, and libsvm's is the one that is wanted.
+    """
+    if device.type != "cuda" or n_train < FROM or kernel == "sigmoid":
+        return False
+    return 4 * n_train**2 <= SHARE * torch.cuda.mem_get_info(device)[0]
 
 
 def kernel_on(device: torch.device, x: np.ndarray, kernel: Kernel) -> torch.Tensor:
@@ -74,6 +87,17 @@ def solve_pairs(
     return [found[number] for number in range(len(pairs))]
 
 
+def decisions(values: torch.Tensor, solution: Solution) -> np.ndarray:
+    """Return the decisions (n_samples, n_pairs) of the images whose kernel values with each other these are."""
+    support = torch.from_numpy(solution.support).to(values.device)
+    coefficients, offset = (torch.from_numpy(part).to(values.device) for part in (solution.coefficients, solution.offset))
+    parts = [
+        (values[start : start + ROWS].index_select(1, support).double() @ coefficients + offset).cpu()
+        for start in range(0, len(values), ROWS)
+    ]
+    return torch.cat(parts).numpy()
+
+
 @dataclass
 class Problems:
     """Problems that are still open, padded to one length.
@@ -104,9 +128,7 @@ class Problems:
         return Problems(self.number[kept.cpu()], *(part[kept] for part in parts))
 
 
-def _begin(
-    values: torch.Tensor, ends: np.ndarray, pairs: Sequence[tuple[int, int]], penalties: Sequence[float]
-) -> Problems:
+def _begin(values: torch.Tensor, ends: np.ndarray, pairs: Sequence[tuple[int, int]], penalties: Sequence[float]) -> Problems:
     counts = np.diff(ends)
     length = max(int(counts[i] + counts[j]) for i, j in pairs)
     rows, real = np.zeros((len(pairs), length), dtype=np.int64), np.zeros((len(pairs), length), dtype=bool)

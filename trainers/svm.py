@@ -1,8 +1,8 @@
 """The support vector machine: fitted by scikit-learn (libsvm), predicting by matrix products.
 
-Fits of thousands of images go by the images' inner products (`trainers.gram`), which all trials share. Where those do not fit
-into memory, large fits go to scikit-learn-intelex in float32 where it is installed. Probabilities are calibrated out of fold
-(Platt).
+Fits of thousands of images go by the images' inner products (`trainers.gram`), which all trials share; those of tens of
+thousands on a GPU by `trainers.dual`. Where neither fits into memory, large fits go to scikit-learn-intelex in float32 where it
+is installed. Probabilities are calibrated out of fold (Platt).
 """
 
 from __future__ import annotations
@@ -75,8 +75,11 @@ class Svm(Classifier):
         self.start(data)
         begin = time.perf_counter()
         y, weights = data.train.y.numpy(force=True), self.class_weights(data)
-        gram = self._gram(data)
-        if gram is None:
+        at_once = self._fit_at_once(data, y, weights)
+        gram = None if at_once is not None else self._gram(data)
+        if at_once is not None:
+            metrics = self._scores(data.train, data, "train", at_once)
+        elif gram is None:
             self._fit(_flat(data.train.x), y, weights)
             metrics = self._scores(data.train, data, "train", self.decisions(data.train.x))
         else:
@@ -116,17 +119,48 @@ class Svm(Classifier):
         """Fit on inner products; `_gram` has left what the preparation has learnt."""
         from trainers.pairs import kernel_matrix, solve
 
-        config, state = self.config, self._state
-        self._machine = None
+        config = self.config
         solution = solve(gram, self._kernel(), penalty=config.C, tolerance=config.tolerance, weights=weights)
-        state["classes"] = gram.classes.astype(np.int64)
-        state["support_vectors"] = gram.images.train[gram.order[solution.support]]
-        state["dual_coef"], state["intercept"] = solution.dual_coef, solution.intercept
-        state["n_support"] = solution.n_support.astype(np.int64)
+        self._keep(solution, gram.classes, gram.images.train[gram.order[solution.support]])
         if config.probability:
             rows = self._calibration_rows(y)
             self._calibrate(self._svc(weights, kernel="precomputed"), kernel_matrix(gram, self._kernel(), rows), y[rows])
         return solution
+
+    def _keep(self, solution: Solution, classes: np.ndarray, support_vectors: np.ndarray) -> None:
+        self._machine = None
+        self._state |= {
+            "classes": classes.astype(np.int64),
+            "support_vectors": support_vectors,
+            "dual_coef": solution.dual_coef,
+            "intercept": solution.intercept,
+            "n_support": solution.n_support.astype(np.int64),
+        }
+
+    def _fit_at_once(self, data: Data, y: np.ndarray, weights: list[float] | None) -> np.ndarray | None:
+        """Fit on a GPU and return the decisions (n_train, n_pairs) of the training images; None where another way is the better."""
+        from trainers import dual
+        from trainers.pairs import laid_out, pairs_of
+
+        config, (classes, counts) = self.config, np.unique(y, return_counts=True)
+        if len(classes) < 2 or not dual.suits(len(y), config.kernel, self.device):
+            return None
+        self._state = {}
+        x = self._prepared(_flat(data.train.x), fit=True)
+        self._state["gamma"] = np.array(self._gamma(x.shape[1], float(x.var())))
+        if not self._kernel().suits(float(np.square(x).sum(axis=1).max()), np.dtype(np.float32)):
+            return None
+        order, ends, pairs = np.argsort(y, kind="stable"), np.concatenate([[0], np.cumsum(counts)]), pairs_of(len(classes))
+        values = dual.kernel_on(self.device, x[order], self._kernel())
+        penalties = [config.C * (1.0 if weights is None else weights[label]) for label in classes]
+        solution = laid_out(ends, pairs, dual.solve_pairs(values, ends, pairs, penalties, config.tolerance))
+        self._keep(solution, classes, x[order[solution.support]])
+        places = np.argsort(order)
+        if config.probability:
+            rows = self._calibration_rows(y)
+            some = places[rows]
+            self._calibrate(self._svc(weights, kernel="precomputed"), values[some][:, some].cpu().double().numpy(), y[rows])
+        return dual.decisions(values, solution)[places]
 
     def _fit(self, x: np.ndarray, y: np.ndarray, weights: list[float] | None) -> None:
         config, state = self.config, self._state
