@@ -171,7 +171,12 @@ def training_decisions(gram: Gram, kernel: Kernel, solution: Solution) -> np.nda
         decisions = np.tile(solution.offset, (own.stop - own.start, 1))
         for j in range(len(gram.classes)):
             part = slice(bounds[j], bounds[j + 1])
-            _decide(decisions, gram.block(j, i), gram.norms[own], gram.ends[j], part, gram, kernel, solution)
+            inside, chosen = (
+                solution.support[part] - gram.ends[j],
+                (gram.norms[solution.support[part]], solution.coefficients[part]),
+            )
+            add = _add_by_columns if i < j else _add_by_rows  # as the block lies in memory
+            add(decisions, gram.block(min(i, j), max(i, j)), inside, gram.norms[own], *chosen, kernel)
         result[gram.order[own]] = decisions
     return result
 
@@ -179,36 +184,57 @@ def training_decisions(gram: Gram, kernel: Kernel, solution: Solution) -> np.nda
 def evaluated_decisions(gram: Gram, kernel: Kernel, solution: Solution) -> np.ndarray:
     """Return the decisions (n_evaluated, n_pairs) of the evaluated images."""
     decisions = np.tile(solution.offset, (len(gram.evaluated_norms), 1))
-    _decide(decisions, gram.evaluated(), gram.evaluated_norms, 0, slice(0, len(solution.support)), gram, kernel, solution)
+    norms = gram.norms[solution.support]
+    _add_by_rows(decisions, gram.evaluated(), solution.support, gram.evaluated_norms, norms, solution.coefficients, kernel)
     return decisions
 
 
-def _decide(
+def _add_by_rows(
     decisions: np.ndarray,
     products: np.ndarray,
+    support: np.ndarray,
     norms: np.ndarray,
-    begin: int,
-    part: slice,
-    gram: Gram,
+    support_norms: np.ndarray,
+    coefficients: np.ndarray,
     kernel: Kernel,
-    solution: Solution,
 ) -> None:
-    """Add to decisions (n_deciding, n_pairs) what a part of the support vectors says, in float64.
+    """Add to decisions (n_deciding, n_pairs) what support vectors say, in float64.
 
     Args:
-        products: of the training images from `begin` on with the deciding ones (n_some, n_deciding).
+        products: of training images with the deciding ones (n_some, n_deciding); `support` are the rows of the support vectors.
         norms: of the deciding images (n_deciding,).
+        coefficients: of the support vectors (n_support, n_pairs).
     """
     import torch
 
     sums, columns = torch.from_numpy(decisions), torch.from_numpy(norms)
-    rows = max(1, BLOCK_BYTES // (8 * max(products.shape[1], 1)))
-    for start in range(part.start, part.stop, rows):
-        block = slice(start, min(start + rows, part.stop))
-        support = solution.support[block]
-        values = torch.from_numpy(products[support - begin]).double()
-        kernel.map_(values, torch.from_numpy(gram.norms[support]), columns)
-        sums.addmm_(values.T, torch.from_numpy(solution.coefficients[block]))
+    size = max(1, BLOCK_BYTES // (8 * max(products.shape[1], 1)))
+    for start in range(0, len(support), size):
+        some = slice(start, start + size)
+        values = torch.from_numpy(products[support[some]]).double()
+        kernel.map_(values, torch.from_numpy(support_norms[some]), columns)
+        sums.addmm_(values.T, torch.from_numpy(coefficients[some]))
+
+
+def _add_by_columns(
+    decisions: np.ndarray,
+    products: np.ndarray,
+    support: np.ndarray,
+    norms: np.ndarray,
+    support_norms: np.ndarray,
+    coefficients: np.ndarray,
+    kernel: Kernel,
+) -> None:
+    """Do what `_add_by_rows` does with products of the deciding images with training images (n_deciding, n_some)."""
+    import torch
+
+    sums, rows = torch.from_numpy(decisions), torch.from_numpy(norms)
+    columns, weights = torch.from_numpy(support_norms), torch.from_numpy(coefficients)
+    size = max(1, BLOCK_BYTES // (8 * max(len(support), 1)))
+    for start in range(0, len(products), size):
+        some = slice(start, start + size)
+        values = torch.from_numpy(np.take(products[some], support, axis=1)).double()
+        sums[some].addmm_(kernel.map_(values, rows[some], columns), weights)
 
 
 def threads() -> int:
