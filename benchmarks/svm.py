@@ -1,18 +1,18 @@
 """Seconds to fit and predict an rbf SVM (C=10, gamma scale) on MNIST, 60,000 and 10,000 images, beside scikit-learn's SVC.
 
 Ours: `Svm.fit`, which also scores the training images, and `Svm.predict`. Theirs: `SVC.fit` and `SVC.predict` on the same
-pixels, in the same process. Both fits are the same libsvm unless scikit-learn-intelex is installed, which ours then uses
-from 20,000 images on; prediction is a matrix product against libsvm's loop.
+pixels, in the same process. Both fits are libsvm's: ours on the images' inner products, pair by pair on all cores, where those
+fit into memory (about 13 GB at 60,000); prediction is a matrix product against libsvm's loop.
 
     python benchmarks/svm.py [--json] [--n-train 60000] [--rounds 1] [--quick]
 
-Goal: a test accuracy of at least 0.983 at full size, with scikit-learn's labels. One round, as libsvm takes minutes.
+Goals at full size: fit and predict at least 8 times faster on 2 cores, a test accuracy of at least 0.983, scikit-learn's labels.
+One round, as libsvm takes minutes.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import sys
 import time
 from collections.abc import Callable
@@ -26,6 +26,7 @@ import numpy as np
 from benchmarks._result import Result, has_mnist, medians_in_turn, show, times
 
 ACCURACY_GOAL = 0.983
+SPEED_GOAL = 8.0
 FULL = 60_000
 PENALTY = 10.0
 
@@ -52,16 +53,17 @@ def main() -> int:
     results = [
         times(f"fit, {sides.n_train:,} images", medians["our fit"], medians.get("their fit")),
         times(f"predict, {len(mine):,} images", medians["our predict"], medians.get("their predict")),
+        times(
+            "both",
+            medians["our fit"] + medians["our predict"],
+            None if other is None else medians["their fit"] + medians["their predict"],
+            goal=SPEED_GOAL if sides.n_train == FULL else None,
+        ),
         Result("test accuracy", sides.accuracy(mine), None if other is None else sides.accuracy(other), "accuracy", goal=wanted),
     ]
     if other is not None:
         results.append(Result("labels that differ", int((mine != other).sum()), None, "images", goal=0))
-    solver = "libsvm" if importlib.util.find_spec("sklearnex") is None else "scikit-learn-intelex where it is the faster"
-    show(
-        results,
-        as_json=options.json,
-        notes=[f"our fit is solved by {solver}, theirs by libsvm; ours ends with the metrics of the training images"],
-    )
+    show(results, as_json=options.json, notes=["our fit ends with the metrics of the training images"])
     return 0
 
 
@@ -88,7 +90,12 @@ class Sides:
         def predict() -> None:
             self.labels["ours"] = machine.predict(self.data.test.x)
 
-        return {"our fit": lambda: seconds_of(lambda: machine.fit(self.data)), "our predict": lambda: seconds_of(predict)}
+        def fit() -> None:
+            self.data.kept.clear()  # each round computes the inner products anew, and none are in memory beside theirs
+            machine.fit(self.data)
+            self.data.kept.clear()
+
+        return {"our fit": lambda: seconds_of(fit), "our predict": lambda: seconds_of(predict)}
 
     def theirs(self) -> dict[str, Callable[[], float]]:
         """Return what measures scikit-learn's."""

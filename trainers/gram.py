@@ -63,7 +63,7 @@ class Gram:
     classes: np.ndarray
     ends: np.ndarray
     flat: np.ndarray
-    source: tuple[torch.Tensor, torch.Tensor | None]  # whose products these are
+    source: tuple[torch.Tensor | None, ...]  # whose products these are: training images, their classes, evaluated images
     norms: np.ndarray = field(init=False)  # squared, float64 (n_train,), sorted
     evaluated_norms: np.ndarray = field(init=False)
     variance: float = field(init=False)  # of all numbers of the training images
@@ -116,9 +116,11 @@ def gram_of(data: Data, name: str, prepare: Callable[[], Prepared], device: torc
         name: what the preparation is, for the same data.
         device: computes them; they are kept in main memory.
     """
-    source = (data.train.x, None if data.evaluated is None else data.evaluated.x)
+    import torch
+
+    source = (data.train.x, data.train.y, None if data.evaluated is None else data.evaluated.x)
     kept = data.kept.get(name)
-    if isinstance(kept, Gram) and kept.source[0] is source[0] and kept.source[1] is source[1]:
+    if isinstance(kept, Gram) and all(own is other for own, other in zip(kept.source, source, strict=True)):
         return kept
     y = data.train.y.numpy(force=True)
     n_evaluated = 0 if data.evaluated is None else len(data.evaluated)
@@ -131,7 +133,8 @@ def gram_of(data: Data, name: str, prepare: Callable[[], Prepared], device: torc
     images, order, ends = prepare(), np.argsort(y, kind="stable"), np.concatenate([[0], np.cumsum(counts)])
 
     def compute() -> np.ndarray:
-        return products(images.train[order], images.evaluated, ends, device)
+        where = device if device.type == "cuda" else torch.device("cpu")  # mps has no float64
+        return products(images.train[order], images.evaluated, ends, where)
 
     shared = data.cache is not None and products_bytes(counts, n_evaluated) >= FILE_FROM and bool(data.fingerprints)
     flat = from_file(_file(data, name), compute, products_bytes(counts, n_evaluated)) if shared else compute()
@@ -144,8 +147,7 @@ def products(train: np.ndarray, evaluated: np.ndarray | None, ends: np.ndarray, 
     """Return what a Gram keeps of sorted training images (n_train, n_features) and evaluated ones (n_evaluated, n_features)."""
     import torch
 
-    double = len(train) <= DOUBLE_TO and device.type != "mps"  # which has no float64
-    precision = torch.float64 if double else torch.float32
+    precision = torch.float64 if len(train) <= DOUBLE_TO else torch.float32
     x = torch.as_tensor(train, dtype=precision, device=device)
     n_evaluated = 0 if evaluated is None else len(evaluated)
     starts = block_starts(ends)

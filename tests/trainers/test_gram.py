@@ -72,6 +72,9 @@ def test_trials_share_the_products_of_their_data_and_of_no_other() -> None:
     first = gram_for(data)
     assert gram_for(data) is first
     assert gram_for(replace(data, train=small_data(n_train=30).train)) is not first
+    first = gram_for(data)
+    assert gram_for(replace(data, train=replace(data.train, y=data.train.y.flip(0)))) is not first
+    first = gram_for(data)
     assert gram_for(data, "scaled") is not first
 
 
