@@ -1,8 +1,8 @@
 """The support vector machine: fitted by scikit-learn (libsvm), predicting by matrix products.
 
 Fits of thousands of images go by the images' inner products (`trainers.gram`), which all trials share; those of tens of
-thousands on a GPU by `trainers.dual`. Where neither fits into memory, large fits go to scikit-learn-intelex in float32 where it
-is installed. Probabilities are calibrated out of fold (Platt).
+thousands on a GPU by `trainers.dual` or `trainers.rapids`. Where none of them fits into memory, large fits go to
+scikit-learn-intelex in float32 where it is installed. Probabilities are calibrated out of fold (Platt).
 """
 
 from __future__ import annotations
@@ -139,11 +139,12 @@ class Svm(Classifier):
 
     def _fit_at_once(self, data: Data, y: np.ndarray, weights: list[float] | None) -> np.ndarray | None:
         """Fit on a GPU and return the decisions (n_train, n_pairs) of the training images; None where another way is the better."""
-        from trainers import dual
+        from trainers import dual, rapids
         from trainers.pairs import laid_out, pairs_of
 
         config, (classes, counts) = self.config, np.unique(y, return_counts=True)
-        if len(classes) < 2 or not dual.suits(len(y), config.kernel, self.device):
+        batched = dual.suits(len(y), config.kernel, self.device)
+        if len(classes) < 2 or not (batched or (rapids.suits(len(y), self.device) and not config.probability)):
             return None
         self._state = {}
         x = self._prepared(_flat(data.train.x), fit=True)
@@ -151,8 +152,13 @@ class Svm(Classifier):
         if not self._kernel().suits(float(np.square(x).sum(axis=1).max()), np.dtype(np.float32)):
             return None
         order, ends, pairs = np.argsort(y, kind="stable"), np.concatenate([[0], np.cumsum(counts)]), pairs_of(len(classes))
-        values = dual.kernel_on(self.device, x[order], self._kernel())
         penalties = [config.C * (1.0 if weights is None else weights[label]) for label in classes]
+        if not batched:
+            found = rapids.solve_pairs(x[order], ends, pairs, self._kernel(), penalties, config.tolerance)
+            solution = laid_out(ends, pairs, found)
+            self._keep(solution, classes, x[order[solution.support]])
+            return self.decisions(data.train.x)
+        values = dual.kernel_on(self.device, x[order], self._kernel())
         solution = laid_out(ends, pairs, dual.solve_pairs(values, ends, pairs, penalties, config.tolerance))
         self._keep(solution, classes, x[order[solution.support]])
         places = np.argsort(order)
