@@ -28,7 +28,7 @@ FROM = 4e8  # n_train² * n_features from which a fit on products is the faster 
 DOUBLE_TO = 20_000  # training images whose products are float64
 FILE_FROM = 64 * 2**20  # bytes; fewer are computed sooner than another process's are waited for
 UNUSED_SECONDS = 24 * 3600.0  # after which a file of products goes
-SHARE = 0.7  # of the memory available, at most
+SHARE = 0.75  # of the memory available, at most
 ROWS = 4_096  # training images whose products with the evaluated ones are computed at a time
 
 
@@ -109,8 +109,8 @@ class Gram:
 def gram_of(data: Data, name: str, prepare: Callable[[], Prepared], device: torch.device) -> Gram | None:
     """Return the products of `data` as one preparation makes them: those of an earlier trial, of another process, or new ones.
 
-    None where the ordinary way is the better one: few images, one class alone, or products that would take more than 70 % of
-    the memory available.
+    None where the ordinary way is the better one: few images, one class alone, or products that would take more than three
+    quarters of the memory available.
 
     Args:
         name: what the preparation is, for the same data.

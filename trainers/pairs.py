@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from trainers.gram import Gram
     from trainers.kernels import Kernel
 
-CACHE_MEGABYTES = 500  # of libsvm's rows, a problem
+CACHE_MEGABYTES = 200  # of libsvm's rows, a problem
 CHUNK = 2**15  # kernel values that are mapped at a time: they stay in the core's cache, and torch parts them over no threads
 BLOCK_BYTES = 4 * 2**20  # of kernel values with support vectors that are in memory at once
 
