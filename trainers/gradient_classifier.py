@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from trainers.data import Data, Samples
+    from trainers.dense_loss import CrossEntropy
 
 
 class GradientClassifierConfig(GradientConfig, ClassifierConfig):
@@ -70,6 +71,13 @@ class GradientClassifier(GradientModel, Classifier):
         from trainers.augment import augment
 
         return (augment(images, **self._changes) - self._shift) / self._spread
+
+    def written_loss(self) -> CrossEntropy | None:
+        from trainers.dense_loss import CrossEntropy
+
+        if self.config.loss != "cross_entropy" or self._changes:
+            return None
+        return CrossEntropy(len(self.class_names), self._weight, self.config.label_smoothing)
 
     def loss(self, outputs: torch.Tensor, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         config = self.config
