@@ -41,12 +41,13 @@ FORMS: dict[type[nn.Module], tuple[Forward, Backward]] = {
     nn.GELU: (lambda z, a: aten.gelu.out(z, out=a), lambda d, z, a: aten.gelu_backward.grad_input(d, z, grad_input=d)),
     nn.SiLU: (lambda z, a: aten.silu.out(z, out=a), lambda d, z, a: aten.silu_backward.grad_input(d, z, grad_input=d)),
     nn.Mish: (lambda z, a: aten.mish.out(z, out=a), lambda d, z, a: d.copy_(aten.mish_backward(d, z))),
+    nn.Identity: (lambda z, a: None, lambda d, z, a: None),
     nn.Softplus: (
         lambda z, a: aten.softplus.out(z, out=a),
         lambda d, z, a: aten.softplus_backward.grad_input(d, z, 1, 20, grad_input=d),
     ),
 }
-BY_RESULT = (nn.Sigmoid, nn.Tanh, nn.ReLU)  # z is not needed for the gradient: a lies where z lay
+BY_RESULT = (nn.Sigmoid, nn.Tanh, nn.ReLU, nn.Identity)  # z is not needed for the gradient: a lies where z lay
 
 
 @dataclass
@@ -63,7 +64,7 @@ def described(net: nn.Module) -> list[Described] | None:
     found: list[Described] = []
     for part in net.modules():
         kind = type(part)
-        if kind in (nn.Sequential, nn.Identity, nn.Flatten, nn.Unflatten):
+        if kind in (nn.Sequential, nn.Flatten, nn.Unflatten) or (kind is nn.Identity and not found):
             continue
         if isinstance(part, nn.Linear) and part.bias is not None:
             found.append(Described(part))
@@ -131,7 +132,7 @@ class Layer:
         self.d = new(k, width, n)
         self.mask = None
         if any(stack.rates):
-            self.mask = new(k, width, n)
+            self.mask = stack.weight.new_ones(k, width, n)  # of a network that drops nothing it stays so
             self.dropped = new(k, width, n)
         self.output = self.a if self.mask is None else self.dropped  # (K, width, n)
         self.z_seen, self.d_seen, self.d_rows = self._seen(self.z), self._seen(self.d), self.d.view(rows, n)

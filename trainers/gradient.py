@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -106,9 +107,13 @@ class GradientModel(Model):
         """Return images as the epochs take them; by default as they are."""
         return x
 
-    def training_inputs(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the training images as the batches are taken from; by default as `inputs`."""
+    def whole_inputs(self, x: torch.Tensor) -> torch.Tensor:
+        """Return what `inputs` does of a whole part of the data, which nobody changes and the next model may use as well."""
         return self.inputs(x)
+
+    def training_inputs(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the training images as the batches are taken from; by default as `whole_inputs`."""
+        return self.whole_inputs(x)
 
     def changed(self, images: torch.Tensor) -> torch.Tensor:
         """Return a training batch as the network takes it."""
@@ -155,6 +160,26 @@ class GradientModel(Model):
                         metrics.update(program.evaluate(run.evaluated, run.data)[0])
             epoch = run.conclude(metrics, seconds)
             yield epoch
+
+    @classmethod
+    def fit_population(
+        cls,
+        configs: Sequence[ModelConfig],
+        data: Data,
+        *,
+        device: str = "auto",
+        stopped: set[int] | None = None,
+        checkpoints: Sequence[Path | None] = (),
+    ) -> Iterator[list[Epoch | None]]:
+        from trainers.population import fit_together, is_written_out
+
+        models = [cls(config, device=device) for config in configs]
+        for model in models:
+            model.start(data)
+        if len(models) > 1 and all(map(is_written_out, models)):
+            yield from fit_together(models, data, stopped=set() if stopped is None else stopped, checkpoints=checkpoints)
+        else:
+            yield from super().fit_population(configs, data, device=device, stopped=stopped, checkpoints=checkpoints)
 
     def _train_epoch(
         self, x: torch.Tensor, data: Data, step: Callable[[], Any], forward: Callable[[], contextlib.AbstractContextManager[object]]

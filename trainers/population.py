@@ -7,16 +7,22 @@ that the caller stops, leaves the program before its next epoch.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from trainers import checkpoint
 from trainers.dense import Room, Stack, described, outputs_of, update_of
-from trainers.steps import clipped, seed_of, watched
+from trainers.devices import numerics
+from trainers.standing import Run
+from trainers.steps import clipped, n_threads, seed_of, watched
 
 if TYPE_CHECKING:
-    from trainers.base import ModelConfig
+    from trainers.base import Epoch, ModelConfig
     from trainers.data import Data, Samples
     from trainers.gradient import GradientModel
 
@@ -26,6 +32,7 @@ FREE = (
     *("schedule", "schedule_settings", "clip_norm", "dropout"),
 )
 EVALUATED_TOGETHER = 4096  # images at once outside training, of all the models taken together
+TOGETHER = 400_000  # weights in one program on the CPU: with gradients and momenta, what its cache holds (docs/decisions.md)
 Draw = tuple[torch.Generator, list[int], list[float]]  # random numbers, whose masks they make, the rates by layer
 
 
@@ -38,10 +45,13 @@ def key_of(config: ModelConfig) -> str:
 
 
 def is_written_out(model: GradientModel) -> bool:
-    """Whether a model with its untrained network can train in a program: plain dense layers, on the CPU or CUDA, in fp32."""
-    if model.precision != "fp32" or model.device.type not in ("cpu", "cuda") or model.written_loss() is None:
+    """Whether a model that knows its data's shape can train in a program: plain dense layers, on the CPU or CUDA, in fp32."""
+    if model.precision != "fp32" or model.device.type not in ("cpu", "cuda"):
         return False
-    return model._net is not None and described(model._net) is not None
+    if model.config.train_only is not None or model.written_loss() is None:
+        return False
+    with torch.device("meta"):  # neither memory nor random numbers
+        return described(model.network()) is not None
 
 
 class Program:
@@ -145,3 +155,92 @@ class Program:
             for model, optimizer in zip(self.models, self.optimizers, strict=True):
                 clipped(optimizer.step, optimizer, model.config.clip_norm)()
                 updates.append(clipped(update_of(optimizer), optimizer, model.config.clip_norm))
+
+
+def fit_together(
+    models: Sequence[GradientModel], data: Data, *, stopped: set[int], checkpoints: Sequence[Path | None] = ()
+) -> Iterator[list[Epoch | None]]:
+    """Train models that are all `is_written_out`, those of equal shape as one program; yields as `Model.fit_population` does.
+
+    On the CPU a program is as large as its cache allows, and programs train side by side, one thread each. A model's `seconds`
+    are its share of the time that the epoch took all of them.
+    """
+    paths = list(checkpoints) or [None] * len(models)
+    runs = _begun(models, data, paths)
+    written = dict.fromkeys(runs, time.monotonic())
+    device = models[0].device
+    width = torch.get_num_threads() if device.type == "cpu" else 1
+    programs: dict[tuple[int, ...], Program] = {}
+    with ThreadPoolExecutor(width, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        try:
+            while runs:
+                wanted = _blocks(runs, width)
+                if list(programs) != wanted:
+                    _release(programs)
+                    programs = {block: _program([runs[place] for place in block]) for block in wanted}
+                begin = time.perf_counter()
+                with n_threads(1), numerics("fp32", device):
+                    tasks = [pool.submit(_epoch, program, [runs[place] for place in block]) for block, program in programs.items()]
+                    rows: dict[int, dict[str, float]] = {}
+                    for block, task in zip(programs, tasks, strict=True):
+                        rows.update(zip(block, task.result(), strict=True))
+                seconds = (time.perf_counter() - begin) / len(runs)
+                epochs = {place: run.conclude(rows[place], seconds) for place, run in runs.items()}
+                yield [epochs.get(place) for place in range(len(models))]
+                runs = {place: run for place, run in runs.items() if not epochs[place].last and place not in stopped}
+                for place in runs:
+                    path = paths[place]
+                    if path is not None and time.monotonic() - written[place] >= checkpoint.CHECKPOINT_SECONDS:
+                        models[place].leave_checkpoint(path)
+                        written[place] = time.monotonic()
+        finally:
+            _release(programs)
+
+
+def _begun(models: Sequence[GradientModel], data: Data, paths: Sequence[Path | None]) -> dict[int, Run]:
+    data = data.to(models[0].device)
+    runs = {}
+    for place, (model, path) in enumerate(zip(models, paths, strict=True)):
+        state = None if path is None else checkpoint.load_checkpoint(path)
+        if state is not None:
+            model.resume(state)
+        runs[place] = Run.of(model, data)
+    return runs
+
+
+def _blocks(runs: Mapping[int, Run], width: int) -> list[tuple[int, ...]]:
+    """Part models into programs: of equal shape, as many as the cache holds, and work for every thread."""
+    groups: dict[str, list[int]] = {}
+    for place, run in runs.items():
+        groups.setdefault(key_of(run.model.config), []).append(place)
+    blocks = []
+    for places in groups.values():
+        first = runs[places[0]].model
+        most = len(places) if first.device.type != "cpu" else max(TOGETHER // first.n_parameters, 1)
+        count = -(-len(places) // most)
+        if len(groups) < width or count > 1:
+            count = min(-(-count // width) * width, len(places))
+        sizes = [len(places) // count + (number < len(places) % count) for number in range(count)]
+        for size in sizes:
+            blocks.append(tuple(places[:size]))
+            places = places[size:]
+    return blocks
+
+
+def _program(runs: Sequence[Run]) -> Program:
+    return Program([run.model for run in runs], [run.now.optimizer for run in runs], runs[0].x)
+
+
+def _release(programs: Mapping[tuple[int, ...], Program]) -> None:
+    for program in programs.values():
+        program.release()
+
+
+def _epoch(program: Program, runs: Sequence[Run]) -> list[dict[str, float]]:
+    """Train and evaluate an epoch of each model of a program; return their metrics."""
+    run = runs[0]
+    rows = program.train_epoch([run.number for run in runs], run.data)
+    if run.evaluated is not None:
+        for row, scored in zip(rows, program.evaluate(run.evaluated, run.data), strict=True):
+            row.update(scored)
+    return rows

@@ -74,7 +74,7 @@ class Run:
         now = model._begin(data)
         model._net = now.net
         x = model.training_inputs(data.train.x)
-        evaluated = None if data.evaluated is None else Samples(model.inputs(data.evaluated.x), data.evaluated.y)
+        evaluated = None if data.evaluated is None else Samples(model.whole_inputs(data.evaluated.x), data.evaluated.y)
         return cls(model, data, x, evaluated, now)
 
     @property
