@@ -54,6 +54,12 @@ def is_written_out(model: GradientModel) -> bool:
         return described(model.network()) is not None
 
 
+def n_weights(model: GradientModel) -> int:
+    """Return how many numbers a model that knows its data's shape will learn."""
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in model.network().parameters())
+
+
 class Program:
     """K models of equal shape that train on the same images.
 
