@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from optuna.trial import FrozenTrial, TrialState
 
+from search.study import finished
 from search.sweep import Sweep
 
 if TYPE_CHECKING:
@@ -39,13 +40,9 @@ def independent(sweep: Sweep, trials: Sequence[FrozenTrial]) -> int:
         return MOST
     if settings.sampler != "auto":
         return 1
-    from search.samplers import chosen
+    from search.samplers import STARTUP
 
-    conditional = bool(sweep.space.conditions) or sweep.space.parameters == {}
-    count = 0
-    while count < MOST and chosen(complete + count, n_objectives=len(sweep.objectives), conditional=conditional)[0] == "random":
-        count += 1
-    return max(count, 1)
+    return 1 if sweep.space.conditions else max(min(STARTUP - len(finished(trials)), MOST), 1)  # drawn at random until then
 
 
 def shape_of(kind: type[Model], config: ModelConfig, data: Data, device: str) -> tuple[str, int] | None:

@@ -50,6 +50,8 @@ def is_written_out(model: GradientModel) -> bool:
         return False
     if model.config.train_only is not None or model.written_loss() is None:
         return False
+    if model._net is not None:
+        return described(model._net) is not None
     with torch.device("meta"):  # neither memory nor random numbers
         return described(model.network()) is not None
 
