@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from trainers.data import Data
 
 MOST = 32  # trials at once: the gain of more is small, and an interrupt waits for all of them
-STEPS = 2_000  # of a trial, below which it is over before a program could save anything worth its while
+STEPS = 2_000  # of a trial, below which it is over before a program could save anything worth its while; large ones count more
 WEIGHTS = 50_000_000  # of all trials at once, with gradients and momenta at most 0.8 GB
 OUTPUTS = 250_000_000  # numbers: all networks' outputs of an epoch, 1 GB
 
@@ -47,18 +47,19 @@ def independent(sweep: Sweep, trials: Sequence[FrozenTrial]) -> int:
 
 def shape_of(kind: type[Model], config: ModelConfig, data: Data, device: str) -> tuple[str, int] | None:
     """Return what trials of one program have in common, and how many fit into one; None for a trial that trains alone."""
-    from trainers.gradient import GradientConfig, GradientModel
+    from trainers.gradient import SMALL_STEP, GradientConfig, GradientModel
 
     if not issubclass(kind, GradientModel) or not isinstance(config, GradientConfig):
-        return None
-    n_images = len(data.train)
-    if -(-n_images // config.batch_size) * config.epochs < STEPS:
         return None
     from trainers.population import is_written_out, key_of, n_weights
 
     model = kind(config, device=device)
     model.start(data)
     if not is_written_out(model):
+        return None
+    n_images = len(data.train)
+    n_steps = -(-n_images // config.batch_size) * config.epochs
+    if n_steps * (1 + config.batch_size * n_weights(model) / SMALL_STEP) < STEPS:
         return None
     most = min(MOST, WEIGHTS // n_weights(model), OUTPUTS // (n_images * len(data.class_names)))
     return (key_of(config), most) if most > 1 else None

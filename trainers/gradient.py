@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from trainers.data import Data, Samples
     from trainers.dense_loss import CrossEntropy, SquaredError
+    from trainers.population import Program
 
     WrittenLoss = CrossEntropy | SquaredError
 
@@ -136,30 +137,40 @@ class GradientModel(Model):
     def fit_epochs(self, data: Data) -> Iterator[Epoch]:
         run = Run.of(self, data)
         program = run.program()
-        optimizer = run.now.optimizer
+        try:
+            while run.now.epoch < self.config.epochs:
+                epoch = run.conclude(*(self._by_autograd(run) if program is None else self._written_out(run, program)))
+                yield epoch
+                if epoch.last:
+                    return
+        finally:
+            if program is not None:
+                program.release()
+
+    def _by_autograd(self, run: Run) -> tuple[dict[str, float], float]:
+        """Train and evaluate an epoch; return its metrics and the seconds of its training."""
+        begin, optimizer = time.perf_counter(), run.now.optimizer
         step = bare_step(optimizer) if run.now.schedule is None else optimizer.step  # a schedule watches optimizer.step
-        step = clipped(step, optimizer, self.config.clip_norm)
-        epoch = None
-        while epoch is None or not epoch.last:
-            begin = time.perf_counter()
-            if program is None:
-                with (
-                    seeded(self.device, self.config.seed, run.number),
-                    n_threads(self._threads()),
-                    numerics(self.precision, self.device) as forward,
-                ):
-                    metrics = self._train_epoch(run.x, run.data, step, forward)
-                seconds = time.perf_counter() - begin
-                if run.evaluated is not None:
-                    metrics.update(self.evaluated_epoch(run.evaluated, run.data))
-            else:
-                with n_threads(self._threads()), numerics(self.precision, self.device):
-                    (metrics,) = program.train_epoch([run.number], run.data, self.watch)
-                    seconds = time.perf_counter() - begin
-                    if run.evaluated is not None:
-                        metrics.update(program.evaluate(run.evaluated, run.data)[0])
-            epoch = run.conclude(metrics, seconds)
-            yield epoch
+        with (
+            seeded(self.device, self.config.seed, run.number),
+            n_threads(self._threads()),
+            numerics(self.precision, self.device) as forward,
+        ):
+            metrics = self._train_epoch(run.x, run.data, clipped(step, optimizer, self.config.clip_norm), forward)
+        seconds = time.perf_counter() - begin
+        if run.evaluated is not None:
+            metrics.update(self.evaluated_epoch(run.evaluated, run.data))
+        return metrics, seconds
+
+    def _written_out(self, run: Run, program: Program) -> tuple[dict[str, float], float]:
+        """Do what `_by_autograd` does, without autograd."""
+        begin = time.perf_counter()
+        with n_threads(self._threads()), numerics("fp32", self.device):
+            (metrics,) = program.train_epoch([run.number], run.data, self.watch)
+            seconds = time.perf_counter() - begin
+            if run.evaluated is not None:
+                metrics.update(program.evaluate(run.evaluated, run.data)[0])
+        return metrics, seconds
 
     @classmethod
     def fit_population(
