@@ -1,17 +1,17 @@
 """Seconds of a model-epoch where many models train at once, on 60,000 MNIST images and scored on 10,000 after each epoch.
 
-Two sets of configurations: 32 of 784-32-10 (preset sigmoid_32, batch 64) that differ in their learning rate, and those of study
-E2 (784-64-784, batch 1000, learning rate and momentum on a grid of 19 x 19). Each is timed at once (`fit_population`), one by one in
-memory by autograd (the loop that trains what is not written out), one by one written out (as `fit_epochs` trains them now), and with
-torchvision and DataLoader as the source documents write it. All in one process, in turn; what a run does once (build the nets,
-normalise the images) is in our times, reading the files in none.
+Two sets of configurations: 32 of 784-32-10 (preset sigmoid_32, batch 64) that differ in their learning rate, and those of
+study E2 (784-64-784, batch 1000, learning rate and momentum on a grid of 19 x 19). Each is timed at once (`fit_population`),
+one by one in memory by autograd (the loop that trains what is not written out), one by one written out (as `fit_epochs` trains
+them now), and with torchvision and DataLoader as the source documents write it. All in one process, in turn; what a run does
+once (build the nets, normalise the images) is in our times, reading the files in none.
 
     python benchmarks/population.py [--json] [--rounds 3] [--quick]
 
-One by one and with DataLoader a part is timed: 4 of the 32 and 2 of the 361 networks, one network. At once, all 32 are timed and
-24 of the 361. Stated are means over the epochs of the networks; the totals of E2's 1,805 epochs are extrapolated from them.
-Goals: the 32 at least 6 times faster than one by one by autograd and 100 times faster than DataLoader; the 361 no slower than one by
-one and at least 20 times faster than DataLoader.
+One by one and with DataLoader a part is timed: 4 of the 32 and 2 of the 361 networks, one network. At once, all 32 are timed
+and 24 of the 361. Stated are means over the epochs of the networks; the totals of E2's 1,805 epochs are extrapolated from them.
+Goals: the 32 at least 6 times faster than one by one by autograd and 100 times faster than DataLoader; the 361 no slower than
+one by one by autograd and at least 20 times faster than DataLoader.
 """
 
 from __future__ import annotations
@@ -59,8 +59,7 @@ def classifiers(rounds: int, n_epochs: int) -> list[Result]:
     from trainers.ann import Ann
 
     rates = [0.01 * 1.1**number for number in range(N_CLASSIFIERS)]
-    sides, data = sides_of(Ann, "sigmoid_32", [{"learning_rate": rate} for rate in rates], n_epochs, one_by_one=4)
-    del data
+    sides = sides_of(Ann, "sigmoid_32", [{"learning_rate": rate} for rate in rates], n_epochs, one_by_one=4)
     medians = medians_in_turn({**sides, "loader": their_side()}, rounds)
     name = f"{N_CLASSIFIERS} classifiers at once"
     return [
@@ -77,7 +76,7 @@ def autoencoders(rounds: int, n_epochs: int, n_at_once: int) -> list[Result]:
     values = [number * 0.05 for number in range(1, 20)]
     grid = [{"learning_rate": rate, "momentum": momentum} for rate in values for momentum in values]
     chosen = grid[:: len(grid) // n_at_once][:n_at_once]
-    sides, _ = sides_of(Autoencoder, "autoencoder_64", chosen, n_epochs, one_by_one=2)
+    sides = sides_of(Autoencoder, "autoencoder_64", chosen, n_epochs, one_by_one=2)
     medians = medians_in_turn({**sides, "loader": their_autoencoder()}, rounds)
     name = f"{n_at_once} of {N_AUTOENCODERS} autoencoders at once"
     total = {side: seconds * E2_EPOCHS for side, seconds in medians.items()}
@@ -91,8 +90,8 @@ def autoencoders(rounds: int, n_epochs: int, n_at_once: int) -> list[Result]:
 
 def sides_of(
     kind: Any, preset: str, configurations: Sequence[dict[str, Any]], n_epochs: int, *, one_by_one: int
-) -> tuple[dict[str, Callable[[], float]], Any]:
-    """Return functions that measure a mean model-epoch, ours at once and one by one, and the data."""
+) -> dict[str, Callable[[], float]]:
+    """Return functions that measure a mean model-epoch of ours: at once, and one by one in both ways."""
     from trainers import population
     from trainers.command_line import configure
     from trainers.data import load_data
@@ -121,7 +120,7 @@ def sides_of(
         finally:
             population.is_written_out = written_out
 
-    return {"at once": at_once, "autograd": autograd, "written out": alone}, data
+    return {"at once": at_once, "autograd": autograd, "written out": alone}
 
 
 def their_autoencoder() -> Callable[[], float]:
