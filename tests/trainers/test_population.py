@@ -256,9 +256,11 @@ def test_digits_one_by_one_and_together() -> None:
         assert_alike(epochs, by_autograd(built("", classifier="ann", **values), data), within=1e-3)
 
 
-@pytest.mark.skipif(not (data_root() / "MNIST" / "raw").is_dir(), reason="MNIST is not under DATA_ROOT")
+@pytest.mark.needs_data
 @pytest.mark.parametrize("shape", ["one layer", "autoencoder"])
 def test_a_part_of_mnist_one_by_one_and_together(shape: str) -> None:
+    if not (data_root() / "MNIST" / "raw").exists():
+        pytest.skip("MNIST is not below DATA_ROOT")
     data = load_data(DataOptions(data="mnist", train_size=3000, holdout=0.1))
     configs: list[dict[str, Any]] = [
         {
