@@ -140,7 +140,7 @@ def augmentation_figure(data: Data, settings: Mapping[str, Any], *, seed: int = 
     from matplotlib.figure import Figure
 
     from trainers.augment import augment
-    from trainers.gradient import seeded
+    from trainers.steps import seeded
 
     chosen = examples(data.train.y.numpy(force=True), N_IMAGES, seed)
     images = data.train.x[torch.from_numpy(chosen)]

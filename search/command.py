@@ -72,6 +72,13 @@ class Command:
         if not self._rows(folder, ended=True)[0]:
             raise UsageError(self._why_nothing(folder))
 
+    def shape(self, values: dict[str, Any]) -> None:
+        """Return None: a program of the person's own trains alone."""
+
+    def together(self, values: Any, checkpoints: Any) -> Any:
+        """Never called."""
+        raise AssertionError("a program of the person's own trains alone")
+
     def _watched(self, process: subprocess.Popen[bytes], folder: Path) -> Epochs:
         """Yield the rows that hold an objective, as they become readable, until the program has ended.
 

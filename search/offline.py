@@ -13,7 +13,7 @@ import math
 import os
 import socket
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,9 +28,11 @@ from search.leases import SECONDS, Claims, Lease, Watch, left_behind, running
 from search.own_study import bring_own_study
 from search.plan import Outlook, Plan
 from search.processes import end_orphan
+from search.side_by_side import run_with_others
 from search.study import best_epoch, best_trial, finished, open_study
 from search.suggest import draw
 from search.sweep import Sweep
+from search.together import Share
 from search.training import Attempt, Batch, InProcess, Training
 from trainers import records
 from trainers.base import Epoch
@@ -70,6 +72,7 @@ class Engine:
         self._best = ""
         self._unbuilt: FrozenTrial | None = None  # a trial whose values could not be drawn
         self._seen: Sequence[FrozenTrial] = ()  # the trials as the last claim found them
+        self.shares: dict[int, Share] = {}  # of the trials that train together with others
 
     # Asking
 
@@ -181,16 +184,19 @@ class Engine:
 
     def run_trial(self, trial: optuna.Trial, values: dict[str, Any]) -> FrozenTrial | None:
         """Train one configuration and tell the result; return the told trial, None where another worker has taken it over."""
+        return ended(self.course(trial, values))
+
+    def course(self, trial: optuna.Trial, values: dict[str, Any]) -> Course:
+        """Do what `run_trial` does, but wait after each batch of epochs; says whether the trial is to stop with it."""
         try:
             with self.lease.beating(self.study, trial._trial_id):
-                rows = self._train(trial, values)
+                rows = yield from self._train(trial, values)
         except UsageError as error:  # this configuration cannot be built: the sentence is the result
             return self.fail(trial.number, str(error))
         except UpdateFinishedTrialError:  # this worker was taken for dead
             return None
         except KeyboardInterrupt:
-            with self._claims:
-                self.give_back(self._frozen(trial.number), died=False)
+            self.return_unfinished(trial)
             raise
         except self._storage_errors():
             raise
@@ -200,6 +206,15 @@ class Engine:
             return self.fail(trial.number, f"{type(error).__name__}: {error}")
         return self.tell(trial, rows)
 
+    def return_unfinished(self, trial: optuna.Trial) -> None:
+        """Give back a trial of this worker that the person has interrupted."""
+        with self._claims:
+            self.give_back(self._frozen(trial.number), died=False)
+
+    def checkpoint_of(self, trial: optuna.Trial) -> Path:
+        """Return where a trial's training leaves its state; its retries have the same file."""
+        return self.folder / "checkpoints" / f"{trial.user_attrs.get(records.ORIGIN, trial.number)}.pt"
+
     @staticmethod
     def _storage_errors() -> tuple[type[Exception], ...]:
         from optuna.exceptions import StorageInternalError
@@ -207,12 +222,10 @@ class Engine:
 
         return (StorageInternalError, SQLAlchemyError)
 
-    def _train(self, trial: optuna.Trial, values: dict[str, Any]) -> list[dict[str, Any]]:
+    def _train(self, trial: optuna.Trial, values: dict[str, Any]) -> Generator[bool, None, list[dict[str, Any]]]:
         """Train, putting every epoch into the study; return the rows of the history."""
-        attributes = trial.user_attrs
-        origin, attempt = attributes.get(records.ORIGIN, trial.number), attributes.get(records.ATTEMPT, 0)
-        checkpoint = self.folder / "checkpoints" / f"{origin}.pt"
-        run_id = run_id_of(self.study_id, trial.number, attempt)
+        attributes, checkpoint = trial.user_attrs, self.checkpoint_of(trial)
+        run_id = run_id_of(self.study_id, trial.number, attributes.get(records.ATTEMPT, 0))
 
         def started(config: dict[str, Any], path: str | None) -> None:
             relative = None if path is None else os.path.relpath(path, self.folder)
@@ -229,6 +242,7 @@ class Engine:
                 started=started,
                 checkpoint=checkpoint,
                 earlier=self._earlier(attributes.get(records.RETRY_OF)),
+                share=self.shares.get(trial.number),
             ),
             values,
         )
@@ -237,7 +251,9 @@ class Engine:
         with contextlib.suppress(StopIteration), contextlib.closing(epochs):
             batch = next(epochs)
             while True:
-                batch = epochs.send(self._observe(trial, rows, batch))
+                stop = self._observe(trial, rows, batch)
+                yield stop is not None
+                batch = epochs.send(stop)
         checkpoint.unlink(missing_ok=True)
         return [rows[number] for number in sorted(rows)]
 
@@ -373,8 +389,8 @@ class Engine:
                 if outlook is Outlook.DONE:
                     break
                 if trial is not None:
-                    told = self.run_trial(trial, values)
-                    ran += told is not None
+                    for told in run_with_others(self, trial, values):
+                        ran += told is not None
                 elif outlook is Outlook.WAIT:
                     self.interruption.wait(0.5)
                 else:
@@ -388,6 +404,19 @@ class Engine:
         ended = finished(self.study.get_trials(deepcopy=False))
         if len(ended) >= MOST_FAILURES and all(trial.state == TrialState.FAIL for trial in ended):
             raise UsageError(f"the first {len(ended)} trials failed; the last one: {told.user_attrs.get(records.CAUSE)}")
+
+
+Course = Generator[bool, None, FrozenTrial | None]
+
+
+def ended(course: Course) -> FrozenTrial | None:
+    """Go through a trial's course to its end and return the told trial."""
+    while True:
+        try:
+            next(course)
+        except StopIteration as end:
+            told: FrozenTrial | None = end.value
+            return told
 
 
 def best_text(trials: Sequence[FrozenTrial], sweep: Sweep) -> str:

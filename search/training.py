@@ -13,15 +13,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from search.sweep import Sweep
+from search.together import Share, Together, shape_of
 from trainers.base import Epoch
 from trainers.command_line import configure, run_values
 from trainers.data import LOCKED_SPLIT, Data, DataOptions, load_data
 from trainers.devices import pick_device
+from trainers.errors import UsageError
 from trainers.provenance import provenance
 from trainers.tracking import track
 
 if TYPE_CHECKING:
-    from trainers.base import ModelConfig
+    from trainers.base import Model, ModelConfig
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class Attempt:
     started: Callable[[dict[str, Any], str | None], None]  # is told the run's config and the path of its files
     checkpoint: Path | None = None
     earlier: Sequence[Epoch] = ()  # the epochs of the try before, for one that goes on from its checkpoint
+    share: Share | None = None  # of the program that trains it together with others
 
 
 class Training(Protocol):
@@ -54,6 +57,12 @@ class Training(Protocol):
 
     def epochs(self, attempt: Attempt, values: dict[str, Any]) -> Epochs:
         """Train with these values, yielding epochs as they become known."""
+
+    def shape(self, values: dict[str, Any]) -> tuple[str, int] | None:
+        """Return what trials that may train together have in common, and how many may; None for one that trains alone."""
+
+    def together(self, values: Sequence[dict[str, Any]], checkpoints: Sequence[Path]) -> Together:
+        """Return the program of trials of one `shape`."""
 
 
 @dataclass
@@ -82,8 +91,7 @@ class InProcess:
         return self._data[key]
 
     def epochs(self, attempt: Attempt, values: dict[str, Any]) -> Epochs:
-        classifier = self.sweep.classifier
-        assert classifier is not None
+        classifier = self._classifier
         config, data_options, run_options = configure(classifier, {"best_metric": self.sweep.metric, **values})
         members = self._members(config, data_options)
         resolved = run_values(classifier, config, data_options, run_options)
@@ -100,15 +108,44 @@ class InProcess:
             run_id=attempt.run_id,
             directory=attempt.folder,
             quiet=True,
+            beside=attempt.share is not None,
         ) as tracker:
             attempt.started({**resolved, "provenance": origin}, tracker.path)
             tracker.describe(resolved, origin)
-            stopped: set[int] = set()
-            for epoch in self._continued(attempt, self._rounds(members, stopped, attempt)):
+            share = attempt.share
+            stopped: set[int] = set() if share is None else share.together.stopped
+            places = range(len(members)) if share is None else [share.place]
+            rounds = self._rounds(members, stopped, attempt) if share is None else share.together.rounds(share.place)
+            for epoch in self._continued(attempt, rounds):
                 tracker.log(epoch)
                 if (yield Batch([epoch], epoch.last)) is not None:
                     tracker.pruned = epoch.number
-                    stopped.update(range(len(members)))
+                    stopped.update(places)
+
+    @property
+    def _classifier(self) -> type[Model]:
+        classifier = self.sweep.classifier
+        assert classifier is not None, "a program of the person's own is run by search.command"
+        return classifier
+
+    def shape(self, values: dict[str, Any]) -> tuple[str, int] | None:
+        """Return what trials that may train together have in common, and how many may; None for one that trains alone."""
+        if self.sweep.settings.repeats > 1 or {part.path[0] for part in self.sweep.space.parameters.values()} & set(
+            DataOptions.model_fields
+        ):
+            return None  # the trials' data may not fit into memory side by side
+        try:
+            config, options, _ = configure(self._classifier, {"best_metric": self.sweep.metric, **values})
+            found = shape_of(self._classifier, config, self.data_for(options), self.device)
+        except UsageError:  # it fails by itself
+            return None
+        return None if found is None else (json.dumps([found[0], options.to_dict()], sort_keys=True), found[1])
+
+    def together(self, values: Sequence[dict[str, Any]], checkpoints: Sequence[Path]) -> Together:
+        """Return the program of trials of one `shape`."""
+        found = [configure(self._classifier, {"best_metric": self.sweep.metric, **own}) for own in values]
+        data = self.data_for(found[0][1])
+        return Together(self._classifier, [config for config, _, _ in found], data, self.device, checkpoints)
 
     def _members(self, config: ModelConfig, options: DataOptions) -> list[tuple[ModelConfig, Data]]:
         """Return the trainings that make up a trial: one, or one per seed or fold."""

@@ -81,7 +81,7 @@ def by_hand(start: Softmax, data: Data, epochs: int) -> tuple[torch.Tensor, torc
     """
     import torch
 
-    from trainers.gradient import seeded
+    from trainers.steps import seeded
 
     state = start.state()
     weights = torch.from_numpy(state["net.output.weight"].copy()).requires_grad_()

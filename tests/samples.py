@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
+from trainers.base import Epoch
 from trainers.data import Data, Samples
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -53,6 +55,15 @@ def small_data(
         average=average,
         positive=positive,
     )
+
+
+def assert_alike(found: list[Epoch], wanted: list[Epoch], *, within: float = 1e-5) -> None:
+    """Hold the epochs of two trainings against each other that differ in the order of their sums alone."""
+    assert [(epoch.number, epoch.last) for epoch in found] == [(epoch.number, epoch.last) for epoch in wanted]
+    for ours, theirs in zip(found, wanted, strict=True):
+        assert list(ours.metrics) == list(theirs.metrics)
+        for name in set(ours.metrics) - {"seconds"}:
+            assert ours.metrics[name] == pytest.approx(theirs.metrics[name], rel=within, abs=1e-7, nan_ok=True), (name, ours.number)
 
 
 def environment(home: Path, **values: str) -> dict[str, str]:

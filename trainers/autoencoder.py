@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from trainers.data import Data, Samples
+    from trainers.dense_loss import SquaredError
 
 
 class AutoencoderConfig(GradientConfig):
@@ -46,6 +47,11 @@ class Autoencoder(GradientModel):
 
         config = self.config
         return build_autoencoder(self.input_shape, config.hidden, activation=config.activation, dropout=config.dropout)
+
+    def written_loss(self) -> SquaredError:
+        from trainers.dense_loss import SquaredError
+
+        return SquaredError()
 
     def loss(self, outputs: torch.Tensor, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         from torch.nn import functional

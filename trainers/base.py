@@ -178,10 +178,11 @@ class Model(ABC):
             yield epoch
             # only now, when the next epoch is asked for: the caller has recorded each epoch that the checkpoint is past
             if path is not None and not epoch.last and time.monotonic() - written >= checkpoint.CHECKPOINT_SECONDS:
-                self._leave_checkpoint(path)
+                self.leave_checkpoint(path)
                 written = time.monotonic()
 
-    def _leave_checkpoint(self, path: Path) -> None:
+    def leave_checkpoint(self, path: Path) -> None:
+        """Write what the training needs to go on after its latest epoch, where it can go on and the disk takes it."""
         state = self.training_state()
         if state is None:
             return

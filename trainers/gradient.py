@@ -7,13 +7,9 @@ it once an epoch.
 from __future__ import annotations
 
 import contextlib
-import copy
-import functools
-import inspect
-import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -21,13 +17,19 @@ from pydantic import Field
 
 from trainers.base import Epoch, Model, ModelConfig
 from trainers.devices import PRECISIONS, numerics
-from trainers.errors import UsageError, did_you_mean
+from trainers.errors import UsageError
+from trainers.standing import Run, Standing
+from trainers.steps import bare_step, clipped, n_threads, seeded, watched
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
     from trainers.data import Data, Samples
+    from trainers.dense_loss import CrossEntropy, SquaredError
+    from trainers.population import Program
+
+    WrittenLoss = CrossEntropy | SquaredError
 
 EVALUATION_BATCH = 4096
 SMALL_STEP = 5_000_000  # multiply-adds forward in one batch, below which one core is the fastest (docs/decisions.md)
@@ -64,38 +66,6 @@ class GradientConfig(ModelConfig):
     )
     clip_norm: float | None = Field(None, gt=0, description="largest norm of the gradient; None does not clip")
     early_stopping: int | None = Field(None, gt=0, description="stop after this many epochs without a lower hold-out loss")
-
-
-@dataclass
-class Standing:
-    """Where a training stands after an epoch; the random state of the next one is drawn from its number."""
-
-    net: nn.Module
-    optimizer: torch.optim.Optimizer
-    schedule: torch.optim.lr_scheduler.LRScheduler | None
-    identity: dict[str, Any]  # what is trained on what; only the same goes on from this state
-    epoch: int = 0
-    seconds: float = 0.0
-    best_loss: float = math.inf
-    best_epoch: int = 0
-
-    def state(self) -> dict[str, Any]:
-        """Return a copy as numbers, texts and tensors."""
-        learnt = {"net": self.net.state_dict(), "optimizer": self.optimizer.state_dict()}
-        schedule = None if self.schedule is None else self.schedule.state_dict()
-        counts = {name: getattr(self, name) for name in ("identity", "epoch", "seconds", "best_loss", "best_epoch")}
-        return copy.deepcopy({**counts, **learnt, "schedule": schedule})
-
-    def load(self, state: Mapping[str, Any]) -> None:
-        """Take over what `state` returned; where it is another training's, raises one of UNFIT, maybe half-way."""
-        if state["identity"] != self.identity:
-            raise ValueError("the state is another training's")
-        self.net.load_state_dict(state["net"])
-        self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))  # the optimizer would go on in our tensors
-        if self.schedule is not None:
-            self.schedule.load_state_dict(state["schedule"])
-        self.epoch, self.seconds = int(state["epoch"]), float(state["seconds"])
-        self.best_loss, self.best_epoch = float(state["best_loss"]), int(state["best_epoch"])
 
 
 class GradientModel(Model):
@@ -138,9 +108,13 @@ class GradientModel(Model):
         """Return images as the epochs take them; by default as they are."""
         return x
 
-    def training_inputs(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the training images as the batches are taken from; by default as `inputs`."""
+    def whole_inputs(self, x: torch.Tensor) -> torch.Tensor:
+        """Return what `inputs` does of a whole part of the data, which nobody changes and the next model may use as well."""
         return self.inputs(x)
+
+    def training_inputs(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the training images as the batches are taken from; by default as `whole_inputs`."""
+        return self.whole_inputs(x)
 
     def changed(self, images: torch.Tensor) -> torch.Tensor:
         """Return a training batch as the network takes it."""
@@ -156,50 +130,75 @@ class GradientModel(Model):
     def _learn_inputs(self, data: Data) -> None:
         """Remember what of the training images the network's inputs depend on."""
 
-    def fit_epochs(self, data: Data) -> Iterator[Epoch]:
-        from trainers.data import Samples
+    def written_loss(self) -> WrittenLoss | None:
+        """Return the loss as `trainers.dense` takes it, for a model whose epochs can be written out; None: autograd trains it."""
+        return None
 
-        config = self.config
-        self.check(data)
-        self.start(data)
-        device = self.device
-        data = data.to(device)
-        self._learn_inputs(data)
-        now = self._begin(data)
-        self._net = now.net
-        x = self.training_inputs(data.train.x)
-        evaluated = None if data.evaluated is None else Samples(self.inputs(data.evaluated.x), data.evaluated.y)
-        step = bare_step(now.optimizer) if now.schedule is None else now.optimizer.step  # a schedule watches optimizer.step
-        n_parameters = float(self.n_parameters)
-        for number in range(now.epoch + 1, config.epochs + 1):
-            begin = time.perf_counter()
-            with (
-                seeded(device, config.seed, number),
-                n_threads(self._threads()),
-                numerics(self.precision, device) as forward,
-            ):
-                metrics = self._train_epoch(x, data, step, forward)
-            if now.schedule is not None:
-                now.schedule.step()
-            now.epoch, now.seconds = number, now.seconds + time.perf_counter() - begin
-            if evaluated is not None:
-                metrics.update(self.evaluated_epoch(evaluated, data))
-            if metrics.get("test_loss", math.inf) < now.best_loss:
-                now.best_loss, now.best_epoch = metrics["test_loss"], number
-            metrics.update(seconds=now.seconds, n_parameters=n_parameters)
-            stalled = config.early_stopping is not None and number - now.best_epoch >= config.early_stopping
-            last = number == config.epochs or stalled or not math.isfinite(metrics["train_loss"])
-            self._standing = None if last else now  # an ended training has nothing to go on to
-            yield Epoch(number, metrics, last)
-            if last:
-                return
+    def fit_epochs(self, data: Data) -> Iterator[Epoch]:
+        run = Run.of(self, data)
+        program = run.program()
+        try:
+            while run.now.epoch < self.config.epochs:
+                epoch = run.conclude(*(self._by_autograd(run) if program is None else self._written_out(run, program)))
+                yield epoch
+                if epoch.last:
+                    return
+        finally:
+            if program is not None:
+                program.release()
+
+    def _by_autograd(self, run: Run) -> tuple[dict[str, float], float]:
+        """Train and evaluate an epoch; return its metrics and the seconds of its training."""
+        begin, optimizer = time.perf_counter(), run.now.optimizer
+        step = bare_step(optimizer) if run.now.schedule is None else optimizer.step  # a schedule watches optimizer.step
+        with (
+            seeded(self.device, self.config.seed, run.number),
+            n_threads(self._threads()),
+            numerics(self.precision, self.device) as forward,
+        ):
+            metrics = self._train_epoch(run.x, run.data, clipped(step, optimizer, self.config.clip_norm), forward)
+        seconds = time.perf_counter() - begin
+        if run.evaluated is not None:
+            metrics.update(self.evaluated_epoch(run.evaluated, run.data))
+        return metrics, seconds
+
+    def _written_out(self, run: Run, program: Program) -> tuple[dict[str, float], float]:
+        """Do what `_by_autograd` does, without autograd."""
+        begin = time.perf_counter()
+        with n_threads(self._threads()), numerics("fp32", self.device):
+            (metrics,) = program.train_epoch([run.number], run.data, self.watch)
+            seconds = time.perf_counter() - begin
+            if run.evaluated is not None:
+                metrics.update(program.evaluate(run.evaluated, run.data)[0])
+        return metrics, seconds
+
+    @classmethod
+    def fit_population(
+        cls,
+        configs: Sequence[ModelConfig],
+        data: Data,
+        *,
+        device: str = "auto",
+        stopped: set[int] | None = None,
+        checkpoints: Sequence[Path | None] = (),
+    ) -> Iterator[list[Epoch | None]]:
+        from trainers.population import fit_together, is_written_out
+
+        models = [cls(config, device=device) for config in configs]
+        for model in models:
+            model.start(data)
+        if len(models) > 1 and all(map(is_written_out, models)):
+            yield from fit_together(models, data, stopped=set() if stopped is None else stopped, checkpoints=checkpoints)
+        else:
+            yield from super().fit_population(configs, data, device=device, stopped=stopped, checkpoints=checkpoints)
 
     def _train_epoch(
         self, x: torch.Tensor, data: Data, step: Callable[[], Any], forward: Callable[[], contextlib.AbstractContextManager[object]]
     ) -> dict[str, float]:
         """Go once through the training images; `forward` is the context of the forward pass, which sets its precision."""
         import torch
-        from torch.nn.utils import clip_grad_norm_
+
+        from trainers.fine_tuning import keep_statistics
 
         net, config = self._net, self.config
         assert net is not None
@@ -220,8 +219,6 @@ class GradientModel(Model):
             outputs = outputs.float()  # of bf16; of fp32 it is the same tensor
             loss = self.loss(outputs, images, labels)
             loss.backward()
-            if config.clip_norm is not None:
-                clip_grad_norm_(parameters, config.clip_norm)
             with torch.no_grad():
                 step()
             for parameter in parameters:
@@ -249,6 +246,7 @@ class GradientModel(Model):
         return self._untrained(data)
 
     def _untrained(self, data: Data) -> Standing:
+        from trainers.fine_tuning import take_over, trained_parameters
         from trainers.optimizers import build_optimizer, build_schedule
 
         config, device = self.config, self.device
@@ -339,106 +337,3 @@ class GradientModel(Model):
         """The count of trainable weights."""
         assert self._net is not None
         return sum(weight.numel() for weight in self._net.parameters())
-
-
-def take_over(net: nn.Module, folder: str) -> None:
-    """Copy into a network the layers of a saved model that have the name, and all arrays the shapes, of one of its own.
-
-    Raises:
-        UsageError: if the folder is no saved model, or nothing of it fits.
-    """
-    import torch
-
-    from trainers.saved import load
-
-    if folder == "imagenet":
-        from trainers.backbone import take_imagenet
-
-        take_imagenet(net)
-        return
-
-    own = net.state_dict()
-    theirs = {name.removeprefix("net."): array for name, array in load(folder, device="cpu").state().items()}
-    unlike = {name.rpartition(".")[0] for name in own if name not in theirs or own[name].shape != theirs[name].shape}
-    fits = {name: torch.as_tensor(theirs[name]) for name in own if name.rpartition(".")[0] not in unlike}
-    if not fits:
-        raise UsageError(f"start_from: no layer of {folder} has the name and shape of one here; start from a model of like layers.")
-    net.load_state_dict({**own, **fits})
-
-
-def trained_parameters(net: nn.Module, layers: Sequence[str] | None) -> list[nn.Parameter]:
-    """Return the parameters that are trained: all, or those of some layers by name; the others are kept from changing.
-
-    Raises:
-        UsageError: if a name is no layer with parameters.
-    """
-    if layers is None:
-        return list(net.parameters())
-    found = []
-    names = [name for name, _ in net.named_parameters()]
-    for layer in layers:
-        if not any(name.startswith(f"{layer}.") for name in names):
-            known = list(dict.fromkeys(name.partition(".")[0] for name in names))
-            near = did_you_mean(layer, known) or f"; there are {', '.join(known)}."
-            raise UsageError(f"train_only: {layer!r} has nothing to train{near}")
-    for name, parameter in net.named_parameters():
-        wanted = any(name.startswith(f"{layer}.") for layer in layers)
-        parameter.requires_grad_(wanted)
-        if wanted:
-            found.append(parameter)
-    return found
-
-
-def watched(steps: Iterable[Any], total: int, watch: Callable[[int, int], None]) -> Iterator[Any]:
-    """Yield the steps of an epoch, and tell `watch` how many of how many are done, a hundred times at most."""
-    every = max(1, total // 100)
-    for done, step in enumerate(steps, start=1):
-        yield step
-        if done % every == 0 or done == total:
-            watch(done, total)
-
-
-def keep_statistics(net: nn.Module) -> None:
-    """Take the batch norms whose parameters are not trained out of training: they stay as they began."""
-    from torch.nn.modules.batchnorm import _BatchNorm
-
-    for layer in net.modules():
-        if isinstance(layer, _BatchNorm) and layer.weight is not None and not layer.weight.requires_grad:
-            layer.eval()
-
-
-def bare_step(optimizer: torch.optim.Optimizer) -> Callable[[], Any]:
-    """Return the optimizer's step without torch's wrappers for its profiler and step hooks; call it under no_grad.
-
-    The wrappers take longer than the arithmetic of a small net's step.
-    """
-    return functools.partial(inspect.unwrap(type(optimizer).step), optimizer)
-
-
-@contextlib.contextmanager
-def seeded(device: torch.device, seed: int, epoch: int) -> Iterator[None]:
-    """Run a block with torch's random state drawn from (seed, epoch), and put the caller's state back after.
-
-    Seeding each epoch apart makes a run independent of what is trained between its epochs.
-    """
-    import torch
-
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(int(np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0] >> 1))
-        yield
-
-
-@contextlib.contextmanager
-def n_threads(count: int | None) -> Iterator[None]:
-    """Run a block with torch on `count` threads; None changes nothing."""
-    import torch
-
-    before = torch.get_num_threads()
-    if count is None or count >= before:
-        yield
-        return
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

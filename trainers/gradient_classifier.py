@@ -6,7 +6,7 @@ Losses against labels, pixels normalised by the training images, augmentation, s
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from trainers.data import Data, Samples
+    from trainers.dense_loss import CrossEntropy
 
 
 class GradientClassifierConfig(GradientConfig, ClassifierConfig):
@@ -42,6 +43,7 @@ class GradientClassifier(GradientModel, Classifier):
 
     Config = GradientClassifierConfig
     SCORED = True
+    _weight: torch.Tensor | None = None
 
     def check(self, data: Data) -> None:
         super().check(data)
@@ -51,7 +53,8 @@ class GradientClassifier(GradientModel, Classifier):
     def _learn_inputs(self, data: Data) -> None:
         import torch
 
-        self._shift, self._spread = self._normalization(data.train.x)
+        x = data.train.x
+        self._shift, self._spread = kept("normalization", self.config.normalize, x, lambda: self._normalization(x))
         weights = self.class_weights(data)
         self._weight = None if weights is None else torch.tensor(weights, dtype=torch.float32, device=self.device)
         self._changes = self._augmentation()
@@ -62,7 +65,11 @@ class GradientClassifier(GradientModel, Classifier):
         return torch.sub(x, self._shift).div_(self._spread)
 
     def training_inputs(self, x: torch.Tensor) -> torch.Tensor:
-        return x if self._changes else self.inputs(x)  # images are changed as they are, anew in each epoch
+        return x if self._changes else self.whole_inputs(x)  # images are changed as they are, anew in each epoch
+
+    def whole_inputs(self, x: torch.Tensor) -> torch.Tensor:
+        key = (*self._shift.flatten().tolist(), *self._spread.flatten().tolist())
+        return kept("inputs", key, x, lambda: self.inputs(x))
 
     def changed(self, images: torch.Tensor) -> torch.Tensor:
         if not self._changes:
@@ -70,6 +77,13 @@ class GradientClassifier(GradientModel, Classifier):
         from trainers.augment import augment
 
         return (augment(images, **self._changes) - self._shift) / self._spread
+
+    def written_loss(self) -> CrossEntropy | None:
+        from trainers.dense_loss import CrossEntropy
+
+        if self.config.loss != "cross_entropy" or getattr(self.config, "augment", False):
+            return None
+        return CrossEntropy(len(self.class_names), self._weight, self.config.label_smoothing)
 
     def loss(self, outputs: torch.Tensor, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         config = self.config
@@ -149,6 +163,25 @@ class GradientClassifier(GradientModel, Classifier):
         if value is None:
             return torch.zeros(shape, device=x.device), torch.ones(shape, device=x.device)
         return torch.full(shape, value, device=x.device), torch.full(shape, value, device=x.device)
+
+
+def kept(what: str, key: Any, x: torch.Tensor, make: Callable[[], Any]) -> Any:
+    """Return what `make` makes of images `x`; the latest one of a kind is kept as long as the images are in memory.
+
+    The models of a sweep share their data, and normalising 60,000 images takes as long as an epoch of a small network.
+    """
+    from torch.utils.weak import WeakTensorKeyDictionary
+
+    global _KEPT
+    if _KEPT is None:
+        _KEPT = WeakTensorKeyDictionary()
+    values = _KEPT.setdefault(x, {})
+    if what not in values or values[what][0] != key:
+        values[what] = (key, make())
+    return values[what][1]
+
+
+_KEPT: Any = None  # a dictionary with weak keys, made once torch is there
 
 
 def loss_of(

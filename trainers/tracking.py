@@ -134,6 +134,7 @@ def track(
     run_id: str | None = None,
     directory: Path | None = None,
     quiet: bool = False,
+    beside: bool = False,
 ) -> Iterator[Tracker]:
     """Open a run, finish it when the block ends, and mark it failed when the block raises.
 
@@ -141,6 +142,7 @@ def track(
         mode: `auto` is WANDB_MODE where it is set, else online with credentials, else offline.
         directory: where the `wandb/` folder of run files goes; W&B's own default (WANDB_DIR, then here) if None.
         quiet: print nothing and watch neither console nor machine, for sweeps in process.
+        beside: other runs of this process are open at the same time.
     """
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # crash reports go to a third party; must stand before wandb starts
     mode = resolve_mode(mode)
@@ -174,6 +176,7 @@ def track(
             dir=None if directory is None else str(directory),
             mode=mode,  # type: ignore[arg-type]
             settings=settings,
+            reinit="create_new" if beside else None,
         )
     except wandb.Error as error:
         reason = str(error).splitlines()[0].rstrip(".")

@@ -124,8 +124,8 @@ def test_a_retry_goes_on_from_its_checkpoint_with_the_same_history(
     trained: list[int] = []
     from trainers.gradient import GradientModel
 
-    original = GradientModel._train_epoch
-    monkeypatch.setattr(GradientModel, "_train_epoch", lambda self, *a: (trained.append(1), original(self, *a))[1])
+    original = GradientModel._written_out
+    monkeypatch.setattr(GradientModel, "_written_out", lambda self, *a: (trained.append(1), original(self, *a))[1])
     again = epochs_of(process, attempt_in(tmp_path, checkpoint=path, earlier=before), dict(values))
     assert without_time(again) == without_time(whole)
     assert len(trained) == 3, "epochs 4 to 6: the fourth was not saved before the end"

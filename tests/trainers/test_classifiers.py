@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.samples import ROOT, small_data, start
+from tests.samples import ROOT, assert_alike, small_data, start
 from trainers import MODELS, model_class
 from trainers.base import Classifier, Epoch
 from trainers.data import Data
@@ -136,7 +136,7 @@ def test_a_population_trains_as_its_members_do_one_by_one(name: str) -> None:
     data = small_data()
     found = population(name, data)
     for member, seed in enumerate((1, 2, 1)):
-        assert without_clock(found[member]) == without_clock(list(built(name, seed=seed).fit_epochs(data)))
+        assert_alike(found[member], list(built(name, seed=seed).fit_epochs(data)))
 
 
 @every_model

@@ -15,10 +15,10 @@ from trainers.ann import Ann, AnnConfig
 from trainers.base import Epoch
 from trainers.devices import pick_device
 from trainers.errors import UsageError
-from trainers.gradient import n_threads, seeded
 from trainers.gradient_classifier import loss_of
 from trainers.saved import save
 from trainers.softmax import Softmax, SoftmaxConfig
+from trainers.steps import n_threads, seeded
 
 
 def softmax(**values: Any) -> Softmax:

@@ -1,0 +1,114 @@
+"""One worker's trials side by side: asked for at once where that changes no suggestion, those of equal shape as one program.
+
+Each keeps its own run, epochs, beat and end; a killed worker's are settled one by one, as always.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import itertools
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from optuna.trial import FrozenTrial
+
+from search.leases import running
+from search.study import finished
+from search.together import Share, independent
+
+if TYPE_CHECKING:
+    import optuna
+
+    from search.offline import Engine
+
+    Asked = tuple[optuna.Trial, dict[str, Any]]  # a trial and the values that its training gets
+
+
+def run_with_others(engine: Engine, trial: optuna.Trial, values: dict[str, Any]) -> Iterator[FrozenTrial | None]:
+    """Run a trial, and with it others where that pays; yield what `Engine.run_trial` returns of each, as each ends.
+
+    Raises:
+        KeyboardInterrupt: at the person's second interrupt; all that has not ended is given back.
+    """
+    first: Asked = (trial, values)
+    groups = _groups(engine, [first, *_others(engine, values)])
+    try:
+        while groups:
+            with contextlib.ExitStack() as beats:
+                for other, _ in itertools.chain.from_iterable(groups[1:]):
+                    beats.enter_context(engine.lease.beating(engine.study, other._trial_id))
+                yield from _run(engine, groups.pop(0))
+            if engine.interruption.asked:
+                break
+    except KeyboardInterrupt:
+        _return(engine, groups)
+        raise
+    _return(engine, groups)
+
+
+def _return(engine: Engine, groups: list[list[Asked]]) -> None:
+    for trial, _ in itertools.chain.from_iterable(groups):
+        engine.return_unfinished(trial)
+
+
+def _others(engine: Engine, values: dict[str, Any]) -> list[Asked]:
+    """Ask for more trials: no more than one program takes, than depend on no result, and than this worker's share of the rest."""
+    most = independent(engine.sweep, engine._seen)
+    shape = engine.training.shape(values) if most > 1 else None
+    if shape is None:
+        return []
+    workers = len(list((engine.folder / "workers").glob("*.lock")))
+    left = engine.plan.trials - len(finished(engine._seen)) - len(running(engine._seen))  # with the one that is asked for
+    wanted = min(most, shape[1], -(-left // max(workers, 1)))
+    found: list[Asked] = []
+    while len(found) + 1 < wanted:
+        _, trial, others = engine.claim()
+        if trial is None:
+            break
+        found.append((trial, others))
+    return found
+
+
+def _groups(engine: Engine, asked: list[Asked]) -> list[list[Asked]]:
+    """Part trials by their shape; one that trains alone is a group of its own."""
+    if len(asked) == 1:
+        return [asked]
+    found: dict[Any, list[Asked]] = {}
+    for trial, values in asked:
+        shape = engine.training.shape(values)
+        found.setdefault(trial.number if shape is None else shape[0], []).append((trial, values))
+    return list(found.values())
+
+
+def _run(engine: Engine, group: list[Asked]) -> Iterator[FrozenTrial | None]:
+    """Run trials of one shape, an epoch of each at a time."""
+    if len(group) == 1:
+        yield engine.run_trial(*group[0])
+        return
+    together = engine.training.together([values for _, values in group], [engine.checkpoint_of(trial) for trial, _ in group])
+    engine.shares = {trial.number: Share(together, place) for place, (trial, _) in enumerate(group)}
+    courses = {trial.number: engine.course(trial, values) for trial, values in group}
+    stops = dict.fromkeys(courses, False)
+    try:
+        while courses:
+            for number in sorted(courses, key=lambda number: not stops[number]):  # those that stop before the next epoch begins
+                try:
+                    stops[number] = next(courses[number])
+                except StopIteration as end:
+                    del courses[number]
+                    yield end.value
+    except KeyboardInterrupt:
+        for trial, _ in group:
+            course = courses.get(trial.number)
+            if course is None:
+                continue
+            if inspect.getgeneratorstate(course) == inspect.GEN_CREATED:
+                engine.return_unfinished(trial)
+            with contextlib.suppress(KeyboardInterrupt, StopIteration):
+                course.throw(KeyboardInterrupt)
+        raise
+    finally:
+        for course in courses.values():
+            course.close()
+        engine.shares = {}

@@ -1,0 +1,131 @@
+"""Trials that train as one program: which may, how many are asked for at once, and each one's part in the program's epochs.
+
+Only suggestions that depend on no result are asked for together (random ones, a grid's, the random start of `method: bayes`), so
+that a seed suggests the same whether or not trials train together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from optuna.trial import FrozenTrial, TrialState
+
+from search.study import finished
+from search.sweep import Sweep
+
+if TYPE_CHECKING:
+    from trainers.base import Epoch, Model, ModelConfig
+    from trainers.data import Data
+
+MOST = 32  # trials at once: the gain of more is small, and an interrupt waits for all of them
+STEPS = 2_000  # of a trial, below which it is over before a program could save anything worth its while; large ones count more
+WEIGHTS = 50_000_000  # of all trials at once, with gradients and momenta at most 0.8 GB
+OUTPUTS = 250_000_000  # numbers: all networks' outputs of an epoch, 1 GB
+
+
+def independent(sweep: Sweep, trials: Sequence[FrozenTrial]) -> int:
+    """Return how many suggestions may be drawn at once as they depend on no result of a running trial."""
+    settings = sweep.settings
+    if sweep.scheduler is not None or settings.patience is not None or settings.repeats > 1:
+        return 1
+    if any(objective.target is not None for objective in sweep.objectives):
+        return 1
+    complete = sum(trial.state == TrialState.COMPLETE for trial in trials)
+    if complete == 0:
+        return 1  # where all fail, the first few shall show it
+    if sweep.method in ("grid", "random") or settings.sampler in ("random", "qmc"):
+        return MOST
+    if settings.sampler != "auto":
+        return 1
+    from search.samplers import STARTUP
+
+    return 1 if sweep.space.conditions else max(min(STARTUP - len(finished(trials)), MOST), 1)  # drawn at random until then
+
+
+def shape_of(kind: type[Model], config: ModelConfig, data: Data, device: str) -> tuple[str, int] | None:
+    """Return what trials of one program have in common, and how many fit into one; None for a trial that trains alone."""
+    from trainers.gradient import SMALL_STEP, GradientConfig, GradientModel
+
+    if not issubclass(kind, GradientModel) or not isinstance(config, GradientConfig):
+        return None
+    from trainers.population import is_written_out, key_of, n_weights
+
+    model = kind(config, device=device)
+    model.start(data)
+    if not is_written_out(model):
+        return None
+    n_images = len(data.train)
+    n_steps = -(-n_images // config.batch_size) * config.epochs
+    if n_steps * (1 + config.batch_size * n_weights(model) / SMALL_STEP) < STEPS:
+        return None
+    most = min(MOST, WEIGHTS // n_weights(model), OUTPUTS // (n_images * len(data.class_names)))
+    return (key_of(config), most) if most > 1 else None
+
+
+@dataclass
+class Together:
+    """Trainings that go on as one program, an epoch of each at a time, while each is asked for by its own trial."""
+
+    kind: type[Model]
+    configs: Sequence[ModelConfig]
+    data: Data
+    device: str
+    checkpoints: Sequence[Path]
+    stopped: set[int] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self._rounds = self.kind.fit_population(
+            self.configs, self.data, device=self.device, stopped=self.stopped, checkpoints=self.checkpoints
+        )
+        self._waiting: dict[int, list[Epoch]] = {place: [] for place in range(len(self.configs))}
+        self._begun, self._alone, self._open = False, False, len(self.configs)
+        self._error: Exception | None = None
+
+    def rounds(self, place: int) -> Iterator[list[Epoch | None]]:
+        """Yield the epochs of one of them, as `fit_population` does of one alone.
+
+        Where the program cannot begin, as one of the configurations cannot be built, each trains alone and fails by itself.
+        """
+        try:
+            while place not in self.stopped and not self._alone and (self._waiting[place] or self._advance(place)):
+                yield [self._waiting[place].pop(0)]
+            if self._alone:
+                own: set[int] = set()
+                path = self.checkpoints[place]
+                config = self.configs[place]
+                for epochs in self.kind.fit_population([config], self.data, device=self.device, stopped=own, checkpoints=[path]):
+                    yield epochs
+                    own.update({0} if place in self.stopped else ())
+        finally:
+            self._open -= 1
+            if self._open == 0:
+                self._rounds.close()  # type: ignore[attr-defined]  # a generator: it gives the models their parameters back
+
+    def _advance(self, place: int) -> bool:
+        """Train an epoch of all; return whether one of this training came of it."""
+        if self._error is not None:
+            raise self._error
+        try:
+            epochs = next(self._rounds, None)
+        except Exception as error:
+            if self._begun:
+                self._error = error
+                raise
+            self._alone = True
+            return False
+        self._begun = True
+        for number, epoch in enumerate(epochs or ()):
+            if epoch is not None:
+                self._waiting[number].append(epoch)
+        return bool(self._waiting[place])
+
+
+@dataclass(frozen=True)
+class Share:
+    """A trial's place among those that train together."""
+
+    together: Together
+    place: int

@@ -1,0 +1,222 @@
+"""Trials that train as one program end as they would one by one: told, killed, interrupted, stopped or failed each by itself."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+import yaml
+from optuna.trial import FrozenTrial, TrialState
+
+from search import side_by_side, together, training
+from search.offline import Engine, run
+from search.study import finished
+from search.sweep import Sweep, read_sweep
+from tests.samples import small_data
+from trainers import population, records
+from trainers.population import Program
+
+RANDOM: dict[str, Any] = {
+    "program": "trainers/ann.py",
+    "method": "random",
+    "metric": {"name": "f1", "goal": "maximize"},
+    "parameters": {
+        "epochs": {"value": 3},
+        "hidden": {"values": [[8], [6]]},
+        "dropout": {"values": [0.0, 0.2]},
+        "optimizer": {"values": ["sgd", "adam"]},
+        "learning_rate": {"distribution": "log_uniform_values", "min": 0.001, "max": 0.5},
+    },
+}
+GRID: dict[str, Any] = {
+    "program": "trainers/softmax.py",
+    "method": "grid",
+    "metric": {"name": "f1", "goal": "maximize"},
+    "parameters": {
+        "epochs": {"value": 3},
+        "optimizer": {"value": "sgd"},
+        "learning_rate": {"values": [0.5, 0.4, 1e-9, 0.3, 1e-10, 0.2]},
+    },
+}
+
+
+class Killed(BaseException):
+    """Ends a process as kill -9 does for the study: nobody catches it, nothing is told."""
+
+
+@pytest.fixture
+def sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Let small trials train together, in one program; note how many there are in each program of several."""
+    found: list[int] = []
+    original = Program.__init__
+
+    def noted(self: Program, models: Any, *rest: Any) -> None:
+        found.extend([len(models)] * (len(models) > 1))
+        original(self, models, *rest)
+
+    monkeypatch.setattr(training, "load_data", lambda options, **_: small_data())
+    monkeypatch.setattr(together, "STEPS", 1)
+    monkeypatch.setattr(Program, "__init__", noted)
+    monkeypatch.setattr(population.torch, "get_num_threads", lambda: 1)
+    return found
+
+
+def sweep_of(folder: Path, definition: dict[str, Any], **changes: Any) -> Sweep:
+    path = folder / "small.yaml"
+    path.write_text(yaml.safe_dump({**definition, **changes}))
+    return read_sweep(path)
+
+
+def searched(sweep: Sweep, trials: int, *, name: str = "s", mode: str = "disabled") -> list[FrozenTrial]:
+    study = run(sweep, trials=trials, name=name, seed=1, mode=mode, device="cpu", runs=sweep.path.parent / "runs")
+    return study.get_trials()
+
+
+def one_by_one(sweep: Sweep, trials: int) -> list[FrozenTrial]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(side_by_side, "independent", lambda *_: 1)
+        return searched(sweep, trials, name="alone")
+
+
+def by_parameters(trials: list[FrozenTrial]) -> list[tuple[str, TrialState, list[Any]]]:
+    rows = []
+    for trial in trials:
+        if trial.state != TrialState.FAIL:
+            epochs = [{**row, "seconds": 0} for row in records.epochs_of(trial.user_attrs)]
+            rows.append((repr(sorted(trial.params.items())), trial.state, epochs))
+    return sorted(rows, key=lambda row: row[0])
+
+
+def assert_same_trials(found: list[FrozenTrial], wanted: list[FrozenTrial]) -> None:
+    pairs = list(zip(by_parameters(found), by_parameters(wanted), strict=True))
+    for (name, state, rows), (other, other_state, others) in pairs:
+        assert (name, state) == (other, other_state)
+        assert [pytest.approx(row, rel=1e-4) for row in rows] == others
+
+
+@pytest.mark.parametrize("method", ["random", "bayes"])
+def test_a_search_finds_the_same_side_by_side(method: str, tmp_path: Path, sizes: list[int]) -> None:
+    sweep = sweep_of(tmp_path, RANDOM, method=method)
+    wanted = one_by_one(sweep, 12)
+    assert sizes == []
+    found = searched(sweep, 12)
+    assert len(sizes) >= 2, "two shapes at least trained as programs"
+    assert_same_trials(found, wanted)
+    assert len({trial.user_attrs[records.RUN]["id"] for trial in found}) == 12
+
+
+def test_a_grid_finds_the_same_side_by_side(tmp_path: Path, sizes: list[int]) -> None:
+    sweep = sweep_of(tmp_path, GRID)
+    found = searched(sweep, 99)
+    assert sizes == [5], "the first trial alone, the others together"
+    assert_same_trials(found, one_by_one(sweep, 99))
+
+
+def test_each_trial_has_its_own_run(tmp_path: Path, sizes: list[int]) -> None:
+    from analysis.history import load_runs
+
+    trials = searched(sweep_of(tmp_path, GRID), 99, mode="offline")
+    assert sizes == [5]
+    runs = {run.config["learning_rate"]: run for run in load_runs(tmp_path / "runs" / "s" / "wandb")}
+    assert len(runs) == 6
+    for trial in trials:
+        own = runs[trial.params["learning_rate"]]
+        assert own.state == "finished"
+        rows = records.epochs_of(trial.user_attrs)
+        assert list(own.columns["epoch"]) == [1, 2, 3]
+        assert list(own.columns["train_loss"]) == pytest.approx([row["train_loss"] for row in rows])
+
+
+def test_a_stopped_trial_leaves_the_program(tmp_path: Path, sizes: list[int]) -> None:
+    sweep = sweep_of(tmp_path, GRID, early_terminate={"type": "hyperband", "min_iter": 1, "eta": 2})
+    found = searched(sweep, 99)
+    stopped = [trial for trial in found if trial.state == TrialState.PRUNED]
+    assert stopped
+    assert sizes[0] == 5
+    for trial in found:
+        rows = records.epochs_of(trial.user_attrs)
+        assert len(rows) == trial.user_attrs.get(records.PRUNED, 3)
+    wanted = {
+        trial.params["learning_rate"]: records.epochs_of(trial.user_attrs) for trial in one_by_one(sweep_of(tmp_path, GRID), 99)
+    }
+    for trial in found:
+        for row in records.epochs_of(trial.user_attrs):
+            assert row["test_loss"] == pytest.approx(wanted[trial.params["learning_rate"]][row["epoch"] - 1]["test_loss"], rel=1e-4)
+
+
+@pytest.mark.parametrize("observed", [4, 6, 9, 13, 18])
+def test_killed_at_any_moment_it_completes_the_count_and_repeats_nothing_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sizes: list[int], observed: int
+) -> None:
+    sweep, calls, original = sweep_of(tmp_path, GRID), Counter[str](), Engine._observe
+
+    def dying(self: Engine, *arguments: Any) -> Any:
+        calls["observed"] += 1
+        if calls["observed"] == observed:
+            raise Killed
+        return original(self, *arguments)
+
+    monkeypatch.setattr(Engine, "_observe", dying)
+    with pytest.raises(Killed):
+        searched(sweep, 99)
+    monkeypatch.setattr(Engine, "_observe", original)
+    before = finished(optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path}/runs/s/study.db").get_trials())
+    found = searched(sweep, 99)
+    assert len(finished(found)) == 6
+    assert {trial.number for trial in before} <= {trial.number for trial in finished(found)}
+    assert_same_trials(found, one_by_one(sweep, 99))
+
+
+def test_an_interrupt_gives_every_trial_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sizes: list[int]) -> None:
+    sweep, calls, original = sweep_of(tmp_path, GRID), Counter[str](), Engine._observe
+
+    def interrupted(self: Engine, *arguments: Any) -> Any:
+        calls["observed"] += 1
+        if calls["observed"] == 6:
+            raise KeyboardInterrupt
+        return original(self, *arguments)
+
+    monkeypatch.setattr(Engine, "_observe", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        searched(sweep, 99)
+    trials = optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path}/runs/s/study.db").get_trials()
+    assert not [trial for trial in trials if trial.state == TrialState.RUNNING]
+    assert sum(trial.state == TrialState.WAITING for trial in trials) == 5
+    found = searched(sweep, 99)
+    assert_same_trials(found, one_by_one(sweep, 99))
+    assert all(trial.user_attrs.get(records.ATTEMPT, 0) == 0 for trial in found), "an interrupt is no death"
+
+
+def test_a_configuration_that_cannot_be_built_fails_alone(tmp_path: Path, sizes: list[int]) -> None:
+    settings = {"optimizer_settings": {"values": [{}, {"nestrov": True}]}}
+    sweep = sweep_of(tmp_path, GRID, parameters={**GRID["parameters"], **settings})
+    trials = searched(sweep, 99)
+    failed = [trial for trial in trials if trial.state == TrialState.FAIL]
+    assert len(trials) == 12
+    assert len(failed) == 6
+    assert all("did you mean 'nesterov'" in trial.user_attrs[records.CAUSE] for trial in failed)
+
+
+def test_what_depends_on_results_is_asked_for_one_by_one(tmp_path: Path, sizes: list[int]) -> None:
+    parameters = {**GRID["parameters"], "seed": {"min": 0, "max": 99}}
+    trials = searched(sweep_of(tmp_path, GRID, method="random", parameters=parameters), 12)
+    searching = {
+        "tpe": {"controller": {"type": "local", "search": {"sampler": "tpe"}}},
+        "stop": {"controller": {"type": "local", "search": {"stop": {"trials": 3}}}},
+        "target": {"metric": {"name": "f1", "goal": "maximize", "target": 0.99}},
+    }
+    for changes in searching.values():
+        assert together.independent(sweep_of(tmp_path, RANDOM, **{"method": "bayes", **changes}), trials) == 1
+    assert together.independent(sweep_of(tmp_path, RANDOM), trials) == together.MOST
+    assert together.independent(sweep_of(tmp_path, RANDOM, method="bayes"), trials[:4]) == 6
+    assert together.independent(sweep_of(tmp_path, RANDOM, method="bayes"), trials) == 1
+    assert together.independent(sweep_of(tmp_path, RANDOM), []) == 1
+
+
+def test_short_trials_train_one_by_one(tmp_path: Path, sizes: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(together, "STEPS", 1000)
+    searched(sweep_of(tmp_path, GRID), 99)
+    assert sizes == []
