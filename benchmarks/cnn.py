@@ -15,6 +15,7 @@ import statistics
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])  # it runs from any folder
@@ -58,17 +59,21 @@ def main() -> int:
     return 0
 
 
-def train(seed: int, epochs: int, device: str, *, quiet: bool) -> tuple[float, float, int]:
-    """Train the preset on every training image; return its test accuracy, the seconds of training and its parameters."""
+def train(seed: int, epochs: int, device: str, *, quiet: bool, precision: str = "fp32", **values: Any) -> tuple[float, float, int]:
+    """Train the preset on every training image; return its test accuracy, the seconds of training and its parameters.
+
+    Args:
+        values: of the config, where they are others than the preset's.
+    """
     from trainers.ann import Ann
     from trainers.command_line import configure
     from trainers.data import load_data
     from trainers.evaluate import evaluate
 
-    values = {"preset": "simple_cnn", "seed": seed, "epochs": epochs, "data": "mnist", "holdout": 0.0}
-    config, data_options, _ = configure(Ann, values)
+    common = {"preset": "simple_cnn", "seed": seed, "epochs": epochs, "data": "mnist", "holdout": 0.0}
+    config, data_options, _ = configure(Ann, {**common, **values})
     data = load_data(data_options)
-    classifier = Ann(config, device=device)
+    classifier = Ann(config, device=device, precision=precision)
     begin = time.perf_counter()
     for epoch in classifier.fit_epochs(data):
         if not quiet:
