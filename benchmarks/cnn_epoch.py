@@ -1,8 +1,9 @@
 """Seconds of one epoch of two convolutional nets at batch 256, scored on the test images after it.
 
-The simple CNN on 60,000 MNIST images and AlexNet on CIFAR-10, its 50,000 and whatever test images lie under DATA_ROOT. Ours: `Ann.fit_epochs` with every metric it logs, in fp32
-and in bf16, scored in fp32. Theirs: the same network with torchvision and DataLoader as the source documents train it
-(benchmarks/epoch.py). All on the CPU, in one process, in turn; reading the files is in nobody's time.
+The simple CNN on 60,000 MNIST images and AlexNet on CIFAR-10, its 50,000 and whatever test images lie under DATA_ROOT. Ours:
+`Ann.fit_epochs` with every metric it logs, in fp32 and in bf16, scored in fp32. Theirs: the same network with torchvision and
+DataLoader as the source documents train it (benchmarks/epoch.py). All on the CPU, in one process, in turn; reading the files is
+in nobody's time.
 
 The fraction of the machine's peak: the operations of the training (torch's own count, forward and backward, of the epoch's images)
 and of the scoring, a second, against those of a product of two 4096 x 4096 matrices in the same precision, timed in the same run.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -20,6 +20,7 @@ from trainers.data import LOCKED_SPLIT, Data, DataOptions, load_data
 from trainers.devices import pick_device
 from trainers.errors import UsageError
 from trainers.provenance import provenance
+from trainers.shared import share_images
 from trainers.tracking import track
 
 if TYPE_CHECKING:
@@ -87,7 +88,8 @@ class InProcess:
             others = self.sweep.settings.repeats if self.sweep.settings.over == "folds" else 1
             while len(self._data) >= others:
                 self._data.pop(next(iter(self._data)))
-            self._data[key] = replace(load_data(options, locked_split=self.locked_split), cache=self.cache)
+            data = load_data(options, locked_split=self.locked_split)
+            self._data[key] = data if self.cache is None else share_images(data, self.cache)
         return self._data[key]
 
     def epochs(self, attempt: Attempt, values: dict[str, Any]) -> Epochs:

@@ -209,8 +209,8 @@ def train_in_sweep(kind: type[Model], device: str) -> None:
 
 def train(kind: type[Model], given: Mapping[str, Any], options: argparse.Namespace) -> None:
     """Run one training from start to saved model, tracked."""
-    from trainers.gram import cache_folder
     from trainers.provenance import provenance
+    from trainers.shared import cache_folder
     from trainers.tracking import track
 
     in_sweep = bool(os.environ.get("WANDB_SWEEP_ID"))

@@ -15,6 +15,7 @@ from pydantic import Field
 from trainers.base import Classifier, ClassifierConfig
 from trainers.errors import UsageError
 from trainers.gradient import GradientConfig, GradientModel
+from trainers.shared import derived
 
 if TYPE_CHECKING:
     import torch
@@ -69,7 +70,7 @@ class GradientClassifier(GradientModel, Classifier):
 
     def whole_inputs(self, x: torch.Tensor) -> torch.Tensor:
         key = (*self._shift.flatten().tolist(), *self._spread.flatten().tolist())
-        return kept("inputs", key, x, lambda: self.inputs(x))
+        return kept("inputs", key, x, lambda: derived(x, key, lambda: self.inputs(x)))
 
     def changed(self, images: torch.Tensor) -> torch.Tensor:
         if not self._changes:

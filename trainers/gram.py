@@ -11,13 +11,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from trainers.shared import from_file
 
 if TYPE_CHECKING:
     import torch
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 FROM = 4e8  # n_train² * n_features from which a fit on products is the faster one: 715 images of 784 pixels (measured)
 DOUBLE_TO = 20_000  # training images whose products are float64
 FILE_FROM = 64 * 2**20  # bytes; fewer are computed sooner than another process's are waited for
-UNUSED_SECONDS = 24 * 3600.0  # after which a file of products goes
 SHARE = 0.75  # of the memory available, at most
 ROWS = 4_096  # training images whose products with the evaluated ones are computed at a time
 
@@ -211,54 +211,6 @@ def available_memory() -> int:
         group = Path("/sys/fs/cgroup")
         amounts.append(int((group / "memory.max").read_text()) - int((group / "memory.current").read_text()))
     return min(amounts) if amounts else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-
-
-def from_file(path: Path, compute: Callable[[], np.ndarray], n_bytes: int) -> np.ndarray:
-    """Return the numbers of a file, mapped into memory; the first process to come writes it while the others wait.
-
-    Where it cannot be written, each process has its own in memory. Files that nobody has used for a day are removed.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(path.with_suffix(".lock")):
-            if path.exists() and path.stat().st_size >= n_bytes:
-                os.utime(path)
-            else:
-                _remove_unused(path.parent)
-                numbers = compute()
-                partial = path.with_suffix(".partial")
-                try:
-                    with partial.open("wb") as file:
-                        np.save(file, numbers)
-                    partial.replace(path)
-                except OSError:
-                    partial.unlink(missing_ok=True)
-                    return numbers
-                del numbers
-        return np.load(path, mmap_mode="c")  # private: the pages are shared until somebody writes, which nobody does
-    except OSError:
-        return compute()
-
-
-def _remove_unused(folder: Path) -> None:
-    for path in folder.glob("products-*"):
-        with contextlib.suppress(OSError):
-            if time.time() - path.stat().st_mtime > UNUSED_SECONDS:
-                path.unlink()
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    import fcntl
-
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # freed by the system when its holder dies
-        yield
-
-
-def cache_folder() -> Path:
-    """Return the person's own folder for what processes of one sweep share that know no other folder, as under an agent."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "paretune"
 
 
 def _file(data: Data, name: str) -> Path:

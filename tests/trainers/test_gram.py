@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +12,7 @@ import torch
 from tests.samples import small_data
 from trainers import gram
 from trainers.data import Data
-from trainers.gram import Gram, Prepared, from_file, gram_of, products_bytes
+from trainers.gram import Gram, Prepared, gram_of, products_bytes
 
 CPU = torch.device("cpu")
 
@@ -108,41 +105,3 @@ def test_another_process_reads_the_file_and_one_that_cannot_be_written_does_no_h
     monkeypatch.setattr(gram, "FILE_FROM", 0)
     (tmp_path / "file").touch()
     np.testing.assert_array_equal(gram_for(replace(data, kept={}, cache=tmp_path / "file")).flat, wanted)
-
-
-def test_a_file_that_was_cut_off_is_written_anew(tmp_path: Path) -> None:
-    path = tmp_path / "products-1.npy"
-    path.write_bytes(b"half")
-    np.testing.assert_array_equal(from_file(path, lambda: np.arange(9.0), 72), np.arange(9.0))
-    np.testing.assert_array_equal(np.load(path), np.arange(9.0))
-
-
-def test_files_that_nobody_has_used_for_a_day_are_removed(tmp_path: Path) -> None:
-    for name in ("products-old.npy", "products-new.npy", "other.npy"):
-        (tmp_path / name).touch()
-    for name in ("products-old.npy", "other.npy"):
-        os.utime(tmp_path / name, (0, 0))
-    from_file(tmp_path / "products-1.npy", lambda: np.arange(9.0), 72)
-    assert sorted(path.name for path in tmp_path.glob("*.npy")) == ["other.npy", "products-1.npy", "products-new.npy"]
-
-
-def _count_and_compute(path: Path, barrier: Any) -> None:
-    def compute() -> np.ndarray:
-        with (path.parent / "computed").open("a") as file:
-            file.write("once\n")
-        return np.arange(1000.0)
-
-    barrier.wait()
-    assert from_file(path, compute, 8000).sum() == 499_500
-
-
-def test_one_of_several_processes_computes_and_the_others_wait(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    barrier = context.Barrier(3)
-    processes = [context.Process(target=_count_and_compute, args=(tmp_path / "products-1.npy", barrier)) for _ in range(3)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(60)
-    assert [process.exitcode for process in processes] == [0, 0, 0]
-    assert (tmp_path / "computed").read_text() == "once\n"

@@ -1,0 +1,113 @@
+"""Arrays that processes share: one writes, all map; images and what is made of them are the same as in memory."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from trainers import shared
+from trainers.ann import Ann, AnnConfig
+from trainers.data import Data, DataOptions, load_data
+from trainers.shared import derived, from_file, share_images
+
+
+def test_a_file_that_was_cut_off_is_written_anew(tmp_path: Path) -> None:
+    path = tmp_path / "products-1.npy"
+    path.write_bytes(b"half")
+    np.testing.assert_array_equal(from_file(path, lambda: np.arange(9.0), 72), np.arange(9.0))
+    np.testing.assert_array_equal(np.load(path), np.arange(9.0))
+
+
+def test_files_that_nobody_has_used_for_a_day_are_removed(tmp_path: Path) -> None:
+    for name in ("products-old.npy", "products-new.npy", "other.npy"):
+        (tmp_path / name).touch()
+    for name in ("products-old.npy", "other.npy"):
+        os.utime(tmp_path / name, (0, 0))
+    from_file(tmp_path / "products-1.npy", lambda: np.arange(9.0), 72)
+    assert sorted(path.name for path in tmp_path.glob("*.npy")) == ["other.npy", "products-1.npy", "products-new.npy"]
+
+
+def _count_and_compute(path: Path, barrier: Any) -> None:
+    def compute() -> np.ndarray:
+        with (path.parent / "computed").open("a") as file:
+            file.write("once\n")
+        return np.arange(1000.0)
+
+    barrier.wait()
+    assert from_file(path, compute, 8000).sum() == 499_500
+
+
+def test_one_of_several_processes_computes_and_the_others_wait(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    barrier = context.Barrier(3)
+    processes = [context.Process(target=_count_and_compute, args=(tmp_path / "products-1.npy", barrier)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    assert (tmp_path / "computed").read_text() == "once\n"
+
+
+@pytest.fixture
+def digits(monkeypatch: pytest.MonkeyPatch) -> Data:
+    monkeypatch.setattr(shared, "IMAGES_FROM", 0)
+    return load_data(DataOptions())
+
+
+def test_shared_images_are_the_same_and_are_written_once(digits: Data, tmp_path: Path) -> None:
+    first = share_images(digits, tmp_path)
+    written = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.npy")}
+    assert len(written) == 3
+    second = share_images(digits, tmp_path)
+    assert {path: path.stat().st_ino for path in tmp_path.glob("*.npy")}.keys() == written.keys()
+    for data in (first, second):
+        assert data.holdout is not None
+        assert data.evaluated is data.holdout
+        assert data.cache == tmp_path
+        for part in ("train", "holdout", "test"):
+            assert torch.equal(getattr(data, part).x, getattr(digits, part).x)
+            assert getattr(data, part).y is getattr(digits, part).y
+
+
+def test_curves_on_test_score_the_shared_test_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shared, "IMAGES_FROM", 0)
+    data = share_images(load_data(DataOptions(holdout=0.0, curves_on_test=True)), tmp_path)
+    assert data.evaluated is data.test
+    assert data.holdout is None
+
+
+def test_few_images_stay_as_they_are(tmp_path: Path) -> None:
+    digits = load_data(DataOptions())
+    data = share_images(digits, tmp_path)
+    assert data.train is digits.train
+    assert data.evaluated is digits.evaluated
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_made_of_shared_images_is_shared_and_of_others_is_not(digits: Data, tmp_path: Path) -> None:
+    x = share_images(digits, tmp_path).train.x
+    made = derived(x, "doubled", lambda: x * 2)
+    assert torch.equal(made, digits.train.x * 2)
+    again = share_images(digits, tmp_path).train.x
+    assert torch.equal(derived(again, "doubled", lambda: pytest.fail("it was to be read")), made)
+    count = len(list(tmp_path.glob("*.npy")))
+    assert torch.equal(derived(digits.train.x, "doubled", lambda: digits.train.x * 2), made)
+    assert len(list(tmp_path.glob("*.npy"))) == count
+    assert torch.equal(derived(made, "and again", lambda: made + 1), made + 1)
+
+
+@pytest.mark.parametrize("values", [{"hidden": [16]}, {"hidden": [], "n_conv": 1, "channels": 4}, {"hidden": [8], "augment": True}])
+def test_a_model_learns_the_same_of_shared_images(digits: Data, tmp_path: Path, values: dict[str, Any]) -> None:
+    config = AnnConfig(epochs=2, **values)
+    alone, together = (
+        [{**epoch.metrics, "seconds": 0.0} for epoch in Ann(config, device="cpu").fit_epochs(data)]
+        for data in (digits, share_images(digits, tmp_path))
+    )
+    assert alone == together

@@ -1,0 +1,122 @@
+"""Arrays that the processes of one machine share: one of them writes a file, all map it into memory.
+
+The pages of a mapped file are in memory once, whoever reads them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+
+    from trainers.data import Data, Samples
+
+UNUSED_SECONDS = 24 * 3600.0  # after which a file goes
+IMAGES_FROM = 16 * 2**20  # bytes of images that are worth a file
+
+
+def from_file(path: Path, compute: Callable[[], np.ndarray], n_bytes: int) -> np.ndarray:
+    """Return the numbers of a file, mapped into memory; the first process to come writes it while the others wait.
+
+    Where it cannot be written, each process has its own in memory. Files like it that nobody has used for a day are removed.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(path.with_suffix(".lock")):
+            if path.exists() and path.stat().st_size >= n_bytes:
+                os.utime(path)
+            else:
+                _remove_unused(path)
+                numbers = compute()
+                partial = path.with_suffix(".partial")
+                try:
+                    with partial.open("wb") as file:
+                        np.save(file, numbers)
+                    partial.replace(path)
+                except OSError:
+                    partial.unlink(missing_ok=True)
+                    return numbers
+                del numbers
+        return np.load(path, mmap_mode="c")  # private: the pages are shared until somebody writes, which nobody does
+    except OSError:
+        return compute()
+
+
+def cache_folder() -> Path:
+    """Return the person's own folder for what processes of one sweep share that know no other folder, as under an agent."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "paretune"
+
+
+def share_images(data: Data, folder: Path) -> Data:
+    """Return the same data with its images mapped from files in a folder; few images stay as they are."""
+    from dataclasses import replace
+
+    from trainers.data import Samples
+
+    def mapped(part: str) -> Samples | None:
+        samples: Samples | None = getattr(data, part)
+        if samples is None or samples.x.nbytes < IMAGES_FROM:
+            return samples
+        key = repr((data.fingerprints[part], tuple(samples.x.shape)))
+        return Samples(_mapped(folder / f"images-{_digest(key)}.npy", samples.x, lambda: samples.x), samples.y)
+
+    parts: dict[str, Any] = {part: mapped(part) for part in ("train", "holdout", "test")}
+    evaluated = next((parts[part] for part in parts if getattr(data, part) is data.evaluated), None)
+    return replace(data, **parts, evaluated=None if data.evaluated is None else evaluated, cache=folder)
+
+
+def derived(x: torch.Tensor, key: Any, make: Callable[[], torch.Tensor]) -> torch.Tensor:
+    """Return what `make` makes of images, of the same shape and type: where they are mapped from a file, from one beside it."""
+    path = _paths().get(x)
+    return make() if path is None else _mapped(path.with_name(f"{path.stem}-{_digest(repr(key))}.npy"), x, make)
+
+
+def _mapped(path: Path, like: torch.Tensor, make: Callable[[], torch.Tensor]) -> torch.Tensor:
+    import torch
+
+    found = torch.from_numpy(from_file(path, lambda: make().numpy(), like.nbytes))
+    _paths()[found] = path
+    return found
+
+
+def _paths() -> Any:
+    """Return which tensors are mapped from which files; a tensor that is gone is in it no more."""
+    from torch.utils.weak import WeakTensorKeyDictionary
+
+    global _PATHS
+    if _PATHS is None:
+        _PATHS = WeakTensorKeyDictionary()
+    return _PATHS
+
+
+_PATHS: Any = None  # a dictionary with weak keys, made once torch is there
+
+
+def _digest(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()[:16]
+
+
+def _remove_unused(path: Path) -> None:
+    kind, _, _ = path.name.partition("-")
+    for other in path.parent.glob(f"{kind}-*"):
+        with contextlib.suppress(OSError):
+            if time.time() - other.stat().st_mtime > UNUSED_SECONDS:
+                other.unlink()
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    import fcntl
+
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # freed by the system when its holder dies
+        yield
