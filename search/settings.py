@@ -1,4 +1,4 @@
-"""What the offline search takes beyond W&B's grammar: sampler, conditions, constraints, repeats, stop.
+"""What the offline search takes beyond W&B's grammar: sampler, conditions, constraints, repeats, stop, at_once.
 
 W&B's schema refuses unknown keys at the top level of a sweep, but lets any pass inside `controller` beside `type`. Ours stand
 in `controller.search`, so that one file serves both: W&B does not act on them.
@@ -18,8 +18,9 @@ from search.samplers import check_sampler
 from search.space import Space
 from trainers.errors import did_you_mean
 
-KEYS = ("sampler", "conditions", "constraints", "repeats", "stop")
+KEYS = ("sampler", "conditions", "constraints", "repeats", "stop", "at_once")
 PLACE: Place = ("controller", "search")
+MOST_AT_ONCE = 32  # the gain of more is small, and an interrupt waits for all of them
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,8 @@ class Settings:
     """How the offline search goes about a sweep.
 
     `repeats` trainings make one trial, by other seeds or by other folds (`over`); a study stops when neither its best
-    value nor its hypervolume has moved by more than `improvement` for `patience` trials.
+    value nor its hypervolume has moved by more than `improvement` for `patience` trials. A sampler that learns suggests `at_once`
+    trials that may train as one program before the first of them has ended.
     """
 
     sampler: str = "auto"
@@ -37,6 +39,7 @@ class Settings:
     over: str = "seeds"
     patience: int | None = None
     improvement: float = 0.0
+    at_once: int = 1
 
 
 def read_settings(definition: Definition, space: Space, metrics: list[str] | None) -> Settings:
@@ -69,7 +72,8 @@ def read_settings(definition: Definition, space: Space, metrics: list[str] | Non
     constraints = _constraints(definition, space, given.get("constraints"), metrics)
     repeats, over = _repeats(definition, given.get("repeats"))
     patience, improvement = _stop(definition, given.get("stop"))
-    return Settings(sampler, options, constraints, repeats, over, patience, improvement)
+    at_once = _at_once(definition, given.get("at_once", 1))
+    return Settings(sampler, options, constraints, repeats, over, patience, improvement, at_once)
 
 
 def _sampler(definition: Definition, given: Any) -> tuple[str, dict[str, Any]]:
@@ -200,6 +204,15 @@ def _repeats(definition: Definition, given: Any) -> tuple[int, str]:
         definition.fault((*place, over), f"controller.search.repeats.{over} must be a whole number from 2 to 100. Got {count!r}.")
         return 1, "seeds"
     return count, str(over)
+
+
+def _at_once(definition: Definition, given: Any) -> int:
+    if isinstance(given, bool) or not isinstance(given, int) or not 1 <= given <= MOST_AT_ONCE:
+        definition.fault(
+            (*PLACE, "at_once"), f"controller.search.at_once must be a whole number from 1 to {MOST_AT_ONCE}. Got {given!r}."
+        )
+        return 1
+    return given
 
 
 def _stop(definition: Definition, given: Any) -> tuple[int | None, float]:

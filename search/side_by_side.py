@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial
 
 from search.leases import running
 from search.study import finished
-from search.together import Share, independent
+from search.together import Share, most_at_once
 
 if TYPE_CHECKING:
     import optuna
@@ -54,7 +54,7 @@ def _return(engine: Engine, groups: list[list[Asked]]) -> None:
 
 def _others(engine: Engine, values: dict[str, Any]) -> list[Asked]:
     """Ask for more trials: no more than one program takes, than depend on no result, and than this worker's share of the rest."""
-    most = independent(engine.sweep, engine._seen)
+    most = most_at_once(engine.sweep, engine._seen)
     shape = engine.training.shape(values) if most > 1 else None
     if shape is None:
         return []

@@ -1,7 +1,7 @@
 """Trials that train as one program: which may, how many are asked for at once, and each one's part in the program's epochs.
 
-Only suggestions that depend on no result are asked for together (random ones, a grid's, the random start of `method: bayes`), so
-that a seed suggests the same whether or not trials train together.
+Unless the sweep says `at_once`, only suggestions that depend on no result are asked for together (random ones, a grid's, the random
+start of `method: bayes`), so that a seed suggests the same whether or not trials train together.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from optuna.trial import FrozenTrial, TrialState
 
+from search.settings import MOST_AT_ONCE
 from search.study import finished
 from search.sweep import Sweep
 
@@ -20,14 +21,13 @@ if TYPE_CHECKING:
     from trainers.base import Epoch, Model, ModelConfig
     from trainers.data import Data
 
-MOST = 32  # trials at once: the gain of more is small, and an interrupt waits for all of them
 STEPS = 2_000  # of a trial, below which it is over before a program could save anything worth its while; large ones count more
 WEIGHTS = 50_000_000  # of all trials at once, with gradients and momenta at most 0.8 GB
 OUTPUTS = 250_000_000  # numbers: all networks' outputs of an epoch, 1 GB
 
 
-def independent(sweep: Sweep, trials: Sequence[FrozenTrial]) -> int:
-    """Return how many suggestions may be drawn at once as they depend on no result of a running trial."""
+def most_at_once(sweep: Sweep, trials: Sequence[FrozenTrial]) -> int:
+    """Return how many suggestions may be drawn at once: as they depend on no result of a running trial, or as the sweep says."""
     settings = sweep.settings
     if sweep.scheduler is not None or settings.patience is not None or settings.repeats > 1:
         return 1
@@ -37,12 +37,12 @@ def independent(sweep: Sweep, trials: Sequence[FrozenTrial]) -> int:
     if complete == 0:
         return 1  # where all fail, the first few shall show it
     if sweep.method in ("grid", "random") or settings.sampler in ("random", "qmc"):
-        return MOST
-    if settings.sampler != "auto":
-        return 1
+        return MOST_AT_ONCE
+    if settings.sampler != "auto" or sweep.space.conditions:
+        return settings.at_once
     from search.samplers import STARTUP
 
-    return 1 if sweep.space.conditions else max(min(STARTUP - len(finished(trials)), MOST), 1)  # drawn at random until then
+    return max(min(STARTUP - len(finished(trials)), MOST_AT_ONCE), settings.at_once)  # drawn at random until then
 
 
 def shape_of(kind: type[Model], config: ModelConfig, data: Data, device: str) -> tuple[str, int] | None:
@@ -61,7 +61,7 @@ def shape_of(kind: type[Model], config: ModelConfig, data: Data, device: str) ->
     n_steps = -(-n_images // config.batch_size) * config.epochs
     if n_steps * (1 + config.batch_size * n_weights(model) / SMALL_STEP) < STEPS:
         return None
-    most = min(MOST, WEIGHTS // n_weights(model), OUTPUTS // (n_images * len(data.class_names)))
+    most = min(MOST_AT_ONCE, WEIGHTS // n_weights(model), OUTPUTS // (n_images * len(data.class_names)))
     return (key_of(config), most) if most > 1 else None
 
 

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from optuna.trial import FrozenTrial, TrialState
 
-from search import side_by_side, together, training
+from search import settings, side_by_side, together, training
 from search.offline import Engine, run
 from search.study import finished
 from search.sweep import Sweep, read_sweep
@@ -40,6 +40,12 @@ GRID: dict[str, Any] = {
         "optimizer": {"value": "sgd"},
         "learning_rate": {"values": [0.5, 0.4, 1e-9, 0.3, 1e-10, 0.2]},
     },
+}
+
+
+CONTINUOUS: dict[str, Any] = {
+    "epochs": {"value": 3},
+    "learning_rate": {"distribution": "log_uniform_values", "min": 0.001, "max": 0.5},
 }
 
 
@@ -77,7 +83,7 @@ def searched(sweep: Sweep, trials: int, *, name: str = "s", mode: str = "disable
 
 def one_by_one(sweep: Sweep, trials: int) -> list[FrozenTrial]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(side_by_side, "independent", lambda *_: 1)
+        patch.setattr(side_by_side, "most_at_once", lambda *_: 1)
         return searched(sweep, trials, name="alone")
 
 
@@ -106,6 +112,17 @@ def test_a_search_finds_the_same_side_by_side(method: str, tmp_path: Path, sizes
     assert len(sizes) >= 2, "two shapes at least trained as programs"
     assert_same_trials(found, wanted)
     assert len({trial.user_attrs[records.RUN]["id"] for trial in found}) == 12
+
+
+@pytest.mark.parametrize("sampler", ["auto", "tpe"])
+def test_a_search_that_learns_asks_for_as_many_at_once_as_the_sweep_says(sampler: str, tmp_path: Path, sizes: list[int]) -> None:
+    changes = {"method": "bayes", "controller": {"type": "local", "search": {"at_once": 4, "sampler": sampler}}}
+    searched(sweep_of(tmp_path, GRID | {"parameters": CONTINUOUS}, **changes), 14)
+    before = len(sizes)
+    trials = searched(sweep_of(tmp_path, GRID | {"parameters": CONTINUOUS}, **changes), 22)
+    assert sizes[before:] == [4, 4]
+    assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 22
+    assert len({trial.params["learning_rate"] for trial in trials}) == 22, "none is suggested a second time while it trains"
 
 
 def test_a_grid_finds_the_same_side_by_side(tmp_path: Path, sizes: list[int]) -> None:
@@ -209,11 +226,11 @@ def test_what_depends_on_results_is_asked_for_one_by_one(tmp_path: Path, sizes: 
         "target": {"metric": {"name": "f1", "goal": "maximize", "target": 0.99}},
     }
     for changes in searching.values():
-        assert together.independent(sweep_of(tmp_path, RANDOM, **{"method": "bayes", **changes}), trials) == 1
-    assert together.independent(sweep_of(tmp_path, RANDOM), trials) == together.MOST
-    assert together.independent(sweep_of(tmp_path, RANDOM, method="bayes"), trials[:4]) == 6
-    assert together.independent(sweep_of(tmp_path, RANDOM, method="bayes"), trials) == 1
-    assert together.independent(sweep_of(tmp_path, RANDOM), []) == 1
+        assert together.most_at_once(sweep_of(tmp_path, RANDOM, **{"method": "bayes", **changes}), trials) == 1
+    assert together.most_at_once(sweep_of(tmp_path, RANDOM), trials) == settings.MOST_AT_ONCE
+    assert together.most_at_once(sweep_of(tmp_path, RANDOM, method="bayes"), trials[:4]) == 6
+    assert together.most_at_once(sweep_of(tmp_path, RANDOM, method="bayes"), trials) == 1
+    assert together.most_at_once(sweep_of(tmp_path, RANDOM), []) == 1
 
 
 def test_short_trials_train_one_by_one(tmp_path: Path, sizes: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
