@@ -12,6 +12,7 @@ import hashlib
 import math
 import os
 import socket
+import time
 import traceback
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
@@ -73,6 +74,7 @@ class Engine:
         self._unbuilt: FrozenTrial | None = None  # a trial whose values could not be drawn
         self._seen: Sequence[FrozenTrial] = ()  # the trials as the last claim found them
         self.shares: dict[int, Share] = {}  # of the trials that train together with others
+        self._suggested: dict[int, float] = {}  # seconds that the sampler took, by trial
 
     # Asking
 
@@ -92,6 +94,7 @@ class Engine:
                 self.study.set_user_attr(records.TERMINATED, len(finished(trials)))
             if outlook is not Outlook.WORK:
                 return outlook, None, {}
+            begin = time.perf_counter()
             trial = self._ask(trials)
             trial.set_user_attr(records.WORKER, self.lease.sign())
             try:
@@ -102,6 +105,7 @@ class Engine:
             except optuna.TrialPruned:  # by the person's own space, too
                 self._unbuilt = self.study.tell(trial.number, state=TrialState.PRUNED)
                 return outlook, None, {}
+        self._suggested[trial.number] = round(time.perf_counter() - begin, 4)
         if not self.watch.local and self._surplus(trial):
             return Outlook.WAIT, None, {}
         return outlook, trial, values
@@ -229,7 +233,9 @@ class Engine:
 
         def started(config: dict[str, Any], path: str | None) -> None:
             relative = None if path is None else os.path.relpath(path, self.folder)
-            run = {"id": run_id, "host": socket.gethostname(), "path": relative, "config": config}
+            run: dict[str, Any] = {"id": run_id, "host": socket.gethostname(), "path": relative, "config": config}
+            if trial.number in self._suggested:
+                run["suggested"] = self._suggested.pop(trial.number)
             trial.set_user_attr(records.RUN, run)
 
         epochs = self.training.epochs(

@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import json
 import math
+import statistics
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -103,6 +104,9 @@ def report(study: optuna.Study) -> str:
     waiting = sum(trial.state.name == "WAITING" for trial in trials)
     if rate is not None:
         lines.append(f"rate: {rate:,.{0 if rate >= 10 else 1}f} trials an hour")
+    seconds = [run["suggested"] for trial in trials if "suggested" in (run := trial.user_attrs.get(records.RUN, {}))]
+    if seconds:
+        lines.append(f"suggestions: {statistics.median(seconds):.3f} s in the median, {max(seconds):.3f} s at most")
     if waiting:
         lines.append(f"waiting: {waiting}")
     back = [trial.number for trial in trials if trial.user_attrs.get(records.CAUSE) == records.INTERRUPTED]

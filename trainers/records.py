@@ -15,7 +15,7 @@ TERMINATED = "terminated"  # how many trials had ended when the person's own ter
 # of a trial
 WORKER = "worker"  # who trains it: host, and the file whose lock shows on that host that it lives
 BEAT = "beat"  # counts up while it is trained, for the other hosts
-RUN = "run"  # id, host, and path of its W&B run, and its whole config
+RUN = "run"  # id, host and path of its W&B run, its whole config, and the seconds that its suggestion took
 CAUSE, PRUNED, BASELINE = "cause", "pruned", "baseline"
 RETRY_OF, ATTEMPT, ORIGIN = "retry_of", "attempt", "origin"  # the trial before, how often a worker died, and the first of them
 PRIOR, POINT = "prior", "point"  # taken over with its result from elsewhere; asked for by a person

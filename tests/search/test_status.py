@@ -91,6 +91,14 @@ def test_a_finished_study_shows_its_best_first_with_real_values(tmp_path: Path, 
     assert lines[8:] == ["rate: 60 trials an hour"]
 
 
+def test_the_seconds_of_the_suggestions_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study = study_of(tmp_path / "s")
+    for seconds in (0.25, 0.5, 2.0):
+        run = {"id": "r", "host": "h", "path": None, "config": {}, "suggested": seconds}
+        add(study, TrialState.COMPLETE, 0.5, **{records.RUN: run})
+    assert "suggestions: 0.500 s in the median, 2.000 s at most" in shown(capsys, str(tmp_path / "s" / "study.db"))
+
+
 def test_a_running_study_shows_who_trains_what(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     study = study_of(tmp_path / "s")
     add(study, TrialState.RUNNING, **{records.WORKER: {"host": "left", "lock": "x"}})
