@@ -185,12 +185,12 @@ class GradientModel(Model):
         stopped: set[int] | None = None,
         checkpoints: Sequence[Path | None] = (),
     ) -> Iterator[list[Epoch | None]]:
-        from trainers.population import fit_together, is_written_out
+        from trainers.population import ROOM, fit_together, is_written_out, n_kept
 
         models = [cls(config, device=device) for config in configs]
         for model in models:
             model.start(data)
-        if len(models) > 1 and all(map(is_written_out, models)):
+        if len(models) > 1 and all(map(is_written_out, models)) and sum(map(n_kept, models)) <= ROOM:
             yield from fit_together(models, data, stopped=set() if stopped is None else stopped, checkpoints=checkpoints)
         else:
             yield from super().fit_population(configs, data, device=device, stopped=stopped, checkpoints=checkpoints)

@@ -33,6 +33,7 @@ FREE = (
 )
 EVALUATED_TOGETHER = 4096  # images at once outside training, of all the models taken together
 TOGETHER = 400_000  # weights in one program on the CPU: with gradients and momenta, what its cache holds (docs/decisions.md)
+ROOM = 250_000_000  # numbers that all programs at once may keep of their batches: 1 GB
 Draw = tuple[torch.Generator, list[int], list[float]]  # random numbers, whose masks they make, the rates by layer
 
 
@@ -60,6 +61,14 @@ def n_weights(model: GradientModel) -> int:
     """Return how many numbers a model that knows its data's shape will learn."""
     with torch.device("meta"):
         return sum(parameter.numel() for parameter in model.network().parameters())
+
+
+def n_kept(model: GradientModel) -> int:
+    """Return how many numbers a program keeps of a model's batches, a model that knows its data's shape: five a layer's output."""
+    with torch.device("meta"):
+        layers = [layer for layer in model.network().modules() if isinstance(layer, torch.nn.Linear)]
+    widths = layers[0].in_features + 5 * sum(layer.out_features for layer in layers)
+    return 2 * model.config.batch_size * widths  # of full batches, and of the last one
 
 
 class Program:

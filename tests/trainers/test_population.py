@@ -13,7 +13,7 @@ from tests.samples import assert_alike, small_data
 from trainers import model_class, population
 from trainers.base import Epoch
 from trainers.data import Data, DataOptions, data_root, load_data
-from trainers.dense import FORMS
+from trainers.dense import FORMS, Room
 from trainers.gradient import GradientModel
 from trainers.network import ACTIVATIONS
 from trainers.optimizers import OPTIMIZERS
@@ -215,6 +215,34 @@ def test_what_is_not_written_out_trains_by_autograd(values: dict[str, Any]) -> N
 def test_bf16_is_not_written_out() -> None:
     kind = model_class("ann")
     assert not is_written_out_of(kind(kind.Config(), device="cpu", precision="bf16"), small_data())
+
+
+@every_shape
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_a_program_keeps_no_more_than_is_counted(shape: str, dropout: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = {} if shape == "softmax" else {"dropout": dropout}
+    models = [built(shape, seed=seed, epochs=1, **values) for seed in range(3)]
+    rooms: list[Room] = []
+    monkeypatch.setattr(population, "Room", lambda *given, **named: rooms.append(Room(*given, **named)) or rooms[-1])
+    monkeypatch.setattr(population.torch, "get_num_threads", lambda: 1)
+    together(models, small_data())
+    learnt = ("weight", "bias", "weight_gradient", "bias_gradient", "weight_turned")
+    buffers: dict[int, int] = {}
+    for held in [vars(room) for room in rooms] + [vars(layer) for room in rooms for layer in room.layers]:
+        for name, one in held.items():
+            if isinstance(one, torch.Tensor) and name not in learnt:
+                buffers[one.untyped_storage().data_ptr()] = one.untyped_storage().nbytes() // 4
+    kept = sum(buffers.values())
+    assert kept > 0
+    assert kept <= sum(map(population.n_kept, models))
+
+
+def test_models_that_would_keep_too_much_train_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    configs = [built("one layer", seed=seed, epochs=1).config for seed in range(3)]
+    monkeypatch.setattr(population, "fit_together", lambda *_, **__: pytest.fail("they keep too much"))
+    monkeypatch.setattr(population, "ROOM", 10)
+    ((*epochs,),) = model_class("ann").fit_population(configs, small_data(), device="cpu")
+    assert all(epoch is not None and epoch.last for epoch in epochs)
 
 
 def test_programs_are_as_large_as_the_cache_and_as_many_as_threads(monkeypatch: pytest.MonkeyPatch) -> None:
