@@ -117,8 +117,14 @@ def _parts(session: Session, files: Files, found: Sequence[Any], keys: Collectio
         query = sa.select(Segment).where(Segment.run_id.in_(some)).order_by(Segment.run_id, Segment.number)
         for segment in session.scalars(query):
             of_runs[segment.run_id].append(segment)
+    held = 0
     for run in found:
         for segment in of_runs[run.id]:
+            if held < GROUP_CELLS:  # to open it a second time would take as long as to read it
+                table = segments.read(files, segment.digest, keys)
+                held += table.num_rows * table.num_columns
+                yield Part(run.name, table.schema, table=table)
+                continue
             with segments.reading(segment.digest):
                 schema = columns.chosen(pq.read_schema(files.path(segment.digest)), keys)
             yield Part(run.name, schema, digest=segment.digest)
@@ -160,13 +166,16 @@ def _written(files: Files, parts: Sequence[Part], schema: pa.Schema, keys: Colle
     most = max(min(GROUP_ROWS, GROUP_CELLS // len(schema)), 1)
     with pq.ParquetWriter(pa.PythonFile(sink, mode="w"), schema, compression="zstd") as writer:
         group: list[tuple[str, pa.Table]] = []
+        count = 0
         for place, part in enumerate(parts, start=1):
             table = part.table if part.digest is None else segments.read(files, part.digest, keys)
             assert table is not None
             group.append((part.run, table))
-            if sum(table.num_rows for _, table in group) >= most or place == len(parts):
+            count += table.num_rows
+            if count >= most or place == len(parts):
                 writer.write_table(_joined(group, schema))
                 group.clear()
+                count = 0
                 yield _taken(sink)
     yield _taken(sink)
 

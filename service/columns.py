@@ -102,6 +102,8 @@ def brought_to(schema: pa.Schema, table: pa.Table) -> pa.Table:
     """Return a table with the columns of a schema: nulls where it has none, whole numbers as floats, anything as JSON."""
     import pyarrow as pa
 
+    if table.schema.remove_metadata().equals(schema, check_metadata=True):  # its fields' metadata stay, and say what is JSON
+        return table.replace_schema_metadata(None)
     known = {field.name: (field, column) for field, column in zip(table.schema, table.columns, strict=True)}
     found = []
     for wanted in schema:

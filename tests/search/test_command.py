@@ -25,6 +25,7 @@ from search.offline import run
 from search.sweep import Sweep, read_sweep
 from search.training import Attempt
 from tests.samples import ROOT, environment, start
+from tests.waiting import wait_until
 from trainers import records
 from trainers.base import Epoch
 from trainers.errors import UsageError
@@ -432,13 +433,6 @@ def test_what_a_killed_sweep_left_behind_is_ended_before_the_trial_is_tried_agai
     trials = open_existing(str(tmp_path / "runs" / "own")).get_trials()
     assert [trial.state for trial in trials] == [TrialState.FAIL, TrialState.COMPLETE]
     assert trials[1].value == 0.0, "the first was still running beside the second"
-
-
-def wait_until(what: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def alive(pid: int) -> bool:

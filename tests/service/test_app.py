@@ -6,10 +6,12 @@ import errno
 import gzip
 import json
 import math
+import socket
 import sqlite3
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import sqlalchemy as sa
@@ -19,7 +21,9 @@ from service import app, keys, runs, streams
 from service.accounts import account_of, add_key, add_user, revoke_keys
 from service.database import Chunk, Database, Run, RunFile, now
 from service.files import Files
+from tests.listening import listening
 from tests.service.serving import KEY, Asked, authorization
+from tests.waiting import wait_until
 from trainers.errors import UsageError
 
 OTHER, VIEWER, MATE = ("local-" + letter * 40 for letter in "ovm")
@@ -526,6 +530,22 @@ def test_a_full_disk_is_told_as_such(asked: Asked, monkeypatch: pytest.MonkeyPat
     query = '{ project(name: "tried") { run(name: "r1") { name } } }'
     answer = asked.client.post("/graphql", json={"query": query}, headers=authorization())
     assert (answer.status_code, "make room" in answer.text) == (status, status == 507), "nothing that the client takes for good"
+
+
+def test_a_client_that_hangs_up_in_an_upload_leaves_nothing_behind(asked: Asked, caplog: pytest.LogCaptureFixture) -> None:
+    asked.run()
+    path = urlsplit(upload_address(asked, "a.txt")).path
+    incoming = asked.files.folder / "incoming"
+    with caplog.at_level("INFO", logger="service"), listening(asked.client.app) as address:
+        line = socket.create_connection((urlsplit(address).hostname, urlsplit(address).port))
+        line.sendall(f"PUT {path} HTTP/1.1\r\nHost: here\r\nContent-Length: 1000000\r\n\r\n".encode() + b"x" * 5000)
+        wait_until(lambda: any(path.stat().st_size == 5000 for path in incoming.iterdir()))
+        line.close()
+        wait_until(lambda: "a client hung up" in caplog.text)
+    assert list(incoming.iterdir()) == []
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+    with asked.database.session() as session:
+        assert session.scalars(sa.select(RunFile.name)).all() == []
 
 
 def test_an_upload_that_finds_no_room_is_told_so(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:

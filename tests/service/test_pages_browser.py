@@ -271,6 +271,23 @@ def test_a_real_click_hits_a_point_of_the_front(opens: Opens, served: Served) ->
     page.wait_for_function("() => document.getElementById('said').textContent.includes('is not marked any more')")
 
 
+def test_a_value_between_two_gaps_is_a_point(opens: Opens, served: Served) -> None:
+    """A line alone would not show it."""
+    rows = [
+        json.dumps({"_step": step, "gappy": value}) for step, value in enumerate([1.0, float("nan"), 2.0, float("nan"), 3.0, 4.0])
+    ]
+    served.shown.run("gaps")
+    files = {"wandb-history.jsonl": {"offset": 0, "content": rows}}
+    assert served.shown.stream("gaps", files=files, complete=True, exitcode=0).status_code == 200
+    page = opens("/someone/tried/runs/gaps")
+    plot = ".plot[data-title=gappy]"
+    page.wait_for_function(f"() => document.querySelector('{plot} .room')?.data?.length")
+    trace = page.evaluate(f"document.querySelector('{plot} .room').data[0]")
+    assert (trace["mode"], trace["marker"]["size"]) == ("lines+markers", [7, 0, 7, 0, 0, 0])
+    points = page.locator(f"{plot} .points path")
+    assert points.evaluate_all("all => all.filter((one) => one.getBBox().width > 3).length") == 2
+
+
 def test_a_run_is_chosen_by_the_keyboard(opens: Opens, served: Served) -> None:
     page = opens(f"/someone/tried/sweeps/{served.sweep}")
     button = page.locator("#best-runs button").first

@@ -14,7 +14,7 @@ import pytest
 
 from tests.samples import ROOT, environment, run_config, run_history, run_records, run_summary, start
 from trainers import MODELS, model_class
-from trainers.command_line import build_parser, main, model_folder, parse, with_underscores
+from trainers.command_line import SentenceParser, build_parser, main, model_folder, parse, with_underscores
 from trainers.errors import UsageError
 
 
@@ -239,3 +239,30 @@ def test_an_unfit_preset_is_refused(away: Path, text: str) -> None:
 def test_the_environment_of_these_tests_holds_no_credentials() -> None:
     assert not [name for name in environment(Path("/")) if name.startswith("WANDB_")]
     assert "WANDB_API_KEY" not in os.environ
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        (["--porrt", "3"], "--porrt is not a flag of python -m tried; did you mean '--port'?"),
+        (["--porrt=3", "do", "it"], "--porrt is not a flag of python -m tried; did you mean '--port'?"),
+        (["do", "it", "--teem", "x"], "--teem is not a flag of python -m tried; did you mean '--team'?"),
+        (["do", "--zzzzzz"], "--zzzzzz is not a flag of python -m tried do; --help lists them."),
+        (["--port=x"], "argument --port: invalid int value: 'x'"),
+        (["undo"], "invalid choice: 'undo'"),
+        (["do"], "the following arguments are required: NAME"),
+        (["do", "--", "--it", "--teem"], "unrecognized arguments: --teem"),
+    ],
+)
+def test_a_flag_that_is_none_is_named_whatever_stands_behind_it(
+    given: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parser = SentenceParser(prog="python -m tried", allow_abbrev=False)
+    parser.add_argument("--port", type=int)
+    do = parser.add_subparsers(dest="command").add_parser("do", allow_abbrev=False)
+    do.add_argument("name", metavar="NAME")
+    do.add_argument("--team")
+    with pytest.raises(SystemExit) as ended:
+        parser.parse_args(given)
+    assert ended.value.code == 2
+    assert sentence in capsys.readouterr().err
