@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import optuna
 
 SECONDS = 60.0  # a lease; four beats fit into it
+WAITS = "waits"  # in what a trial keeps of its worker: it is asked for, and its training has not begun
 
 
 class Lease:
@@ -54,9 +55,9 @@ class Lease:
             self.path.unlink(missing_ok=True)
         self._file.close()
 
-    def sign(self) -> dict[str, str]:
-        """Return what a trial keeps of its worker."""
-        return {"host": socket.gethostname(), "lock": str(self.path)}
+    def sign(self, *, waits: bool = False) -> dict[str, Any]:
+        """Return what a trial keeps of its worker, and whether it waits there for another one to end."""
+        return {"host": socket.gethostname(), "lock": str(self.path), **({WAITS: True} if waits else {})}
 
     @contextlib.contextmanager
     def beating(self, study: optuna.Study, trial_id: int) -> Iterator[None]:
@@ -138,6 +139,11 @@ class Claims:
     def __exit__(self, *_: object) -> None:
         assert self._file is not None
         self._file.close()
+
+
+def waits(trial: optuna.trial.FrozenTrial | optuna.Trial) -> bool:
+    """Whether a trial's worker has asked for it, but not begun with it, so that it has killed nobody."""
+    return bool(trial.user_attrs.get(records.WORKER, {}).get(WAITS))
 
 
 def running(trials: Sequence[optuna.trial.FrozenTrial]) -> list[optuna.trial.FrozenTrial]:

@@ -1,6 +1,7 @@
 """One worker's trials side by side: asked for at once where that changes no suggestion, those of equal shape as one program.
 
-Each keeps its own run, epochs, beat and end; a killed worker's are settled one by one, as always.
+Each keeps its own run, epochs, beat and end; a killed worker's are settled one by one, as always. Where a worker dies, nobody knows
+which of the trials that trained together was the cause, so each is tried again alone.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from optuna.trial import FrozenTrial
 from search.leases import running
 from search.study import finished
 from search.together import Share, most_at_once
+from trainers import records
 
 if TYPE_CHECKING:
     import optuna
@@ -32,7 +34,7 @@ def run_with_others(engine: Engine, trial: optuna.Trial, values: dict[str, Any])
         KeyboardInterrupt: at the person's second interrupt; all that has not ended is given back.
     """
     first: Asked = (trial, values)
-    groups = _groups(engine, [first, *_others(engine, values)])
+    groups = _groups(engine, [first, *_others(engine, first)])
     try:
         while groups:
             with contextlib.ExitStack() as beats:
@@ -52,10 +54,10 @@ def _return(engine: Engine, groups: list[list[Asked]]) -> None:
         engine.return_unfinished(trial)
 
 
-def _others(engine: Engine, values: dict[str, Any]) -> list[Asked]:
+def _others(engine: Engine, first: Asked) -> list[Asked]:
     """Ask for more trials: no more than one program takes, than depend on no result, and than this worker's share of the rest."""
     most = most_at_once(engine.sweep, engine._seen)
-    shape = engine.training.shape(values) if most > 1 else None
+    shape = _shape(engine, first) if most > 1 else None
     if shape is None:
         return []
     workers = len(list((engine.folder / "workers").glob("*.lock")))
@@ -63,11 +65,23 @@ def _others(engine: Engine, values: dict[str, Any]) -> list[Asked]:
     wanted = min(most, shape[1], -(-left // max(workers, 1)))
     found: list[Asked] = []
     while len(found) + 1 < wanted:
-        _, trial, others = engine.claim()
+        _, trial, values = engine.claim(beside=True)
         if trial is None:
             break
-        found.append((trial, others))
+        found.append((trial, values))
+        if _has_killed(trial):
+            break
     return found
+
+
+def _has_killed(trial: optuna.Trial) -> bool:
+    """Whether a worker has died at a trial, which then trains alone: if it was the cause, it shall take no others with it."""
+    return bool(trial.user_attrs.get(records.ATTEMPT))
+
+
+def _shape(engine: Engine, asked: Asked) -> tuple[str, int] | None:
+    """Return what a trial has in common with those that it may train with, and how many may; None where it trains alone."""
+    return None if _has_killed(asked[0]) else engine.training.shape(asked[1])
 
 
 def _groups(engine: Engine, asked: list[Asked]) -> list[list[Asked]]:
@@ -75,14 +89,16 @@ def _groups(engine: Engine, asked: list[Asked]) -> list[list[Asked]]:
     if len(asked) == 1:
         return [asked]
     found: dict[Any, list[Asked]] = {}
-    for trial, values in asked:
-        shape = engine.training.shape(values)
-        found.setdefault(trial.number if shape is None else shape[0], []).append((trial, values))
+    for one in asked:
+        shape = _shape(engine, one)
+        found.setdefault(one[0].number if shape is None else shape[0], []).append(one)
     return list(found.values())
 
 
 def _run(engine: Engine, group: list[Asked]) -> Iterator[FrozenTrial | None]:
     """Run trials of one shape, an epoch of each at a time."""
+    for trial, _ in group:
+        engine.begin(trial)
     if len(group) == 1:
         yield engine.run_trial(*group[0])
         return

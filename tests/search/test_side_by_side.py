@@ -18,6 +18,7 @@ from search.sweep import Sweep, read_sweep
 from tests.samples import small_data
 from trainers import population, records
 from trainers.population import Program
+from trainers.standing import Run
 
 RANDOM: dict[str, Any] = {
     "program": "trainers/ann.py",
@@ -185,6 +186,55 @@ def test_killed_at_any_moment_it_completes_the_count_and_repeats_nothing_finishe
     assert len(finished(found)) == 6
     assert {trial.number for trial in before} <= {trial.number for trial in finished(found)}
     assert_same_trials(found, one_by_one(sweep, 99))
+
+
+@pytest.mark.parametrize("sizes_of_batches", [[64], [16, 64]], ids=["one shape", "two shapes"])
+def test_only_the_trial_that_kills_its_process_fails(
+    sizes_of_batches: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sizes: list[int]
+) -> None:
+    parameters = {**GRID["parameters"], "batch_size": {"values": sizes_of_batches}}
+    sweep, original, deaths = sweep_of(tmp_path, GRID, parameters=parameters), Run.conclude, 0
+
+    def guilty(self: Run, *arguments: Any) -> Any:
+        if (self.model.config.learning_rate, self.model.config.batch_size) == (0.3, sizes_of_batches[0]):
+            raise Killed
+        return original(self, *arguments)
+
+    monkeypatch.setattr(Run, "conclude", guilty)
+    while deaths < 20:
+        try:
+            trials = searched(sweep, 99)
+            break
+        except Killed:
+            deaths += 1
+    failed = [trial for trial in finished(trials) if trial.state != TrialState.COMPLETE]
+    assert [trial.user_attrs[records.CAUSE].split(",")[0] for trial in failed] == ["its worker died 4 times"]
+    assert failed[0].params["learning_rate"] == 0.3
+    assert deaths == 4
+    assert len(finished(trials)) == 6 * len(sizes_of_batches)
+    others = [trial for trial in finished(trials) if trial.params["batch_size"] != sizes_of_batches[0]]
+    assert not any(trial.user_attrs.get(records.ATTEMPT) for trial in others), "those that had not begun are not counted"
+
+
+def test_a_trial_that_kills_its_process_before_its_run_begins_is_not_tried_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sizes: list[int]
+) -> None:
+    sweep, original, deaths = sweep_of(tmp_path, GRID), training.InProcess.shape, 0
+
+    def guilty(self: training.InProcess, values: dict[str, Any]) -> Any:
+        if values["learning_rate"] == 0.3:
+            raise Killed
+        return original(self, values)
+
+    monkeypatch.setattr(training.InProcess, "shape", guilty)
+    while deaths < 20:
+        try:
+            trials = searched(sweep, 99)
+            break
+        except Killed:
+            deaths += 1
+    assert deaths <= 6
+    assert len(finished(trials)) == 6
 
 
 def test_an_interrupt_gives_every_trial_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sizes: list[int]) -> None:
