@@ -109,11 +109,14 @@ def _run(engine: Engine, group: list[Asked]) -> Iterator[FrozenTrial | None]:
     try:
         while courses:
             for number in sorted(courses, key=lambda number: not stops[number]):  # those that stop before the next epoch begins
-                try:
-                    stops[number] = next(courses[number])
-                except StopIteration as end:
-                    del courses[number]
-                    yield end.value
+                while number in courses:
+                    try:
+                        stops[number] = next(courses[number])
+                    except StopIteration as end:
+                        del courses[number]
+                        yield end.value
+                    if not together.alone:  # else to its end: memory may hold one of them, and not all
+                        break
     except KeyboardInterrupt:
         for trial, _ in group:
             course = courses.get(trial.number)

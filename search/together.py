@@ -75,48 +75,65 @@ class Together:
     device: str
     checkpoints: Sequence[Path]
     stopped: set[int] = field(default_factory=set)
+    alone: bool = field(init=False, default=False)  # whether the program has failed, and each goes on by itself
 
     def __post_init__(self) -> None:
+        self._failed: dict[int, Exception] = {}
         self._rounds = self.kind.fit_population(
-            self.configs, self.data, device=self.device, stopped=self.stopped, checkpoints=self.checkpoints
+            self.configs,
+            self.data,
+            device=self.device,
+            stopped=self.stopped,
+            checkpoints=self.checkpoints,
+            failed=self._failed,
         )
         self._waiting: dict[int, list[Epoch]] = {place: [] for place in range(len(self.configs))}
-        self._begun, self._alone, self._open = False, False, len(self.configs)
-        self._error: Exception | None = None
+        self._open = len(self.configs)
 
     def rounds(self, place: int) -> Iterator[list[Epoch | None]]:
         """Yield the epochs of one of them, as `fit_population` does of one alone.
 
-        Where the program cannot begin, as one of the configurations cannot be built, each trains alone and fails by itself.
+        Where the program itself fails, as one of the configurations cannot be built or memory is short, each trains anew by
+        itself, so that each fails by itself.
         """
+        known = 0
         try:
-            while place not in self.stopped and not self._alone and (self._waiting[place] or self._advance(place)):
-                yield [self._waiting[place].pop(0)]
-            if self._alone:
-                own: set[int] = set()
-                path = self.checkpoints[place]
-                config = self.configs[place]
-                for epochs in self.kind.fit_population([config], self.data, device=self.device, stopped=own, checkpoints=[path]):
-                    yield epochs
-                    own.update({0} if place in self.stopped else ())
+            while place not in self.stopped and (self._waiting[place] or self._advance(place)):
+                epoch = self._waiting[place].pop(0)
+                known = epoch.number
+                yield [epoch]
+                if epoch.last:
+                    return
+            if place in self._failed:
+                raise self._failed[place]
+            if self.alone and place not in self.stopped:
+                yield from self._by_itself(place, known)
         finally:
             self._open -= 1
             if self._open == 0:
                 self._rounds.close()  # type: ignore[attr-defined]  # a generator: it gives the models their parameters back
 
+    def _by_itself(self, place: int, known: int) -> Iterator[list[Epoch | None]]:
+        """Train one of them alone and yield its epochs after those that are known."""
+        stopped: set[int] = set()
+        rounds = self.kind.fit_population(
+            [self.configs[place]], self.data, device=self.device, stopped=stopped, checkpoints=[self.checkpoints[place]]
+        )
+        for epochs in rounds:
+            if epochs[0] is not None and epochs[0].number > known:
+                yield epochs
+            if place in self.stopped:
+                stopped.add(0)
+
     def _advance(self, place: int) -> bool:
         """Train an epoch of all; return whether one of this training came of it."""
-        if self._error is not None:
-            raise self._error
+        if self.alone or place in self._failed:
+            return False
         try:
             epochs = next(self._rounds, None)
-        except Exception as error:
-            if self._begun:
-                self._error = error
-                raise
-            self._alone = True
+        except Exception:
+            self.alone = True
             return False
-        self._begun = True
         for number, epoch in enumerate(epochs or ()):
             if epoch is not None:
                 self._waiting[number].append(epoch)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from trainers import checkpoint
+from trainers.base import noted
 from trainers.dense import Room, Stack, described, outputs_of, update_of
 from trainers.devices import numerics
 from trainers.standing import Run
@@ -166,7 +167,12 @@ class Program:
 
 
 def fit_together(
-    models: Sequence[GradientModel], data: Data, *, stopped: set[int], checkpoints: Sequence[Path | None] = ()
+    models: Sequence[GradientModel],
+    data: Data,
+    *,
+    stopped: set[int],
+    checkpoints: Sequence[Path | None] = (),
+    failed: dict[int, Exception] | None = None,
 ) -> Iterator[list[Epoch | None]]:
     """Train models that are all `is_written_out`, those of equal shape as one program; yields as `Model.fit_population` does.
 
@@ -193,9 +199,12 @@ def fit_together(
                     for block, task in zip(programs, tasks, strict=True):
                         rows.update(zip(block, task.result(), strict=True))
                 seconds = (time.perf_counter() - begin) / len(runs)
-                epochs = {place: run.conclude(rows[place], seconds) for place, run in runs.items()}
+                epochs: dict[int, Epoch] = {}
+                for place, run in runs.items():
+                    with noted(failed, place):
+                        epochs[place] = run.conclude(rows[place], seconds)
                 yield [epochs.get(place) for place in range(len(models))]
-                runs = {place: run for place, run in runs.items() if not epochs[place].last and place not in stopped}
+                runs = {place: runs[place] for place, epoch in epochs.items() if not epoch.last and place not in stopped}
                 for place in runs:
                     path = paths[place]
                     if path is not None and time.monotonic() - written[place] >= checkpoint.CHECKPOINT_SECONDS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -265,6 +266,50 @@ def test_a_configuration_that_cannot_be_built_fails_alone(tmp_path: Path, sizes:
     assert len(trials) == 12
     assert len(failed) == 6
     assert all("did you mean 'nesterov'" in trial.user_attrs[records.CAUSE] for trial in failed)
+
+
+def test_an_error_after_the_first_epoch_is_that_of_one_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sizes: list[int]
+) -> None:
+    sweep, original = sweep_of(tmp_path, GRID), Run.conclude
+    wanted = one_by_one(sweep, 99)
+
+    def dividing(self: Run, *arguments: Any) -> Any:
+        if self.model.config.learning_rate == 0.3 and self.number == 2:
+            raise ZeroDivisionError("of its schedule")
+        return original(self, *arguments)
+
+    monkeypatch.setattr(Run, "conclude", dividing)
+    trials = searched(sweep, 99)
+    (failed,) = [trial for trial in trials if trial.state == TrialState.FAIL]
+    assert sizes == [5, 4], "the others go on together"
+    assert (failed.params["learning_rate"], failed.user_attrs[records.CAUSE]) == (0.3, "ZeroDivisionError: of its schedule")
+    assert "dividing" in failed.user_attrs["traceback"]
+    assert len(records.epochs_of(failed.user_attrs)) == 1
+    assert_same_trials(trials, [trial for trial in wanted if trial.params["learning_rate"] != 0.3])
+
+
+def test_where_the_program_fails_each_trains_anew_and_fails_by_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sizes: list[int]
+) -> None:
+    sweep, original, order = sweep_of(tmp_path, GRID), Program.train_epoch, list[float]()
+    wanted = one_by_one(sweep, 99)
+
+    def short_of_memory(self: Program, numbers: Any, *rest: Any) -> Any:
+        rates = [model.config.learning_rate for model in self.models]
+        if numbers[0] == 2 and 0.3 in rates:
+            raise MemoryError("too large")
+        order.extend(rates if len(rates) == 1 else [])
+        return original(self, numbers, *rest)
+
+    monkeypatch.setattr(Program, "train_epoch", short_of_memory)
+    trials = searched(sweep, 99)
+    (failed,) = [trial for trial in trials if trial.state == TrialState.FAIL]
+    assert (failed.params["learning_rate"], failed.user_attrs[records.CAUSE]) == (0.3, "MemoryError: too large")
+    assert len(trials) == 6
+    assert len({trial.user_attrs[records.RUN]["id"] for trial in trials}) == 6
+    assert_same_trials(trials, [trial for trial in wanted if trial.params["learning_rate"] != 0.3])
+    assert [rate for rate, _ in itertools.groupby(order)] == [0.5, 0.4, 1e-9, 0.3, 1e-10, 0.2], "one after the other"
 
 
 def test_what_depends_on_results_is_asked_for_one_by_one(tmp_path: Path, sizes: list[int]) -> None:
