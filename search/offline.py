@@ -78,13 +78,16 @@ class Engine:
 
     # Asking
 
-    def claim(self, *, beside: bool = False) -> tuple[Outlook, optuna.Trial | None, dict[str, Any]]:
+    def claim(
+        self, wanted: Callable[[Sequence[FrozenTrial]], bool] | None = None
+    ) -> tuple[Outlook, optuna.Trial | None, dict[str, Any]]:
         """Ask for the next configuration: the outlook, and, where there is work, a trial and its values.
 
         Settles what dead workers left behind on the way. One process of this machine at a time.
 
         Args:
-            beside: the trial is to wait beside another one of this worker, until `begin`.
+            wanted: of a trial that is to wait beside another one of this worker, until `begin`: whether to ask for it, given
+                all trials.
         """
         with self._claims:
             ended = left_behind(self.folder)
@@ -95,11 +98,11 @@ class Engine:
             outlook = Outlook.DONE if self.interruption.asked else self.plan.outlook(trials)
             if self.plan.terminated:
                 self.study.set_user_attr(records.TERMINATED, len(finished(trials)))
-            if outlook is not Outlook.WORK:
+            if outlook is not Outlook.WORK or not (wanted is None or wanted(trials)):
                 return outlook, None, {}
             begin = time.perf_counter()
             trial = self._ask(trials)
-            trial.set_user_attr(records.WORKER, self.lease.sign(waits=beside))
+            trial.set_user_attr(records.WORKER, self.lease.sign(waits=wanted is not None))
             try:
                 values = draw(trial, self.sweep, self.own_space)
             except UsageError as error:  # the person's own space

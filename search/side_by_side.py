@@ -65,7 +65,7 @@ def _others(engine: Engine, first: Asked) -> list[Asked]:
     wanted = min(most, shape[1], -(-left // max(workers, 1)))
     found: list[Asked] = []
     while len(found) + 1 < wanted:
-        _, trial, values = engine.claim(beside=True)
+        _, trial, values = engine.claim(lambda trials: len(found) + 1 < most_at_once(engine.sweep, trials, len(found) + 1))
         if trial is None:
             break
         found.append((trial, values))

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from optuna.trial import FrozenTrial, TrialState
 
-from search.settings import MOST_AT_ONCE
+from search.leases import running
+from search.settings import MOST_AT_ONCE, Settings
 from search.study import finished
 from search.sweep import Sweep
 
@@ -26,8 +27,13 @@ WEIGHTS = 50_000_000  # of all trials at once, with gradients and momenta at mos
 OUTPUTS = 250_000_000  # numbers: all networks' outputs of an epoch, 1 GB
 
 
-def most_at_once(sweep: Sweep, trials: Sequence[FrozenTrial]) -> int:
-    """Return how many suggestions may be drawn at once: as they depend on no result of a running trial, or as the sweep says."""
+def most_at_once(sweep: Sweep, trials: Sequence[FrozenTrial], mine: int = 0) -> int:
+    """Return how many suggestions a worker may draw before the first has ended: as none depends on a result, or as the sweep says.
+
+    Args:
+        trials: all of the study.
+        mine: how many of those that run are of these suggestions.
+    """
     settings = sweep.settings
     if sweep.scheduler is not None or settings.patience is not None or settings.repeats > 1:
         return 1
@@ -38,11 +44,22 @@ def most_at_once(sweep: Sweep, trials: Sequence[FrozenTrial]) -> int:
         return 1  # where all fail, the first few shall show it
     if sweep.method in ("grid", "random") or settings.sampler in ("random", "qmc"):
         return MOST_AT_ONCE
-    if settings.sampler != "auto" or sweep.space.conditions:
+    ended = len(finished(trials))
+    startup = _startup(settings)
+    if ended >= startup:
         return settings.at_once
+    at_random = max(startup - ended - len(running(trials)) + mine, 1)  # with those of all workers, so that learning begins on time
+    known = settings.sampler == "auto" and not sweep.space.conditions  # to be what would be drawn one by one
+    return min(at_random, MOST_AT_ONCE if known else settings.at_once)
+
+
+def _startup(settings: Settings) -> int:
+    """Return how many trials a sampler draws at random before it learns."""
     from search.samplers import STARTUP
 
-    return max(min(STARTUP - len(finished(trials)), MOST_AT_ONCE), settings.at_once)  # drawn at random until then
+    if settings.sampler not in ("auto", "tpe", "gp"):
+        return 0
+    return int(settings.sampler_options.get("n_startup_trials", STARTUP))
 
 
 def shape_of(kind: type[Model], config: ModelConfig, data: Data, device: str) -> tuple[str, int] | None:

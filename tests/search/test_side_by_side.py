@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections import Counter
 from pathlib import Path
@@ -326,6 +327,49 @@ def test_what_depends_on_results_is_asked_for_one_by_one(tmp_path: Path, sizes: 
     assert together.most_at_once(sweep_of(tmp_path, RANDOM, method="bayes"), trials[:4]) == 6
     assert together.most_at_once(sweep_of(tmp_path, RANDOM, method="bayes"), trials) == 1
     assert together.most_at_once(sweep_of(tmp_path, RANDOM), []) == 1
+
+
+def test_the_random_start_is_shared_by_all_workers_and_ends_on_time(tmp_path: Path, sizes: list[int]) -> None:
+    trials = searched(sweep_of(tmp_path, GRID, method="random", parameters=CONTINUOUS), 10)
+    live = [copy.copy(trial) for trial in trials]
+    for trial in live:
+        trial.state = TrialState.RUNNING
+
+    def most(ended: int, running: int, mine: int = 0, **search: Any) -> int:
+        controller = {"type": "local", "search": search}
+        sweep = sweep_of(tmp_path, GRID, method="bayes", parameters=CONTINUOUS, controller=controller)
+        return together.most_at_once(sweep, [*trials[:ended], *live[:running]], mine)
+
+    assert (most(1, 0), most(1, 3), most(1, 8), most(1, 9)) == (9, 6, 1, 1)
+    assert (most(1, 5, 5), most(1, 9, 5)) == (9, 5), "its own among those that run"
+    assert (most(9, 0, at_once=8), most(7, 2, at_once=8), most(10, 2, at_once=8)) == (1, 1, 8)
+    assert (most(7, 0, at_once=8, sampler="tpe"), most(1, 0, at_once=8, sampler="gp")) == (3, 8)
+    assert most(7, 0, at_once=8, sampler={"name": "tpe", "n_startup_trials": 5}) == 8
+
+
+def test_what_other_workers_have_asked_for_since_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sizes: list[int]
+) -> None:
+    """Let another worker draw a random trial before each that this one asks for beside its first."""
+    sweep = sweep_of(tmp_path, GRID, method="bayes", parameters=CONTINUOUS)
+    original, begun, found = Engine.claim, side_by_side._run, list[int]()
+
+    def beside_another(self: Engine, wanted: Any = None) -> Any:
+        if wanted is not None:
+            self.study.ask().set_user_attr(records.WORKER, self.lease.sign())
+        return original(self, wanted)
+
+    def noted(engine: Engine, group: list[Any]) -> Any:
+        if len(group) > 1:
+            found.append(len(group))
+            raise Killed
+        return begun(engine, group)
+
+    monkeypatch.setattr(Engine, "claim", beside_another)
+    monkeypatch.setattr(side_by_side, "_run", noted)
+    with pytest.raises(Killed):
+        searched(sweep, 40)
+    assert found == [5], "of the nine after the first, this worker and the other each draw one in turn"
 
 
 def test_short_trials_train_one_by_one(tmp_path: Path, sizes: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
