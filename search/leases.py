@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import optuna
 
 SECONDS = 60.0  # a lease; four beats fit into it
+LATELY = 32  # of the newest trials, by which workers are known that train none at the moment
 WAITS = "waits"  # in what a trial keeps of its worker: it is asked for, and its training has not begun
 
 
@@ -107,6 +108,21 @@ class Watch:
 def left_behind(folder: Path) -> list[Path]:
     """Return the files of workers that have ended without removing them."""
     return [path for path in (folder / "workers").glob("*.lock") if _is_free(path)]
+
+
+def n_workers(folder: Path, trials: Sequence[optuna.trial.FrozenTrial]) -> int:
+    """Return how many workers share a study: those that hold a lock here, and those elsewhere that train or did so lately."""
+    found = {str(path.resolve()) for path in (folder / "workers").glob("*.lock")}
+    here, seen = socket.gethostname(), set[str]()
+    for trial in [*running(trials), *trials[-LATELY:]]:  # those that run first: they show more
+        worker = trial.user_attrs.get(records.WORKER)
+        if worker is None or worker["lock"] in found | seen:
+            continue
+        seen.add(worker["lock"])
+        free = _is_free(Path(worker["lock"]))
+        if free is False or (free is None and (trial.state == TrialState.RUNNING or worker["host"] != here)):
+            found.add(worker["lock"])
+    return len(found)
 
 
 def _is_free(path: Path) -> bool | None:

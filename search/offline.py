@@ -66,6 +66,7 @@ class Engine:
     own_space: Callable[[optuna.Trial], Any] | None = None
     histories: dict[int, History] = field(default_factory=dict)
     interruption: Interruption = field(default_factory=Interruption)
+    shared: bool = False  # whether the study has an address of its own, under which other machines may join at any time
 
     def __post_init__(self) -> None:
         self._claims = Claims(self.folder)
@@ -509,6 +510,7 @@ def run(
             watch,
             own_space=None if sweep.scheduler is None else sweep.scheduler.space_of(),
             interruption=interruption or Interruption(),
+            shared=storage is not None,
         )
         try:
             engine.run()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from optuna.trial import FrozenTrial
 
-from search.leases import running
+from search.leases import n_workers, running
 from search.study import finished
 from search.together import Share, most_at_once
 from trainers import records
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     Asked = tuple[optuna.Trial, dict[str, Any]]  # a trial and the values that its training gets
 
+MOST_SHARED = 4  # trials that one worker asks for at once where others may join from elsewhere, who shall find some
+
 
 def run_with_others(engine: Engine, trial: optuna.Trial, values: dict[str, Any]) -> Iterator[FrozenTrial | None]:
     """Run a trial, and with it others where that pays; yield what `Engine.run_trial` returns of each, as each ends.
@@ -33,8 +35,7 @@ def run_with_others(engine: Engine, trial: optuna.Trial, values: dict[str, Any])
     Raises:
         KeyboardInterrupt: at the person's second interrupt; all that has not ended is given back.
     """
-    first: Asked = (trial, values)
-    groups = _groups(engine, [first, *_others(engine, first)])
+    groups = _groups(engine, (trial, values))
     try:
         while groups:
             with contextlib.ExitStack() as beats:
@@ -54,24 +55,29 @@ def _return(engine: Engine, groups: list[list[Asked]]) -> None:
         engine.return_unfinished(trial)
 
 
-def _others(engine: Engine, first: Asked) -> list[Asked]:
-    """Ask for more trials: no more than one program takes, than depend on no result, and than this worker's share of the rest."""
-    most = most_at_once(engine.sweep, engine._seen)
-    shape = _shape(engine, first) if most > 1 else None
+def _groups(engine: Engine, first: Asked) -> list[list[Asked]]:
+    """Ask for more trials and part them by their shape; one that trains alone is a group of its own.
+
+    No more are asked for than one program takes, than depend on no result, and than this worker's share of the rest. Where there
+    are other workers, the first trial of another shape ends the asking, so that nobody keeps from them what must wait here.
+    """
+    shape = _shape(engine, first) if most_at_once(engine.sweep, engine._seen) > 1 else None
     if shape is None:
-        return []
-    workers = len(list((engine.folder / "workers").glob("*.lock")))
-    left = engine.plan.trials - len(finished(engine._seen)) - len(running(engine._seen))  # with the one that is asked for
-    wanted = min(most, shape[1], -(-left // max(workers, 1)))
-    found: list[Asked] = []
-    while len(found) + 1 < wanted:
-        _, trial, values = engine.claim(lambda trials: len(found) + 1 < most_at_once(engine.sweep, trials, len(found) + 1))
+        return [[first]]
+    workers = max(n_workers(engine.folder, engine._seen), 1)
+    left = engine.plan.trials - len(finished(engine._seen)) - len(running(engine._seen))  # with the first
+    wanted = min(shape[1], -(-left // workers), MOST_SHARED if engine.shared else left)
+    asked, found = [first], {shape[0]: [first]}
+    while len(asked) < wanted:
+        _, trial, values = engine.claim(lambda trials: len(asked) < most_at_once(engine.sweep, trials, len(asked)))
         if trial is None:
             break
-        found.append((trial, values))
-        if _has_killed(trial):
+        asked.append((trial, values))
+        own = _shape(engine, asked[-1])
+        found.setdefault(str(trial.number) if own is None else own[0], []).append(asked[-1])
+        if _has_killed(trial) or (own != shape and (engine.shared or workers > 1)):
             break
-    return found
+    return list(found.values())
 
 
 def _has_killed(trial: optuna.Trial) -> bool:
@@ -82,17 +88,6 @@ def _has_killed(trial: optuna.Trial) -> bool:
 def _shape(engine: Engine, asked: Asked) -> tuple[str, int] | None:
     """Return what a trial has in common with those that it may train with, and how many may; None where it trains alone."""
     return None if _has_killed(asked[0]) else engine.training.shape(asked[1])
-
-
-def _groups(engine: Engine, asked: list[Asked]) -> list[list[Asked]]:
-    """Part trials by their shape; one that trains alone is a group of its own."""
-    if len(asked) == 1:
-        return [asked]
-    found: dict[Any, list[Asked]] = {}
-    for one in asked:
-        shape = _shape(engine, one)
-        found.setdefault(one[0].number if shape is None else shape[0], []).append(one)
-    return list(found.values())
 
 
 def _run(engine: Engine, group: list[Asked]) -> Iterator[FrozenTrial | None]:

@@ -372,6 +372,43 @@ def test_what_other_workers_have_asked_for_since_is_counted(
     assert found == [5], "of the nine after the first, this worker and the other each draw one in turn"
 
 
+def test_on_a_storage_that_others_may_join_a_worker_asks_for_few(tmp_path: Path, sizes: list[int]) -> None:
+    sweep, address = sweep_of(tmp_path, GRID), f"sqlite:///{tmp_path}/shared.db"
+    run(sweep, trials=99, name="s", seed=1, mode="disabled", device="cpu", runs=tmp_path / "runs", storage=address)
+    assert sizes == [4], "then one is left"
+
+
+@pytest.mark.parametrize(("workers", "wanted"), [(1, 11), (2, 6), (3, 4)])
+def test_a_worker_asks_for_no_more_than_its_share(
+    workers: int, wanted: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sizes: list[int]
+) -> None:
+    monkeypatch.setattr(side_by_side, "n_workers", lambda *_: workers)
+    searched(sweep_of(tmp_path, GRID, method="random", parameters=CONTINUOUS), 12)
+    assert sizes[0] == wanted
+
+
+def test_beside_other_workers_nobody_keeps_trials_of_other_shapes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sizes: list[int]
+) -> None:
+    parts, original = list[list[int]](), side_by_side._groups
+
+    def noted(*arguments: Any) -> Any:
+        found = original(*arguments)
+        parts.append([len(group) for group in found])
+        return found
+
+    monkeypatch.setattr(side_by_side, "_groups", noted)
+    wanted = one_by_one(sweep_of(tmp_path, RANDOM), 12)
+    searched(sweep_of(tmp_path, RANDOM), 12)
+    assert any(len(groups) == 2 and min(groups) > 1 for groups in parts), "a worker alone keeps both shapes"
+    parts.clear()
+    monkeypatch.setattr(side_by_side, "n_workers", lambda *_: 2)
+    found = searched(sweep_of(tmp_path, RANDOM), 12, name="two")
+    assert all(groups[1:] in ([], [1]) for groups in parts)
+    assert any(groups[0] > 1 for groups in parts)
+    assert_same_trials(found, wanted)
+
+
 def test_short_trials_train_one_by_one(tmp_path: Path, sizes: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(together, "STEPS", 1000)
     searched(sweep_of(tmp_path, GRID), 99)
