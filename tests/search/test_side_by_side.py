@@ -75,7 +75,8 @@ def sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def sweep_of(folder: Path, definition: dict[str, Any], **changes: Any) -> Sweep:
     path = folder / "small.yaml"
-    path.write_text(yaml.safe_dump({**definition, **changes}))
+    whole = {**definition, **changes}
+    path.write_text(yaml.safe_dump({key: value for key, value in whole.items() if value is not None}))
     return read_sweep(path)
 
 
@@ -319,10 +320,13 @@ def test_what_depends_on_results_is_asked_for_one_by_one(tmp_path: Path, sizes: 
     searching = {
         "tpe": {"controller": {"type": "local", "search": {"sampler": "tpe"}}},
         "stop": {"controller": {"type": "local", "search": {"stop": {"trials": 3}}}},
+        "seconds": {"metric": {"name": "seconds", "goal": "minimize"}, "method": "random"},
+        "one of two": {"metric": None, "metrics": [RANDOM["metric"], {"name": "seconds", "goal": "minimize"}], "method": "random"},
+        "constraint": {"controller": {"type": "local", "search": {"constraints": ["seconds < 3"]}}, "method": "random"},
         "target": {"metric": {"name": "f1", "goal": "maximize", "target": 0.99}},
     }
     for changes in searching.values():
-        assert together.most_at_once(sweep_of(tmp_path, RANDOM, **{"method": "bayes", **changes}), trials) == 1
+        assert together.most_at_once(sweep_of(tmp_path, RANDOM, **{"method": "bayes", **changes}), trials) == 1, changes
     assert together.most_at_once(sweep_of(tmp_path, RANDOM), trials) == settings.MOST_AT_ONCE
     assert together.most_at_once(sweep_of(tmp_path, RANDOM, method="bayes"), trials[:4]) == 6
     assert together.most_at_once(sweep_of(tmp_path, RANDOM, method="bayes"), trials) == 1
