@@ -109,6 +109,7 @@ def _run(engine: Engine, group: list[Asked]) -> Iterator[FrozenTrial | None]:
                         stops[number] = next(courses[number])
                     except StopIteration as end:
                         del courses[number]
+                        together.leave(engine.shares[number].place)
                         yield end.value
                     if not together.alone:  # else to its end: memory may hold one of them, and not all
                         break
@@ -125,4 +126,6 @@ def _run(engine: Engine, group: list[Asked]) -> Iterator[FrozenTrial | None]:
     finally:
         for course in courses.values():
             course.close()
+        for share in engine.shares.values():
+            together.leave(share.place)
         engine.shares = {}

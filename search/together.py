@@ -108,7 +108,6 @@ class Together:
             failed=self._failed,
         )
         self._waiting: dict[int, list[Epoch]] = {place: [] for place in range(len(self.configs))}
-        self._open = len(self.configs)
 
     def rounds(self, place: int) -> Iterator[list[Epoch | None]]:
         """Yield the epochs of one of them, as `fit_population` does of one alone.
@@ -117,21 +116,22 @@ class Together:
         itself, so that each fails by itself.
         """
         known = 0
-        try:
-            while place not in self.stopped and (self._waiting[place] or self._advance(place)):
-                epoch = self._waiting[place].pop(0)
-                known = epoch.number
-                yield [epoch]
-                if epoch.last:
-                    return
-            if place in self._failed:
-                raise self._failed[place]
-            if self.alone and place not in self.stopped:
-                yield from self._by_itself(place, known)
-        finally:
-            self._open -= 1
-            if self._open == 0:
-                self._rounds.close()  # type: ignore[attr-defined]  # a generator: it gives the models their parameters back
+        while place not in self.stopped and (self._waiting[place] or self._advance(place)):
+            epoch = self._waiting[place].pop(0)
+            known = epoch.number
+            yield [epoch]
+            if epoch.last:
+                return
+        if place in self._failed:
+            raise self._failed[place]
+        if self.alone and place not in self.stopped:
+            yield from self._by_itself(place, known)
+
+    def leave(self, place: int) -> None:
+        """Take one of them out, however its trial ended and whether or not it began; the last one ends the program."""
+        self.stopped.add(place)
+        if len(self.stopped) == len(self.configs):
+            self._rounds.close()  # type: ignore[attr-defined]  # a generator: it gives the models their parameters back
 
     def _by_itself(self, place: int, known: int) -> Iterator[list[Epoch | None]]:
         """Train one of them alone and yield its epochs after those that are known."""

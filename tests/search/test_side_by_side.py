@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import itertools
 from collections import Counter
 from pathlib import Path
@@ -21,6 +22,7 @@ from tests.samples import small_data
 from trainers import population, records
 from trainers.population import Program
 from trainers.standing import Run
+from trainers.tracking import Tracker
 
 RANDOM: dict[str, Any] = {
     "program": "trainers/ann.py",
@@ -312,6 +314,43 @@ def test_where_the_program_fails_each_trains_anew_and_fails_by_itself(
     assert len({trial.user_attrs[records.RUN]["id"] for trial in trials}) == 6
     assert_same_trials(trials, [trial for trial in wanted if trial.params["learning_rate"] != 0.3])
     assert [rate for rate, _ in itertools.groupby(order)] == [0.5, 0.4, 1e-9, 0.3, 1e-10, 0.2], "one after the other"
+
+
+@pytest.mark.parametrize("fails", ["log", "describe"])
+def test_a_trial_that_fails_outside_its_training_leaves_the_program(
+    fails: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sizes: list[int]
+) -> None:
+    sweep, together_made, describe, log = sweep_of(tmp_path, GRID), list[Any](), Tracker.describe, Tracker.log
+    wanted = one_by_one(sweep, 99)
+    rates: dict[int, float] = {}
+
+    def described(self: Tracker, values: Any, origin: Any) -> None:
+        rates[id(self)] = values["learning_rate"]
+        if fails == "describe" and values["learning_rate"] == 0.3:  # its epochs are never asked for
+            raise OSError(28, "No space left on device")
+        describe(self, values, origin)
+
+    def logged(self: Tracker, epoch: Any) -> None:
+        if fails == "log" and rates[id(self)] == 0.3:
+            raise OSError(28, "No space left on device")
+        log(self, epoch)
+
+    def kept(self: training.InProcess, *arguments: Any) -> Any:
+        together_made.append(made(self, *arguments))
+        return together_made[-1]
+
+    made = training.InProcess.together
+    monkeypatch.setattr(training.InProcess, "together", kept)
+    monkeypatch.setattr(Tracker, "describe", described)
+    monkeypatch.setattr(Tracker, "log", logged)
+    trials = searched(sweep, 99)
+    (failed,) = [trial for trial in trials if trial.state == TrialState.FAIL]
+    assert failed.params["learning_rate"] == 0.3
+    assert "No space left on device" in failed.user_attrs[records.CAUSE]
+    assert sizes == [5, 4], "it is trained no further"
+    (program,) = together_made
+    assert inspect.getgeneratorstate(program._rounds) == inspect.GEN_CLOSED
+    assert_same_trials(trials, [trial for trial in wanted if trial.params["learning_rate"] != 0.3])
 
 
 def test_what_depends_on_results_is_asked_for_one_by_one(tmp_path: Path, sizes: list[int]) -> None:
