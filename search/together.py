@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from optuna.trial import FrozenTrial, TrialState
 
 from search.leases import running
-from search.settings import MOST_AT_ONCE, Settings
+from search.settings import MOST_AT_ONCE, SECONDS, Settings
 from search.study import finished
 from search.sweep import Sweep
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from trainers.base import Epoch, Model, ModelConfig
     from trainers.data import Data
 
-TIME = "seconds"  # the metric that depends on what else trains
 STEPS = 2_000  # of a trial, below which it is over before a program could save anything worth its while; large ones count more
 WEIGHTS = 50_000_000  # of all trials at once, with gradients and momenta at most 0.8 GB
 OUTPUTS = 250_000_000  # numbers: all networks' outputs of an epoch, 1 GB
@@ -40,7 +39,7 @@ def most_at_once(sweep: Sweep, trials: Sequence[FrozenTrial], mine: int = 0) -> 
         return 1
     if any(objective.target is not None for objective in sweep.objectives):
         return 1
-    if TIME in sweep.goals or any(TIME in constraint.names for constraint in settings.constraints):
+    if SECONDS in sweep.goals or any(SECONDS in constraint.names for constraint in settings.constraints):
         return 1  # side by side trials share the time, so that it says nothing of each
     complete = sum(trial.state == TrialState.COMPLETE for trial in trials)
     if complete == 0:
