@@ -97,6 +97,7 @@ def _run(engine: Engine, group: list[Asked]) -> Iterator[FrozenTrial | None]:
     if len(group) == 1:
         yield engine.run_trial(*group[0])
         return
+    engine.interruption.together = len(group)
     together = engine.training.together([values for _, values in group], [engine.checkpoint_of(trial) for trial, _ in group])
     engine.shares = {trial.number: Share(together, place) for place, (trial, _) in enumerate(group)}
     courses = {trial.number: engine.course(trial, values) for trial, values in group}
@@ -129,3 +130,4 @@ def _run(engine: Engine, group: list[Asked]) -> Iterator[FrozenTrial | None]:
         for share in engine.shares.values():
             together.leave(share.place)
         engine.shares = {}
+        engine.interruption.together = 1

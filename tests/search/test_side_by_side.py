@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import itertools
+import signal
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import yaml
 from optuna.trial import FrozenTrial, TrialState
 
 from search import settings, side_by_side, together, training
+from search.interruption import Interruption
 from search.offline import Engine, run
 from search.study import finished
 from search.sweep import Sweep, read_sweep
@@ -351,6 +353,26 @@ def test_a_trial_that_fails_outside_its_training_leaves_the_program(
     (program,) = together_made
     assert inspect.getgeneratorstate(program._rounds) == inspect.GEN_CLOSED
     assert_same_trials(trials, [trial for trial in wanted if trial.params["learning_rate"] != 0.3])
+
+
+def test_an_interrupt_says_how_many_trials_end_and_when(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sizes: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    interruption, original = Interruption(), Program.train_epoch
+
+    def interrupted(self: Program, *arguments: Any) -> Any:
+        if len(self.models) > 1 and not interruption.asked:
+            interruption._take(signal.SIGINT, None)
+        return original(self, *arguments)
+
+    monkeypatch.setattr(Program, "train_epoch", interrupted)
+    sweep, folder = sweep_of(tmp_path, GRID), tmp_path / "runs"
+    study = run(sweep, trials=99, name="s", seed=1, mode="disabled", device="cpu", runs=folder, interruption=interruption)
+    said = capsys.readouterr().err
+    assert "stopping when the 5 trials that train together have ended" in said
+    assert "as soon as the epoch of all has ended" in said
+    assert [trial.state for trial in study.get_trials()] == [TrialState.COMPLETE] * 6
+    assert interruption.together == 1
 
 
 def test_what_depends_on_results_is_asked_for_one_by_one(tmp_path: Path, sizes: list[int]) -> None:
