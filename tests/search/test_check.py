@@ -110,8 +110,9 @@ def test_a_program_beside_its_file_is_named(tmp_path: Path, capsys: pytest.Captu
     ],
 )
 def test_at_once_without_effect_is_noted(
-    changes: dict[str, Any], search: dict[str, Any], beside: str | None, tmp_path: Path
+    changes: dict[str, Any], search: dict[str, Any], beside: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "my.py").touch()
     definition = {
         "program": "trainers/softmax.py",
