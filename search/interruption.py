@@ -1,4 +1,4 @@
-"""Ctrl-C once: the running trial ends and the sweep stops. Twice: the trial is given back at once."""
+"""Ctrl-C once: the running trials end and the sweep stops. Twice: they are given back, those of a program after its epoch."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ class Interruption:
 
     def __init__(self, *, quiet: bool = False) -> None:
         self.quiet = quiet
+        self.together = 1  # trials that train at the moment, as one program where there are several
         self._parent = os.getppid()
         self._asked = threading.Event()
 
@@ -47,4 +48,14 @@ class Interruption:
             raise KeyboardInterrupt
         self._asked.set()
         if not self.quiet:
-            print("\nstopping when the running trial has ended; once more to give it back at once", file=sys.stderr, flush=True)
+            print(f"\n{once(self.together)}", file=sys.stderr, flush=True)
+
+
+def once(n_trials: int) -> str:
+    """Return what the first Ctrl-C does, and what the second one would."""
+    if n_trials == 1:
+        return "stopping when the running trial has ended; once more to give it back at once"
+    return (
+        f"stopping when the {n_trials} trials that train together have ended; once more to give them back as soon as the epoch "
+        "of all has ended"
+    )

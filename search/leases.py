@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     import optuna
 
 SECONDS = 60.0  # a lease; four beats fit into it
+LATELY = 32  # of the newest trials, by which workers are known that train none at the moment
+WAITS = "waits"  # in what a trial keeps of its worker: it is asked for, and its training has not begun
 
 
 class Lease:
@@ -54,9 +56,9 @@ class Lease:
             self.path.unlink(missing_ok=True)
         self._file.close()
 
-    def sign(self) -> dict[str, str]:
-        """Return what a trial keeps of its worker."""
-        return {"host": socket.gethostname(), "lock": str(self.path)}
+    def sign(self, *, waits: bool = False) -> dict[str, Any]:
+        """Return what a trial keeps of its worker, and whether it waits there for another one to end."""
+        return {"host": socket.gethostname(), "lock": str(self.path), **({WAITS: True} if waits else {})}
 
     @contextlib.contextmanager
     def beating(self, study: optuna.Study, trial_id: int) -> Iterator[None]:
@@ -108,6 +110,21 @@ def left_behind(folder: Path) -> list[Path]:
     return [path for path in (folder / "workers").glob("*.lock") if _is_free(path)]
 
 
+def n_workers(folder: Path, trials: Sequence[optuna.trial.FrozenTrial]) -> int:
+    """Return how many workers share a study: those that hold a lock here, and those elsewhere that train or did so lately."""
+    found = {str(path.resolve()) for path in (folder / "workers").glob("*.lock")}
+    here, seen = socket.gethostname(), set[str]()
+    for trial in [*running(trials), *trials[-LATELY:]]:  # those that run first: they show more
+        worker = trial.user_attrs.get(records.WORKER)
+        if worker is None or worker["lock"] in found | seen:
+            continue
+        seen.add(worker["lock"])
+        free = _is_free(Path(worker["lock"]))
+        if free is False or (free is None and (trial.state == TrialState.RUNNING or worker["host"] != here)):
+            found.add(worker["lock"])
+    return len(found)
+
+
 def _is_free(path: Path) -> bool | None:
     """Whether nobody holds a lock file; None where it is not on this machine."""
     try:
@@ -138,6 +155,11 @@ class Claims:
     def __exit__(self, *_: object) -> None:
         assert self._file is not None
         self._file.close()
+
+
+def waits(trial: optuna.trial.FrozenTrial | optuna.Trial) -> bool:
+    """Whether a trial's worker has asked for it, but not begun with it, so that it has killed nobody."""
+    return bool(trial.user_attrs.get(records.WORKER, {}).get(WAITS))
 
 
 def running(trials: Sequence[optuna.trial.FrozenTrial]) -> list[optuna.trial.FrozenTrial]:

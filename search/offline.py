@@ -25,7 +25,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search.hyperband import History
 from search.interruption import Interruption
-from search.leases import SECONDS, Claims, Lease, Watch, left_behind, running
+from search.leases import SECONDS, Claims, Lease, Watch, left_behind, running, waits
 from search.own_study import bring_own_study
 from search.plan import Outlook, Plan
 from search.processes import end_orphan
@@ -66,6 +66,7 @@ class Engine:
     own_space: Callable[[optuna.Trial], Any] | None = None
     histories: dict[int, History] = field(default_factory=dict)
     interruption: Interruption = field(default_factory=Interruption)
+    shared: bool = False  # whether the study has an address of its own, under which other machines may join at any time
 
     def __post_init__(self) -> None:
         self._claims = Claims(self.folder)
@@ -78,10 +79,16 @@ class Engine:
 
     # Asking
 
-    def claim(self) -> tuple[Outlook, optuna.Trial | None, dict[str, Any]]:
+    def claim(
+        self, wanted: Callable[[Sequence[FrozenTrial]], bool] | None = None
+    ) -> tuple[Outlook, optuna.Trial | None, dict[str, Any]]:
         """Ask for the next configuration: the outlook, and, where there is work, a trial and its values.
 
         Settles what dead workers left behind on the way. One process of this machine at a time.
+
+        Args:
+            wanted: of a trial that is to wait beside another one of this worker, until `begin`: whether to ask for it, given
+                all trials.
         """
         with self._claims:
             ended = left_behind(self.folder)
@@ -92,11 +99,11 @@ class Engine:
             outlook = Outlook.DONE if self.interruption.asked else self.plan.outlook(trials)
             if self.plan.terminated:
                 self.study.set_user_attr(records.TERMINATED, len(finished(trials)))
-            if outlook is not Outlook.WORK:
+            if outlook is not Outlook.WORK or not (wanted is None or wanted(trials)):
                 return outlook, None, {}
             begin = time.perf_counter()
             trial = self._ask(trials)
-            trial.set_user_attr(records.WORKER, self.lease.sign())
+            trial.set_user_attr(records.WORKER, self.lease.sign(waits=wanted is not None))
             try:
                 values = draw(trial, self.sweep, self.own_space)
             except UsageError as error:  # the person's own space
@@ -134,7 +141,7 @@ class Engine:
             if rows and (rows[-1]["last"] or trial.user_attrs.get(records.PRUNED)):
                 self.tell(trial, rows)
             else:
-                self.give_back(trial)
+                self.give_back(trial, died=not waits(trial))
         retried = {trial.user_attrs.get(records.RETRY_OF) for trial in trials}
         lost = [  # given back by a process that died before it could ask for the retry
             trial
@@ -144,7 +151,7 @@ class Engine:
             and trial.number not in retried
         ]
         for trial in lost:
-            self._retry(trial)
+            self._retry(trial, died=not waits(trial))
         return self.study.get_trials(deepcopy=False) if dead or lost else trials
 
     def _end_program(self, trial: FrozenTrial) -> None:
@@ -185,6 +192,12 @@ class Engine:
         return False
 
     # Training
+
+    def begin(self, trial: optuna.Trial) -> None:
+        """Note that a trial waits no longer: from here on the death of its worker may be its fault."""
+        if waits(trial):
+            with contextlib.suppress(UpdateFinishedTrialError):  # its training finds that out as well
+                trial.set_user_attr(records.WORKER, self.lease.sign())
 
     def run_trial(self, trial: optuna.Trial, values: dict[str, Any]) -> FrozenTrial | None:
         """Train one configuration and tell the result; return the told trial, None where another worker has taken it over."""
@@ -497,6 +510,7 @@ def run(
             watch,
             own_space=None if sweep.scheduler is None else sweep.scheduler.space_of(),
             interruption=interruption or Interruption(),
+            shared=storage is not None,
         )
         try:
             engine.run()

@@ -20,6 +20,7 @@ from trainers.errors import did_you_mean
 
 KEYS = ("sampler", "conditions", "constraints", "repeats", "stop", "at_once")
 PLACE: Place = ("controller", "search")
+SECONDS = "seconds"  # the metric that depends on what else trains at the same time
 MOST_AT_ONCE = 32  # the gain of more is small, and an interrupt waits for all of them
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from search.definition import Definition, Place, read_definition
 from search.hyperband import Hyperband, read_hyperband
 from search.scheduler import Scheduler, read_scheduler
 from search.settings import KEYS as SETTINGS
-from search.settings import Settings, read_settings
+from search.settings import SECONDS, Settings, read_settings
 from search.space import Space, number, read_space
 from trainers import MODELS, model_class
 from trainers.base import Model
@@ -163,6 +163,8 @@ def _read(definition: Definition, fixed: Mapping[str, Any]) -> Sweep | None:
         definition.notes.append(f"method {method} with several metrics is for the offline search; W&B wants method: custom there.")
     if scheduler is not None and early_terminate is not None:
         definition.notes.append("W&B refuses early_terminate beside a scheduler; offline both work.")
+    if settings.at_once > 1:
+        _note_at_once(definition, method, settings, objectives, ours=classifier is not None, scheduled=scheduler is not None)
     if method == "grid":
         _check_grid(definition, space)
         space = space if definition.faults else space.as_grid()
@@ -195,6 +197,26 @@ def _read(definition: Definition, fixed: Mapping[str, Any]) -> Sweep | None:
         definition=given,
         notes=definition.notes,
     )
+
+
+def _note_at_once(
+    definition: Definition, method: str, settings: Settings, objectives: Sequence[Objective], *, ours: bool, scheduled: bool
+) -> None:
+    """Note what leaves `at_once` without effect: where results count one by one, or no suggestion depends on any."""
+    compared = [{objective.name for objective in objectives}, *(constraint.names for constraint in settings.constraints)]
+    named = {
+        "repeats": settings.repeats > 1,
+        "stop": settings.patience is not None,
+        "a target": any(objective.target is not None for objective in objectives),
+        "the metric seconds": any(SECONDS in names for names in compared),
+        "a scheduler": scheduled,
+        "a program of your own": not ours,
+        f"method {method}": method in ("grid", "random"),
+        f"the sampler {settings.sampler}": settings.sampler in ("random", "qmc"),
+    }
+    found = next((name for name, holds in named.items() if holds), None)
+    if found is not None:
+        definition.notes.append(f"controller.search.at_once is without effect beside {found}.")
 
 
 def _note_traps(definition: Definition, classifier: type[Model] | None) -> None:

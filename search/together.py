@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from optuna.trial import FrozenTrial, TrialState
 
-from search.settings import MOST_AT_ONCE
+from search.leases import running
+from search.settings import MOST_AT_ONCE, SECONDS, Settings
 from search.study import finished
 from search.sweep import Sweep
 
@@ -26,23 +27,41 @@ WEIGHTS = 50_000_000  # of all trials at once, with gradients and momenta at mos
 OUTPUTS = 250_000_000  # numbers: all networks' outputs of an epoch, 1 GB
 
 
-def most_at_once(sweep: Sweep, trials: Sequence[FrozenTrial]) -> int:
-    """Return how many suggestions may be drawn at once: as they depend on no result of a running trial, or as the sweep says."""
+def most_at_once(sweep: Sweep, trials: Sequence[FrozenTrial], mine: int = 0) -> int:
+    """Return how many suggestions a worker may draw before the first has ended: as none depends on a result, or as the sweep says.
+
+    Args:
+        trials: all of the study.
+        mine: how many of those that run are of these suggestions.
+    """
     settings = sweep.settings
     if sweep.scheduler is not None or settings.patience is not None or settings.repeats > 1:
         return 1
     if any(objective.target is not None for objective in sweep.objectives):
         return 1
+    if SECONDS in sweep.goals or any(SECONDS in constraint.names for constraint in settings.constraints):
+        return 1  # side by side trials share the time, so that it says nothing of each
     complete = sum(trial.state == TrialState.COMPLETE for trial in trials)
     if complete == 0:
         return 1  # where all fail, the first few shall show it
     if sweep.method in ("grid", "random") or settings.sampler in ("random", "qmc"):
         return MOST_AT_ONCE
-    if settings.sampler != "auto" or sweep.space.conditions:
+    ended = len(finished(trials))
+    startup = _startup(settings)
+    if ended >= startup:
         return settings.at_once
+    at_random = max(startup - ended - len(running(trials)) + mine, 1)  # with those of all workers, so that learning begins on time
+    known = settings.sampler == "auto" and not sweep.space.conditions  # to be what would be drawn one by one
+    return min(at_random, MOST_AT_ONCE if known else settings.at_once)
+
+
+def _startup(settings: Settings) -> int:
+    """Return how many trials a sampler draws at random before it learns."""
     from search.samplers import STARTUP
 
-    return max(min(STARTUP - len(finished(trials)), MOST_AT_ONCE), settings.at_once)  # drawn at random until then
+    if settings.sampler not in ("auto", "tpe", "gp"):
+        return 0
+    return int(settings.sampler_options.get("n_startup_trials", STARTUP))
 
 
 def shape_of(kind: type[Model], config: ModelConfig, data: Data, device: str) -> tuple[str, int] | None:
@@ -75,48 +94,65 @@ class Together:
     device: str
     checkpoints: Sequence[Path]
     stopped: set[int] = field(default_factory=set)
+    alone: bool = field(init=False, default=False)  # whether the program has failed, and each goes on by itself
 
     def __post_init__(self) -> None:
+        self._failed: dict[int, Exception] = {}
         self._rounds = self.kind.fit_population(
-            self.configs, self.data, device=self.device, stopped=self.stopped, checkpoints=self.checkpoints
+            self.configs,
+            self.data,
+            device=self.device,
+            stopped=self.stopped,
+            checkpoints=self.checkpoints,
+            failed=self._failed,
         )
         self._waiting: dict[int, list[Epoch]] = {place: [] for place in range(len(self.configs))}
-        self._begun, self._alone, self._open = False, False, len(self.configs)
-        self._error: Exception | None = None
 
     def rounds(self, place: int) -> Iterator[list[Epoch | None]]:
         """Yield the epochs of one of them, as `fit_population` does of one alone.
 
-        Where the program cannot begin, as one of the configurations cannot be built, each trains alone and fails by itself.
+        Where the program itself fails, as one of the configurations cannot be built or memory is short, each trains anew by
+        itself, so that each fails by itself.
         """
-        try:
-            while place not in self.stopped and not self._alone and (self._waiting[place] or self._advance(place)):
-                yield [self._waiting[place].pop(0)]
-            if self._alone:
-                own: set[int] = set()
-                path = self.checkpoints[place]
-                config = self.configs[place]
-                for epochs in self.kind.fit_population([config], self.data, device=self.device, stopped=own, checkpoints=[path]):
-                    yield epochs
-                    own.update({0} if place in self.stopped else ())
-        finally:
-            self._open -= 1
-            if self._open == 0:
-                self._rounds.close()  # type: ignore[attr-defined]  # a generator: it gives the models their parameters back
+        known = 0
+        while place not in self.stopped and (self._waiting[place] or self._advance(place)):
+            epoch = self._waiting[place].pop(0)
+            known = epoch.number
+            yield [epoch]
+            if epoch.last:
+                return
+        if place in self._failed:
+            raise self._failed[place]
+        if self.alone and place not in self.stopped:
+            yield from self._by_itself(place, known)
+
+    def leave(self, place: int) -> None:
+        """Take one of them out, however its trial ended and whether or not it began; the last one ends the program."""
+        self.stopped.add(place)
+        if len(self.stopped) == len(self.configs):
+            self._rounds.close()  # type: ignore[attr-defined]  # a generator: it gives the models their parameters back
+
+    def _by_itself(self, place: int, known: int) -> Iterator[list[Epoch | None]]:
+        """Train one of them alone and yield its epochs after those that are known."""
+        stopped: set[int] = set()
+        rounds = self.kind.fit_population(
+            [self.configs[place]], self.data, device=self.device, stopped=stopped, checkpoints=[self.checkpoints[place]]
+        )
+        for epochs in rounds:
+            if epochs[0] is not None and epochs[0].number > known:
+                yield epochs
+            if place in self.stopped:
+                stopped.add(0)
 
     def _advance(self, place: int) -> bool:
         """Train an epoch of all; return whether one of this training came of it."""
-        if self._error is not None:
-            raise self._error
+        if self.alone or place in self._failed:
+            return False
         try:
             epochs = next(self._rounds, None)
-        except Exception as error:
-            if self._begun:
-                self._error = error
-                raise
-            self._alone = True
+        except Exception:
+            self.alone = True
             return False
-        self._begun = True
         for number, epoch in enumerate(epochs or ()):
             if epoch is not None:
                 self._waiting[number].append(epoch)

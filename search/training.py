@@ -18,7 +18,6 @@ from trainers.base import Epoch
 from trainers.command_line import configure, run_values
 from trainers.data import LOCKED_SPLIT, Data, DataOptions, load_data
 from trainers.devices import pick_device
-from trainers.errors import UsageError
 from trainers.provenance import provenance
 from trainers.shared import share_images
 from trainers.tracking import track
@@ -139,7 +138,7 @@ class InProcess:
         try:
             config, options, _ = configure(self._classifier, {"best_metric": self.sweep.metric, **values})
             found = shape_of(self._classifier, config, self.data_for(options), self.device)
-        except UsageError:  # it fails by itself
+        except Exception:  # it fails by itself, and keeps its cause
             return None
         return None if found is None else (json.dumps([found[0], options.to_dict()], sort_keys=True), found[1])
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search.interruption import Interruption
-from search.leases import Claims
+from search.leases import Claims, running, waits
 from search.offline import best_text, check_options, make_folder, outcome, run
 from search.study import finished, open_study
 from search.sweep import Sweep, read_sweep
@@ -129,6 +129,7 @@ class Crew:
     processes: list[SpawnProcess | None] = field(default_factory=list)
     requests: int = 0  # how often the person has asked to stop
     deaths: int = 0
+    training: int = 0  # trials that have begun and not ended, when it was last looked
 
     def supervise(self, progress: Progress, sweep: Sweep) -> None:
         """Start the workers, show the trials as they end, replace workers that die, until all have ended by themselves."""
@@ -137,7 +138,9 @@ class Crew:
             self.processes = [self._start(share) for share in self.shares]
             while any(process is not None for process in self.processes):
                 time.sleep(POLL)
-                ended = finished(self.study.get_trials(deepcopy=False))
+                trials = self.study.get_trials(deepcopy=False)
+                ended = finished(trials)
+                self.training = sum(not waits(trial) for trial in running(trials))
                 for trial in sorted(ended, key=lambda trial: (trial.datetime_complete is None, trial.datetime_complete)):
                     if trial.number not in shown:
                         shown.add(trial.number)
@@ -202,7 +205,10 @@ class Crew:
 
         def take(number: int, frame: Any) -> None:
             self.requests += 1
-            once = "stopping when the running trials have ended; once more to give them back at once"
+            once = (
+                f"stopping when the running trials ({self.training}) have ended; once more to give them back, those that train "
+                "together as soon as the epoch of all has ended"
+            )
             print(f"\n{once if self.requests == 1 else 'giving the running trials back'}", file=sys.stderr, flush=True)
             for process in self.processes:
                 if process is not None and process.pid is not None and process.is_alive():

@@ -199,6 +199,7 @@ class Model(ABC):
         device: str = "auto",
         stopped: set[int] | None = None,
         checkpoints: Sequence[Path | None] = (),
+        failed: dict[int, Exception] | None = None,
     ) -> Iterator[list[Epoch | None]]:
         """Train several configurations side by side, an epoch of each at a time.
 
@@ -208,13 +209,17 @@ class Model(ABC):
         Args:
             checkpoints: none at all, or one path (or None) per config: a member goes on from the file that is there,
                 and while it trains for long, leaves its state there; the caller removes the file.
+            failed: takes the error of a member that fails by itself, which then has ended; without it the error is raised.
         """
         stopped = set() if stopped is None else stopped
         paths = list(checkpoints) or [None] * len(configs)
         members = [cls(config, device=device) for config in configs]
         running = {i: member.fit_from_checkpoint(data, path) for i, (member, path) in enumerate(zip(members, paths, strict=True))}
         while running:
-            epochs = {i: next(epochs, None) for i, epochs in running.items() if i not in stopped}
+            epochs: dict[int, Epoch | None] = {}
+            for i in [i for i in running if i not in stopped]:
+                with noted(failed, i):
+                    epochs[i] = next(running[i], None)
             running = {i: running[i] for i, epoch in epochs.items() if epoch is not None}
             if running:
                 yield [epochs.get(i) for i in range(len(configs))]
@@ -222,6 +227,17 @@ class Model(ABC):
     def start(self, data: Data) -> None:
         """Remember what a saved model must know of its data."""
         self.input_shape, self.class_names = data.input_shape, list(data.class_names)
+
+
+@contextlib.contextmanager
+def noted(failed: dict[int, Exception] | None, place: int) -> Iterator[None]:
+    """Put the error of one of several trainings into `failed`; raise it where there is no such mapping."""
+    try:
+        yield
+    except Exception as error:
+        if failed is None:
+            raise
+        failed[place] = error
 
 
 class Classifier(Model):

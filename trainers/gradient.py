@@ -184,16 +184,19 @@ class GradientModel(Model):
         device: str = "auto",
         stopped: set[int] | None = None,
         checkpoints: Sequence[Path | None] = (),
+        failed: dict[int, Exception] | None = None,
     ) -> Iterator[list[Epoch | None]]:
         from trainers.population import ROOM, fit_together, is_written_out, n_kept
 
+        stopped = set() if stopped is None else stopped
         models = [cls(config, device=device) for config in configs]
         for model in models:
             model.start(data)
         if len(models) > 1 and all(map(is_written_out, models)) and sum(map(n_kept, models)) <= ROOM:
-            yield from fit_together(models, data, stopped=set() if stopped is None else stopped, checkpoints=checkpoints)
+            yield from fit_together(models, data, stopped=stopped, checkpoints=checkpoints, failed=failed)
         else:
-            yield from super().fit_population(configs, data, device=device, stopped=stopped, checkpoints=checkpoints)
+            rest = super().fit_population(configs, data, device=device, stopped=stopped, checkpoints=checkpoints, failed=failed)
+            yield from rest
 
     def _train_epoch(
         self, x: torch.Tensor, data: Data, step: Callable[[], Any], forward: Callable[[], contextlib.AbstractContextManager[object]]

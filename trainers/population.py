@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from trainers import checkpoint
+from trainers.base import noted
 from trainers.dense import Room, Stack, described, outputs_of, update_of
 from trainers.devices import numerics
 from trainers.standing import Run
@@ -175,12 +176,17 @@ class Program:
 
 
 def fit_together(
-    models: Sequence[GradientModel], data: Data, *, stopped: set[int], checkpoints: Sequence[Path | None] = ()
+    models: Sequence[GradientModel],
+    data: Data,
+    *,
+    stopped: set[int],
+    checkpoints: Sequence[Path | None] = (),
+    failed: dict[int, Exception] | None = None,
 ) -> Iterator[list[Epoch | None]]:
     """Train models that are all `is_written_out`, those of equal shape as one program; yields as `Model.fit_population` does.
 
     On the CPU a program is as large as its cache allows, and programs train side by side, one thread each. A model's `seconds`
-    are its share of the time that the epoch took all of them.
+    are its share of the time that its program trained; as alone, without the evaluation.
     """
     paths = list(checkpoints) or [None] * len(models)
     runs = _begun(models, data, paths)
@@ -195,16 +201,20 @@ def fit_together(
                 if list(programs) != wanted:
                     _release(programs)
                     programs = {block: _program([runs[place] for place in block]) for block in wanted}
-                begin = time.perf_counter()
                 with n_threads(1), numerics("fp32", device):
                     tasks = [pool.submit(_epoch, program, [runs[place] for place in block]) for block, program in programs.items()]
                     rows: dict[int, dict[str, float]] = {}
+                    seconds: dict[int, float] = {}
                     for block, task in zip(programs, tasks, strict=True):
-                        rows.update(zip(block, task.result(), strict=True))
-                seconds = (time.perf_counter() - begin) / len(runs)
-                epochs = {place: run.conclude(rows[place], seconds) for place, run in runs.items()}
+                        found, taken = task.result()
+                        rows.update(zip(block, found, strict=True))
+                        seconds.update(dict.fromkeys(block, taken / len(block)))
+                epochs: dict[int, Epoch] = {}
+                for place, run in runs.items():
+                    with noted(failed, place):
+                        epochs[place] = run.conclude(rows[place], seconds[place])
                 yield [epochs.get(place) for place in range(len(models))]
-                runs = {place: run for place, run in runs.items() if not epochs[place].last and place not in stopped}
+                runs = {place: runs[place] for place, epoch in epochs.items() if not epoch.last and place not in stopped}
                 for place in runs:
                     path = paths[place]
                     if path is not None and time.monotonic() - written[place] >= checkpoint.CHECKPOINT_SECONDS:
@@ -253,11 +263,12 @@ def _release(programs: Mapping[tuple[int, ...], Program]) -> None:
         program.release()
 
 
-def _epoch(program: Program, runs: Sequence[Run]) -> list[dict[str, float]]:
-    """Train and evaluate an epoch of each model of a program; return their metrics."""
-    run = runs[0]
+def _epoch(program: Program, runs: Sequence[Run]) -> tuple[list[dict[str, float]], float]:
+    """Train and evaluate an epoch of each model of a program; return their metrics, and the seconds of the training."""
+    begin, run = time.perf_counter(), runs[0]
     rows = program.train_epoch([run.number for run in runs], run.data)
+    seconds = time.perf_counter() - begin
     if run.evaluated is not None:
         for row, scored in zip(rows, program.evaluate(run.evaluated, run.data), strict=True):
             row.update(scored)
-    return rows
+    return rows, seconds

@@ -13,7 +13,7 @@ from typing import Any
 SWEEP, VALUES, SEED, CLASSIFIER, GOALS, STUDY_ID = "sweep", "values", "seed", "classifier", "goals", "study_id"
 TERMINATED = "terminated"  # how many trials had ended when the person's own terminator ended the sweep
 # of a trial
-WORKER = "worker"  # who trains it: host, and the file whose lock shows on that host that it lives
+WORKER = "worker"  # who trains it: host, the file whose lock shows on that host that it lives, and whether it still waits there
 BEAT = "beat"  # counts up while it is trained, for the other hosts
 RUN = "run"  # id, host and path of its W&B run, its whole config, and the seconds that its suggestion took
 CAUSE, PRUNED, BASELINE = "cause", "pruned", "baseline"

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from search.check import main
+from search.sweep import read_sweep
 from tests.samples import ROOT
 
 GOOD: dict[str, Any] = {
@@ -91,3 +92,36 @@ def test_a_program_beside_its_file_is_named(tmp_path: Path, capsys: pytest.Captu
     error = capsys.readouterr().err
     assert f"{tmp_path}/own.py is one: start this from {tmp_path}, or write 'program: " in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "search", "beside"),
+    [
+        ({}, {}, None),
+        ({}, {"repeats": {"seeds": 2}}, "repeats"),
+        ({}, {"stop": {"trials": 5}}, "stop"),
+        ({}, {"sampler": "random"}, "the sampler random"),
+        ({}, {"constraints": ["seconds < 9"]}, "the metric seconds"),
+        ({"metric": {"name": "f1", "goal": "maximize", "target": 0.9}}, {}, "a target"),
+        ({"metric": {"name": "seconds", "goal": "minimize"}}, {}, "the metric seconds"),
+        ({"method": "random"}, {}, "method random"),
+        ({"method": "grid"}, {}, "method grid"),
+        ({"program": "my.py"}, {}, "a program of your own"),
+    ],
+)
+def test_at_once_without_effect_is_noted(
+    changes: dict[str, Any], search: dict[str, Any], beside: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my.py").touch()
+    definition = {
+        "program": "trainers/softmax.py",
+        "method": "bayes",
+        "metric": {"name": "f1", "goal": "maximize"},
+        "parameters": {"batch_size": {"values": [16, 32]}},
+        "controller": {"type": "local", "search": {"at_once": 4, **search}},
+    }
+    path = tmp_path / "s.yaml"
+    path.write_text(yaml.safe_dump({**definition, **changes}))
+    notes = [note for note in read_sweep(path).notes if "at_once" in note]
+    assert notes == ([] if beside is None else [f"controller.search.at_once is without effect beside {beside}."])

@@ -11,7 +11,7 @@ from typing import Any
 import optuna
 import pytest
 
-from search.leases import Claims, Lease, Watch, left_behind
+from search.leases import LATELY, Claims, Lease, Watch, left_behind, n_workers
 from tests.samples import ROOT
 from trainers import records
 from trainers.errors import UsageError
@@ -114,3 +114,29 @@ def test_a_folder_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "workers").write_text("a file")
     with pytest.raises(UsageError, match="cannot be written"), Lease(tmp_path):
         pass
+
+
+def test_workers_are_counted_here_by_their_locks_and_elsewhere_by_what_they_train_or_trained_lately(tmp_path: Path) -> None:
+    study = optuna.create_study()
+
+    def add(worker: dict[str, str], *, ended: bool) -> None:
+        trial = study.ask()
+        trial.set_user_attr(records.WORKER, worker)
+        if ended:
+            study.tell(trial, 0.5)
+
+    with Lease(tmp_path / "here") as own, Lease(tmp_path / "another folder") as other:
+        assert n_workers(tmp_path / "here", []) == 1
+        with Lease(tmp_path / "another folder") as left:
+            add(left.sign(), ended=True)
+        for lease in (own, other):
+            add(lease.sign(), ended=False)
+            add(lease.sign(), ended=True)
+        assert n_workers(tmp_path / "here", study.get_trials()) == 2, "who has ended here counts no more"
+        add(ELSEWHERE, ended=False)
+        add(ELSEWHERE, ended=True)
+        add(ELSEWHERE | {"lock": "/no/such/folder/2-abc.lock"}, ended=True)
+        assert n_workers(tmp_path / "here", study.get_trials()) == 4
+        for _ in range(LATELY):
+            add(own.sign(), ended=True)
+        assert n_workers(tmp_path / "here", study.get_trials()) == 3, "one still trains, the other has trained none for long"

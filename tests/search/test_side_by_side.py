@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import inspect
+import itertools
+import signal
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -12,12 +16,15 @@ import yaml
 from optuna.trial import FrozenTrial, TrialState
 
 from search import settings, side_by_side, together, training
+from search.interruption import Interruption
 from search.offline import Engine, run
 from search.study import finished
 from search.sweep import Sweep, read_sweep
 from tests.samples import small_data
 from trainers import population, records
 from trainers.population import Program
+from trainers.standing import Run
+from trainers.tracking import Tracker
 
 RANDOM: dict[str, Any] = {
     "program": "trainers/ann.py",
@@ -72,7 +79,8 @@ def sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def sweep_of(folder: Path, definition: dict[str, Any], **changes: Any) -> Sweep:
     path = folder / "small.yaml"
-    path.write_text(yaml.safe_dump({**definition, **changes}))
+    whole = {**definition, **changes}
+    path.write_text(yaml.safe_dump({key: value for key, value in whole.items() if value is not None}))
     return read_sweep(path)
 
 
@@ -187,6 +195,55 @@ def test_killed_at_any_moment_it_completes_the_count_and_repeats_nothing_finishe
     assert_same_trials(found, one_by_one(sweep, 99))
 
 
+@pytest.mark.parametrize("sizes_of_batches", [[64], [16, 64]], ids=["one shape", "two shapes"])
+def test_only_the_trial_that_kills_its_process_fails(
+    sizes_of_batches: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sizes: list[int]
+) -> None:
+    parameters = {**GRID["parameters"], "batch_size": {"values": sizes_of_batches}}
+    sweep, original, deaths = sweep_of(tmp_path, GRID, parameters=parameters), Run.conclude, 0
+
+    def guilty(self: Run, *arguments: Any) -> Any:
+        if (self.model.config.learning_rate, self.model.config.batch_size) == (0.3, sizes_of_batches[0]):
+            raise Killed
+        return original(self, *arguments)
+
+    monkeypatch.setattr(Run, "conclude", guilty)
+    while deaths < 20:
+        try:
+            trials = searched(sweep, 99)
+            break
+        except Killed:
+            deaths += 1
+    failed = [trial for trial in finished(trials) if trial.state != TrialState.COMPLETE]
+    assert [trial.user_attrs[records.CAUSE].split(",")[0] for trial in failed] == ["its worker died 4 times"]
+    assert failed[0].params["learning_rate"] == 0.3
+    assert deaths == 4
+    assert len(finished(trials)) == 6 * len(sizes_of_batches)
+    others = [trial for trial in finished(trials) if trial.params["batch_size"] != sizes_of_batches[0]]
+    assert not any(trial.user_attrs.get(records.ATTEMPT) for trial in others), "those that had not begun are not counted"
+
+
+def test_a_trial_that_kills_its_process_before_its_run_begins_is_not_tried_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sizes: list[int]
+) -> None:
+    sweep, original, deaths = sweep_of(tmp_path, GRID), training.InProcess.shape, 0
+
+    def guilty(self: training.InProcess, values: dict[str, Any]) -> Any:
+        if values["learning_rate"] == 0.3:
+            raise Killed
+        return original(self, values)
+
+    monkeypatch.setattr(training.InProcess, "shape", guilty)
+    while deaths < 20:
+        try:
+            trials = searched(sweep, 99)
+            break
+        except Killed:
+            deaths += 1
+    assert deaths <= 6
+    assert len(finished(trials)) == 6
+
+
 def test_an_interrupt_gives_every_trial_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sizes: list[int]) -> None:
     sweep, calls, original = sweep_of(tmp_path, GRID), Counter[str](), Engine._observe
 
@@ -217,20 +274,204 @@ def test_a_configuration_that_cannot_be_built_fails_alone(tmp_path: Path, sizes:
     assert all("did you mean 'nesterov'" in trial.user_attrs[records.CAUSE] for trial in failed)
 
 
+def test_an_error_after_the_first_epoch_is_that_of_one_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sizes: list[int]
+) -> None:
+    sweep, original = sweep_of(tmp_path, GRID), Run.conclude
+    wanted = one_by_one(sweep, 99)
+
+    def dividing(self: Run, *arguments: Any) -> Any:
+        if self.model.config.learning_rate == 0.3 and self.number == 2:
+            raise ZeroDivisionError("of its schedule")
+        return original(self, *arguments)
+
+    monkeypatch.setattr(Run, "conclude", dividing)
+    trials = searched(sweep, 99)
+    (failed,) = [trial for trial in trials if trial.state == TrialState.FAIL]
+    assert sizes == [5, 4], "the others go on together"
+    assert (failed.params["learning_rate"], failed.user_attrs[records.CAUSE]) == (0.3, "ZeroDivisionError: of its schedule")
+    assert "dividing" in failed.user_attrs["traceback"]
+    assert len(records.epochs_of(failed.user_attrs)) == 1
+    assert_same_trials(trials, [trial for trial in wanted if trial.params["learning_rate"] != 0.3])
+
+
+def test_where_the_program_fails_each_trains_anew_and_fails_by_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sizes: list[int]
+) -> None:
+    sweep, original, order = sweep_of(tmp_path, GRID), Program.train_epoch, list[float]()
+    wanted = one_by_one(sweep, 99)
+
+    def short_of_memory(self: Program, numbers: Any, *rest: Any) -> Any:
+        rates = [model.config.learning_rate for model in self.models]
+        if numbers[0] == 2 and 0.3 in rates:
+            raise MemoryError("too large")
+        order.extend(rates if len(rates) == 1 else [])
+        return original(self, numbers, *rest)
+
+    monkeypatch.setattr(Program, "train_epoch", short_of_memory)
+    trials = searched(sweep, 99)
+    (failed,) = [trial for trial in trials if trial.state == TrialState.FAIL]
+    assert (failed.params["learning_rate"], failed.user_attrs[records.CAUSE]) == (0.3, "MemoryError: too large")
+    assert len(trials) == 6
+    assert len({trial.user_attrs[records.RUN]["id"] for trial in trials}) == 6
+    assert_same_trials(trials, [trial for trial in wanted if trial.params["learning_rate"] != 0.3])
+    assert [rate for rate, _ in itertools.groupby(order)] == [0.5, 0.4, 1e-9, 0.3, 1e-10, 0.2], "one after the other"
+
+
+@pytest.mark.parametrize("fails", ["log", "describe"])
+def test_a_trial_that_fails_outside_its_training_leaves_the_program(
+    fails: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sizes: list[int]
+) -> None:
+    sweep, together_made, describe, log = sweep_of(tmp_path, GRID), list[Any](), Tracker.describe, Tracker.log
+    wanted = one_by_one(sweep, 99)
+    rates: dict[int, float] = {}
+
+    def described(self: Tracker, values: Any, origin: Any) -> None:
+        rates[id(self)] = values["learning_rate"]
+        if fails == "describe" and values["learning_rate"] == 0.3:  # its epochs are never asked for
+            raise OSError(28, "No space left on device")
+        describe(self, values, origin)
+
+    def logged(self: Tracker, epoch: Any) -> None:
+        if fails == "log" and rates[id(self)] == 0.3:
+            raise OSError(28, "No space left on device")
+        log(self, epoch)
+
+    def kept(self: training.InProcess, *arguments: Any) -> Any:
+        together_made.append(made(self, *arguments))
+        return together_made[-1]
+
+    made = training.InProcess.together
+    monkeypatch.setattr(training.InProcess, "together", kept)
+    monkeypatch.setattr(Tracker, "describe", described)
+    monkeypatch.setattr(Tracker, "log", logged)
+    trials = searched(sweep, 99)
+    (failed,) = [trial for trial in trials if trial.state == TrialState.FAIL]
+    assert failed.params["learning_rate"] == 0.3
+    assert "No space left on device" in failed.user_attrs[records.CAUSE]
+    assert sizes == [5, 4], "it is trained no further"
+    (program,) = together_made
+    assert inspect.getgeneratorstate(program._rounds) == inspect.GEN_CLOSED
+    assert_same_trials(trials, [trial for trial in wanted if trial.params["learning_rate"] != 0.3])
+
+
+def test_an_interrupt_says_how_many_trials_end_and_when(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sizes: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    interruption, original = Interruption(), Program.train_epoch
+
+    def interrupted(self: Program, *arguments: Any) -> Any:
+        if len(self.models) > 1 and not interruption.asked:
+            interruption._take(signal.SIGINT, None)
+        return original(self, *arguments)
+
+    monkeypatch.setattr(Program, "train_epoch", interrupted)
+    sweep, folder = sweep_of(tmp_path, GRID), tmp_path / "runs"
+    study = run(sweep, trials=99, name="s", seed=1, mode="disabled", device="cpu", runs=folder, interruption=interruption)
+    said = capsys.readouterr().err
+    assert "stopping when the 5 trials that train together have ended" in said
+    assert "as soon as the epoch of all has ended" in said
+    assert [trial.state for trial in study.get_trials()] == [TrialState.COMPLETE] * 6
+    assert interruption.together == 1
+
+
 def test_what_depends_on_results_is_asked_for_one_by_one(tmp_path: Path, sizes: list[int]) -> None:
     parameters = {**GRID["parameters"], "seed": {"min": 0, "max": 99}}
     trials = searched(sweep_of(tmp_path, GRID, method="random", parameters=parameters), 12)
     searching = {
         "tpe": {"controller": {"type": "local", "search": {"sampler": "tpe"}}},
         "stop": {"controller": {"type": "local", "search": {"stop": {"trials": 3}}}},
+        "seconds": {"metric": {"name": "seconds", "goal": "minimize"}, "method": "random"},
+        "one of two": {"metric": None, "metrics": [RANDOM["metric"], {"name": "seconds", "goal": "minimize"}], "method": "random"},
+        "constraint": {"controller": {"type": "local", "search": {"constraints": ["seconds < 3"]}}, "method": "random"},
         "target": {"metric": {"name": "f1", "goal": "maximize", "target": 0.99}},
     }
     for changes in searching.values():
-        assert together.most_at_once(sweep_of(tmp_path, RANDOM, **{"method": "bayes", **changes}), trials) == 1
+        assert together.most_at_once(sweep_of(tmp_path, RANDOM, **{"method": "bayes", **changes}), trials) == 1, changes
     assert together.most_at_once(sweep_of(tmp_path, RANDOM), trials) == settings.MOST_AT_ONCE
     assert together.most_at_once(sweep_of(tmp_path, RANDOM, method="bayes"), trials[:4]) == 6
     assert together.most_at_once(sweep_of(tmp_path, RANDOM, method="bayes"), trials) == 1
     assert together.most_at_once(sweep_of(tmp_path, RANDOM), []) == 1
+
+
+def test_the_random_start_is_shared_by_all_workers_and_ends_on_time(tmp_path: Path, sizes: list[int]) -> None:
+    trials = searched(sweep_of(tmp_path, GRID, method="random", parameters=CONTINUOUS), 10)
+    live = [copy.copy(trial) for trial in trials]
+    for trial in live:
+        trial.state = TrialState.RUNNING
+
+    def most(ended: int, running: int, mine: int = 0, **search: Any) -> int:
+        controller = {"type": "local", "search": search}
+        sweep = sweep_of(tmp_path, GRID, method="bayes", parameters=CONTINUOUS, controller=controller)
+        return together.most_at_once(sweep, [*trials[:ended], *live[:running]], mine)
+
+    assert (most(1, 0), most(1, 3), most(1, 8), most(1, 9)) == (9, 6, 1, 1)
+    assert (most(1, 5, 5), most(1, 9, 5)) == (9, 5), "its own among those that run"
+    assert (most(9, 0, at_once=8), most(7, 2, at_once=8), most(10, 2, at_once=8)) == (1, 1, 8)
+    assert (most(7, 0, at_once=8, sampler="tpe"), most(1, 0, at_once=8, sampler="gp")) == (3, 8)
+    assert most(7, 0, at_once=8, sampler={"name": "tpe", "n_startup_trials": 5}) == 8
+
+
+def test_what_other_workers_have_asked_for_since_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sizes: list[int]
+) -> None:
+    """Let another worker draw a random trial before each that this one asks for beside its first."""
+    sweep = sweep_of(tmp_path, GRID, method="bayes", parameters=CONTINUOUS)
+    original, begun, found = Engine.claim, side_by_side._run, list[int]()
+
+    def beside_another(self: Engine, wanted: Any = None) -> Any:
+        if wanted is not None:
+            self.study.ask().set_user_attr(records.WORKER, self.lease.sign())
+        return original(self, wanted)
+
+    def noted(engine: Engine, group: list[Any]) -> Any:
+        if len(group) > 1:
+            found.append(len(group))
+            raise Killed
+        return begun(engine, group)
+
+    monkeypatch.setattr(Engine, "claim", beside_another)
+    monkeypatch.setattr(side_by_side, "_run", noted)
+    with pytest.raises(Killed):
+        searched(sweep, 40)
+    assert found == [5], "of the nine after the first, this worker and the other each draw one in turn"
+
+
+def test_on_a_storage_that_others_may_join_a_worker_asks_for_few(tmp_path: Path, sizes: list[int]) -> None:
+    sweep, address = sweep_of(tmp_path, GRID), f"sqlite:///{tmp_path}/shared.db"
+    run(sweep, trials=99, name="s", seed=1, mode="disabled", device="cpu", runs=tmp_path / "runs", storage=address)
+    assert sizes == [4], "then one is left"
+
+
+@pytest.mark.parametrize(("workers", "wanted"), [(1, 11), (2, 6), (3, 4)])
+def test_a_worker_asks_for_no_more_than_its_share(
+    workers: int, wanted: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sizes: list[int]
+) -> None:
+    monkeypatch.setattr(side_by_side, "n_workers", lambda *_: workers)
+    searched(sweep_of(tmp_path, GRID, method="random", parameters=CONTINUOUS), 12)
+    assert sizes[0] == wanted
+
+
+def test_beside_other_workers_nobody_keeps_trials_of_other_shapes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sizes: list[int]
+) -> None:
+    parts, original = list[list[int]](), side_by_side._groups
+
+    def noted(*arguments: Any) -> Any:
+        found = original(*arguments)
+        parts.append([len(group) for group in found])
+        return found
+
+    monkeypatch.setattr(side_by_side, "_groups", noted)
+    wanted = one_by_one(sweep_of(tmp_path, RANDOM), 12)
+    searched(sweep_of(tmp_path, RANDOM), 12)
+    assert any(len(groups) == 2 and min(groups) > 1 for groups in parts), "a worker alone keeps both shapes"
+    parts.clear()
+    monkeypatch.setattr(side_by_side, "n_workers", lambda *_: 2)
+    found = searched(sweep_of(tmp_path, RANDOM), 12, name="two")
+    assert all(groups[1:] in ([], [1]) for groups in parts)
+    assert any(groups[0] > 1 for groups in parts)
+    assert_same_trials(found, wanted)
 
 
 def test_short_trials_train_one_by_one(tmp_path: Path, sizes: list[int], monkeypatch: pytest.MonkeyPatch) -> None:

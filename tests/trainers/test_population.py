@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,23 @@ def test_many_models_learn_what_each_would_alone(shape: str, seeds: str, dropout
         theirs = built(shape, **values)
         assert_alike(epochs, by_autograd(theirs, data), within=1e-4)  # rmsprop divides by gradients near 0
         assert_same_weights(ours, theirs, within=1e-4)
+
+
+def test_the_seconds_of_a_model_are_its_share_of_the_training_without_the_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
+    train, evaluate = population.Program.train_epoch, population.Program.evaluate
+
+    def slow(original: Any, seconds: float) -> Any:
+        def slowed(*arguments: Any) -> Any:
+            time.sleep(seconds)
+            return original(*arguments)
+
+        return slowed
+
+    monkeypatch.setattr(population.torch, "get_num_threads", lambda: 1)
+    monkeypatch.setattr(population.Program, "train_epoch", slow(train, 0.2))
+    monkeypatch.setattr(population.Program, "evaluate", slow(evaluate, 1.0))
+    for epochs in together([built("one layer", epochs=1, seed=seed) for seed in range(4)], small_data()):
+        assert 0.05 <= epochs[0].metrics["seconds"] < 0.25
 
 
 def test_models_that_drop_at_other_rates_are_one_program() -> None:
