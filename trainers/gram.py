@@ -136,8 +136,10 @@ def gram_of(data: Data, name: str, prepare: Callable[[], Prepared], device: torc
         where = device if device.type == "cuda" else torch.device("cpu")  # mps has no float64
         return products(images.train[order], images.evaluated, ends, where)
 
-    shared = data.cache is not None and products_bytes(counts, n_evaluated) >= FILE_FROM and bool(data.fingerprints)
-    flat = from_file(_file(data, name), compute, products_bytes(counts, n_evaluated)) if shared else compute()
+    n_bytes, dtype = products_bytes(counts, n_evaluated), np.dtype(np.float64 if len(y) <= DOUBLE_TO else np.float32)
+    form = ((n_bytes // dtype.itemsize,), dtype)
+    shared = data.cache is not None and n_bytes >= FILE_FROM and bool(data.fingerprints)
+    flat = from_file(_file(data, name), compute, n_bytes, form) if shared else compute()
     gram = Gram(images, order, classes, ends, flat, source)
     data.kept[name] = gram
     return gram

@@ -21,34 +21,64 @@ if TYPE_CHECKING:
     from trainers.data import Data, Samples
 
 UNUSED_SECONDS = 24 * 3600.0  # after which a file goes
+Form = tuple[tuple[int, ...], np.dtype[Any]]
 IMAGES_FROM = 16 * 2**20  # bytes of images that are worth a file
 
 
-def from_file(path: Path, compute: Callable[[], np.ndarray], n_bytes: int) -> np.ndarray:
+def from_file(path: Path, compute: Callable[[], np.ndarray], n_bytes: int, form: Form | None = None) -> np.ndarray:
     """Return the numbers of a file, mapped into memory; the first process to come writes it while the others wait.
 
-    Where it cannot be written, each process has its own in memory. Files like it that nobody has used for a day are removed.
+    Where it cannot be written, each process has its own in memory. A file that is damaged, or holds other numbers than are wanted,
+    is written anew. Files like it that nobody has used for a day are removed.
+
+    Args:
+        n_bytes: what the numbers take.
+        form: their shape and type.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _locked(path.with_suffix(".lock")):
-            if path.exists() and path.stat().st_size >= n_bytes:
+            found = _read(path, n_bytes, form)
+            if found is not None:
                 os.utime(path)
-            else:
-                _remove_unused(path)
-                numbers = compute()
-                partial = path.with_suffix(".partial")
-                try:
-                    with partial.open("wb") as file:
-                        np.save(file, numbers)
-                    partial.replace(path)
-                except OSError:
-                    partial.unlink(missing_ok=True)
-                    return numbers
-                del numbers
-        return np.load(path, mmap_mode="c")  # private: the pages are shared until somebody writes, which nobody does
+                return found
+            _remove_unused(path)
+            numbers = compute()
+            if not _write(path, numbers):
+                return numbers
+            found = _read(path, n_bytes, form)
+            return numbers if found is None else found
     except OSError:
         return compute()
+
+
+def _read(path: Path, n_bytes: int, form: Form | None) -> np.ndarray | None:
+    """Return the numbers of a file, None where there is none; one that does not hold what is wanted is removed."""
+    if not path.exists():
+        return None
+    with contextlib.suppress(Exception):  # a damaged head raises errors of many kinds
+        # private: the pages are shared until somebody writes, which nobody does
+        found = np.lib.format.open_memmap(path, mode="c")
+        whole = found.nbytes == n_bytes and path.stat().st_size == found.offset + n_bytes
+        if whole and (form is None or (found.shape, found.dtype) == form):
+            return found
+    path.unlink()
+    return None
+
+
+def _write(path: Path, numbers: np.ndarray) -> bool:
+    """Write a file whole or not at all; return whether it is there."""
+    partial = path.with_suffix(".partial")
+    try:
+        with partial.open("wb") as file:
+            np.save(file, numbers)
+            file.flush()
+            os.fsync(file.fileno())  # else the name may outlive a power cut and the numbers not
+        partial.replace(path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        return False
+    return True
 
 
 def cache_folder() -> Path:
@@ -83,7 +113,8 @@ def derived(x: torch.Tensor, key: Any, make: Callable[[], torch.Tensor]) -> torc
 def _mapped(path: Path, like: torch.Tensor, make: Callable[[], torch.Tensor]) -> torch.Tensor:
     import torch
 
-    found = torch.from_numpy(from_file(path, lambda: make().numpy(), like.nbytes))
+    form = (tuple(like.shape), like.numpy().dtype)
+    found = torch.from_numpy(from_file(path, lambda: make().numpy(), like.nbytes, form))
     _paths()[found] = path
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import multiprocessing
 import os
 from pathlib import Path
@@ -17,11 +18,36 @@ from trainers.data import Data, DataOptions, load_data
 from trainers.shared import derived, from_file, share_images
 
 
-def test_a_file_that_was_cut_off_is_written_anew(tmp_path: Path) -> None:
+def saved(numbers: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, numbers)
+    return file.getvalue()
+
+
+SAVED = saved(np.arange(9.0))
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        b"half",
+        b"",
+        bytes(200),
+        SAVED[:-30],
+        SAVED + b"more",
+        SAVED[:10] + b"{'descr': (" + SAVED[21:],
+        saved(np.arange(18.0, dtype=np.float32)),
+        saved(np.ones((3, 3))),
+    ],
+    ids=["short", "empty", "zeros", "cut", "longer", "head", "type", "shape"],
+)
+def test_a_file_that_is_damaged_or_holds_other_numbers_is_written_anew(damaged: bytes, tmp_path: Path) -> None:
     path = tmp_path / "products-1.npy"
-    path.write_bytes(b"half")
-    np.testing.assert_array_equal(from_file(path, lambda: np.arange(9.0), 72), np.arange(9.0))
-    np.testing.assert_array_equal(np.load(path), np.arange(9.0))
+    path.write_bytes(damaged)
+    np.testing.assert_array_equal(from_file(path, lambda: np.arange(9.0), 72, ((9,), np.dtype(float))), np.arange(9.0))
+    assert path.read_bytes() == SAVED
+    found = from_file(path, lambda: pytest.fail("it was to be read"), 72, ((9,), np.dtype(float)))
+    np.testing.assert_array_equal(found, np.arange(9.0))
 
 
 def test_files_that_nobody_has_used_for_a_day_are_removed(tmp_path: Path) -> None:
