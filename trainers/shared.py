@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import secrets
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -68,7 +69,7 @@ def _read(path: Path, n_bytes: int, form: Form | None) -> np.ndarray | None:
 
 def _write(path: Path, numbers: np.ndarray) -> bool:
     """Write a file whole or not at all; return whether it is there."""
-    partial = path.with_suffix(".partial")
+    partial = path.with_suffix(f".{os.getpid()}-{secrets.token_hex(4)}.partial")  # the lock may go with the folder, and come anew
     try:
         with partial.open("wb") as file:
             np.save(file, numbers)
@@ -76,9 +77,12 @@ def _write(path: Path, numbers: np.ndarray) -> bool:
             os.fsync(file.fileno())  # else the name may outlive a power cut and the numbers not
         partial.replace(path)
     except OSError:
-        partial.unlink(missing_ok=True)
         return False
-    return True
+    else:
+        return True
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink()
 
 
 def cache_folder() -> Path:

@@ -11,7 +11,7 @@ from typing import Any
 import optuna
 import pytest
 
-from search.leases import Claims, Lease, Watch, left_behind
+from search.leases import Claims, Lease, Watch, left_behind, shared_cache
 from tests.samples import ROOT
 from trainers import records
 from trainers.errors import UsageError
@@ -114,3 +114,20 @@ def test_a_folder_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "workers").write_text("a file")
     with pytest.raises(UsageError, match="cannot be written"), Lease(tmp_path):
         pass
+
+
+def test_what_workers_share_goes_with_the_last_of_them(tmp_path: Path) -> None:
+    with shared_cache(tmp_path) as cache:
+        cache.mkdir()
+        with Lease(tmp_path), shared_cache(tmp_path):  # another command's worker
+            assert cache.exists()
+        assert cache.exists(), "the other command ended while a worker lived"
+    assert not cache.exists()
+
+
+def test_what_killed_workers_shared_goes_as_the_next_command_starts(tmp_path: Path) -> None:
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "workers").mkdir()
+    (tmp_path / "workers" / "1-abc.lock").touch()
+    with shared_cache(tmp_path) as cache:
+        assert not cache.exists()

@@ -5,7 +5,11 @@ from __future__ import annotations
 import io
 import multiprocessing
 import os
+import shutil
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from threading import Event, Semaphore
 from typing import Any
 
 import numpy as np
@@ -57,6 +61,52 @@ def test_files_that_nobody_has_used_for_a_day_are_removed(tmp_path: Path) -> Non
         os.utime(tmp_path / name, (0, 0))
     from_file(tmp_path / "products-1.npy", lambda: np.arange(9.0), 72)
     assert sorted(path.name for path in tmp_path.glob("*.npy")) == ["other.npy", "products-1.npy", "products-new.npy"]
+
+
+def test_two_that_write_the_same_file_do_not_touch_each_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when a command that ends removes the folder, with its locks, while another's workers write."""
+    path, begun, gone_on = tmp_path / "cache" / "products-1.npy", Semaphore(0), {}
+
+    def in_halves(file: Any, numbers: np.ndarray) -> None:
+        file.write(SAVED[:100])
+        file.flush()
+        begun.release()
+        assert gone_on[threading.current_thread()].wait(20)
+        file.write(SAVED[100:])
+
+    def begin(pool: ThreadPoolExecutor) -> tuple[Future[np.ndarray], Event]:
+        may_go = Event()
+
+        def write() -> np.ndarray:
+            gone_on[threading.current_thread()] = may_go
+            return from_file(path, lambda: np.arange(9.0), 72)
+
+        result = pool.submit(write)
+        assert begun.acquire(timeout=20)
+        return result, may_go
+
+    monkeypatch.setattr(np, "save", in_halves)
+    with ThreadPoolExecutor(2) as pool:
+        first, first_may_go = begin(pool)
+        shutil.rmtree(path.parent)
+        second, second_may_go = begin(pool)
+        first_may_go.set()
+        np.testing.assert_array_equal(first.result(), np.arange(9.0))
+        assert not path.exists(), "what the second has half written"
+        second_may_go.set()
+        np.testing.assert_array_equal(second.result(), np.arange(9.0))
+    assert path.read_bytes() == SAVED
+    assert sorted(file.name for file in path.parent.iterdir()) == ["products-1.lock", "products-1.npy"]
+
+
+def test_a_file_that_cannot_be_written_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(file: Any, numbers: np.ndarray) -> None:
+        file.write(b"some")
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(np, "save", full)
+    np.testing.assert_array_equal(from_file(tmp_path / "products-1.npy", lambda: np.arange(9.0), 72), np.arange(9.0))
+    assert [file.name for file in tmp_path.iterdir()] == ["products-1.lock"]
 
 
 def _count_and_compute(path: Path, barrier: Any) -> None:
