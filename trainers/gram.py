@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 FROM = 4e8  # n_train² * n_features from which a fit on products is the faster one: 715 images of 784 pixels (measured)
 DOUBLE_TO = 20_000  # training images whose products are float64
 FILE_FROM = 64 * 2**20  # bytes; fewer are computed sooner than another process's are waited for
+OTHER_FILES = 2  # of other preparations or images, each as large
 SHARE = 0.75  # of the memory available, at most
 ROWS = 4_096  # training images whose products with the evaluated ones are computed at a time
 
@@ -139,7 +140,7 @@ def gram_of(data: Data, name: str, prepare: Callable[[], Prepared], device: torc
     n_bytes, dtype = products_bytes(counts, n_evaluated), np.dtype(np.float64 if len(y) <= DOUBLE_TO else np.float32)
     form = ((n_bytes // dtype.itemsize,), dtype)
     shared = data.cache is not None and n_bytes >= FILE_FROM and bool(data.fingerprints)
-    flat = from_file(_file(data, name), compute, n_bytes, form) if shared else compute()
+    flat = from_file(_file(data, name), compute, n_bytes, form, others=OTHER_FILES) if shared else compute()
     gram = Gram(images, order, classes, ends, flat, source)
     data.kept[name] = gram
     return gram

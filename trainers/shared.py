@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import os
 import secrets
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,31 +27,36 @@ Form = tuple[tuple[int, ...], np.dtype[Any]]
 IMAGES_FROM = 16 * 2**20  # bytes of images that are worth a file
 
 
-def from_file(path: Path, compute: Callable[[], np.ndarray], n_bytes: int, form: Form | None = None) -> np.ndarray:
+def from_file(
+    path: Path, compute: Callable[[], np.ndarray], n_bytes: int, form: Form | None = None, *, others: int | None = None
+) -> np.ndarray:
     """Return the numbers of a file, mapped into memory; the first process to come writes it while the others wait.
 
-    Where it cannot be written, each process has its own in memory. A file that is damaged, or holds other numbers than are wanted,
-    is written anew. Files like it that nobody has used for a day are removed.
+    Where it cannot be written, or would leave the disk less free than it takes, each process has its own in memory. A file that is
+    damaged, or holds other numbers than are wanted, is written anew. Files like it that nobody has used for a day are removed.
 
     Args:
         n_bytes: what the numbers take.
         form: their shape and type.
+        others: how many files like it may stay besides, the newest; None for all. Who maps one that is removed keeps it.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _locked(path.with_suffix(".lock")):
+            _remove_partial(path)
+            _remove_unused(path, others)
             found = _read(path, n_bytes, form)
             if found is not None:
-                os.utime(path)
+                with contextlib.suppress(PermissionError):  # another person's
+                    os.utime(path)
                 return found
-            _remove_unused(path)
-            numbers = compute()
-            if not _write(path, numbers):
-                return numbers
-            found = _read(path, n_bytes, form)
-            return numbers if found is None else found
+            if shutil.disk_usage(path.parent).free > 2 * n_bytes:
+                numbers = compute()
+                found = _read(path, n_bytes, form) if _write(path, numbers) else None
+                return numbers if found is None else found
     except OSError:
-        return compute()
+        pass
+    return compute()
 
 
 def _read(path: Path, n_bytes: int, form: Form | None) -> np.ndarray | None:
@@ -86,8 +92,14 @@ def _write(path: Path, numbers: np.ndarray) -> bool:
 
 
 def cache_folder() -> Path:
-    """Return the person's own folder for what processes of one sweep share that know no other folder, as under an agent."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "paretune"
+    """Return the person's own folder for what processes of one sweep share that know no other folder, as under an agent.
+
+    What is in it that nobody has used for a day is removed.
+    """
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "paretune"
+    for kind in ("products", "images"):
+        _remove_unused(folder / f"{kind}-.npy", None)
+    return folder
 
 
 def share_images(data: Data, folder: Path) -> Data:
@@ -140,18 +152,39 @@ def _digest(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()[:16]
 
 
-def _remove_unused(path: Path) -> None:
+def _remove_partial(path: Path) -> None:
+    """Remove what writers that have died left of a file whose lock is held, and of files like it whose lock nobody holds."""
     kind, _, _ = path.name.partition("-")
+    for partial in path.parent.glob(f"{kind}-*.partial"):
+        stem, _, _ = partial.name.partition(".")
+        with contextlib.suppress(OSError):
+            if stem == path.stem:
+                partial.unlink()
+            else:
+                with _locked(path.with_name(f"{stem}.lock"), wait=False):
+                    partial.unlink()
+
+
+def _remove_unused(path: Path, others: int | None) -> None:
+    """Remove the files like this one that nobody has used for a day, and all but the newest `others`."""
+    kind, _, _ = path.name.partition("-")
+    used: dict[Path, float] = {}
     for other in path.parent.glob(f"{kind}-*"):
         with contextlib.suppress(OSError):
-            if time.time() - other.stat().st_mtime > UNUSED_SECONDS:
-                other.unlink()
+            used[other] = other.stat().st_mtime
+    unused = {other for other, when in used.items() if time.time() - when > UNUSED_SECONDS}
+    if others is not None:
+        numbers = [other for other in used if other.suffix == path.suffix and other != path]
+        unused |= set(sorted(numbers, key=used.__getitem__, reverse=True)[others:])
+    for other in unused - {path}:
+        with contextlib.suppress(OSError):
+            other.unlink()
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def _locked(path: Path, *, wait: bool = True) -> Iterator[None]:
     import fcntl
 
     with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # freed by the system when its holder dies
+        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)  # freed by the system when its holder dies
         yield

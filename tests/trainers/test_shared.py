@@ -7,9 +7,11 @@ import multiprocessing
 import os
 import shutil
 import threading
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from threading import Event, Semaphore
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,7 @@ import torch
 from trainers import shared
 from trainers.ann import Ann, AnnConfig
 from trainers.data import Data, DataOptions, load_data
-from trainers.shared import derived, from_file, share_images
+from trainers.shared import cache_folder, derived, from_file, share_images
 
 
 def saved(numbers: np.ndarray) -> bytes:
@@ -29,6 +31,65 @@ def saved(numbers: np.ndarray) -> bytes:
 
 
 SAVED = saved(np.arange(9.0))
+
+
+@pytest.mark.parametrize(("free", "written"), [(144, False), (145, True)])
+def test_a_file_leaves_the_disk_as_much_as_it_takes(
+    free: int, written: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+    path = tmp_path / "products-1.npy"
+
+    held = []
+
+    def compute() -> np.ndarray:
+        try:
+            with shared._locked(path.with_suffix(".lock"), wait=False):
+                held.append(False)
+        except BlockingIOError:
+            held.append(True)
+        return np.arange(9.0)
+
+    np.testing.assert_array_equal(from_file(path, compute, 72), np.arange(9.0))
+    assert path.exists() == written
+    assert held == [written], "processes that write nothing do not compute in turn"
+
+
+def test_the_newest_files_stay_whether_one_is_written_or_read(tmp_path: Path) -> None:
+    def others(age: float, *names: str) -> None:
+        for place, name in enumerate(names):
+            (tmp_path / f"{name}.npy").touch()
+            os.utime(tmp_path / f"{name}.npy", times=(time.time() - age - place,) * 2)
+
+    def left() -> list[str]:
+        return sorted(path.stem for path in tmp_path.glob("*.npy"))
+
+    others(5.0, "products-c", "products-b", "products-a", "images-a")
+    from_file(tmp_path / "products-1.npy", lambda: np.arange(9.0), 72, others=2)
+    assert left() == ["images-a", "products-1", "products-b", "products-c"]
+    os.utime(tmp_path / "products-1.npy", (0, 0))
+    others(0.0, "products-e", "products-d")
+    found = from_file(tmp_path / "products-1.npy", lambda: pytest.fail("it was to be read"), 72, others=2)
+    assert left() == ["images-a", "products-1", "products-d", "products-e"]
+    (tmp_path / "products-1.npy").unlink()
+    np.testing.assert_array_equal(found, np.arange(9.0), "who maps a removed file keeps it")
+
+
+def test_what_killed_writers_left_is_removed_and_what_others_write_is_not(tmp_path: Path) -> None:
+    for name in ("products-1.7-a.partial", "products-2.7-b.partial", "products-3.8-c.partial"):
+        (tmp_path / name).touch()
+    with shared._locked(tmp_path / "products-3.lock"):
+        from_file(tmp_path / "products-1.npy", lambda: np.arange(9.0), 72)
+    assert [path.name for path in tmp_path.glob("*.partial")] == ["products-3.8-c.partial"]
+
+
+def test_an_agents_folder_keeps_nothing_that_nobody_has_used_for_a_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (tmp_path / "paretune").mkdir()
+    for name in ("products-1.npy", "products-2.npy"):
+        (tmp_path / "paretune" / name).touch()
+    os.utime(tmp_path / "paretune" / "products-1.npy", (0, 0))
+    assert [path.name for path in (cache_folder() or tmp_path).iterdir()] == ["products-2.npy"]
 
 
 @pytest.mark.parametrize(
