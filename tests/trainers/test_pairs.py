@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -176,3 +177,17 @@ def test_an_image_twice_is_at_no_distance_from_itself() -> None:
     values = Kernel("rbf", 50.0, 3, 0.0).map_(x @ x.T, norms, norms)
     assert values.max() <= 1.0
     np.testing.assert_allclose(values[0, 1], 1.0, atol=1e-10)
+
+
+def test_seconds_are_without_the_products_that_trials_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, products = [0.0], gram.products
+
+    def slow(*arguments: Any) -> np.ndarray:
+        now[0] += 60.0
+        return products(*arguments)
+
+    monkeypatch.setattr(gram, "products", slow)
+    monkeypatch.setattr("trainers.svm.time", SimpleNamespace(perf_counter=lambda: now[0]))
+    (epoch,) = Svm(device="cpu").fit_epochs(small_data())
+    assert now == [60.0]
+    assert epoch.metrics["seconds"] == 0.0
