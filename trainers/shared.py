@@ -91,12 +91,15 @@ def _write(path: Path, numbers: np.ndarray) -> bool:
             partial.unlink()
 
 
-def cache_folder() -> Path:
+def cache_folder() -> Path | None:
     """Return the person's own folder for what processes of one sweep share that know no other folder, as under an agent.
 
-    What is in it that nobody has used for a day is removed.
+    None for a person without a home. What is in it that nobody has used for a day is removed.
     """
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "paretune"
+    try:
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "paretune"
+    except RuntimeError:  # as in a container under a user of a number alone
+        return None
     for kind in ("products", "images"):
         _remove_unused(folder / f"{kind}-.npy", None)
     return folder

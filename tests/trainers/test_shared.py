@@ -92,6 +92,16 @@ def test_an_agents_folder_keeps_nothing_that_nobody_has_used_for_a_day(tmp_path:
     assert [path.name for path in (cache_folder() or tmp_path).iterdir()] == ["products-2.npy"]
 
 
+def test_who_has_no_home_has_no_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(_: int) -> None:
+        raise KeyError("uid not found")
+
+    for name in ("HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    assert cache_folder() is None
+
+
 @pytest.mark.parametrize(
     "damaged",
     [
