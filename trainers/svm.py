@@ -112,7 +112,8 @@ class Svm(Classifier):
 
         config = self.config
         name = f"scaling {config.scaling}, pca {config.pca}" + ("" if config.pca is None else f", seed {config.seed}")
-        gram = gram_of(data, name, prepare, self.device)
+        n_calibrated = min(len(data.train), CALIBRATION_ROWS) if config.probability else 0
+        gram = gram_of(data, name, prepare, self.device, n_calibrated=n_calibrated)
         if gram is None:
             return None
         self._state = {**gram.images.learnt, "gamma": np.array(self._gamma(gram.images.train.shape[1], gram.variance))}

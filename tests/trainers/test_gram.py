@@ -13,6 +13,7 @@ from tests.samples import small_data
 from trainers import gram
 from trainers.data import Data
 from trainers.gram import Gram, Prepared, gram_of, products_bytes
+from trainers.svm import Svm, SvmConfig
 
 CPU = torch.device("cpu")
 
@@ -86,8 +87,23 @@ def test_one_class_alone_has_no_products() -> None:
     assert gram_of(replace(data, train=alone), "pixels", lambda: pytest.fail("nothing was to be prepared"), CPU) is None
 
 
-def test_the_memory_available_is_a_number_of_bytes_of_this_machine() -> None:
-    assert 10 * 2**20 < gram.available_memory() < 2**50
+def test_probabilities_need_the_kernel_values_that_they_are_calibrated_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = np.full(10, 200)
+    needed = gram.memory_needed(counts, 100)
+    assert gram.memory_needed(counts, 100, 2000) - products_bytes(counts, 100) >= 2 * 8 * 2000**2
+    data = small_data()
+    gram_for(data)
+    monkeypatch.setattr(gram, "available_memory", lambda: needed)
+    assert gram_of(data, "pixels", lambda: pytest.fail("they are there"), CPU) is not None
+    assert gram_of(data, "pixels", lambda: pytest.fail("nothing was to be prepared"), CPU, n_calibrated=2000) is None
+
+
+def test_a_trial_with_probabilities_counts_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(gram, "memory_needed", lambda counts, n_evaluated, n_calibrated: asked.append(n_calibrated) or 0)
+    for probability in (False, True):
+        Svm(SvmConfig(probability=probability), device="cpu").fit(small_data())
+    assert asked == [0, 60]
 
 
 def test_another_process_reads_the_file_and_one_that_cannot_be_written_does_no_harm(
