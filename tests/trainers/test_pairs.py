@@ -169,6 +169,12 @@ def test_kernels_say_what_float32_is_too_coarse_for() -> None:
     assert Kernel("rbf", 20.0, 3, 0.0).suits(200.0, double)
     assert not Kernel("poly", 1.0, 20, 0.0).suits(1e5, double)
     assert Kernel("linear", 1.0, 3, 0.0).suits(1e9, single)
+    assert Kernel("sigmoid", 0.0128, 3, 1.0).suits(250.0, single)
+    for kernel in (Kernel("sigmoid", 0.1, 3, 0.0), Kernel("sigmoid", 0.01, 3, -100.0), Kernel("poly", 0.0128, 3, 1000.0)):
+        assert not kernel.suits(250.0, single)
+        assert kernel.suits(250.0, double)
+    assert Kernel("poly", 0.0128, 3, 100.0).suits(250.0, single)
+    assert Kernel("poly", 0.0128, 10, 0.0).suits(250.0, single)
 
 
 def test_an_image_twice_is_at_no_distance_from_itself() -> None:
