@@ -29,6 +29,7 @@ DOUBLE_TO = 20_000  # training images whose products are float64
 FILE_FROM = 64 * 2**20  # bytes; fewer are computed sooner than another process's are waited for
 OTHER_FILES = 2  # of other preparations or images, each as large
 SHARE = 0.75  # of the memory available, at most
+KEPT = 2  # preparations whose products a process keeps where memory allows: sweeps search `scaling`, of two values
 CALIBRATION_MEGABYTES = 1000  # of libsvm's rows, where probabilities are calibrated
 ROWS = 4_096  # training images whose products with the evaluated ones are computed at a time
 
@@ -128,10 +129,14 @@ def gram_of(data: Data, name: str, prepare: Callable[[], Prepared], device: torc
     source = (data.train.x, data.train.y, None if data.evaluated is None else data.evaluated.x)
     kept, needed = data.kept.get(name), memory_needed(counts, n_evaluated, n_calibrated)
     if isinstance(kept, Gram) and all(own is other for own, other in zip(kept.source, source, strict=True)):
-        return kept if needed - products_bytes(counts, n_evaluated) <= SHARE * available_memory() else None
-    if needed > SHARE * available_memory():
+        data.kept[name] = data.kept.pop(name)  # the latest
+        return kept if _has_room(data, needed - products_bytes(counts, n_evaluated), least=1) else None
+    data.kept.pop(name, None)
+    while len(data.kept) >= KEPT:
+        del data.kept[next(iter(data.kept))]
+    del kept
+    if not _has_room(data, needed, least=0):
         return None
-    data.kept.clear()  # of another preparation: two would be too much for the memory that was looked at
     images, order, ends = prepare(), np.argsort(y, kind="stable"), np.concatenate([[0], np.cumsum(counts)])
 
     def compute() -> np.ndarray:
@@ -145,6 +150,15 @@ def gram_of(data: Data, name: str, prepare: Callable[[], Prepared], device: torc
     gram = Gram(images, order, classes, ends, flat, source)
     data.kept[name] = gram
     return gram
+
+
+def _has_room(data: Data, needed: int, *, least: int) -> bool:
+    """Return whether so many bytes are there, after removing products of other preparations, the oldest first, until they are."""
+    while needed > SHARE * available_memory():
+        if len(data.kept) <= least:
+            return False
+        del data.kept[next(iter(data.kept))]
+    return True
 
 
 def products(train: np.ndarray, evaluated: np.ndarray | None, ends: np.ndarray, device: torch.device) -> np.ndarray:

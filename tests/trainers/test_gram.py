@@ -76,6 +76,32 @@ def test_trials_share_the_products_of_their_data_and_of_no_other() -> None:
     assert gram_for(data, "scaled") is not first
 
 
+def test_the_two_latest_preparations_are_kept() -> None:
+    data = small_data()
+    pixels, scaled = gram_for(data), gram_for(data, "scaled")
+    assert gram_for(data) is pixels
+    assert gram_for(data, "scaled") is scaled
+    assert gram_for(data) is pixels
+    gram_for(data, "pca")
+    assert gram_for(data) is pixels
+    assert gram_for(data, "scaled") is not scaled
+
+
+def test_the_other_preparation_goes_where_memory_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = small_data()
+    needed = gram.memory_needed(np.array([20, 20, 20]), 24)
+    monkeypatch.setattr(gram, "available_memory", lambda: 2 * needed if len(data.kept) == 0 else 0)
+    pixels = gram_for(data)
+    scaled = gram_for(data, "scaled")
+    assert list(data.kept) == ["scaled"]
+    monkeypatch.setattr(gram, "available_memory", lambda: 2 * needed)
+    assert gram_for(data, "scaled") is scaled
+    assert gram_for(data) is not pixels
+    monkeypatch.setattr(gram, "available_memory", lambda: 2 * needed if len(data.kept) == 1 else 0)
+    assert gram_for(data, "scaled") is scaled
+    assert list(data.kept) == ["scaled"]
+
+
 def test_products_that_do_not_fit_into_memory_are_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gram, "available_memory", lambda: 1000)
     assert gram_of(small_data(), "pixels", lambda: pytest.fail("nothing was to be prepared"), CPU) is None
