@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from trainers.base import Classifier, ClassifierConfig, Epoch, ModelConfig
 from trainers.errors import UsageError
@@ -53,6 +53,12 @@ class SvmConfig(ClassifierConfig):
     scaling: Literal["none", "standard"] = Field("none", description="standard: each pixel to mean 0 and deviation 1 before")
     pca: int | None = Field(None, gt=0, description="keep this many principal components of the pixels; None keeps the pixels")
     probability: bool = Field(False, description="calibrate probabilities (5-fold), which gives a log-loss as well; slow")
+
+    @model_validator(mode="after")
+    def _weights_are_penalties(self) -> SvmConfig:
+        if isinstance(self.class_weight, dict) and any(weight <= 0 for weight in self.class_weight.values()):
+            raise ValueError(f"class_weight of an svm must be above 0 for every class. Got {self.class_weight!r}.")
+        return self
 
 
 class Svm(Classifier):

@@ -197,3 +197,9 @@ def test_seconds_are_without_the_products_that_trials_share(monkeypatch: pytest.
     (epoch,) = Svm(device="cpu").fit_epochs(small_data())
     assert now == [60.0]
     assert epoch.metrics["seconds"] == 0.0
+
+
+@pytest.mark.parametrize("weight", [0.0, -1.0])
+def test_a_class_weight_that_is_no_penalty_is_refused_in_words(weight: float) -> None:
+    with pytest.raises(UsageError, match=rf"^class_weight of an svm must be above 0 for every class\. Got .*'c1': {weight}\}}\.$"):
+        SvmConfig(class_weight={"c0": 2.0, "c1": weight})
