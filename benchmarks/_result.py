@@ -1,4 +1,4 @@
-"""What every benchmark here shares: sides measured in turn, the table for people, the JSON lines, the check for MNIST.
+"""What every benchmark here shares: sides measured in turn, the table for people, the JSON lines, checks of flags and data.
 
 `--json` prints one object a line: {"name", "ours", "theirs", "unit", "ratio", "goal"}. `ratio` is theirs / ours for
 times, so that larger is better; `goal` is a number or a short text.
@@ -6,6 +6,7 @@ times, so that larger is better; `goal` is a number or a short text.
 
 from __future__ import annotations
 
+import argparse
 import json
 import statistics
 import sys
@@ -26,6 +27,13 @@ class Result:
     unit: str
     ratio: float | None = None
     goal: float | str | None = None
+
+
+def how_many(text: str) -> int:
+    """Read a flag's text as how many of something there are: the `type` of an argument."""
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1. Got {text!r}.")
+    return int(text)
 
 
 def times(name: str, ours: float, theirs: float | None, *, goal: float | str | None = None) -> Result:

@@ -28,7 +28,7 @@ import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from benchmarks._result import Result, show
+from benchmarks._result import Result, how_many, show
 from trainers.command_line import ROOT
 
 TABLE = ROOT / "benchmarks" / "ann_mnist.csv"
@@ -54,7 +54,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="The table of ANN runs on MNIST.", allow_abbrev=False)
     parser.add_argument("--json", action="store_true", help="print one JSON object a line")
     parser.add_argument("--record", action="store_true", help="train and write the table anew")
-    parser.add_argument("--configurations", type=int, default=500, metavar="N", help="how many at most (500)")
+    parser.add_argument("--configurations", type=how_many, default=500, metavar="N", help="how many at most (500)")
     parser.add_argument("--minutes", type=float, default=15, metavar="N", help="begin no training after so long (15)")
     options = parser.parse_args()
     if options.record:

@@ -20,7 +20,7 @@ from typing import Any
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])  # it runs from any folder
 
-from benchmarks._result import Result, has_mnist, show
+from benchmarks._result import Result, has_mnist, how_many, show
 
 ACCURACY_GOAL = 0.989
 N_PARAMETERS = 813_802
@@ -32,7 +32,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Test accuracy of the simple CNN preset on MNIST.", allow_abbrev=False)
     parser.add_argument("--json", action="store_true", help="print one JSON object a line")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N", help="default: 0 1 2")
-    parser.add_argument("--epochs", type=int, default=EPOCHS, metavar="N", help="default: 10")
+    parser.add_argument("--epochs", type=how_many, default=EPOCHS, metavar="N", help="default: 10")
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda or mps")
     parser.add_argument("--quick", action="store_true", help="seed 0, one epoch")
     options = parser.parse_args()

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])  # it runs from any folder
 
-from benchmarks._result import Result, has_mnist, medians_in_turn, show, times
+from benchmarks._result import Result, has_mnist, how_many, medians_in_turn, show, times
 
 if TYPE_CHECKING:
     from trainers.data import Data, Samples
@@ -42,7 +42,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Seconds of a convolutional net's epoch against DataLoader.", allow_abbrev=False)
     parser.add_argument("--json", action="store_true", help="print one JSON object a line")
     parser.add_argument(
-        "--rounds", type=int, default=3, metavar="N", help="times each side is measured; the median counts (default: 3)"
+        "--rounds", type=how_many, default=3, metavar="N", help="times each side is measured; the median counts (default: 3)"
     )
     parser.add_argument("--nets", nargs="+", choices=list(NETS), default=list(NETS), help="default: both")
     parser.add_argument("--accuracy", type=int, nargs="+", metavar="SEED", help="train 10 epochs in both precisions instead")

@@ -21,7 +21,7 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])  # it runs from any folder
 
-from benchmarks._result import Result, show
+from benchmarks._result import Result, how_many, show
 from trainers.command_line import ROOT
 from trainers.data import LOCKED_SPLIT
 
@@ -34,8 +34,8 @@ def main() -> int:
     """Repeat the whole path and print its accuracies."""
     parser = argparse.ArgumentParser(description="Locked test accuracy on digits over five locked splits.", allow_abbrev=False)
     parser.add_argument("--json", action="store_true", help="print one JSON object a line")
-    parser.add_argument("--trials", type=int, metavar="N", help="trials of each sweep (default: the run_cap of its file)")
-    parser.add_argument("--splits", type=int, default=len(LOCKED_SPLITS), metavar="N", help="the first N splits (default: 5)")
+    parser.add_argument("--trials", type=how_many, metavar="N", help="trials of each sweep (default: the run_cap of its file)")
+    parser.add_argument("--splits", type=how_many, default=len(LOCKED_SPLITS), metavar="N", help="the first N splits (default: 5)")
     parser.add_argument("--quick", action="store_true", help="one split, 6 trials a sweep")
     options = parser.parse_args()
     if options.quick:

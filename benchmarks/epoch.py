@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])  # it runs from any folder
 
-from benchmarks._result import has_mnist, medians_in_turn, show, times
+from benchmarks._result import has_mnist, how_many, medians_in_turn, show, times
 
 if TYPE_CHECKING:
     import torch
@@ -36,7 +36,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Seconds of one epoch against torchvision + DataLoader.", allow_abbrev=False)
     parser.add_argument("--json", action="store_true", help="print one JSON object a line")
     parser.add_argument(
-        "--rounds", type=int, default=3, metavar="N", help="times each side is measured; the median counts (default: 3)"
+        "--rounds", type=how_many, default=3, metavar="N", help="times each side is measured; the median counts (default: 3)"
     )
     parser.add_argument("--quick", action="store_true", help="one round")
     options = parser.parse_args()

@@ -21,7 +21,7 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])  # it runs from any folder
 
-from benchmarks._result import Result, has_mnist, show
+from benchmarks._result import Result, has_mnist, how_many, show
 from benchmarks.replay import environment
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -46,7 +46,7 @@ def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description="The most memory of a sweep's processes.", allow_abbrev=False)
     parser.add_argument("--json", action="store_true", help="print one JSON object a line")
-    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4], metavar="N", help="default: 1 2 4")
+    parser.add_argument("--workers", type=how_many, nargs="+", default=[1, 2, 4], metavar="N", help="default: 1 2 4")
     parser.add_argument("--quick", action="store_true", help="2 workers")
     options = parser.parse_args()
     if not has_mnist("benchmarks/memory.py", as_json=options.json):

@@ -27,7 +27,7 @@ if __name__ == "__main__":
 import numpy as np
 import optuna
 
-from benchmarks._result import Result, show, times
+from benchmarks._result import Result, how_many, show, times
 from search.leases import Lease, Watch
 from search.offline import Engine
 from search.plan import Plan
@@ -163,7 +163,7 @@ def main() -> int:
     """Measure every way and print."""
     parser = argparse.ArgumentParser(description="What the engine adds to a trial.", allow_abbrev=False)
     parser.add_argument("--json", action="store_true", help="print one JSON object a line")
-    parser.add_argument("--trials", type=int, default=1000, metavar="N", help="trials of each way (default: 1000)")
+    parser.add_argument("--trials", type=how_many, default=1000, metavar="N", help="trials of each way (default: 1000)")
     parser.add_argument("--quick", action="store_true", help="100 trials")
     options = parser.parse_args()
     trials = 100 if options.quick else options.trials

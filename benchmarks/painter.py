@@ -26,7 +26,7 @@ if __name__ == "__main__":
 
 import numpy as np
 
-from benchmarks._result import Result, has_mnist, show
+from benchmarks._result import Result, has_mnist, how_many, show
 
 GOALS = {"ann": 50.0, "svm": 100.0}  # milliseconds
 FULL = 60_000
@@ -41,7 +41,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="From a stroke's end to the answers on the painter's page.", allow_abbrev=False)
     parser.add_argument("--json", action="store_true", help="print one JSON object a line")
     parser.add_argument("--models", nargs="+", metavar="PATH", help="saved models, or folders of them, instead of training two")
-    parser.add_argument("--n-train", type=int, default=FULL, metavar="N", help="images to train the two on (default: 60000)")
+    parser.add_argument("--n-train", type=how_many, default=FULL, metavar="N", help="images to train the two on (default: 60000)")
     parser.add_argument("--quick", action="store_true", help="train the two on 3,000 images")
     options = parser.parse_args()
     from tests.demo.browsing import CHROMIUM

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])  # it runs from any folder
 
-from benchmarks._result import Result, has_mnist, show, times
+from benchmarks._result import Result, has_mnist, how_many, show, times
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -65,7 +65,9 @@ def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description="The same 30 configurations, ours and W&B's ordinary way.", allow_abbrev=False)
     parser.add_argument("--json", action="store_true", help="print one JSON object a line")
-    parser.add_argument("--timed", type=int, default=6, metavar="N", help="how many of the 30 W&B's way is timed on (default: 6)")
+    parser.add_argument(
+        "--timed", type=how_many, default=6, metavar="N", help="of the 30, those that W&B's way is timed on (default: 6)"
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5], metavar="N", help="default: 1 2 3 4 5")
     parser.add_argument("--quick", action="store_true", help="one seed, two timed trials")
     options = parser.parse_args()

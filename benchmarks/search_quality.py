@@ -37,7 +37,7 @@ if __name__ == "__main__":
 import numpy as np
 import optuna
 
-from benchmarks._result import Result, show
+from benchmarks._result import Result, how_many, show
 from benchmarks._search_tasks import DEVELOPMENT, Parameters, Task, reported
 from search.samplers import build_sampler
 from trainers.command_line import exit_with_sentence
@@ -99,7 +99,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Simple regret of the default search against others.", allow_abbrev=False)
     parser.add_argument("--json", action="store_true", help="print one JSON object a line")
     parser.add_argument("--development", action="store_true", help="the tasks by which the default was chosen")
-    parser.add_argument("--seeds", type=int, default=SEEDS, metavar="N", help=f"paired seeds ({SEEDS})")
+    parser.add_argument("--seeds", type=how_many, default=SEEDS, metavar="N", help=f"paired seeds ({SEEDS})")
     parser.add_argument("--tasks", default="", metavar="TEXT", help="only tasks whose name holds this text")
     parser.add_argument("--peer", type=Path, metavar="FILE.json", help="trials of another engine, in the format above")
     parser.add_argument("--quick", action="store_true", help="3 seeds, 16 trials")

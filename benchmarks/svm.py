@@ -23,7 +23,7 @@ if __name__ == "__main__":
 
 import numpy as np
 
-from benchmarks._result import Result, has_mnist, medians_in_turn, show, times
+from benchmarks._result import Result, has_mnist, how_many, medians_in_turn, show, times
 
 ACCURACY_GOAL = 0.983
 SPEED_GOAL = 8.0
@@ -35,8 +35,8 @@ def main() -> int:
     """Fit and predict on both sides and print."""
     parser = argparse.ArgumentParser(description="The SVM on MNIST beside scikit-learn's SVC.", allow_abbrev=False)
     parser.add_argument("--json", action="store_true", help="print one JSON object a line")
-    parser.add_argument("--n-train", type=int, default=FULL, metavar="N", help="training images (default: 60000)")
-    parser.add_argument("--rounds", type=int, default=1, metavar="N", help="fits and predictions of each side (default: 1)")
+    parser.add_argument("--n-train", type=how_many, default=FULL, metavar="N", help="training images (default: 60000)")
+    parser.add_argument("--rounds", type=how_many, default=1, metavar="N", help="fits and predictions of each side (default: 1)")
     parser.add_argument("--ours-only", action="store_true", help="leave scikit-learn's side out")
     parser.add_argument("--quick", action="store_true", help="5,000 training images")
     options = parser.parse_args()

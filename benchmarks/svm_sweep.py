@@ -25,7 +25,7 @@ if __name__ == "__main__":
 
 import numpy as np
 
-from benchmarks._result import Result, has_mnist, show, times
+from benchmarks._result import Result, has_mnist, how_many, show, times
 
 ROOT = Path(__file__).resolve().parents[1]
 GOALS = {"rbf": 20.0}
@@ -37,8 +37,8 @@ def main() -> int:
     """Replay the trials on both sides and print."""
     parser = argparse.ArgumentParser(description="An SVM sweep beside scikit-learn's SVC.", allow_abbrev=False)
     parser.add_argument("--json", action="store_true", help="print one JSON object a line")
-    parser.add_argument("--trials", type=int, default=30, metavar="N", help="trials of the sweep (default: 30)")
-    parser.add_argument("--each", type=int, default=3, metavar="N", help="trials of each kernel run on both sides (default: 3)")
+    parser.add_argument("--trials", type=how_many, default=30, metavar="N", help="trials of the sweep (default: 30)")
+    parser.add_argument("--each", type=how_many, default=3, metavar="N", help="trials of each kernel on both sides (default: 3)")
     parser.add_argument("--quick", action="store_true", help="2,000 training and 2,000 test images, 12 trials, one of each kernel")
     options = parser.parse_args()
     n_images = 10_000

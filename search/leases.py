@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import os
 import secrets
+import shutil
 import socket
 import threading
 import time
@@ -123,6 +124,22 @@ def n_workers(folder: Path, trials: Sequence[optuna.trial.FrozenTrial]) -> int:
         if free is False or (free is None and (trial.state == TrialState.RUNNING or worker["host"] != here)):
             found.add(worker["lock"])
     return len(found)
+
+
+@contextlib.contextmanager
+def shared_cache(folder: Path) -> Iterator[Path]:
+    """Give the folder for what a study's workers share; what is in it goes before and after, unless a worker lives."""
+    cache = folder / "cache"
+    _remove(cache)
+    try:
+        yield cache
+    finally:
+        _remove(cache)
+
+
+def _remove(cache: Path) -> None:
+    if not any(_is_free(path) is False for path in (cache.parent / "workers").glob("*.lock")):
+        shutil.rmtree(cache, ignore_errors=True)
 
 
 def _is_free(path: Path) -> bool | None:

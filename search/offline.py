@@ -25,7 +25,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search.hyperband import History
 from search.interruption import Interruption
-from search.leases import SECONDS, Claims, Lease, Watch, left_behind, running, waits
+from search.leases import SECONDS, Claims, Lease, Watch, left_behind, running, shared_cache, waits
 from search.own_study import bring_own_study
 from search.plan import Outlook, Plan
 from search.processes import end_orphan
@@ -493,7 +493,8 @@ def run(
     folder = runs / name
     url = storage or f"sqlite:///{folder}/study.db"
     training = training_of(sweep, mode=mode, device=device, locked_split=locked_split, cache=cache)
-    with make_folder(folder), Lease(folder, seconds=lease_seconds) as lease, readable_errors(url):
+    alone = shared_cache(folder) if cache is None else contextlib.nullcontext()
+    with make_folder(folder), alone, Lease(folder, seconds=lease_seconds) as lease, readable_errors(url):
         with Claims(folder):
             study = open_study(sweep, url, name, seed=seed)
             if before is not None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
-import shutil
 import signal
 import sys
 import time
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search.interruption import Interruption
-from search.leases import Claims, running, waits
+from search.leases import Claims, running, shared_cache, waits
 from search.offline import best_text, check_options, make_folder, outcome, run
 from search.study import finished, open_study
 from search.sweep import Sweep, read_sweep
@@ -108,14 +107,10 @@ def run_workers(
             if before is not None:
                 before(study)
         named = {"trials": trials, "name": name, "seed": seed, "storage": storage, "runs": runs, "mode": mode, "device": device}
-        cache = folder / "cache"
-        work = Work(sweep.path, dict(fixed), {**named, **options, "cache": cache})
-        crew = Crew(work, study, environments(workers, gpus))
-        with Progress(name, trials, done=len(finished(study.get_trials(deepcopy=False)))) as progress:
-            try:
-                crew.supervise(progress, sweep)
-            finally:
-                shutil.rmtree(cache, ignore_errors=True)  # who still reads it, of another command, keeps what is mapped
+        done = len(finished(study.get_trials(deepcopy=False)))
+        with shared_cache(folder) as cache, Progress(name, trials, done=done) as progress:
+            work = Work(sweep.path, dict(fixed), {**named, **options, "cache": cache})
+            Crew(work, study, environments(workers, gpus)).supervise(progress, sweep)
     return study
 
 

@@ -8,9 +8,7 @@ float32 for more. Where other processes will want the same, one of them writes t
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from trainers.memory import available_memory
 from trainers.shared import from_file
 
 if TYPE_CHECKING:
@@ -28,7 +27,10 @@ if TYPE_CHECKING:
 FROM = 4e8  # n_train² * n_features from which a fit on products is the faster one: 715 images of 784 pixels (measured)
 DOUBLE_TO = 20_000  # training images whose products are float64
 FILE_FROM = 64 * 2**20  # bytes; fewer are computed sooner than another process's are waited for
+OTHER_FILES = 2  # of other preparations or images, each as large
 SHARE = 0.75  # of the memory available, at most
+KEPT = 2  # preparations whose products a process keeps where memory allows: sweeps search `scaling`, of two values
+CALIBRATION_MEGABYTES = 1000  # of libsvm's rows, where probabilities are calibrated
 ROWS = 4_096  # training images whose products with the evaluated ones are computed at a time
 
 
@@ -106,7 +108,7 @@ class Gram:
         return result
 
 
-def gram_of(data: Data, name: str, prepare: Callable[[], Prepared], device: torch.device) -> Gram | None:
+def gram_of(data: Data, name: str, prepare: Callable[[], Prepared], device: torch.device, *, n_calibrated: int = 0) -> Gram | None:
     """Return the products of `data` as one preparation makes them: those of an earlier trial, of another process, or new ones.
 
     None where the ordinary way is the better one: few images, one class alone, or products that would take more than three
@@ -115,32 +117,48 @@ def gram_of(data: Data, name: str, prepare: Callable[[], Prepared], device: torc
     Args:
         name: what the preparation is, for the same data.
         device: computes them; they are kept in main memory.
+        n_calibrated: training images whose kernel values probabilities are calibrated on.
     """
     import torch
 
-    source = (data.train.x, data.train.y, None if data.evaluated is None else data.evaluated.x)
-    kept = data.kept.get(name)
-    if isinstance(kept, Gram) and all(own is other for own, other in zip(kept.source, source, strict=True)):
-        return kept
     y = data.train.y.numpy(force=True)
     n_evaluated = 0 if data.evaluated is None else len(data.evaluated)
     classes, counts = np.unique(y, return_counts=True)
     if len(y) ** 2 * data.train.x[0].numel() < FROM or len(classes) < 2:
         return None
-    if memory_needed(counts, n_evaluated) > SHARE * available_memory():
+    source = (data.train.x, data.train.y, None if data.evaluated is None else data.evaluated.x)
+    kept, needed = data.kept.get(name), memory_needed(counts, n_evaluated, n_calibrated)
+    if isinstance(kept, Gram) and all(own is other for own, other in zip(kept.source, source, strict=True)):
+        data.kept[name] = data.kept.pop(name)  # the latest
+        return kept if _has_room(data, needed - products_bytes(counts, n_evaluated), least=1) else None
+    data.kept.pop(name, None)
+    while len(data.kept) >= KEPT:
+        del data.kept[next(iter(data.kept))]
+    del kept
+    if not _has_room(data, needed, least=0):
         return None
-    data.kept.clear()  # of another preparation: two would be too much for the memory that was looked at
     images, order, ends = prepare(), np.argsort(y, kind="stable"), np.concatenate([[0], np.cumsum(counts)])
 
     def compute() -> np.ndarray:
         where = device if device.type == "cuda" else torch.device("cpu")  # mps has no float64
         return products(images.train[order], images.evaluated, ends, where)
 
-    shared = data.cache is not None and products_bytes(counts, n_evaluated) >= FILE_FROM and bool(data.fingerprints)
-    flat = from_file(_file(data, name), compute, products_bytes(counts, n_evaluated)) if shared else compute()
+    n_bytes, dtype = products_bytes(counts, n_evaluated), np.dtype(np.float64 if len(y) <= DOUBLE_TO else np.float32)
+    form = ((n_bytes // dtype.itemsize,), dtype)
+    shared = data.cache is not None and n_bytes >= FILE_FROM and bool(data.fingerprints)
+    flat = from_file(_file(data, name), compute, n_bytes, form, others=OTHER_FILES) if shared else compute()
     gram = Gram(images, order, classes, ends, flat, source)
     data.kept[name] = gram
     return gram
+
+
+def _has_room(data: Data, needed: int, *, least: int) -> bool:
+    """Return whether so many bytes are there, after removing products of other preparations, the oldest first, until they are."""
+    while needed > SHARE * available_memory():
+        if len(data.kept) <= least:
+            return False
+        del data.kept[next(iter(data.kept))]
+    return True
 
 
 def products(train: np.ndarray, evaluated: np.ndarray | None, ends: np.ndarray, device: torch.device) -> np.ndarray:
@@ -191,26 +209,21 @@ def products_bytes(counts: np.ndarray, n_evaluated: int) -> int:
     return (8 if n_train <= DOUBLE_TO else 4) * ((n_train**2 + squares) // 2 + n_evaluated * n_train)
 
 
-def memory_needed(counts: np.ndarray, n_evaluated: int) -> int:
-    """Return the bytes of the products, and of the float64 problems and the solver's caches that are in work at once."""
+def memory_needed(counts: np.ndarray, n_evaluated: int, n_calibrated: int = 0) -> int:
+    """Return the bytes of the products and of what is in work at once.
+
+    That is first the float64 problems with the solver's caches, then, for probabilities, the float64 kernel values of the images to
+    calibrate on, a copy of them or of the part that a fold trains on, and one more cache.
+    """
     from trainers.pairs import CACHE_MEGABYTES, threads
 
     largest = int(np.sort(counts)[-2:].sum())
     n_pairs = len(counts) * (len(counts) - 1) // 2
     cache = min(CACHE_MEGABYTES * 2**20, 4 * largest**2)
     mapped = (8 if counts.sum() <= DOUBLE_TO else 4) * int(np.square(counts.astype(np.int64)).sum())
-    return products_bytes(counts, n_evaluated) + mapped + min(threads(), n_pairs) * (8 * largest**2 + cache)
-
-
-def available_memory() -> int:
-    """Return the bytes that this process may still take: of the machine, and of its control group (Linux)."""
-    amounts = []
-    with contextlib.suppress(OSError, StopIteration), open("/proc/meminfo", encoding="ascii") as lines:
-        amounts.append(1024 * int(next(line for line in lines if line.startswith("MemAvailable")).split()[1]))
-    with contextlib.suppress(OSError, ValueError):
-        group = Path("/sys/fs/cgroup")
-        amounts.append(int((group / "memory.max").read_text()) - int((group / "memory.current").read_text()))
-    return min(amounts) if amounts else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    solving = mapped + min(threads(), n_pairs) * (8 * largest**2 + cache)
+    calibrating = 2 * 8 * n_calibrated**2 + min(CALIBRATION_MEGABYTES * 2**20, 4 * n_calibrated**2)
+    return products_bytes(counts, n_evaluated) + max(solving, calibrating)
 
 
 def _file(data: Data, name: str) -> Path:

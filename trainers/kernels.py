@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     import torch
 
 ROUNDING = 1e-4  # at most, of an rbf value
+SHARE = 1e-5  # of a poly kernel's own argument that rounding may be, beside a large constant term
+ARGUMENT = 1e-6  # at most, of a sigmoid's argument: its problems have several optima, and rounding picks among them (measured)
 LARGEST = 1e30  # magnitude of a poly value that float32 still holds with room for sums
 
 
@@ -34,9 +36,11 @@ class Kernel:
 
     def suits(self, largest_norm: float, precision: np.dtype[Any]) -> bool:
         """Return whether products of this precision are exact enough for images of at most this squared norm."""
+        eps, scaled = float(np.finfo(precision).eps), self.gamma * largest_norm
         if self.name == "rbf":  # |x|² + |y|² - 2xy loses the digits that the norms have before those of the distance
-            return self.gamma * 4 * largest_norm * float(np.finfo(precision).eps) <= ROUNDING
+            return 4 * scaled * eps <= ROUNDING
+        argument = scaled + abs(self.coef0)
         if self.name == "poly":
             with np.errstate(over="ignore"):
-                return bool(np.float64(self.gamma * largest_norm + abs(self.coef0)) ** self.degree <= LARGEST)
-        return True
+                return bool(np.float64(argument) ** self.degree <= LARGEST) and argument * eps <= SHARE * scaled
+        return self.name == "linear" or argument * eps <= ARGUMENT

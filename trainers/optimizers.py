@@ -28,6 +28,8 @@ SCHEDULES: dict[str, Any] = {
     "linear": torch.optim.lr_scheduler.LinearLR,
     "polynomial": torch.optim.lr_scheduler.PolynomialLR,
 }
+# of an optimizer's arguments, which are no settings: what the Config gives, and how torch computes, not what
+OURS = {"params", "lr", "weight_decay", "fused", "foreach", "capturable", "differentiable"}
 
 
 def build_optimizer(
@@ -45,7 +47,7 @@ def build_optimizer(
         UsageError: if a setting is not one of this optimizer's, or its value does not suit it.
     """
     kind = OPTIMIZERS[name]
-    known = set(inspect.signature(kind).parameters) - {"params", "lr", "weight_decay", "fused", "foreach"}
+    known = set(inspect.signature(kind).parameters) - OURS
     values: dict[str, Any] = {"momentum": momentum} if "momentum" in known else {}
     values.update(checked(settings, known, f"optimizer_settings of {name}"))
     if name in {"sgd", "adam", "adamw", "adagrad"}:

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from trainers.base import Classifier, ClassifierConfig, Epoch, ModelConfig
 from trainers.errors import UsageError
@@ -54,6 +54,12 @@ class SvmConfig(ClassifierConfig):
     pca: int | None = Field(None, gt=0, description="keep this many principal components of the pixels; None keeps the pixels")
     probability: bool = Field(False, description="calibrate probabilities (5-fold), which gives a log-loss as well; slow")
 
+    @model_validator(mode="after")
+    def _weights_are_penalties(self) -> SvmConfig:
+        if isinstance(self.class_weight, dict) and any(weight <= 0 for weight in self.class_weight.values()):
+            raise ValueError(f"class_weight of an svm must be above 0 for every class. Got {self.class_weight!r}.")
+        return self
+
 
 class Svm(Classifier):
     """C-support vector classification, one against one."""
@@ -72,11 +78,18 @@ class Svm(Classifier):
         return names if getattr(config, "probability", False) else [name for name in names if not name.endswith("_loss")]
 
     def fit_epochs(self, data: Data) -> Iterator[Epoch]:
+        """Fit and score; `seconds` is without the inner products that trials share.
+
+        Whichever trial comes first computes them (and the preparation of the images), and its number would say so.
+        """
         self.start(data)
         begin = time.perf_counter()
         y, weights = data.train.y.numpy(force=True), self.class_weights(data)
         at_once = self._fit_at_once(data, y, weights)
-        gram = None if at_once is not None else self._gram(data)
+        gram = None
+        if at_once is None:
+            gram = self._gram(data)
+            begin = time.perf_counter()
         if at_once is not None:
             metrics = self._scores(data.train, data, "train", at_once)
         elif gram is None:
@@ -105,7 +118,8 @@ class Svm(Classifier):
 
         config = self.config
         name = f"scaling {config.scaling}, pca {config.pca}" + ("" if config.pca is None else f", seed {config.seed}")
-        gram = gram_of(data, name, prepare, self.device)
+        n_calibrated = min(len(data.train), CALIBRATION_ROWS) if config.probability else 0
+        gram = gram_of(data, name, prepare, self.device, n_calibrated=n_calibrated)
         if gram is None:
             return None
         self._state = {**gram.images.learnt, "gamma": np.array(self._gamma(gram.images.train.shape[1], gram.variance))}

@@ -11,7 +11,7 @@ from typing import Any
 import optuna
 import pytest
 
-from search.leases import LATELY, Claims, Lease, Watch, left_behind, n_workers
+from search.leases import LATELY, Claims, Lease, Watch, left_behind, n_workers, shared_cache
 from tests.samples import ROOT
 from trainers import records
 from trainers.errors import UsageError
@@ -140,3 +140,20 @@ def test_workers_are_counted_here_by_their_locks_and_elsewhere_by_what_they_trai
         for _ in range(LATELY):
             add(own.sign(), ended=True)
         assert n_workers(tmp_path / "here", study.get_trials()) == 3, "one still trains, the other has trained none for long"
+
+
+def test_what_workers_share_goes_with_the_last_of_them(tmp_path: Path) -> None:
+    with shared_cache(tmp_path) as cache:
+        cache.mkdir()
+        with Lease(tmp_path), shared_cache(tmp_path):  # another command's worker
+            assert cache.exists()
+        assert cache.exists(), "the other command ended while a worker lived"
+    assert not cache.exists()
+
+
+def test_what_killed_workers_shared_goes_as_the_next_command_starts(tmp_path: Path) -> None:
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "workers").mkdir()
+    (tmp_path / "workers" / "1-abc.lock").touch()
+    with shared_cache(tmp_path) as cache:
+        assert not cache.exists()

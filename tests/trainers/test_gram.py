@@ -13,6 +13,7 @@ from tests.samples import small_data
 from trainers import gram
 from trainers.data import Data
 from trainers.gram import Gram, Prepared, gram_of, products_bytes
+from trainers.svm import Svm, SvmConfig
 
 CPU = torch.device("cpu")
 
@@ -75,6 +76,32 @@ def test_trials_share_the_products_of_their_data_and_of_no_other() -> None:
     assert gram_for(data, "scaled") is not first
 
 
+def test_the_two_latest_preparations_are_kept() -> None:
+    data = small_data()
+    pixels, scaled = gram_for(data), gram_for(data, "scaled")
+    assert gram_for(data) is pixels
+    assert gram_for(data, "scaled") is scaled
+    assert gram_for(data) is pixels
+    gram_for(data, "pca")
+    assert gram_for(data) is pixels
+    assert gram_for(data, "scaled") is not scaled
+
+
+def test_the_other_preparation_goes_where_memory_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = small_data()
+    needed = gram.memory_needed(np.array([20, 20, 20]), 24)
+    monkeypatch.setattr(gram, "available_memory", lambda: 2 * needed if len(data.kept) == 0 else 0)
+    pixels = gram_for(data)
+    scaled = gram_for(data, "scaled")
+    assert list(data.kept) == ["scaled"]
+    monkeypatch.setattr(gram, "available_memory", lambda: 2 * needed)
+    assert gram_for(data, "scaled") is scaled
+    assert gram_for(data) is not pixels
+    monkeypatch.setattr(gram, "available_memory", lambda: 2 * needed if len(data.kept) == 1 else 0)
+    assert gram_for(data, "scaled") is scaled
+    assert list(data.kept) == ["scaled"]
+
+
 def test_products_that_do_not_fit_into_memory_are_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gram, "available_memory", lambda: 1000)
     assert gram_of(small_data(), "pixels", lambda: pytest.fail("nothing was to be prepared"), CPU) is None
@@ -86,8 +113,23 @@ def test_one_class_alone_has_no_products() -> None:
     assert gram_of(replace(data, train=alone), "pixels", lambda: pytest.fail("nothing was to be prepared"), CPU) is None
 
 
-def test_the_memory_available_is_a_number_of_bytes_of_this_machine() -> None:
-    assert 10 * 2**20 < gram.available_memory() < 2**50
+def test_probabilities_need_the_kernel_values_that_they_are_calibrated_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = np.full(10, 200)
+    needed = gram.memory_needed(counts, 100)
+    assert gram.memory_needed(counts, 100, 2000) - products_bytes(counts, 100) >= 2 * 8 * 2000**2
+    data = small_data()
+    gram_for(data)
+    monkeypatch.setattr(gram, "available_memory", lambda: needed)
+    assert gram_of(data, "pixels", lambda: pytest.fail("they are there"), CPU) is not None
+    assert gram_of(data, "pixels", lambda: pytest.fail("nothing was to be prepared"), CPU, n_calibrated=2000) is None
+
+
+def test_a_trial_with_probabilities_counts_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(gram, "memory_needed", lambda counts, n_evaluated, n_calibrated: asked.append(n_calibrated) or 0)
+    for probability in (False, True):
+        Svm(SvmConfig(probability=probability), device="cpu").fit(small_data())
+    assert asked == [0, 60]
 
 
 def test_another_process_reads_the_file_and_one_that_cannot_be_written_does_no_harm(

@@ -87,6 +87,8 @@ def test_settings_by_torchs_names_arrive() -> None:
     [
         ({"optimizer_settings": {"beta": 0.9}}, "optimizer_settings of adam has no 'beta'; did you mean 'betas'?"),
         ({"optimizer": "sgd", "optimizer_settings": {"lr": 3}}, "optimizer_settings of sgd has no 'lr'"),
+        ({"optimizer_settings": {"differentiable": True}}, "optimizer_settings of adam has no 'differentiable'"),
+        ({"optimizer": "nadam", "optimizer_settings": {"capturable": True}}, "optimizer_settings of nadam has no 'capturable'"),
         ({"optimizer": "sgd", "optimizer_settings": {"nesterov": True}}, "optimizer sgd: Nesterov momentum requires a momentum"),
         ({"optimizer_settings": {"betas": [2.0, 0.9]}}, "optimizer adam: Invalid beta parameter"),
         ({"optimizer_settings": {"betas": 3}}, "optimizer adam: "),

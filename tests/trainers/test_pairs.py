@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -168,6 +169,12 @@ def test_kernels_say_what_float32_is_too_coarse_for() -> None:
     assert Kernel("rbf", 20.0, 3, 0.0).suits(200.0, double)
     assert not Kernel("poly", 1.0, 20, 0.0).suits(1e5, double)
     assert Kernel("linear", 1.0, 3, 0.0).suits(1e9, single)
+    assert Kernel("sigmoid", 0.0128, 3, 1.0).suits(250.0, single)
+    for kernel in (Kernel("sigmoid", 0.1, 3, 0.0), Kernel("sigmoid", 0.01, 3, -100.0), Kernel("poly", 0.0128, 3, 1000.0)):
+        assert not kernel.suits(250.0, single)
+        assert kernel.suits(250.0, double)
+    assert Kernel("poly", 0.0128, 3, 100.0).suits(250.0, single)
+    assert Kernel("poly", 0.0128, 10, 0.0).suits(250.0, single)
 
 
 def test_an_image_twice_is_at_no_distance_from_itself() -> None:
@@ -176,3 +183,23 @@ def test_an_image_twice_is_at_no_distance_from_itself() -> None:
     values = Kernel("rbf", 50.0, 3, 0.0).map_(x @ x.T, norms, norms)
     assert values.max() <= 1.0
     np.testing.assert_allclose(values[0, 1], 1.0, atol=1e-10)
+
+
+def test_seconds_are_without_the_products_that_trials_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, products = [0.0], gram.products
+
+    def slow(*arguments: Any) -> np.ndarray:
+        now[0] += 60.0
+        return products(*arguments)
+
+    monkeypatch.setattr(gram, "products", slow)
+    monkeypatch.setattr("trainers.svm.time", SimpleNamespace(perf_counter=lambda: now[0]))
+    (epoch,) = Svm(device="cpu").fit_epochs(small_data())
+    assert now == [60.0]
+    assert epoch.metrics["seconds"] == 0.0
+
+
+@pytest.mark.parametrize("weight", [0.0, -1.0])
+def test_a_class_weight_that_is_no_penalty_is_refused_in_words(weight: float) -> None:
+    with pytest.raises(UsageError, match=rf"^class_weight of an svm must be above 0 for every class\. Got .*'c1': {weight}\}}\.$"):
+        SvmConfig(class_weight={"c0": 2.0, "c1": weight})

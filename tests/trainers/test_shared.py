@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import multiprocessing
 import os
+import shutil
+import threading
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from threading import Event, Semaphore
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,14 +21,108 @@ import torch
 from trainers import shared
 from trainers.ann import Ann, AnnConfig
 from trainers.data import Data, DataOptions, load_data
-from trainers.shared import derived, from_file, share_images
+from trainers.shared import cache_folder, derived, from_file, share_images
 
 
-def test_a_file_that_was_cut_off_is_written_anew(tmp_path: Path) -> None:
+def saved(numbers: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, numbers)
+    return file.getvalue()
+
+
+SAVED = saved(np.arange(9.0))
+
+
+@pytest.mark.parametrize(("free", "written"), [(144, False), (145, True)])
+def test_a_file_leaves_the_disk_as_much_as_it_takes(
+    free: int, written: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
     path = tmp_path / "products-1.npy"
-    path.write_bytes(b"half")
-    np.testing.assert_array_equal(from_file(path, lambda: np.arange(9.0), 72), np.arange(9.0))
-    np.testing.assert_array_equal(np.load(path), np.arange(9.0))
+
+    held = []
+
+    def compute() -> np.ndarray:
+        try:
+            with shared._locked(path.with_suffix(".lock"), wait=False):
+                held.append(False)
+        except BlockingIOError:
+            held.append(True)
+        return np.arange(9.0)
+
+    np.testing.assert_array_equal(from_file(path, compute, 72), np.arange(9.0))
+    assert path.exists() == written
+    assert held == [written], "processes that write nothing do not compute in turn"
+
+
+def test_the_newest_files_stay_whether_one_is_written_or_read(tmp_path: Path) -> None:
+    def others(age: float, *names: str) -> None:
+        for place, name in enumerate(names):
+            (tmp_path / f"{name}.npy").touch()
+            os.utime(tmp_path / f"{name}.npy", times=(time.time() - age - place,) * 2)
+
+    def left() -> list[str]:
+        return sorted(path.stem for path in tmp_path.glob("*.npy"))
+
+    others(5.0, "products-c", "products-b", "products-a", "images-a")
+    from_file(tmp_path / "products-1.npy", lambda: np.arange(9.0), 72, others=2)
+    assert left() == ["images-a", "products-1", "products-b", "products-c"]
+    os.utime(tmp_path / "products-1.npy", (0, 0))
+    others(0.0, "products-e", "products-d")
+    found = from_file(tmp_path / "products-1.npy", lambda: pytest.fail("it was to be read"), 72, others=2)
+    assert left() == ["images-a", "products-1", "products-d", "products-e"]
+    (tmp_path / "products-1.npy").unlink()
+    np.testing.assert_array_equal(found, np.arange(9.0), "who maps a removed file keeps it")
+
+
+def test_what_killed_writers_left_is_removed_and_what_others_write_is_not(tmp_path: Path) -> None:
+    for name in ("products-1.7-a.partial", "products-2.7-b.partial", "products-3.8-c.partial"):
+        (tmp_path / name).touch()
+    with shared._locked(tmp_path / "products-3.lock"):
+        from_file(tmp_path / "products-1.npy", lambda: np.arange(9.0), 72)
+    assert [path.name for path in tmp_path.glob("*.partial")] == ["products-3.8-c.partial"]
+
+
+def test_an_agents_folder_keeps_nothing_that_nobody_has_used_for_a_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (tmp_path / "paretune").mkdir()
+    for name in ("products-1.npy", "products-2.npy"):
+        (tmp_path / "paretune" / name).touch()
+    os.utime(tmp_path / "paretune" / "products-1.npy", (0, 0))
+    assert [path.name for path in (cache_folder() or tmp_path).iterdir()] == ["products-2.npy"]
+
+
+def test_who_has_no_home_has_no_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(_: int) -> None:
+        raise KeyError("uid not found")
+
+    for name in ("HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    assert cache_folder() is None
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        b"half",
+        b"",
+        bytes(200),
+        SAVED[:-30],
+        SAVED + b"more",
+        SAVED[:10] + b"{'descr': (" + SAVED[21:],
+        saved(np.arange(18.0, dtype=np.float32)),
+        saved(np.ones((3, 3))),
+    ],
+    ids=["short", "empty", "zeros", "cut", "longer", "head", "type", "shape"],
+)
+def test_a_file_that_is_damaged_or_holds_other_numbers_is_written_anew(damaged: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "products-1.npy"
+    path.write_bytes(damaged)
+    np.testing.assert_array_equal(from_file(path, lambda: np.arange(9.0), 72, ((9,), np.dtype(float))), np.arange(9.0))
+    assert path.read_bytes() == SAVED
+    found = from_file(path, lambda: pytest.fail("it was to be read"), 72, ((9,), np.dtype(float)))
+    np.testing.assert_array_equal(found, np.arange(9.0))
 
 
 def test_files_that_nobody_has_used_for_a_day_are_removed(tmp_path: Path) -> None:
@@ -31,6 +132,52 @@ def test_files_that_nobody_has_used_for_a_day_are_removed(tmp_path: Path) -> Non
         os.utime(tmp_path / name, (0, 0))
     from_file(tmp_path / "products-1.npy", lambda: np.arange(9.0), 72)
     assert sorted(path.name for path in tmp_path.glob("*.npy")) == ["other.npy", "products-1.npy", "products-new.npy"]
+
+
+def test_two_that_write_the_same_file_do_not_touch_each_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when a command that ends removes the folder, with its locks, while another's workers write."""
+    path, begun, gone_on = tmp_path / "cache" / "products-1.npy", Semaphore(0), {}
+
+    def in_halves(file: Any, numbers: np.ndarray) -> None:
+        file.write(SAVED[:100])
+        file.flush()
+        begun.release()
+        assert gone_on[threading.current_thread()].wait(20)
+        file.write(SAVED[100:])
+
+    def begin(pool: ThreadPoolExecutor) -> tuple[Future[np.ndarray], Event]:
+        may_go = Event()
+
+        def write() -> np.ndarray:
+            gone_on[threading.current_thread()] = may_go
+            return from_file(path, lambda: np.arange(9.0), 72)
+
+        result = pool.submit(write)
+        assert begun.acquire(timeout=20)
+        return result, may_go
+
+    monkeypatch.setattr(np, "save", in_halves)
+    with ThreadPoolExecutor(2) as pool:
+        first, first_may_go = begin(pool)
+        shutil.rmtree(path.parent)
+        second, second_may_go = begin(pool)
+        first_may_go.set()
+        np.testing.assert_array_equal(first.result(), np.arange(9.0))
+        assert not path.exists(), "what the second has half written"
+        second_may_go.set()
+        np.testing.assert_array_equal(second.result(), np.arange(9.0))
+    assert path.read_bytes() == SAVED
+    assert sorted(file.name for file in path.parent.iterdir()) == ["products-1.lock", "products-1.npy"]
+
+
+def test_a_file_that_cannot_be_written_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(file: Any, numbers: np.ndarray) -> None:
+        file.write(b"some")
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(np, "save", full)
+    np.testing.assert_array_equal(from_file(tmp_path / "products-1.npy", lambda: np.arange(9.0), 72), np.arange(9.0))
+    assert [file.name for file in tmp_path.iterdir()] == ["products-1.lock"]
 
 
 def _count_and_compute(path: Path, barrier: Any) -> None:
