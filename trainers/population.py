@@ -185,8 +185,9 @@ def fit_together(
 ) -> Iterator[list[Epoch | None]]:
     """Train models that are all `is_written_out`, those of equal shape as one program; yields as `Model.fit_population` does.
 
-    On the CPU a program is as large as its cache allows, and programs train side by side, one thread each. A model's `seconds`
-    are its share of the time that its program trained; as alone, without the evaluation.
+    On the CPU a program is as large as its cache allows, and programs train side by side, one thread each; where large nets make
+    fewer programs than there are threads, these are shared out. A model's `seconds` are its share of the time that its program
+    trained; as alone, without the evaluation.
     """
     paths = list(checkpoints) or [None] * len(models)
     runs = _begun(models, data, paths)
@@ -194,15 +195,20 @@ def fit_together(
     device = models[0].device
     width = torch.get_num_threads() if device.type == "cpu" else 1
     programs: dict[tuple[int, ...], Program] = {}
-    with ThreadPoolExecutor(width, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    large = any(model._threads() is None for model in models)
+    with ThreadPoolExecutor(width) as pool:
         try:
             while runs:
                 wanted = _blocks(runs, width)
                 if list(programs) != wanted:
                     _release(programs)
                     programs = {block: _program([runs[place] for place in block]) for block in wanted}
+                threads = max(width // len(programs), 1) if large else 1
                 with n_threads(1), numerics("fp32", device):
-                    tasks = [pool.submit(_epoch, program, [runs[place] for place in block]) for block, program in programs.items()]
+                    tasks = [
+                        pool.submit(_epoch, program, [runs[place] for place in block], threads)
+                        for block, program in programs.items()
+                    ]
                     rows: dict[int, dict[str, float]] = {}
                     seconds: dict[int, float] = {}
                     for block, task in zip(programs, tasks, strict=True):
@@ -263,8 +269,9 @@ def _release(programs: Mapping[tuple[int, ...], Program]) -> None:
         program.release()
 
 
-def _epoch(program: Program, runs: Sequence[Run]) -> tuple[list[dict[str, float]], float]:
+def _epoch(program: Program, runs: Sequence[Run], threads: int) -> tuple[list[dict[str, float]], float]:
     """Train and evaluate an epoch of each model of a program; return their metrics, and the seconds of the training."""
+    torch.set_num_threads(threads)  # of this thread of the pool
     begin, run = time.perf_counter(), runs[0]
     rows = program.train_epoch([run.number for run in runs], run.data)
     seconds = time.perf_counter() - begin

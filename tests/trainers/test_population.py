@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tests.samples import assert_alike, small_data
-from trainers import model_class, population
+from trainers import gradient, model_class, population
 from trainers.base import Epoch
 from trainers.data import Data, DataOptions, data_root, load_data
 from trainers.dense import FORMS, Room
@@ -261,6 +261,28 @@ def test_models_that_would_keep_too_much_train_in_turn(monkeypatch: pytest.Monke
     monkeypatch.setattr(population, "ROOM", 10)
     ((*epochs,),) = model_class("ann").fit_population(configs, small_data(), device="cpu")
     assert all(epoch is not None and epoch.last for epoch in epochs)
+
+
+@pytest.mark.parametrize(("small_step", "wanted"), [(0, {4}), (5_000_000, {1})])
+def test_large_nets_in_few_programs_share_the_threads_out(
+    small_step: int, wanted: set[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[int] = []
+    original = population.Program.train_epoch
+
+    def noted(self: population.Program, *given: Any) -> Any:
+        found.append(torch.get_num_threads())
+        return original(self, *given)
+
+    monkeypatch.setattr(population.Program, "train_epoch", noted)
+    monkeypatch.setattr(gradient, "SMALL_STEP", small_step)
+    before = torch.get_num_threads()
+    torch.set_num_threads(8)
+    try:
+        together([built("one layer", seed=seed, epochs=2) for seed in range(2)], small_data())
+    finally:
+        torch.set_num_threads(before)
+    assert set(found) == wanted
 
 
 def test_programs_are_as_large_as_the_cache_and_as_many_as_threads(monkeypatch: pytest.MonkeyPatch) -> None:
