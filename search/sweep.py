@@ -199,22 +199,32 @@ def _read(definition: Definition, fixed: Mapping[str, Any]) -> Sweep | None:
     )
 
 
-def _note_at_once(
-    definition: Definition, method: str, settings: Settings, objectives: Sequence[Objective], *, ours: bool, scheduled: bool
-) -> None:
-    """Note what leaves `at_once` without effect: where results count one by one, or no suggestion depends on any."""
+def one_by_one(settings: Settings, objectives: Sequence[Objective], *, scheduled: bool) -> str | None:
+    """Return what makes the search ask for one trial after the other; None where several may be asked for at once."""
     compared = [{objective.name for objective in objectives}, *(constraint.names for constraint in settings.constraints)]
     named = {
         "repeats": settings.repeats > 1,
         "stop": settings.patience is not None,
         "a target": any(objective.target is not None for objective in objectives),
-        "the metric seconds": any(SECONDS in names for names in compared),
+        "the metric seconds": any(SECONDS in names for names in compared),  # which says nothing of trials that share the time
         "a scheduler": scheduled,
-        "a program of your own": not ours,
-        f"method {method}": method in ("grid", "random"),
-        f"the sampler {settings.sampler}": settings.sampler in ("random", "qmc"),
     }
-    found = next((name for name, holds in named.items() if holds), None)
+    return next((name for name, holds in named.items() if holds), None)
+
+
+def draws_blindly(method: str, settings: Settings) -> str | None:
+    """Return what suggests without regard to any result, the method or the sampler; None for a search that learns."""
+    if method in ("grid", "random"):
+        return f"method {method}"
+    return f"the sampler {settings.sampler}" if settings.sampler in ("random", "qmc") else None
+
+
+def _note_at_once(
+    definition: Definition, method: str, settings: Settings, objectives: Sequence[Objective], *, ours: bool, scheduled: bool
+) -> None:
+    """Note what leaves `at_once` without effect."""
+    found = one_by_one(settings, objectives, scheduled=scheduled)
+    found = found or (draws_blindly(method, settings) if ours else "a program of your own")
     if found is not None:
         definition.notes.append(f"controller.search.at_once is without effect beside {found}.")
 

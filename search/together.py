@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 from optuna.trial import FrozenTrial, TrialState
 
 from search.leases import running
-from search.settings import MOST_AT_ONCE, SECONDS, Settings
+from search.settings import MOST_AT_ONCE, Settings
 from search.study import finished
-from search.sweep import Sweep
+from search.sweep import Sweep, draws_blindly, one_by_one
 
 if TYPE_CHECKING:
     from trainers.base import Epoch, Model, ModelConfig
@@ -35,16 +35,12 @@ def most_at_once(sweep: Sweep, trials: Sequence[FrozenTrial], mine: int = 0) -> 
         mine: how many of those that run are of these suggestions.
     """
     settings = sweep.settings
-    if sweep.scheduler is not None or settings.patience is not None or settings.repeats > 1:
+    if one_by_one(settings, sweep.objectives, scheduled=sweep.scheduler is not None) is not None:
         return 1
-    if any(objective.target is not None for objective in sweep.objectives):
-        return 1
-    if SECONDS in sweep.goals or any(SECONDS in constraint.names for constraint in settings.constraints):
-        return 1  # side by side trials share the time, so that it says nothing of each
     complete = sum(trial.state == TrialState.COMPLETE for trial in trials)
     if complete == 0:
         return 1  # where all fail, the first few shall show it
-    if sweep.method in ("grid", "random") or settings.sampler in ("random", "qmc"):
+    if draws_blindly(sweep.method, settings) is not None:
         return MOST_AT_ONCE
     ended = len(finished(trials))
     startup = _startup(settings)
