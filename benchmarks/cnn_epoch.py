@@ -146,24 +146,12 @@ def their_side(data: Data, model: Any) -> Callable[[], float]:
     import torch
     from torchvision import transforms
 
-    from benchmarks.epoch import test_step, train_step
+    from benchmarks.epoch import by_dataloader
 
     n_channels = data.train.x.shape[1]
     transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.5,) * n_channels, (0.5,) * n_channels)])
     parts = [as_torchvision(part, transform) for part in (data.train, data.test)]
-    train, test = (torch.utils.data.DataLoader(part, batch_size=BATCH, shuffle=part is parts[0]) for part in parts)
-    loss_fn = torch.nn.CrossEntropyLoss()
-
-    def measure() -> float:
-        torch.manual_seed(55)
-        net = model.network()
-        optimizer = torch.optim.Adam(net.parameters(), lr=0.001)
-        begin = time.perf_counter()
-        train_step(net, train, loss_fn, optimizer)
-        test_step(net, test, loss_fn)
-        return time.perf_counter() - begin
-
-    return measure
+    return by_dataloader(*parts, BATCH, model.network, lambda net: torch.optim.Adam(net.parameters(), lr=0.001))
 
 
 def as_torchvision(samples: Samples, transform: Any) -> Any:

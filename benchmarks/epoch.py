@@ -18,7 +18,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])  # it runs from any folder
@@ -92,15 +92,32 @@ def their_side() -> Callable[[], float]:
     transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.5,), (0.5,))])
     train_data = datasets.MNIST(root=str(data_root()), train=True, download=False, transform=transform)
     test_data = datasets.MNIST(root=str(data_root()), train=False, download=False, transform=transform)
-    train_dataloader = torch.utils.data.DataLoader(train_data, batch_size=64, shuffle=True)
-    test_dataloader = torch.utils.data.DataLoader(test_data, batch_size=64, shuffle=False)
+
+    def build() -> torch.nn.Module:
+        layers = [torch.nn.Flatten(), torch.nn.Linear(28 * 28, 32), torch.nn.Sigmoid(), torch.nn.Linear(32, 10)]
+        return torch.nn.Sequential(*layers)
+
+    return by_dataloader(train_data, test_data, 64, build, lambda model: torch.optim.SGD(model.parameters(), lr=0.01))
+
+
+def by_dataloader(
+    train_data: torch.utils.data.Dataset[Any],
+    test_data: torch.utils.data.Dataset[Any],
+    batch_size: int,
+    build: Callable[[], torch.nn.Module],
+    optimizer_of: Callable[[torch.nn.Module], torch.optim.Optimizer],
+) -> Callable[[], float]:
+    """Return a function that measures the first epoch of a new classifier as the source document trains and scores it."""
+    import torch
+
+    train_dataloader = torch.utils.data.DataLoader(train_data, batch_size=batch_size, shuffle=True)
+    test_dataloader = torch.utils.data.DataLoader(test_data, batch_size=batch_size, shuffle=False)
     loss_fn = torch.nn.CrossEntropyLoss()
 
     def measure() -> float:
         torch.manual_seed(55)
-        layers = [torch.nn.Flatten(), torch.nn.Linear(28 * 28, 32), torch.nn.Sigmoid(), torch.nn.Linear(32, 10)]
-        model = torch.nn.Sequential(*layers)
-        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+        model = build()
+        optimizer = optimizer_of(model)
         begin = time.perf_counter()
         train_step(model, train_dataloader, loss_fn, optimizer)
         test_step(model, test_dataloader, loss_fn)
