@@ -25,6 +25,7 @@ from search.offline import run
 from search.sweep import Sweep, read_sweep
 from search.training import Attempt
 from tests.samples import ROOT, environment, start
+from tests.search.killing import Killed
 from tests.waiting import wait_until
 from trainers import records
 from trainers.base import Epoch
@@ -193,9 +194,6 @@ def test_a_program_that_fails_after_its_run_has_finished_has_failed(tmp_path: Pa
 def test_a_worker_that_dies_while_it_writes_what_came_at_once_leaves_no_result(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Killed(BaseException):
-        pass
-
     write, written = optuna.Trial.set_user_attr, list[str]()
 
     def dying(self: optuna.Trial, key: str, value: Any) -> None:

@@ -9,8 +9,6 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ from search.offline import MOST_ATTEMPTS, Engine, run, run_id_of
 from search.study import finished, open_study
 from search.sweep import Sweep, read_sweep
 from tests.samples import ROOT, environment, small_data, start
+from tests.search.killing import Killed, killed_at
 from trainers import records
 from trainers.data import Data, DataOptions
 from trainers.errors import UsageError
@@ -50,10 +49,6 @@ GRID: dict[str, Any] = {
 }
 
 
-class Killed(BaseException):
-    """Ends a process as kill -9 does for the study: nobody catches it, nothing is told."""
-
-
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "load_data", lambda options, **_: small_data())
@@ -73,23 +68,6 @@ def searched(sweep: Sweep, trials: int, *, name: str = "s", seed: int = 0, stora
 
 def told_of(trials: list[FrozenTrial]) -> list[tuple[dict[str, Any], Any]]:
     return [(trial.params, trial.values) for trial in trials if trial.state == TrialState.COMPLETE]
-
-
-def killed_at(monkeypatch: pytest.MonkeyPatch, method: str, call: int, *, after: bool = False) -> Callable[[], None]:
-    """Let the given call of an Engine's method end the process, before (or after) it does its work."""
-    original, calls = getattr(Engine, method), Counter[str]()
-
-    def dying(self: Engine, *arguments: Any, **named: Any) -> Any:
-        calls[method] += 1
-        if calls[method] == call and not after:
-            raise Killed
-        result = original(self, *arguments, **named)
-        if calls[method] == call:
-            raise Killed
-        return result
-
-    monkeypatch.setattr(Engine, method, dying)
-    return lambda: monkeypatch.setattr(Engine, method, original)
 
 
 def test_a_sweep_runs_as_many_trials_as_asked(tmp_path: Path) -> None:
@@ -369,15 +347,7 @@ def test_killed_while_it_recovers_nothing_is_enqueued_twice(tmp_path: Path, monk
 
 def test_an_interrupt_keeps_what_was_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sweep = sweep_of(tmp_path)
-    original, calls = Engine._observe, Counter[str]()
-
-    def interrupted(self: Engine, *arguments: Any) -> bool:
-        calls["observed"] += 1
-        if calls["observed"] == 3:
-            raise KeyboardInterrupt
-        return original(self, *arguments)
-
-    monkeypatch.setattr(Engine, "_observe", interrupted)
+    killed_at(monkeypatch, "_observe", 3, by=KeyboardInterrupt)
     with pytest.raises(KeyboardInterrupt):
         searched(sweep, 3)
     assert len(finished(searched(sweep, 3))) == 3

@@ -6,7 +6,6 @@ import copy
 import inspect
 import itertools
 import signal
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from search.offline import Engine, run
 from search.study import finished
 from search.sweep import Sweep, read_sweep
 from tests.samples import small_data
+from tests.search.killing import Killed, killed_at
 from trainers import population, records
 from trainers.population import Program
 from trainers.standing import Run
@@ -54,10 +54,6 @@ CONTINUOUS: dict[str, Any] = {
     "epochs": {"value": 3},
     "learning_rate": {"distribution": "log_uniform_values", "min": 0.001, "max": 0.5},
 }
-
-
-class Killed(BaseException):
-    """Ends a process as kill -9 does for the study: nobody catches it, nothing is told."""
 
 
 @pytest.fixture
@@ -176,18 +172,10 @@ def test_a_stopped_trial_leaves_the_program(tmp_path: Path, sizes: list[int]) ->
 def test_killed_at_any_moment_it_completes_the_count_and_repeats_nothing_finished(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sizes: list[int], observed: int
 ) -> None:
-    sweep, calls, original = sweep_of(tmp_path, GRID), Counter[str](), Engine._observe
-
-    def dying(self: Engine, *arguments: Any) -> Any:
-        calls["observed"] += 1
-        if calls["observed"] == observed:
-            raise Killed
-        return original(self, *arguments)
-
-    monkeypatch.setattr(Engine, "_observe", dying)
+    sweep, restore = sweep_of(tmp_path, GRID), killed_at(monkeypatch, "_observe", observed)
     with pytest.raises(Killed):
         searched(sweep, 99)
-    monkeypatch.setattr(Engine, "_observe", original)
+    restore()
     before = finished(optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path}/runs/s/study.db").get_trials())
     found = searched(sweep, 99)
     assert len(finished(found)) == 6
@@ -245,15 +233,8 @@ def test_a_trial_that_kills_its_process_before_its_run_begins_is_not_tried_witho
 
 
 def test_an_interrupt_gives_every_trial_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sizes: list[int]) -> None:
-    sweep, calls, original = sweep_of(tmp_path, GRID), Counter[str](), Engine._observe
-
-    def interrupted(self: Engine, *arguments: Any) -> Any:
-        calls["observed"] += 1
-        if calls["observed"] == 6:
-            raise KeyboardInterrupt
-        return original(self, *arguments)
-
-    monkeypatch.setattr(Engine, "_observe", interrupted)
+    sweep = sweep_of(tmp_path, GRID)
+    killed_at(monkeypatch, "_observe", 6, by=KeyboardInterrupt)
     with pytest.raises(KeyboardInterrupt):
         searched(sweep, 99)
     trials = optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path}/runs/s/study.db").get_trials()
