@@ -28,8 +28,13 @@ class Kernel:
     def map_(self, products: torch.Tensor, row_norms: torch.Tensor, column_norms: torch.Tensor) -> torch.Tensor:
         """Turn inner products (n_rows, n_columns) into kernel values in place; the norms are squared, (n_rows,), (n_columns,)."""
         if self.name == "rbf":
-            negative = products.mul_(2).sub_(column_norms).sub_(row_norms[:, None])  # less the squared distance
-            return negative.clamp_max_(0).mul_(self.gamma).exp_()
+            import torch
+
+            of_columns, of_rows = column_norms * -self.gamma, row_norms * self.gamma
+            torch.add(of_columns, products, alpha=2 * self.gamma, out=products).sub_(
+                of_rows[:, None]
+            )  # -gamma times the distance squared
+            return products.clamp_max_(0).exp_()
         if self.name == "poly":
             return products.mul_(self.gamma).add_(self.coef0).pow_(self.degree)
         return products.mul_(self.gamma).add_(self.coef0).tanh_() if self.name == "sigmoid" else products

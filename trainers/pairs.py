@@ -7,21 +7,24 @@ Source: libsvm (Chang and Lin 2011), sections 4 and 7.
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from trainers.steps import n_threads
+
 if TYPE_CHECKING:
     from trainers.gram import Gram
     from trainers.kernels import Kernel
 
 CACHE_MEGABYTES = 200  # of libsvm's rows, a problem
-CHUNK = 2**15  # kernel values that are mapped at a time: they stay in the core's cache, and torch parts them over no threads
-BLOCK_BYTES = 4 * 2**20  # of kernel values with support vectors that are in memory at once
+CHUNK = 2**15  # kernel values that are mapped at a time: they stay in the core's cache
+BLOCK_BYTES = 2**20  # of kernel values with support vectors at a time: they stay there, too
 
 
 @dataclass(frozen=True)
@@ -80,13 +83,9 @@ def solve(gram: Gram, kernel: Kernel, *, penalty: float, tolerance: float, weigh
         places = np.where(inside < first, gram.ends[pair[0]] + inside, gram.ends[pair[1]] + inside - first)
         return places, -machine.dual_coef_[0], -float(machine.intercept_[0])  # scikit-learn flips the signs of two classes
 
-    with ThreadPoolExecutor(min(threads(), len(pairs))) as pool:
-        try:
-            diagonals = list(pool.map(lambda i: _diagonal(gram, kernel, i), range(n_classes)))
-            found = list(pool.map(fit, pairs))
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    with _side_by_side(len(pairs)) as pool:
+        diagonals = list(pool.map(lambda i: _diagonal(gram, kernel, i), range(n_classes)))
+        found = list(pool.map(fit, pairs))
     return laid_out(gram.ends, pairs, found)
 
 
@@ -164,77 +163,109 @@ def laid_out(ends: np.ndarray, pairs: Sequence[tuple[int, int]], found: Sequence
 
 def training_decisions(gram: Gram, kernel: Kernel, solution: Solution) -> np.ndarray:
     """Return the decisions (n_train, n_pairs) of the training images, in the order in which they were given."""
-    result = np.empty((len(gram.order), len(solution.offset)))
-    bounds = np.searchsorted(solution.support, gram.ends)
-    for i in range(len(gram.classes)):
+    votes = _votes_of(gram, solution)
+
+    def decide(i: int) -> np.ndarray:
         own = slice(gram.ends[i], gram.ends[i + 1])
         decisions = np.tile(solution.offset, (own.stop - own.start, 1))
-        for j in range(len(gram.classes)):
-            part = slice(bounds[j], bounds[j + 1])
-            inside, chosen = (
-                solution.support[part] - gram.ends[j],
-                (gram.norms[solution.support[part]], solution.coefficients[part]),
+        for j, vote in enumerate(votes):
+            inside = vote.places - gram.ends[j]
+            decisions[:, vote.columns] += _sums(
+                gram.block(i, j), inside, gram.norms[own], gram.norms[vote.places], vote.weights, kernel
             )
-            add = _add_by_columns if i < j else _add_by_rows  # as the block lies in memory
-            add(decisions, gram.block(min(i, j), max(i, j)), inside, gram.norms[own], *chosen, kernel)
-        result[gram.order[own]] = decisions
+        return decisions
+
+    result = np.empty((len(gram.order), len(solution.offset)))
+    with _side_by_side(len(gram.classes)) as pool:
+        for i, decisions in enumerate(pool.map(decide, range(len(gram.classes)))):
+            result[gram.order[gram.ends[i] : gram.ends[i + 1]]] = decisions
     return result
 
 
 def evaluated_decisions(gram: Gram, kernel: Kernel, solution: Solution) -> np.ndarray:
     """Return the decisions (n_evaluated, n_pairs) of the evaluated images."""
+    votes, products = _votes_of(gram, solution), gram.evaluated().T
+
+    def sums(vote: _Votes) -> np.ndarray:
+        return _sums(products, vote.places, gram.evaluated_norms, gram.norms[vote.places], vote.weights, kernel)
+
     decisions = np.tile(solution.offset, (len(gram.evaluated_norms), 1))
-    norms = gram.norms[solution.support]
-    _add_by_rows(decisions, gram.evaluated(), solution.support, gram.evaluated_norms, norms, solution.coefficients, kernel)
+    with _side_by_side(len(votes)) as pool:
+        for vote, some in zip(votes, pool.map(sums, votes), strict=True):
+            decisions[:, vote.columns] += some
     return decisions
 
 
-def _add_by_rows(
-    decisions: np.ndarray,
-    products: np.ndarray,
-    support: np.ndarray,
-    norms: np.ndarray,
-    support_norms: np.ndarray,
-    coefficients: np.ndarray,
-    kernel: Kernel,
-) -> None:
-    """Add to decisions (n_deciding, n_pairs) what support vectors say, in float64.
+@dataclass(frozen=True)
+class _Votes:
+    """The support vectors of one class, and the pairs of it, in which alone they have a say.
 
     Args:
-        products: of training images with the deciding ones (n_some, n_deciding); `support` are the rows of the support vectors.
+        places: among the sorted training images (n_support,).
+        columns: the pairs (n_classes - 1,).
+        weights: in the decisions of these pairs (n_support, n_classes - 1).
+    """
+
+    places: np.ndarray
+    columns: np.ndarray
+    weights: np.ndarray
+
+
+def _votes_of(gram: Gram, solution: Solution) -> list[_Votes]:
+    bounds, pairs = np.searchsorted(solution.support, gram.ends), np.array(pairs_of(len(gram.classes)))
+    votes = []
+    for i in range(len(gram.classes)):
+        own, columns = slice(bounds[i], bounds[i + 1]), np.flatnonzero((pairs == i).any(axis=1))
+        votes.append(_Votes(solution.support[own], columns, solution.coefficients[own][:, columns]))
+    return votes
+
+
+def _sums(
+    products: np.ndarray, places: np.ndarray, norms: np.ndarray, support_norms: np.ndarray, weights: np.ndarray, kernel: Kernel
+) -> np.ndarray:
+    """Return what support vectors add to decisions (n_deciding, n_columns), in float64.
+
+    Args:
+        products: of the deciding with training images (n_deciding, n_some); they lie in memory by rows or by columns.
+        places: of the support vectors among the n_some.
         norms: of the deciding images (n_deciding,).
-        coefficients: of the support vectors (n_support, n_pairs).
+        weights: of the support vectors (n_support, n_columns).
     """
     import torch
 
-    sums, columns = torch.from_numpy(decisions), torch.from_numpy(norms)
-    size = max(1, BLOCK_BYTES // (8 * max(products.shape[1], 1)))
-    for start in range(0, len(support), size):
-        some = slice(start, start + size)
-        values = torch.from_numpy(products[support[some]]).double()
-        kernel.map_(values, torch.from_numpy(support_norms[some]), columns)
-        sums.addmm_(values.T, torch.from_numpy(coefficients[some]))
+    rows, columns, w = torch.from_numpy(norms), torch.from_numpy(support_norms), torch.from_numpy(weights)
+    if products.flags.c_contiguous:
+        sums = torch.empty(len(rows), w.shape[1], dtype=torch.float64)
+        for some in _parts(len(rows), len(columns)):
+            values = torch.from_numpy(products[some].take(places, axis=1, mode="clip")).double()  # "clip" needs no second copy
+            torch.mm(kernel.map_(values, rows[some], columns), w, out=sums[some])
+        return sums.numpy()
+    by_support, chosen = torch.from_numpy(products.T), torch.from_numpy(places)
+    sums = torch.zeros(w.shape[1], len(rows), dtype=torch.float64)
+    for some in _parts(len(columns), len(rows)):
+        values = by_support.index_select(0, chosen[some]).double()
+        sums.addmm_(w[some].T, kernel.map_(values, columns[some], rows))
+    return sums.T.numpy()
 
 
-def _add_by_columns(
-    decisions: np.ndarray,
-    products: np.ndarray,
-    support: np.ndarray,
-    norms: np.ndarray,
-    support_norms: np.ndarray,
-    coefficients: np.ndarray,
-    kernel: Kernel,
-) -> None:
-    """Do what `_add_by_rows` does with products of the deciding images with training images (n_deciding, n_some)."""
+def _parts(n_rows: int, n_columns: int) -> Iterator[slice]:
+    """Part rows into blocks of float64 numbers that a core's cache holds."""
+    size = max(1, BLOCK_BYTES // (8 * max(n_columns, 1)))
+    return (slice(start, start + size) for start in range(0, n_rows, size))
+
+
+@contextlib.contextmanager
+def _side_by_side(n_tasks: int) -> Iterator[ThreadPoolExecutor]:
+    """Give a pool that does tasks on all cores, each on one thread; what waits is dropped at an error."""
     import torch
 
-    sums, rows = torch.from_numpy(decisions), torch.from_numpy(norms)
-    columns, weights = torch.from_numpy(support_norms), torch.from_numpy(coefficients)
-    size = max(1, BLOCK_BYTES // (8 * max(len(support), 1)))
-    for start in range(0, len(products), size):
-        some = slice(start, start + size)
-        values = torch.from_numpy(np.take(products[some], support, axis=1)).double()
-        sums[some].addmm_(kernel.map_(values, rows[some], columns), weights)
+    count = min(threads(), n_tasks)
+    with n_threads(1), ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        try:
+            yield pool
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 def threads() -> int:
