@@ -156,22 +156,21 @@ def _is_free(path: Path) -> bool | None:
 
 
 class Claims:
-    """The right to ask, one process of this machine at a time, so that no two take the same slot of a study."""
+    """The right to ask, one thread of one process of this machine at a time, so that no two take the same slot of a study."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "claims.lock"
-        self._file: IO[str] | None = None
+        self._held = threading.local()
 
     def __enter__(self) -> None:
         try:
-            self._file = open(self.path, "a", encoding="utf-8")
-            fcntl.flock(self._file, fcntl.LOCK_EX)
+            self._held.file = open(self.path, "a", encoding="utf-8")
+            fcntl.flock(self._held.file, fcntl.LOCK_EX)
         except OSError as error:
             raise UsageError(f"{self.path} cannot be written ({error.strerror}): choose another folder with --runs.") from None
 
     def __exit__(self, *_: object) -> None:
-        assert self._file is not None
-        self._file.close()
+        self._held.file.close()
 
 
 def waits(trial: optuna.trial.FrozenTrial | optuna.Trial) -> bool:

@@ -23,6 +23,7 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
+from search.ahead import Ahead
 from search.hyperband import History
 from search.interruption import Interruption
 from search.leases import SECONDS, Claims, Lease, Watch, left_behind, running, shared_cache, waits
@@ -79,9 +80,7 @@ class Engine:
 
     # Asking
 
-    def claim(
-        self, wanted: Callable[[Sequence[FrozenTrial]], bool] | None = None
-    ) -> tuple[Outlook, optuna.Trial | None, dict[str, Any]]:
+    def claim(self, wanted: Callable[[Sequence[FrozenTrial]], bool] | None = None) -> Claim:
         """Ask for the next configuration: the outlook, and, where there is work, a trial and its values.
 
         Settles what dead workers left behind on the way. One process of this machine at a time.
@@ -116,6 +115,10 @@ class Engine:
         if not self.watch.local and self._surplus(trial):
             return Outlook.WAIT, None, {}
         return outlook, trial, values
+
+    def look(self) -> None:
+        """Read the trials as they are now, as a claim does."""
+        self._seen = self.study.get_trials(deepcopy=False)
 
     def _ask(self, trials: list[FrozenTrial]) -> optuna.Trial:
         """Do what `Study.ask` does, on the trials that were just read; it and the sampler would each read them again."""
@@ -326,7 +329,8 @@ class Engine:
         before, now = history[-2][0] if len(history) > 1 else 0, history[-1][0]
         if any(before < bracket <= now for bracket in rule.brackets):
             self._learn()
-        return rule.should_stop(history, self.histories.values(), list(self.sweep.goals.values()))
+        histories = list(self.histories.values())  # of this moment: a claim ahead may settle another worker's trial
+        return rule.should_stop(history, histories, list(self.sweep.goals.values()))
 
     def _learn(self) -> None:
         """Take over the histories of the trials as the study has them: other workers train some, and failed ones do not count."""
@@ -394,12 +398,13 @@ class Engine:
         self._learn()
         ended, ran = finished(self.study.get_trials(deepcopy=False)), 0
         self._best = best_text(ended, self.sweep)
-        with Progress(self.study.study_name, self.plan.trials, done=len(ended), silent=self.interruption.quiet) as self.progress:
+        bar = Progress(self.study.study_name, self.plan.trials, done=len(ended), silent=self.interruption.quiet)
+        with bar as self.progress, contextlib.closing(Ahead(self)) as ahead:
             told: FrozenTrial | None = None
             while not (self.interruption.asked and told is None):
                 if told is not None:
                     self._check_failures(told)
-                outlook, trial, values = self.claim()
+                outlook, trial, values = ahead.take()
                 if told is not None:
                     ended = finished(self._seen)
                     self._best = best_text(ended, self.sweep)
@@ -408,8 +413,9 @@ class Engine:
                 if outlook is Outlook.DONE:
                     break
                 if trial is not None:
-                    for told in run_with_others(self, trial, values):
-                        ran += told is not None
+                    with ahead.drawing():
+                        for told in run_with_others(self, trial, values):
+                            ran += told is not None
                 elif outlook is Outlook.WAIT:
                     self.interruption.wait(0.5)
                 else:
@@ -425,6 +431,7 @@ class Engine:
             raise UsageError(f"the first {len(ended)} trials failed; the last one: {told.user_attrs.get(records.CAUSE)}")
 
 
+Claim = tuple[Outlook, optuna.Trial | None, dict[str, Any]]  # a trial only where there is work, and its values
 Course = Generator[bool, None, FrozenTrial | None]
 
 

@@ -1,4 +1,4 @@
-"""What the offline search takes beyond W&B's grammar: sampler, conditions, constraints, repeats, stop, at_once.
+"""What the offline search takes beyond W&B's grammar: sampler, conditions, constraints, repeats, stop, at_once, ahead.
 
 W&B's schema refuses unknown keys at the top level of a sweep, but lets any pass inside `controller` beside `type`. Ours stand
 in `controller.search`, so that one file serves both: W&B does not act on them.
@@ -18,7 +18,7 @@ from search.samplers import check_sampler
 from search.space import Space
 from trainers.errors import did_you_mean
 
-KEYS = ("sampler", "conditions", "constraints", "repeats", "stop", "at_once")
+KEYS = ("sampler", "conditions", "constraints", "repeats", "stop", "at_once", "ahead")
 PLACE: Place = ("controller", "search")
 SECONDS = "seconds"  # the metric that depends on what else trains at the same time
 MOST_AT_ONCE = 32  # the gain of more is small, and an interrupt waits for all of them
@@ -30,7 +30,7 @@ class Settings:
 
     `repeats` trainings make one trial, by other seeds or by other folds (`over`); a study stops when neither its best
     value nor its hypervolume has moved by more than `improvement` for `patience` trials. A sampler that learns suggests `at_once`
-    trials that may train as one program before the first of them has ended.
+    trials that may train as one program before the first of them has ended; with `ahead`, the next trial while one trains.
     """
 
     sampler: str = "auto"
@@ -41,6 +41,7 @@ class Settings:
     patience: int | None = None
     improvement: float = 0.0
     at_once: int = 1
+    ahead: bool = False
 
 
 def read_settings(definition: Definition, space: Space, metrics: list[str] | None) -> Settings:
@@ -73,8 +74,8 @@ def read_settings(definition: Definition, space: Space, metrics: list[str] | Non
     constraints = _constraints(definition, space, given.get("constraints"), metrics)
     repeats, over = _repeats(definition, given.get("repeats"))
     patience, improvement = _stop(definition, given.get("stop"))
-    at_once = _at_once(definition, given.get("at_once", 1))
-    return Settings(sampler, options, constraints, repeats, over, patience, improvement, at_once)
+    at_once, ahead = _at_once(definition, given.get("at_once", 1)), _ahead(definition, given.get("ahead", False))
+    return Settings(sampler, options, constraints, repeats, over, patience, improvement, at_once, ahead)
 
 
 def _sampler(definition: Definition, given: Any) -> tuple[str, dict[str, Any]]:
@@ -213,6 +214,14 @@ def _at_once(definition: Definition, given: Any) -> int:
             (*PLACE, "at_once"), f"controller.search.at_once must be a whole number from 1 to {MOST_AT_ONCE}. Got {given!r}."
         )
         return 1
+    return given
+
+
+def _ahead(definition: Definition, given: Any) -> bool:
+    if not isinstance(given, bool):
+        place = (*PLACE, "ahead")
+        definition.fault(place, f"controller.search.ahead must be true or false. Got {given!r}{definition.trap(place)}.")
+        return False
     return given
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -41,6 +42,14 @@ def slot_of(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> int:
     return sum(takes_slot(other) for other in trials if other.number < number)
 
 
+class Asking(threading.local):
+    """What one thread asks for, while another one may tell: its sampler, its row of a grid, and how it sees the study."""
+
+    inner: BaseSampler | None = None
+    row: dict[str, Any] | None = None
+    standing = False
+
+
 class SlotSampler(BaseSampler):
     """Hands every suggestion over to a sampler of its own.
 
@@ -50,38 +59,46 @@ class SlotSampler(BaseSampler):
 
     def __init__(self, sweep: Sweep, seed: int, own: BaseSampler | None = None) -> None:
         self.sweep, self.seed, self.own = sweep, seed, own
-        self._inner: BaseSampler | None = own
-        self._row: dict[str, Any] | None = None
+        self._asking = Asking()
         self._rows: list[dict[str, Any]] = []
+
+    @contextlib.contextmanager
+    def standing(self) -> Iterator[None]:
+        """Let what this thread asks for see no trial that is told after it was asked for."""
+        self._asking.standing = True
+        try:
+            yield
+        finally:
+            self._asking.standing = False
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
         if self.sweep.method == "grid":
-            self._row = self._combination(study, trial)
+            self._asking.row = self._combination(study, trial)
             return
         if self.own is None:
-            self._inner = self._built(study, trial)
+            self._asking.inner = self._built(study, trial)
         else:
             reseed(self.own, self._seed_of(slot_of(trial, study._get_trials(deepcopy=False, use_cache=True))))
         self._sampler.before_trial(self._view(study), trial)
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        if self._row is not None:
+        if self._asking.row is not None:
             space = self.sweep.space.distributions
-            return {name: space[name] for name in self._row}
+            return {name: space[name] for name in self._asking.row}
         with self._own_errors():
             return self._sampler.infer_relative_search_space(self._view(study), trial)
 
     def sample_relative(self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]) -> dict[str, Any]:
-        if self._row is not None:
-            return self._row
+        if self._asking.row is not None:
+            return self._asking.row
         with self._own_errors():
             return self._sampler.sample_relative(self._view(study), trial, search_space)
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        if self._row is not None:  # a retried trial of a grid has its values; this is one that lost them
-            return self._row[param_name]
+        if self._asking.row is not None:  # a retried trial of a grid has its values; this is one that lost them
+            return self._asking.row[param_name]
         with self._own_errors():
             return self._sampler.sample_independent(self._view(study), trial, param_name, param_distribution)
 
@@ -92,10 +109,10 @@ class SlotSampler(BaseSampler):
             if self.own.is_exhausted(study):
                 StoppableStudy(study, trial, self.own).stop()
             return
-        if self._inner is None:  # told by another process than asked
-            self._inner = self._built(study, trial)
+        if self.own is None and self._asking.inner is None:  # told by another process than asked
+            self._asking.inner = self._built(study, trial)
         seen = study if self.own is None else StoppableStudy(study, trial, self.own)
-        self._inner.after_trial(seen, trial, state, values)  # type: ignore[arg-type]
+        self._sampler.after_trial(seen, trial, state, values)  # type: ignore[arg-type]
 
     def reseed_rng(self) -> None:
         """Nothing to do: each suggestion has a seed of its own."""
@@ -113,8 +130,9 @@ class SlotSampler(BaseSampler):
 
     @property
     def _sampler(self) -> BaseSampler:
-        assert self._inner is not None, "Optuna calls before_trial first"
-        return self._inner
+        sampler = self.own or self._asking.inner
+        assert sampler is not None, "Optuna calls before_trial first"
+        return sampler
 
     def _seed_of(self, slot: int) -> int:
         return int(np.random.SeedSequence([self.seed, slot]).generate_state(1)[0])
@@ -143,6 +161,8 @@ class SlotSampler(BaseSampler):
 
     def _view(self, study: optuna.Study) -> optuna.Study:
         trials = study._get_trials(deepcopy=False, use_cache=True)
+        if self._asking.standing:
+            study = StandingStudy(study)  # type: ignore[assignment]
         needed = any(objective.impute_while_running != "false" for objective in self.sweep.objectives)
         failed = any(
             trial.state == TrialState.FAIL and trial.user_attrs.get(records.CAUSE) not in (records.INTERRUPTED, records.SURPLUS)
@@ -169,7 +189,36 @@ class StoppableStudy:
         self._study._storage.set_trial_user_attr(self._trial._trial_id, records.ENDED_BY, type(self._sampler).__name__)
 
 
-class ImputedStudy:
+class SeenStudy:
+    """A study as a sampler shall see it; a subclass says with which trials."""
+
+    def __init__(self, study: optuna.Study) -> None:
+        self._study = study
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._study, name)
+
+    @property
+    def trials(self) -> list[FrozenTrial]:
+        """All trials."""
+        return self._get_trials()
+
+    def get_trials(self, deepcopy: bool = True, states: Any = None) -> list[FrozenTrial]:
+        """Return the trials."""
+        return self._get_trials(deepcopy, states)
+
+    def _get_trials(self, deepcopy: bool = True, states: Any = None, use_cache: bool = False) -> list[FrozenTrial]:
+        raise NotImplementedError
+
+
+class StandingStudy(SeenStudy):
+    """A study with its trials as they were read for the claim, whatever has been told since."""
+
+    def _get_trials(self, deepcopy: bool = True, states: Any = None, use_cache: bool = False) -> list[FrozenTrial]:
+        return self._study._get_trials(deepcopy=deepcopy, states=states, use_cache=True)
+
+
+class ImputedStudy(SeenStudy):
     """A study as a sampler shall see it: W&B's `impute` gives runs without a value one, where Optuna leaves them out.
 
     A failed run counts with the worst value of all runs, or with its own best or latest one; a running one only where
@@ -179,19 +228,8 @@ class ImputedStudy:
     """
 
     def __init__(self, study: optuna.Study, objectives: Sequence[Objective], constraints: Sequence[str] = ()) -> None:
-        self._study, self._objectives, self._constraints = study, objectives, constraints
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._study, name)
-
-    @property
-    def trials(self) -> list[FrozenTrial]:
-        """All trials, imputed."""
-        return self._get_trials()
-
-    def get_trials(self, deepcopy: bool = True, states: Any = None) -> list[FrozenTrial]:
-        """Return the trials, imputed."""
-        return self._get_trials(deepcopy, states)
+        super().__init__(study)
+        self._objectives, self._constraints = objectives, constraints
 
     def _get_trials(self, deepcopy: bool = True, states: Any = None, use_cache: bool = False) -> list[FrozenTrial]:
         trials = self._study._get_trials(deepcopy=deepcopy, use_cache=use_cache)

@@ -163,8 +163,7 @@ def _read(definition: Definition, fixed: Mapping[str, Any]) -> Sweep | None:
         definition.notes.append(f"method {method} with several metrics is for the offline search; W&B wants method: custom there.")
     if scheduler is not None and early_terminate is not None:
         definition.notes.append("W&B refuses early_terminate beside a scheduler; offline both work.")
-    if settings.at_once > 1:
-        _note_at_once(definition, method, settings, objectives, ours=classifier is not None, scheduled=scheduler is not None)
+    _note_no_effect(definition, method, settings, objectives, ours=classifier is not None, scheduled=scheduler is not None)
     if method == "grid":
         _check_grid(definition, space)
         space = space if definition.faults else space.as_grid()
@@ -219,14 +218,18 @@ def draws_blindly(method: str, settings: Settings) -> str | None:
     return f"the sampler {settings.sampler}" if settings.sampler in ("random", "qmc") else None
 
 
-def _note_at_once(
+def _note_no_effect(
     definition: Definition, method: str, settings: Settings, objectives: Sequence[Objective], *, ours: bool, scheduled: bool
 ) -> None:
-    """Note what leaves `at_once` without effect."""
-    found = one_by_one(settings, objectives, scheduled=scheduled)
-    found = found or (draws_blindly(method, settings) if ours else "a program of your own")
-    if found is not None:
-        definition.notes.append(f"controller.search.at_once is without effect beside {found}.")
+    """Note what leaves `at_once` or `ahead` without effect."""
+    alone, blind = one_by_one(settings, objectives, scheduled=scheduled), draws_blindly(method, settings)
+    beside = {
+        "at_once": (settings.at_once > 1, alone or (blind if ours else "a program of your own")),
+        "ahead": (settings.ahead, alone or blind),
+    }
+    for name, (is_set, found) in beside.items():
+        if is_set and found is not None:
+            definition.notes.append(f"controller.search.{name} is without effect beside {found}.")
 
 
 def _note_traps(definition: Definition, classifier: type[Model] | None) -> None:

@@ -109,19 +109,28 @@ def test_a_program_beside_its_file_is_named(tmp_path: Path, capsys: pytest.Captu
         ({"program": "my.py"}, {}, "a program of your own"),
     ],
 )
-def test_at_once_without_effect_is_noted(
-    changes: dict[str, Any], search: dict[str, Any], beside: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("name", "value"), [("at_once", 4), ("ahead", True)])
+def test_what_is_without_effect_is_noted(
+    name: str,
+    value: Any,
+    changes: dict[str, Any],
+    search: dict[str, Any],
+    beside: str | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my.py").touch()
+    if name == "ahead" and beside == "a program of your own":
+        beside = None
     definition = {
         "program": "trainers/softmax.py",
         "method": "bayes",
         "metric": {"name": "f1", "goal": "maximize"},
         "parameters": {"batch_size": {"values": [16, 32]}},
-        "controller": {"type": "local", "search": {"at_once": 4, **search}},
+        "controller": {"type": "local", "search": {name: value, **search}},
     }
     path = tmp_path / "s.yaml"
     path.write_text(yaml.safe_dump({**definition, **changes}))
-    notes = [note for note in read_sweep(path).notes if "at_once" in note]
-    assert notes == ([] if beside is None else [f"controller.search.at_once is without effect beside {beside}."])
+    notes = [note for note in read_sweep(path).notes if name in note]
+    assert notes == ([] if beside is None else [f"controller.search.{name} is without effect beside {beside}."])

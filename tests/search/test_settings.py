@@ -51,13 +51,14 @@ def test_every_part_is_read() -> None:
             "repeats": {"seeds": 3},
             "stop": {"trials": 10, "improvement": 0.01},
             "at_once": 8,
+            "ahead": True,
         },
         metrics=["f1", "n_parameters"],
     )
     assert (settings.sampler, dict(settings.sampler_options)) == ("tpe", {"n_startup_trials": 5, "multivariate": True})
     assert [constraint.text for constraint in settings.constraints] == ["n_parameters <= 1e6", "f1 >= 0.5"]
     assert (settings.repeats, settings.over, settings.patience, settings.improvement) == (3, "seeds", 10, 0.01)
-    assert settings.at_once == 8
+    assert (settings.at_once, settings.ahead) == (8, True)
     assert {name: condition.text for name, condition in space.conditions.items()} == {
         "degree": "kernel == 'poly'",
         "coef0": "kernel == 'poly' and degree > 2",
@@ -96,7 +97,7 @@ def test_a_program_of_the_persons_own_may_log_anything() -> None:
 @pytest.mark.parametrize(
     ("search", "sentence"),
     [
-        (3, "controller.search must be a mapping with sampler, conditions, constraints, repeats, stop, at_once. Got 3."),
+        (3, "controller.search must be a mapping with sampler, conditions, constraints, repeats, stop, at_once, ahead. Got 3."),
         ({"samplr": "tpe"}, "controller.search.samplr is not a key of controller.search; did you mean 'sampler'?"),
         ({"sampler": "tpee"}, "controller.search.sampler: 'tpee' is not a sampler; did you mean 'tpe'?"),
         ({"sampler": {"n_startup_trials": 3}}, "controller.search.sampler: None is not a sampler; there are auto, "),
@@ -129,6 +130,7 @@ def test_a_program_of_the_persons_own_may_log_anything() -> None:
             ({"at_once": wrong}, f"controller.search.at_once must be a whole number from 1 to 32. Got {wrong!r}.")
             for wrong in (0, 33, True, 2.0, "4", None)
         ),
+        *(({"ahead": wrong}, f"controller.search.ahead must be true or false. Got {wrong!r}.") for wrong in (1, "true", None)),
         ({"stop": 10}, "controller.search.stop must be a mapping with trials (and improvement). Got 10."),
         ({"stop": {"improvement": 0.1}}, "controller.search.stop must be a mapping with trials"),
         ({"stop": {"trials": 0}}, "controller.search.stop.trials must be a whole number of at least 1. Got 0."),

@@ -1,0 +1,89 @@
+"""The next trial, asked for while one trains (`controller.search.ahead`), so that nobody waits for a slow sampler.
+
+It is suggested without the result of the trial that trains, as a second worker's would be. The study's trials are read before that
+training begins: a seed suggests the same however long a trial takes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from optuna.trial import FrozenTrial, TrialState
+
+from search.suggest import SlotSampler
+from search.sweep import draws_blindly, one_by_one
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from search.offline import Claim, Engine
+
+
+class Ahead:
+    """One worker's next trial; asked for in a thread where the sweep says so, else when it is wanted."""
+
+    def __init__(self, engine: Engine) -> None:
+        sweep = engine.sweep
+        together = one_by_one(sweep.settings, sweep.objectives, scheduled=sweep.scheduler is not None) is None
+        self._wanted = sweep.settings.ahead and together and draws_blindly(sweep.method, sweep.settings) is None
+        self._engine = engine
+        self._pool = ThreadPoolExecutor(1)
+        self._asked: Future[Claim] | None = None
+        self._beats = contextlib.ExitStack()
+
+    @contextlib.contextmanager
+    def drawing(self) -> Iterator[None]:
+        """Ask for the next trial while the block runs."""
+        if self._wanted:
+            read = threading.Event()
+            self._asked = self._pool.submit(self._ask, read)
+            read.wait()
+        yield
+
+    def take(self) -> Claim:
+        """Return the trial that was asked for; without one, or where the person has interrupted, what the engine claims now."""
+        found = self._found()
+        if found is None or found[1] is None:
+            return self._engine.claim()
+        if self._engine.interruption.asked:
+            self._engine.return_unfinished(found[1])
+            return self._engine.claim()
+        self._engine.look()
+        return found
+
+    def close(self) -> None:
+        """Give back what was asked for and will not be trained."""
+        with contextlib.suppress(Exception):  # the storage's, which whoever closes has met as well
+            found = self._found()
+            if found is not None and found[1] is not None:
+                self._engine.return_unfinished(found[1])
+        self._pool.shutdown()
+
+    def _found(self) -> Claim | None:
+        asked, self._asked = self._asked, None
+        if asked is None:
+            return None
+        try:
+            return asked.result()
+        finally:
+            self._beats.close()
+
+    def _ask(self, read: threading.Event) -> Claim:
+        def wanted(trials: Sequence[FrozenTrial]) -> bool:
+            read.set()
+            return any(trial.state == TrialState.COMPLETE for trial in trials)  # where all fail, the first few shall show it
+
+        sampler = self._engine.study.sampler
+        assert isinstance(sampler, SlotSampler)
+        try:
+            with sampler.standing():
+                found = self._engine.claim(wanted)
+        finally:
+            read.set()
+        if found[1] is not None:
+            self._beats.enter_context(self._engine.lease.beating(self._engine.study, found[1]._trial_id))
+        return found
