@@ -192,6 +192,9 @@ def _download(name: str, root: Path, wanted: str) -> None:
             getattr(datasets, name)(root, download=True)
     except (OSError, RuntimeError) as error:
         reason = str(error).splitlines()[0].rstrip(".: ") if str(error) else type(error).__name__
+        for folder in (root / name / "raw", root / name):  # torchvision makes them first
+            with contextlib.suppress(OSError):
+                folder.rmdir()  # where nothing is in it
         raise UsageError(
             f"{name} is not under {root} and could not be downloaded ({reason}); put {wanted} in place, "
             "or set DATA_ROOT to the folder that holds the set."

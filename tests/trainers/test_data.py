@@ -417,6 +417,7 @@ def test_without_set_and_network_one_sentence_says_what_to_do(
     import torchvision.datasets
 
     def no_network(*_: Any, **__: Any) -> None:
+        (tmp_path / torchs / "raw").mkdir(parents=True)
         raise OSError("[Errno 101] Network is unreachable")
 
     monkeypatch.setenv("DATA_ROOT", str(tmp_path))
@@ -425,6 +426,7 @@ def test_without_set_and_network_one_sentence_says_what_to_do(
         digits(data=name)
     sentence = str(refusal.value)
     assert f"{torchs} is not under {tmp_path} and could not be downloaded" in sentence
+    assert list(tmp_path.iterdir()) == [], "no empty folder that looks like the set"
     assert "set DATA_ROOT to the folder that holds the set" in sentence
     assert "\n" not in sentence
 
