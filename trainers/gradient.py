@@ -19,7 +19,7 @@ from trainers.base import Epoch, Model, ModelConfig
 from trainers.devices import PRECISIONS, numerics
 from trainers.errors import UsageError
 from trainers.standing import Run, Standing
-from trainers.steps import bare_step, clipped, n_threads, seeded, watched
+from trainers.steps import clipped, n_threads, seeded, step_of, watched
 
 if TYPE_CHECKING:
     import torch
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     WrittenLoss = CrossEntropy | SquaredError
 
 EVALUATION_BATCH = 4096
-SMALL_STEP = 5_000_000  # multiply-adds forward in one batch, below which one core is the fastest (docs/decisions.md)
+SMALL_STEP = 5_000_000  # multiply-adds forward in one batch of a dense net, below which one core is the fastest (docs/decisions.md)
 UNFIT = (KeyError, TypeError, ValueError, AttributeError, RuntimeError)  # what loading the state of something else raises
 
 
@@ -77,6 +77,7 @@ class GradientModel(Model):
     SCORED: ClassVar[bool] = False  # whether `train_scores` reads the outputs of an epoch
     watch: Callable[[int, int], None] | None = None  # told of the batches done within an epoch, and of how many there are
     _standing: Standing | None = None
+    _multiply_adds: int | None = None  # of an image's way through a convolutional net
     _resumed: Mapping[str, Any] | None = None
 
     def network(self) -> nn.Module:
@@ -148,21 +149,21 @@ class GradientModel(Model):
         finally:
             if program is not None:
                 program.release()
-            run.now.net.to(memory_format=torch.contiguous_format)  # as it is loaded, and in fp32 predicts
+            run.now.net.to(memory_format=torch.contiguous_format)  # as it is loaded
 
     def _by_autograd(self, run: Run) -> tuple[dict[str, float], float]:
         """Train and evaluate an epoch; return its metrics and the seconds of its training."""
         begin, optimizer = time.perf_counter(), run.now.optimizer
-        step = bare_step(optimizer) if run.now.schedule is None else optimizer.step  # a schedule watches optimizer.step
         with (
             seeded(self.device, self.config.seed, run.number),
             n_threads(self._threads()),
             numerics(self.precision, self.device) as forward,
         ):
-            metrics = self._train_epoch(run.x, run.data, clipped(step, optimizer, self.config.clip_norm), forward)
+            metrics = self._train_epoch(run.x, run.data, clipped(step_of(optimizer), optimizer, self.config.clip_norm), forward)
         seconds = time.perf_counter() - begin
         if run.evaluated is not None:
-            metrics.update(self.evaluated_epoch(run.evaluated, run.data))
+            with n_threads(self._threads(self.evaluation_batch // 3)):  # there is no way back
+                metrics.update(self.evaluated_epoch(run.evaluated, run.data))
         return metrics, seconds
 
     def _written_out(self, run: Run, program: Program) -> tuple[dict[str, float], float]:
@@ -254,14 +255,18 @@ class GradientModel(Model):
     def _untrained(self, data: Data) -> Standing:
         import torch
 
+        from trainers.convolution import convolves, keep_freed_memory
         from trainers.fine_tuning import take_over, trained_parameters
         from trainers.optimizers import build_optimizer, build_schedule
 
         config, device = self.config, self.device
+        self._multiply_adds = None
         with seeded(device, config.seed, 0):
             net = self.network().to(device)
-        if self.precision == "bf16":
-            net = net.to(memory_format=torch.channels_last)  # in which convolutions in bf16 are the fastest
+        if convolves(net) and (device.type == "cpu" or self.precision == "bf16"):
+            net = net.to(memory_format=torch.channels_last)  # in which convolutions are the fastest
+        if device.type == "cpu" and convolves(net):
+            keep_freed_memory()
         if config.start_from is not None:
             take_over(net, config.start_from)
         optimizer = build_optimizer(
@@ -281,18 +286,29 @@ class GradientModel(Model):
         }
         return Standing(net, optimizer, schedule, identity)
 
-    def _threads(self) -> int | None:
-        """Return 1 for steps so small that parting them over cores costs more than it saves; None leaves the setting."""
-        import torch
+    def _threads(self, n_images: int | None = None) -> int | None:
+        """Return 1 for steps so small that parting them over cores costs more than it saves; None leaves the setting.
 
-        if any(isinstance(layer, torch.nn.Conv2d) for layer in self._net.modules()):  # type: ignore[union-attr]
-            return None
-        return 1 if self.config.batch_size * self.n_parameters < SMALL_STEP else None
+        Args:
+            n_images: of a step; None stands for the batch size.
+        """
+        from trainers import convolution
+
+        assert self._net is not None
+        n_images = self.config.batch_size if n_images is None else n_images
+        if not convolution.convolves(self._net):
+            return 1 if n_images * self.n_parameters < SMALL_STEP else None
+        if self._multiply_adds is None:
+            self._multiply_adds = convolution.multiply_adds(self._net, self.input_shape)
+        return 1 if n_images * self._multiply_adds < convolution.SMALL_STEP else None
 
     @property
     def evaluation_batch(self) -> int:
         """How many images go through the network at once outside training."""
-        return EVALUATION_BATCH
+        from trainers.convolution import EVALUATED, convolves
+
+        assert self._net is not None
+        return EVALUATED if self.device.type == "cpu" and convolves(self._net) else EVALUATION_BATCH
 
     def outputs(self, x: torch.Tensor, *, prepared: bool = False) -> torch.Tensor:
         """Return what the fitted network makes of images (n_samples, …) on its device; `prepared`: they are by `inputs`."""

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from trainers.convolution import Dropout
 from trainers.errors import UsageError, did_you_mean
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
@@ -94,7 +95,8 @@ def build_network(
         layers[f"hidden_{number}"] = nn.Sequential(parts)
         features = n_units
     layers["output"] = nn.Linear(features, n_classes)
-    return nn.Sequential(_with_dropout(layers, dropout, len(hidden)))
+    kind = Dropout if conv or backbone is not None else nn.Dropout
+    return nn.Sequential(_with_dropout(layers, dropout, len(hidden), kind))
 
 
 def build_autoencoder(
@@ -121,7 +123,7 @@ def build_autoencoder(
 
 
 def _with_dropout(
-    layers: OrderedDict[str, nn.Module], dropout: float | Mapping[str, float], n_hidden: int
+    layers: OrderedDict[str, nn.Module], dropout: float | Mapping[str, float], n_hidden: int, kind: type[nn.Dropout]
 ) -> OrderedDict[str, nn.Module]:
     if not isinstance(dropout, Mapping):
         places = [f"hidden_{number}" for number in range(1, n_hidden + 1)] or ["flatten"]
@@ -139,11 +141,11 @@ def _with_dropout(
             for inner, part in layer.named_children():
                 inner_layers[inner] = part
                 if f"{name}.{inner}" in dropout:
-                    inner_layers[f"{inner}_dropout"] = nn.Dropout(dropout[f"{name}.{inner}"])
+                    inner_layers[f"{inner}_dropout"] = kind(dropout[f"{name}.{inner}"])
             layer = nn.Sequential(inner_layers)
         result[name] = layer
         if name in dropout:
-            result[f"{name}_dropout"] = nn.Dropout(dropout[name])
+            result[f"{name}_dropout"] = kind(dropout[name])
     return result
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -46,6 +47,7 @@ def build_optimizer(
     Raises:
         UsageError: if a setting is not one of this optimizer's, or its value does not suit it.
     """
+    _leave_the_compiler_out()
     kind = OPTIMIZERS[name]
     known = set(inspect.signature(kind).parameters) - OURS
     values: dict[str, Any] = {"momentum": momentum} if "momentum" in known else {}
@@ -56,6 +58,17 @@ def build_optimizer(
         return kind(parameters, lr=learning_rate, weight_decay=weight_decay, **values)
     except (ValueError, TypeError) as error:
         raise UsageError(f"optimizer {name}: {str(error).rstrip('.')}. Got optimizer_settings {dict(settings)!r}.") from None
+
+
+@functools.cache
+def _leave_the_compiler_out() -> None:
+    """Let optimizers begin without torch's compiler, which they import (a second) only to be left out of what it compiles.
+
+    Under this name torch looks for the method to call instead; nothing of ours is compiled, so it is the method itself.
+    """
+    for method in ("add_param_group", "state_dict", "load_state_dict"):
+        plain = inspect.unwrap(getattr(torch.optim.Optimizer, method))
+        vars(plain).setdefault("__dynamo_disable", plain)
 
 
 def build_schedule(

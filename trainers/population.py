@@ -20,7 +20,7 @@ from trainers.base import noted
 from trainers.dense import Room, Stack, described, outputs_of, update_of
 from trainers.devices import numerics
 from trainers.standing import Run
-from trainers.steps import clipped, n_threads, seed_of, watched
+from trainers.steps import clipped, n_threads, seed_of, step_of, watched
 
 if TYPE_CHECKING:
     from trainers.base import Epoch, ModelConfig
@@ -171,7 +171,7 @@ class Program:
                     update()
                 continue
             for model, optimizer in zip(self.models, self.optimizers, strict=True):
-                clipped(optimizer.step, optimizer, model.config.clip_norm)()
+                clipped(step_of(optimizer), optimizer, model.config.clip_norm)()
                 updates.append(clipped(update_of(optimizer), optimizer, model.config.clip_norm))
 
 

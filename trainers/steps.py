@@ -39,9 +39,14 @@ def clipped(step: Callable[[], Any], optimizer: torch.optim.Optimizer, norm: flo
 def bare_step(optimizer: torch.optim.Optimizer) -> Callable[[], Any]:
     """Return the optimizer's step without torch's wrappers for its profiler and step hooks; call it under no_grad.
 
-    The wrappers take longer than the arithmetic of a small net's step.
+    The wrappers take longer than the arithmetic of a small net's step, and the first call of one imports torch's compiler.
     """
     return functools.partial(inspect.unwrap(type(optimizer).step), optimizer)
+
+
+def step_of(optimizer: torch.optim.Optimizer) -> Callable[[], Any]:
+    """Return the optimizer's bare step, or its whole one where a schedule watches it; call it under no_grad."""
+    return optimizer.step if "step" in vars(optimizer) else bare_step(optimizer)
 
 
 def seed_of(seed: int, epoch: int) -> int:
