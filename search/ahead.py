@@ -9,16 +9,20 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING
 
 from optuna.trial import FrozenTrial, TrialState
 
+from search.leases import n_workers, running
+from search.study import finished
 from search.suggest import SlotSampler
 from search.sweep import draws_blindly, one_by_one
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    import optuna
 
     from search.offline import Claim, Engine
 
@@ -36,12 +40,16 @@ class Ahead:
         self._beats = contextlib.ExitStack()
 
     @contextlib.contextmanager
-    def drawing(self) -> Iterator[None]:
-        """Ask for the next trial while the block runs."""
+    def drawing(self, trial: optuna.Trial) -> Iterator[None]:
+        """Ask for the next trial while the block trains this one."""
         if self._wanted:
             read = threading.Event()
             self._asked = self._pool.submit(self._ask, read)
-            read.wait()
+            try:
+                read.wait()
+            except KeyboardInterrupt:
+                self._engine.return_unfinished(trial)
+                raise
         yield
 
     def take(self) -> Claim:
@@ -64,26 +72,30 @@ class Ahead:
         self._pool.shutdown()
 
     def _found(self) -> Claim | None:
-        asked, self._asked = self._asked, None
-        if asked is None:
+        if self._asked is None:
             return None
-        try:
-            return asked.result()
-        finally:
-            self._beats.close()
+        wait([self._asked])  # an interrupt here leaves it to `close`
+        asked, self._asked = self._asked, None
+        self._beats.close()
+        return asked.result()
 
     def _ask(self, read: threading.Event) -> Claim:
+        engine = self._engine
+
         def wanted(trials: Sequence[FrozenTrial]) -> bool:
             read.set()
-            return any(trial.state == TrialState.COMPLETE for trial in trials)  # where all fail, the first few shall show it
+            if not any(trial.state == TrialState.COMPLETE for trial in trials):
+                return False  # where all fail, the first few shall show it
+            left = engine.plan.trials - len(finished(trials)) - len(running(trials))
+            return left >= n_workers(engine.folder, trials)  # nobody waits for a trial that others could train
 
-        sampler = self._engine.study.sampler
-        assert isinstance(sampler, SlotSampler)
         try:
+            sampler = engine.study.sampler
+            assert isinstance(sampler, SlotSampler)
             with sampler.standing():
-                found = self._engine.claim(wanted)
+                found = engine.claim(wanted)
         finally:
             read.set()
         if found[1] is not None:
-            self._beats.enter_context(self._engine.lease.beating(self._engine.study, found[1]._trial_id))
+            self._beats.enter_context(engine.lease.beating(engine.study, found[1]._trial_id))
         return found

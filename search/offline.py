@@ -413,7 +413,7 @@ class Engine:
                 if outlook is Outlook.DONE:
                     break
                 if trial is not None:
-                    with ahead.drawing():
+                    with ahead.drawing(trial):
                         for told in run_with_others(self, trial, values):
                             ran += told is not None
                 elif outlook is Outlook.WAIT:

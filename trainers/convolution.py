@@ -15,6 +15,7 @@ DROPPED_FROM = 16_384  # numbers of a layer from which torch's own dropout is th
 LEVELS = 2**16  # steps of a rate of dropout
 MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1  # glibc's names for them in malloc.h
 MAPPED_FROM = 128 * 2**20  # bytes; such pieces of memory are given back when freed, as always
+OLD_MAPPED_FROM = 32 * 2**20  # the most that glibc before 2.35 takes
 KEPT = 2**30  # bytes of freed memory that a process keeps at most
 
 
@@ -51,7 +52,8 @@ def keep_freed_memory() -> None:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError, TypeError):  # another C library
         return
-    mallopt(MMAP_THRESHOLD, MAPPED_FROM)
+    if not mallopt(MMAP_THRESHOLD, MAPPED_FROM):
+        mallopt(MMAP_THRESHOLD, OLD_MAPPED_FROM)  # else the next call would leave it at 128 KB
     mallopt(TRIM_THRESHOLD, KEPT)
 
 

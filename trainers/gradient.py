@@ -162,7 +162,7 @@ class GradientModel(Model):
             metrics = self._train_epoch(run.x, run.data, clipped(step_of(optimizer), optimizer, self.config.clip_norm), forward)
         seconds = time.perf_counter() - begin
         if run.evaluated is not None:
-            with n_threads(self._threads(self.evaluation_batch // 3)):  # there is no way back
+            with n_threads(self._threads(self.evaluation_batch // 3)):  # the way forward alone, a third of the work
                 metrics.update(self.evaluated_epoch(run.evaluated, run.data))
         return metrics, seconds
 

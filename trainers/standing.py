@@ -46,10 +46,23 @@ class Standing:
             raise ValueError("the state is another training's")
         self.net.load_state_dict(state["net"])
         self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))  # the optimizer would go on in our tensors
+        self._lay_out_moments()
         if self.schedule is not None:
             self.schedule.load_state_dict(state["schedule"])
         self.epoch, self.seconds = int(state["epoch"]), float(state["seconds"])
         self.best_loss, self.best_epoch = float(state["best_loss"]), int(state["best_epoch"])
+
+    def _lay_out_moments(self) -> None:
+        """Lay what the optimizer keeps of each weight out in memory as the weight is, as torch's fused kernels take for granted.
+
+        The state may come from another device or version, where the weights lay otherwise.
+        """
+        import torch
+
+        for parameter, kept in self.optimizer.state.items():
+            for name, value in kept.items():
+                if torch.is_tensor(value) and value.shape == parameter.shape:
+                    kept[name] = torch.empty_like(parameter, dtype=value.dtype, requires_grad=False).copy_(value)
 
 
 @dataclass

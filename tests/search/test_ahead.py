@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import concurrent.futures
+import inspect
 import itertools
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -171,6 +174,58 @@ def test_a_killed_workers_next_trial_is_tried_again_and_no_death_of_it(tmp_path:
     }
     assert attempts[running[1].number] == 0
     assert not [trial for trial in trials if trial.state in (TrialState.RUNNING, TrialState.WAITING)]
+
+
+def test_an_interrupt_while_the_trials_are_read_gives_the_trial_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sweep, original, waits = sweep_of(tmp_path), threading.Event.wait, 0
+
+    def waiting(self: threading.Event, timeout: float | None = None) -> bool:
+        nonlocal waits
+        result = original(self, timeout)
+        if inspect.stack()[1].function == "drawing":
+            waits += 1
+            if waits == 3:
+                raise KeyboardInterrupt
+        return result
+
+    monkeypatch.setattr(threading.Event, "wait", waiting)
+    with pytest.raises(KeyboardInterrupt):
+        searched(sweep, 6)
+    monkeypatch.setattr(threading.Event, "wait", original)
+    left = left_by(sweep)
+    assert not [trial for trial in left if trial.state == TrialState.RUNNING]
+    trials = searched(sweep, 6)
+    assert len(parameters(trials)) == 6
+    assert not any(trial.user_attrs.get(records.ATTEMPT) for trial in trials), "an interrupt is no death"
+
+
+def test_an_interrupt_while_a_suggestion_is_waited_for_gives_it_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slow: Callable[[float], None]
+) -> None:
+    sweep, calls = sweep_of(tmp_path), 0
+
+    def interrupted(futures: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise KeyboardInterrupt
+        return concurrent.futures.wait(futures)
+
+    slow(0.1)
+    monkeypatch.setattr(ahead, "wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        searched(sweep, 6)
+    assert not [trial for trial in left_by(sweep) if trial.state == TrialState.RUNNING]
+    assert len(parameters(searched(sweep, 6))) == 6
+
+
+def test_the_last_trials_are_left_to_workers_that_are_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, known: dict[int, list[TrialState]]
+) -> None:
+    monkeypatch.setattr(ahead, "n_workers", lambda *_: 3)
+    searched(sweep_of(tmp_path), 7)
+    asked_ahead = [number for number, seen in known.items() if TrialState.RUNNING in seen]
+    assert asked_ahead == [2, 3, 4], "while there are as many left as workers"
 
 
 def test_where_all_fail_the_sweep_gives_up_and_leaves_none_running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
