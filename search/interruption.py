@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 
 class Interruption:
@@ -19,6 +20,7 @@ class Interruption:
         self.together = 1  # trials that train at the moment, as one program where there are several
         self._parent = os.getppid()
         self._asked = threading.Event()
+        self._lost = False
 
     @property
     def asked(self) -> bool:
@@ -37,11 +39,27 @@ class Interruption:
         """
         before = {signal.SIGTERM: signal.signal(signal.SIGTERM, self._take)}
         before[signal.SIGINT] = signal.signal(signal.SIGINT, signal.SIG_IGN if self.quiet else self._take)
+        hook = sys.unraisablehook
+
+        def keep(unraisable: Any) -> None:
+            if unraisable.exc_type is KeyboardInterrupt and self._asked.is_set():
+                self._lost = True
+            else:
+                hook(unraisable)
+
+        sys.unraisablehook = keep
         try:
             yield
         finally:
+            sys.unraisablehook = hook
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+    def check(self) -> None:
+        """Raise the KeyboardInterrupt that Python could not: it came while an object was collected, from where none gets out."""
+        if self._lost:
+            self._lost = False
+            raise KeyboardInterrupt
 
     def _take(self, number: int, frame: FrameType | None) -> None:
         if self._asked.is_set():

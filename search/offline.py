@@ -291,6 +291,7 @@ class Engine:
 
     def _observe(self, trial: optuna.Trial, rows: dict[int, dict[str, Any]], batch: Batch) -> int | None:
         """Put epochs into the study and the rows; return the one at which the trial is to stop."""
+        self.interruption.check()
         new, stop = [], None
         curve: dict[int, float] = {}
         history = self.histories[trial.number]

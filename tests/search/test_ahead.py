@@ -21,18 +21,12 @@ from search.offline import Engine, run
 from search.sweep import Sweep, read_sweep
 from tests.samples import small_data
 from tests.search.killing import Killed, killed_at
+from tests.search.test_offline import SOFTMAX
 from trainers import records
 from trainers.errors import UsageError
 
-SOFTMAX: dict[str, Any] = {
-    "program": "trainers/softmax.py",
-    "method": "bayes",
-    "metric": {"name": "f1", "goal": "maximize"},
-    "parameters": {
-        "epochs": {"value": 2},
-        "learning_rate": {"distribution": "log_uniform_values", "min": 0.0001, "max": 0.5},
-        "batch_size": {"values": [16, 32, 64]},
-    },
+AHEAD: dict[str, Any] = {
+    **SOFTMAX,
     "controller": {"type": "local", "search": {"ahead": True, "sampler": {"name": "tpe", "n_startup_trials": 2}}},
 }
 
@@ -44,7 +38,7 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def sweep_of(folder: Path, **changes: Any) -> Sweep:
     path = folder / "small.yaml"
-    path.write_text(yaml.safe_dump({**SOFTMAX, **changes}))
+    path.write_text(yaml.safe_dump({**AHEAD, **changes}))
     return read_sweep(path)
 
 
