@@ -1,8 +1,8 @@
 """Seconds to fit and predict an rbf SVM (C=10, gamma scale) on MNIST, 60,000 and 10,000 images, beside scikit-learn's SVC.
 
 Ours: `Svm.fit`, which also scores the training images, and `Svm.predict`. Theirs: `SVC.fit` and `SVC.predict` on the same
-pixels, in the same process. Both fits are libsvm's: ours on the images' inner products, pair by pair on all cores, where those
-fit into memory (about 13 GB at 60,000); prediction is a matrix product against libsvm's loop.
+pixels, in the same process. Both fits are libsvm's: ours on the images' inner products, pair by pair on all cores; prediction is
+a matrix product against libsvm's loop.
 
     python benchmarks/svm.py [--json] [--n-train 60000] [--rounds 1] [--quick]
 

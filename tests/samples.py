@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,16 @@ def small_data(
         average=average,
         positive=positive,
     )
+
+
+def in_8_bits(data: Data) -> Data:
+    """Return the same data with each pixel rounded to k / 255, as pictures have them."""
+
+    def rounded(samples: Samples | None) -> Samples | None:
+        return None if samples is None else replace(samples, x=samples.x.mul(255).round().div(255))
+
+    parts: dict[str, Any] = {name: rounded(getattr(data, name)) for name in ("train", "holdout", "test", "evaluated")}
+    return replace(data, **parts, kept={})
 
 
 def assert_alike(found: list[Epoch], wanted: list[Epoch], *, within: float = 1e-5) -> None:

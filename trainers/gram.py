@@ -3,7 +3,8 @@
 All kernels are maps of them (`trainers.kernels`). They are laid out by class, one block per pair of classes, as one-against-one
 problems read them, so that half of the symmetric matrix is all that is kept: about n² / 2 numbers of n training images, and n
 per evaluated image. They are float64 for up to 20,000 training images, which gives the very machine that libsvm finds, and
-float32 for more. Where other processes will want the same, one of them writes the file and all map it into memory.
+float32 for more. Where other processes will want the same, one of them writes the file and all map it into memory. The
+products of more than 20,000 images of 8-bit pixels are not kept: computing them again takes less time than reading them.
 """
 
 from __future__ import annotations
@@ -12,17 +13,20 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from trainers.memory import available_memory
+from trainers.pixels import ROWS, Pixels, pixels_of
 from trainers.shared import from_file
 
 if TYPE_CHECKING:
     import torch
 
     from trainers.data import Data
+
+    Some = Callable[[slice], torch.Tensor]  # rows of products (n_some, n_columns), in new memory
 
 FROM = 4e8  # n_train² * n_features from which a fit on products is the faster one: 715 images of 784 pixels (measured)
 DOUBLE_TO = 20_000  # training images whose products are float64
@@ -31,7 +35,7 @@ OTHER_FILES = 2  # of other preparations or images, each as large
 SHARE = 0.75  # of the memory available, at most
 KEPT = 2  # preparations whose products a process keeps where memory allows: sweeps search `scaling`, of two values
 CALIBRATION_MEGABYTES = 1000  # of libsvm's rows, where probabilities are calibrated
-ROWS = 4_096  # training images whose products with the evaluated ones are computed at a time
+STORED_ROWS = 4_096  # training images whose products with the evaluated ones are computed at a time
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,18 @@ class Prepared:
     learnt: Mapping[str, np.ndarray]
 
 
+class Chosen(NamedTuple):
+    """Products of images with chosen training images.
+
+    Args:
+        part: gives some rows of them (n_some, n_chosen).
+        by_support: `part` gives the products of some of the chosen (n_some, n_images) instead.
+    """
+
+    part: Some
+    by_support: bool = False
+
+
 @dataclass
 class Gram:
     """The products of one set of images, with the training images sorted by class.
@@ -57,14 +73,14 @@ class Gram:
         order: the place of each sorted training image among the given ones (n_train,).
         classes: the classes that are there (n_present,).
         ends: where each class begins among the sorted images, and the end (n_present + 1,).
-        flat: the blocks one after the other, then the training with the evaluated images.
     """
+
+    least_rows: ClassVar[int]  # whose products are worth asking for
 
     images: Prepared
     order: np.ndarray
     classes: np.ndarray
     ends: np.ndarray
-    flat: np.ndarray
     source: tuple[torch.Tensor | None, ...]  # whose products these are: training images, their classes, evaluated images
     norms: np.ndarray = field(init=False)  # squared, float64 (n_train,), sorted
     evaluated_norms: np.ndarray = field(init=False)
@@ -74,12 +90,59 @@ class Gram:
         train = self.images.train
         self.norms, self.variance = _squared_norms(train)[self.order], float(train.var())
         self.evaluated_norms = np.zeros(0) if self.images.evaluated is None else _squared_norms(self.images.evaluated)
-        self._starts = block_starts(self.ends)
 
     @property
     def largest_norm(self) -> float:
         """The largest squared norm of an image."""
         return float(max(self.norms.max(), self.evaluated_norms.max(initial=0.0)))
+
+    @property
+    def precision(self) -> np.dtype[Any]:
+        """The type of the products."""
+        raise NotImplementedError
+
+    def between(self, i: int, j: int) -> Some:
+        """Return what gives the products of some training images of the i-th class that is there with all of the j-th."""
+        raise NotImplementedError
+
+    def with_support(self, i: int, j: int, places: np.ndarray) -> Chosen:
+        """Return the products of the i-th class's images with chosen ones, at `places` of all sorted images, of the j-th."""
+        raise NotImplementedError
+
+    def evaluated_with(self, places: np.ndarray) -> Chosen:
+        """Return the products of the evaluated images with the sorted training images at `places`."""
+        raise NotImplementedError
+
+    def matrix(self, rows: np.ndarray) -> np.ndarray:
+        """Return the products of some training images with each other (n_rows, n_rows); `rows` are places among the given ones."""
+        raise NotImplementedError
+
+    def _places(self, rows: np.ndarray) -> np.ndarray:
+        """Return where training images, named by their places among the given ones, are among the sorted ones."""
+        places = np.empty(len(self.order), dtype=np.int64)
+        places[self.order] = np.arange(len(self.order))
+        return places[rows]
+
+
+@dataclass
+class StoredGram(Gram):
+    """Products in memory, or in a file that all processes map into theirs.
+
+    Args:
+        flat: the blocks one after the other, then the training with the evaluated images.
+    """
+
+    least_rows: ClassVar[int] = 1
+
+    flat: np.ndarray
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._starts = block_starts(self.ends)
+
+    @property
+    def precision(self) -> np.dtype[Any]:
+        return self.flat.dtype
 
     def block(self, i: int, j: int) -> np.ndarray:
         """Return the products of the training images of the i-th class that is there with those of the j-th."""
@@ -93,11 +156,20 @@ class Gram:
         """Return the products of the sorted training with the evaluated images (n_train, n_evaluated)."""
         return self.flat[self._starts[-1, -1] :].reshape(len(self.order), -1)
 
+    def between(self, i: int, j: int) -> Some:
+        import torch
+
+        block = torch.from_numpy(self.block(i, j))
+        return lambda some: block[some].clone()
+
+    def with_support(self, i: int, j: int, places: np.ndarray) -> Chosen:
+        return _chosen(self.block(i, j), places - self.ends[j])
+
+    def evaluated_with(self, places: np.ndarray) -> Chosen:
+        return _chosen(self.evaluated().T, places)
+
     def matrix(self, rows: np.ndarray) -> np.ndarray:
-        """Return the products of some training images with each other (n_rows, n_rows); `rows` are places among the given ones."""
-        places = np.empty(len(self.order), dtype=np.int64)
-        places[self.order] = np.arange(len(self.order))
-        places = places[rows]
+        places = self._places(rows)
         kinds = np.searchsorted(self.ends, places, side="right") - 1
         result = np.empty((len(rows), len(rows)), dtype=self.flat.dtype)
         for i in np.unique(kinds):
@@ -108,7 +180,69 @@ class Gram:
         return result
 
 
-def gram_of(data: Data, name: str, prepare: Callable[[], Prepared], device: torch.device, *, n_calibrated: int = 0) -> Gram | None:
+@dataclass
+class PixelGram(Gram):
+    """Products of 8-bit pictures, computed whenever they are asked for: for many images that is sooner than memory is laid out.
+
+    Args:
+        train: the sorted training images.
+        others: the evaluated images.
+    """
+
+    least_rows: ClassVar[int] = ROWS
+
+    train: Pixels
+    others: Pixels | None
+
+    @property
+    def precision(self) -> np.dtype[Any]:
+        return np.dtype(np.float32)
+
+    def between(self, i: int, j: int) -> Some:
+        own, other = (self.train[self.ends[end] : self.ends[end + 1]] for end in (i, j))
+        return lambda some: own[some].times(other)
+
+    def with_support(self, i: int, j: int, places: np.ndarray) -> Chosen:
+        import torch
+
+        own, support = self.train[self.ends[i] : self.ends[i + 1]], self.train[torch.from_numpy(places)]
+        return Chosen(lambda some: own[some].times(support))
+
+    def evaluated_with(self, places: np.ndarray) -> Chosen:
+        import torch
+
+        others, support = self.others, self.train[torch.from_numpy(places)]
+        assert others is not None
+        return Chosen(lambda some: others[some].times(support))
+
+    def matrix(self, rows: np.ndarray) -> np.ndarray:
+        import torch
+
+        chosen = self.train[torch.from_numpy(self._places(rows))]
+        return np.concatenate([some.times(chosen).numpy() for some in chosen.split(ROWS)])
+
+
+def _chosen(products: np.ndarray, places: np.ndarray) -> Chosen:
+    """Return the columns at `places` of products (n_rows, n_columns), which lie in memory by rows or by columns."""
+    import torch
+
+    if products.flags.c_contiguous:
+        return Chosen(
+            lambda some: torch.from_numpy(products[some].take(places, axis=1, mode="clip"))
+        )  # "clip" needs no second copy
+    by_column, chosen = torch.from_numpy(products.T), torch.from_numpy(places)
+    return Chosen(lambda some: by_column.index_select(0, chosen[some]), by_support=True)
+
+
+def gram_of(
+    data: Data,
+    name: str,
+    prepare: Callable[[], Prepared],
+    device: torch.device,
+    *,
+    as_they_are: bool = False,
+    n_calibrated: int = 0,
+) -> Gram | None:
     """Return the products of `data` as one preparation makes them: those of an earlier trial, of another process, or new ones.
 
     None where the ordinary way is the better one: few images, one class alone, or products that would take more than three
@@ -117,6 +251,7 @@ def gram_of(data: Data, name: str, prepare: Callable[[], Prepared], device: torc
     Args:
         name: what the preparation is, for the same data.
         device: computes them; they are kept in main memory.
+        as_they_are: whether the preparation leaves the pixels as they are.
         n_calibrated: training images whose kernel values probabilities are calibrated on.
     """
     import torch
@@ -128,6 +263,7 @@ def gram_of(data: Data, name: str, prepare: Callable[[], Prepared], device: torc
         return None
     source = (data.train.x, data.train.y, None if data.evaluated is None else data.evaluated.x)
     kept, needed = data.kept.get(name), memory_needed(counts, n_evaluated, n_calibrated)
+    order, ends = np.argsort(y, kind="stable"), np.concatenate([[0], np.cumsum(counts)])
     if isinstance(kept, Gram) and all(own is other for own, other in zip(kept.source, source, strict=True)):
         data.kept[name] = data.kept.pop(name)  # the latest
         return kept if _has_room(data, needed - products_bytes(counts, n_evaluated), least=1) else None
@@ -135,9 +271,13 @@ def gram_of(data: Data, name: str, prepare: Callable[[], Prepared], device: torc
     while len(data.kept) >= KEPT:
         del data.kept[next(iter(data.kept))]
     del kept
-    if not _has_room(data, needed, least=0):
+    pixels = _pixels(data, order) if as_they_are and len(y) > DOUBLE_TO and device.type == "cpu" else None
+    if not _has_room(data, needed if pixels is None else needed - products_bytes(counts, n_evaluated), least=0):
         return None
-    images, order, ends = prepare(), np.argsort(y, kind="stable"), np.concatenate([[0], np.cumsum(counts)])
+    images = prepare()
+    if pixels is not None:
+        data.kept[name] = PixelGram(images, order, classes, ends, source, *pixels)
+        return data.kept[name]
 
     def compute() -> np.ndarray:
         where = device if device.type == "cuda" else torch.device("cpu")  # mps has no float64
@@ -147,9 +287,18 @@ def gram_of(data: Data, name: str, prepare: Callable[[], Prepared], device: torc
     form = ((n_bytes // dtype.itemsize,), dtype)
     shared = data.cache is not None and n_bytes >= FILE_FROM and bool(data.fingerprints)
     flat = from_file(_file(data, name), compute, n_bytes, form, others=OTHER_FILES) if shared else compute()
-    gram = Gram(images, order, classes, ends, flat, source)
-    data.kept[name] = gram
-    return gram
+    data.kept[name] = StoredGram(images, order, classes, ends, source, flat)
+    return data.kept[name]
+
+
+def _pixels(data: Data, order: np.ndarray) -> tuple[Pixels, Pixels | None] | None:
+    """Return the sorted training images and the evaluated ones as bytes, None where they cannot be that."""
+    import torch
+
+    train, others = pixels_of(data.train.x), None if data.evaluated is None else pixels_of(data.evaluated.x)
+    if train is None or (data.evaluated is not None and others is None):
+        return None
+    return train[torch.from_numpy(order)], others
 
 
 def _has_room(data: Data, needed: int, *, least: int) -> bool:
@@ -176,8 +325,8 @@ def products(train: np.ndarray, evaluated: np.ndarray | None, ends: np.ndarray, 
             _multiply(first, second, flat[starts[i, j] :])
     if evaluated is not None:
         second = torch.as_tensor(evaluated, dtype=precision, device=device)
-        for start in range(0, len(x), ROWS):
-            _multiply(x[start : start + ROWS], second, flat[starts[-1, -1] + start * n_evaluated :])
+        for start in range(0, len(x), STORED_ROWS):
+            _multiply(x[start : start + STORED_ROWS], second, flat[starts[-1, -1] + start * n_evaluated :])
     return flat.numpy()
 
 

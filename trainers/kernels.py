@@ -31,9 +31,8 @@ class Kernel:
             import torch
 
             of_columns, of_rows = column_norms * -self.gamma, row_norms * self.gamma
-            torch.add(of_columns, products, alpha=2 * self.gamma, out=products).sub_(
-                of_rows[:, None]
-            )  # -gamma times the distance squared
+            torch.add(of_columns, products, alpha=2 * self.gamma, out=products)
+            products.sub_(of_rows[:, None])  # now -gamma times the distance squared
             return products.clamp_max_(0).exp_()
         if self.name == "poly":
             return products.mul_(self.gamma).add_(self.coef0).pow_(self.degree)

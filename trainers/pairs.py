@@ -19,7 +19,9 @@ import numpy as np
 from trainers.steps import n_threads
 
 if TYPE_CHECKING:
-    from trainers.gram import Gram
+    import torch
+
+    from trainers.gram import Chosen, Gram, Some
     from trainers.kernels import Kernel
 
 CACHE_MEGABYTES = 200  # of libsvm's rows, a problem
@@ -92,8 +94,8 @@ def solve(gram: Gram, kernel: Kernel, *, penalty: float, tolerance: float, weigh
 def _diagonal(gram: Gram, kernel: Kernel, i: int) -> np.ndarray:
     """Return the kernel values of one class's images with each other, in the precision of the products."""
     own = slice(gram.ends[i], gram.ends[i + 1])
-    values = np.empty_like(gram.block(i, i))
-    _fill(values, gram.block(i, i), kernel, gram.norms[own], gram.norms[own])
+    values = np.empty((own.stop - own.start,) * 2, dtype=gram.precision)
+    _fill(values, gram.between(i, i), gram.least_rows, kernel, gram.norms[own], gram.norms[own])
     if kernel.name == "rbf":
         np.fill_diagonal(values, 1.0)
     return values
@@ -108,7 +110,7 @@ def _pair_kernel(
     size = n_first + int(second.stop - second.start)
     values = buffer[: size * size].reshape(size, size)
     values[:n_first, :n_first], values[n_first:, n_first:] = (diagonals[end] for end in pair)
-    _fill(values[:n_first, n_first:], gram.block(*pair), kernel, gram.norms[first], gram.norms[second])
+    _fill(values[:n_first, n_first:], gram.between(*pair), gram.least_rows, kernel, gram.norms[first], gram.norms[second])
     values[n_first:, :n_first] = values[:n_first, n_first:].T
     return values
 
@@ -119,24 +121,37 @@ def kernel_matrix(gram: Gram, kernel: Kernel, rows: np.ndarray) -> np.ndarray:
     Args:
         rows: their places among the images as they were given.
     """
+    import torch
+
     values = gram.matrix(rows).astype(np.float64)
     norms = np.empty(len(gram.order))
     norms[gram.order] = gram.norms
-    _fill(values, values, kernel, norms[rows], norms[rows])
+    _mapped(torch.from_numpy(values), kernel, norms[rows], norms[rows])
     if kernel.name == "rbf":
         np.fill_diagonal(values, 1.0)
     return values
 
 
-def _fill(values: np.ndarray, products: np.ndarray, kernel: Kernel, row_norms: np.ndarray, column_norms: np.ndarray) -> None:
-    """Write the kernel values of products (n_rows, n_columns) into `values`, on the calling thread alone."""
+def _fill(
+    values: np.ndarray, products: Some, least_rows: int, kernel: Kernel, row_norms: np.ndarray, column_norms: np.ndarray
+) -> None:
+    """Write the kernel values of products into `values` (n_rows, n_columns), on the calling thread alone."""
     import torch
 
-    into, columns = torch.from_numpy(values), torch.from_numpy(column_norms)
-    rows = max(1, CHUNK // max(products.shape[1], 1))
-    for start in range(0, len(products), rows):
-        part = slice(start, start + rows)
-        kernel.map_(into[part].copy_(torch.from_numpy(products[part])), torch.from_numpy(row_norms[part]), columns)
+    into = torch.from_numpy(values)
+    for some in _parts(len(values), max(least_rows, CHUNK // max(values.shape[1], 1))):
+        into[some].copy_(_mapped(products(some), kernel, row_norms[some], column_norms))
+
+
+def _mapped(products: torch.Tensor, kernel: Kernel, row_norms: np.ndarray, column_norms: np.ndarray) -> torch.Tensor:
+    """Turn products into kernel values in place, in their own precision."""
+    import torch
+
+    return kernel.map_(products, *(torch.from_numpy(norms).to(products.dtype) for norms in (row_norms, column_norms)))
+
+
+def _parts(n_rows: int, size: int) -> Iterator[slice]:
+    return (slice(start, start + size) for start in range(0, n_rows, size))
 
 
 def laid_out(ends: np.ndarray, pairs: Sequence[tuple[int, int]], found: Sequence[tuple[np.ndarray, np.ndarray, float]]) -> Solution:
@@ -169,10 +184,8 @@ def training_decisions(gram: Gram, kernel: Kernel, solution: Solution) -> np.nda
         own = slice(gram.ends[i], gram.ends[i + 1])
         decisions = np.tile(solution.offset, (own.stop - own.start, 1))
         for j, vote in enumerate(votes):
-            inside = vote.places - gram.ends[j]
-            decisions[:, vote.columns] += _sums(
-                gram.block(i, j), inside, gram.norms[own], gram.norms[vote.places], vote.weights, kernel
-            )
+            products = gram.with_support(i, j, vote.places)
+            decisions[:, vote.columns] += _sums(products, gram.least_rows, gram.norms[own], gram.norms, vote, kernel)
         return decisions
 
     result = np.empty((len(gram.order), len(solution.offset)))
@@ -184,10 +197,10 @@ def training_decisions(gram: Gram, kernel: Kernel, solution: Solution) -> np.nda
 
 def evaluated_decisions(gram: Gram, kernel: Kernel, solution: Solution) -> np.ndarray:
     """Return the decisions (n_evaluated, n_pairs) of the evaluated images."""
-    votes, products = _votes_of(gram, solution), gram.evaluated().T
+    votes = _votes_of(gram, solution)
 
     def sums(vote: _Votes) -> np.ndarray:
-        return _sums(products, vote.places, gram.evaluated_norms, gram.norms[vote.places], vote.weights, kernel)
+        return _sums(gram.evaluated_with(vote.places), gram.least_rows, gram.evaluated_norms, gram.norms, vote, kernel)
 
     decisions = np.tile(solution.offset, (len(gram.evaluated_norms), 1))
     with _side_by_side(len(votes)) as pool:
@@ -221,37 +234,28 @@ def _votes_of(gram: Gram, solution: Solution) -> list[_Votes]:
 
 
 def _sums(
-    products: np.ndarray, places: np.ndarray, norms: np.ndarray, support_norms: np.ndarray, weights: np.ndarray, kernel: Kernel
+    products: Chosen, least_rows: int, norms: np.ndarray, training_norms: np.ndarray, vote: _Votes, kernel: Kernel
 ) -> np.ndarray:
-    """Return what support vectors add to decisions (n_deciding, n_columns), in float64.
+    """Return what support vectors of a class add to decisions (n_deciding, n_classes - 1), in float64.
 
     Args:
-        products: of the deciding with training images (n_deciding, n_some); they lie in memory by rows or by columns.
-        places: of the support vectors among the n_some.
+        products: of the deciding images with these support vectors.
         norms: of the deciding images (n_deciding,).
-        weights: of the support vectors (n_support, n_columns).
+        training_norms: (n_train,), sorted.
     """
     import torch
 
-    rows, columns, w = torch.from_numpy(norms), torch.from_numpy(support_norms), torch.from_numpy(weights)
-    if products.flags.c_contiguous:
-        sums = torch.empty(len(rows), w.shape[1], dtype=torch.float64)
-        for some in _parts(len(rows), len(columns)):
-            values = torch.from_numpy(products[some].take(places, axis=1, mode="clip")).double()  # "clip" needs no second copy
-            torch.mm(kernel.map_(values, rows[some], columns), w, out=sums[some])
-        return sums.numpy()
-    by_support, chosen = torch.from_numpy(products.T), torch.from_numpy(places)
-    sums = torch.zeros(w.shape[1], len(rows), dtype=torch.float64)
-    for some in _parts(len(columns), len(rows)):
-        values = by_support.index_select(0, chosen[some]).double()
-        sums.addmm_(w[some].T, kernel.map_(values, columns[some], rows))
-    return sums.T.numpy()
-
-
-def _parts(n_rows: int, n_columns: int) -> Iterator[slice]:
-    """Part rows into blocks of float64 numbers that a core's cache holds."""
-    size = max(1, BLOCK_BYTES // (8 * max(n_columns, 1)))
-    return (slice(start, start + size) for start in range(0, n_rows, size))
+    support_norms, weights = training_norms[vote.places], torch.from_numpy(vote.weights)
+    rows, columns = (support_norms, norms) if products.by_support else (norms, support_norms)
+    shape = (weights.shape[1], len(norms)) if products.by_support else (len(norms), weights.shape[1])
+    sums = torch.zeros(shape, dtype=torch.float64)
+    for some in _parts(len(rows), max(least_rows, BLOCK_BYTES // (8 * max(len(columns), 1)))):
+        values = _mapped(products.part(some), kernel, rows[some], columns).double()
+        if products.by_support:
+            sums.addmm_(weights[some].T, values)
+        else:
+            torch.mm(values, weights, out=sums[some])
+    return (sums.T if products.by_support else sums).numpy()
 
 
 @contextlib.contextmanager

@@ -119,11 +119,12 @@ class Svm(Classifier):
         config = self.config
         name = f"scaling {config.scaling}, pca {config.pca}" + ("" if config.pca is None else f", seed {config.seed}")
         n_calibrated = min(len(data.train), CALIBRATION_ROWS) if config.probability else 0
-        gram = gram_of(data, name, prepare, self.device, n_calibrated=n_calibrated)
+        as_they_are = config.scaling == "none" and config.pca is None
+        gram = gram_of(data, name, prepare, self.device, as_they_are=as_they_are, n_calibrated=n_calibrated)
         if gram is None:
             return None
         self._state = {**gram.images.learnt, "gamma": np.array(self._gamma(gram.images.train.shape[1], gram.variance))}
-        return gram if self._kernel().suits(gram.largest_norm, gram.flat.dtype) else None
+        return gram if self._kernel().suits(gram.largest_norm, gram.precision) else None
 
     def _kernel(self) -> Kernel:
         config = self.config

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from tests.samples import small_data
+from tests.samples import in_8_bits, small_data
 from trainers import gram
 from trainers.data import Data
-from trainers.gram import Gram, Prepared, gram_of, products_bytes
+from trainers.gram import Chosen, PixelGram, Prepared, StoredGram, gram_of, products_bytes
+from trainers.pixels import pixels_of
 from trainers.svm import Svm, SvmConfig
 
 CPU = torch.device("cpu")
@@ -30,10 +31,20 @@ def prepared(data: Data) -> Prepared:
     return Prepared(train, None if data.evaluated is None else evaluated, {})
 
 
-def gram_for(data: Data, name: str = "pixels") -> Gram:
+def gram_for(data: Data, name: str = "pixels") -> StoredGram:
     result = gram_of(data, name, lambda: prepared(data), CPU)
-    assert result is not None
+    assert isinstance(result, StoredGram)
     return result
+
+
+def assert_close(found: torch.Tensor | np.ndarray, wanted: torch.Tensor | np.ndarray) -> None:
+    assert found.shape == wanted.shape
+    np.testing.assert_allclose(np.asarray(found), np.asarray(wanted), rtol=3e-7)
+
+
+def whole(products: Chosen) -> torch.Tensor:
+    part = products.part(slice(None))
+    return part.T if products.by_support else part
 
 
 @pytest.mark.parametrize("split", ["holdout", "none"])
@@ -60,9 +71,52 @@ def test_many_images_have_products_in_float32(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(gram, "DOUBLE_TO", 10)
     data = small_data()
     found, x = gram_for(data), prepared(data).train
-    assert found.flat.dtype == np.float32
+    assert found.precision == np.float32
     np.testing.assert_allclose(found.block(0, 1), x[::3] @ x[1::3].T, rtol=1e-5)
     assert found.flat.nbytes == products_bytes(np.array([20, 20, 20]), 24)
+
+
+@pytest.mark.parametrize("split", ["holdout", "none"])
+def test_products_of_many_8_bit_pictures_are_computed_when_they_are_asked_for(split: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    stored = gram_for(in_8_bits(small_data(4, n_train=50, split=split)))
+    monkeypatch.setattr(gram, "DOUBLE_TO", 10)
+    monkeypatch.setattr(gram, "products", lambda *_: pytest.fail("nothing was to be stored"))
+    data = in_8_bits(small_data(4, n_train=50, split=split))
+    found = gram_of(data, "pixels", lambda: prepared(data), CPU, as_they_are=True)
+    if not isinstance(found, PixelGram):
+        pytest.skip("this processor has no instruction for products of bytes")
+    some, rows = slice(2, 9), np.array([7, 3, 39, 0, 12, 5])
+    for i in range(4):
+        for j in range(4):
+            places = np.array([found.ends[j], found.ends[j + 1] - 1])
+            assert_close(found.between(i, j)(some), stored.between(i, j)(some))
+            assert_close(whole(found.with_support(i, j, places)), whole(stored.with_support(i, j, places)))
+    assert_close(found.matrix(rows), stored.matrix(rows))
+    if split == "holdout":
+        places = np.array([0, 17, 49])
+        assert_close(whole(found.evaluated_with(places)), whole(stored.evaluated_with(places)))
+    assert found.largest_norm == stored.largest_norm
+    assert gram_of(data, "pixels", lambda: pytest.fail("they are there"), CPU, as_they_are=True) is found
+
+
+def test_pictures_that_a_preparation_changes_or_that_are_few_have_their_products_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = in_8_bits(small_data())
+    few = gram_of(data, "pixels", lambda: prepared(data), CPU, as_they_are=True)
+    monkeypatch.setattr(gram, "DOUBLE_TO", 10)
+    changed = gram_of(data, "scaled", lambda: prepared(data), CPU)
+    mixed = replace(data, kept={}, evaluated=small_data().evaluated)  # which is not of 8 bits
+    other = gram_of(mixed, "pixels", lambda: prepared(mixed), CPU, as_they_are=True)
+    assert [type(found) for found in (few, changed, other)] == [StoredGram] * 3
+
+
+def test_what_is_not_stored_needs_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gram, "DOUBLE_TO", 10)
+    data, counts = in_8_bits(small_data()), np.array([20, 20, 20])
+    left = gram.memory_needed(counts, 24) - products_bytes(counts, 24)
+    monkeypatch.setattr(gram, "available_memory", lambda: left / gram.SHARE)
+    assert gram_of(data, "scaled", lambda: pytest.fail("nothing was to be prepared"), CPU) is None
+    found = gram_of(data, "pixels", lambda: prepared(data), CPU, as_they_are=True)
+    assert isinstance(found, PixelGram) or pixels_of(data.train.x) is None
 
 
 def test_trials_share_the_products_of_their_data_and_of_no_other() -> None:

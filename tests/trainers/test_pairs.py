@@ -11,11 +11,12 @@ import pytest
 import torch
 from sklearn.svm import SVC
 
-from tests.samples import images, small_data
+from tests.samples import images, in_8_bits, small_data
 from trainers import gram, pairs
 from trainers.data import Data, DataOptions, Samples, load_data
 from trainers.errors import UsageError
 from trainers.kernels import Kernel
+from trainers.pixels import pixels_of
 from trainers.svm import Svm, SvmConfig
 
 CONFIGURATIONS: list[dict[str, Any]] = [
@@ -146,6 +147,26 @@ def test_products_in_float32_give_nearly_the_same_machine(values: dict[str, Any]
     fast, slow, *_ = both_ways(data, **values)
     assert (fast.predict(data.test.x) == slow.predict(data.test.x)).mean() >= 0.997  # at most one image of 360
     assert len(fast.state()["support_vectors"]) == pytest.approx(len(slow.state()["support_vectors"]), rel=0.01)
+
+
+@every_configuration
+def test_products_of_8_bit_pictures_give_nearly_the_same_machine(values: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    data = in_8_bits(small_data(4, (1, 12, 12), n_train=400))
+    if pixels_of(data.train.x) is None:
+        pytest.skip("this processor has no instruction for products of bytes")
+    monkeypatch.setattr(gram, "DOUBLE_TO", 0)
+    monkeypatch.setattr(gram, "products", lambda *_: pytest.fail("nothing was to be stored"))
+    fast, slow, metrics, wanted = both_ways(data, **values)
+    assert metrics == pytest.approx(wanted, abs=1e-12)
+    np.testing.assert_array_equal(fast.predict(data.test.x), slow.predict(data.test.x))
+    assert len(fast.state()["support_vectors"]) == pytest.approx(len(slow.state()["support_vectors"]), rel=0.02)
+
+
+def test_probabilities_of_8_bit_pictures_are_calibrated_as_the_ordinary_way_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gram, "DOUBLE_TO", 0)
+    data = in_8_bits(small_data(n_train=90))
+    fast, slow, *_ = both_ways(data, probability=True)
+    np.testing.assert_allclose(fast.predict_proba(data.test.x), slow.predict_proba(data.test.x), atol=1e-3)
 
 
 def test_decisions_in_small_blocks_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
