@@ -130,7 +130,7 @@ class SlotSampler(BaseSampler):
 
     @property
     def _sampler(self) -> BaseSampler:
-        sampler = self.own or self._asking.inner
+        sampler = self._asking.inner if self.own is None else self.own
         assert sampler is not None, "Optuna calls before_trial first"
         return sampler
 

@@ -81,6 +81,11 @@ class Sweep:
     notes: list[str] = field(default_factory=list)  # what is accepted, and means something else offline
 
     @property
+    def alone(self) -> str | None:
+        """What makes the search ask for one trial after the other; None where several may be asked for at once."""
+        return one_by_one(self.settings, self.objectives, scheduled=self.scheduler is not None)
+
+    @property
     def metric(self) -> str:
         """The name of the first objective, by which a run's best epoch is found."""
         return self.objectives[0].name

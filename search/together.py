@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 from search.leases import running
 from search.settings import MOST_AT_ONCE, Settings
 from search.study import finished
-from search.sweep import Sweep, draws_blindly, one_by_one
+from search.sweep import Sweep, draws_blindly
 
 if TYPE_CHECKING:
     from trainers.base import Epoch, Model, ModelConfig
@@ -35,7 +35,7 @@ def most_at_once(sweep: Sweep, trials: Sequence[FrozenTrial], mine: int = 0) -> 
         mine: how many of those that run are of these suggestions.
     """
     settings = sweep.settings
-    if one_by_one(settings, sweep.objectives, scheduled=sweep.scheduler is not None) is not None:
+    if sweep.alone is not None:
         return 1
     complete = sum(trial.state == TrialState.COMPLETE for trial in trials)
     if complete == 0:

@@ -263,10 +263,11 @@ class GradientModel(Model):
         self._multiply_adds = None
         with seeded(device, config.seed, 0):
             net = self.network().to(device)
-        if convolves(net) and (device.type == "cpu" or self.precision == "bf16"):
+        on_cpu = device.type == "cpu"
+        if convolves(net) and (on_cpu or self.precision == "bf16"):
             net = net.to(memory_format=torch.channels_last)  # in which convolutions are the fastest
-        if device.type == "cpu" and convolves(net):
-            keep_freed_memory()
+            if on_cpu:
+                keep_freed_memory()
         if config.start_from is not None:
             take_over(net, config.start_from)
         optimizer = build_optimizer(
