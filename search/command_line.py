@@ -13,6 +13,7 @@ from trainers.command_line import ROOT, SentenceParser, add_fields, exit_with_se
 from trainers.config import value_from_text
 from trainers.data import DataOptions
 from trainers.errors import UsageError, did_you_mean
+from trainers.start import collecting_later
 
 if TYPE_CHECKING:
     import optuna
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line of sweeps/offline.py."""
-    with exit_with_sentence():
+    with exit_with_sentence(), collecting_later():
         options, texts, unknown = parse(sys.argv[1:] if arguments is None else arguments)
         sweep, fixed = sweep_of(options, texts, unknown)
         trials = options.trials or sweep.run_cap

@@ -20,6 +20,7 @@ from trainers.data import LOCKED_SPLIT, Data, DataOptions, load_data
 from trainers.devices import pick_device
 from trainers.provenance import provenance
 from trainers.shared import share_images
+from trainers.start import collect_as_usual
 from trainers.tracking import track
 
 if TYPE_CHECKING:
@@ -111,6 +112,7 @@ class InProcess:
             quiet=True,
             beside=attempt.share is not None,
         ) as tracker:
+            collect_as_usual()
             attempt.started({**resolved, "provenance": origin}, tracker.path)
             tracker.describe(resolved, origin)
             share = attempt.share

@@ -20,6 +20,7 @@ from search.study import finished, open_study
 from search.sweep import Sweep, read_sweep
 from trainers.errors import UsageError
 from trainers.progress import Progress
+from trainers.start import collecting_later
 from trainers.storage import readable_errors
 
 if TYPE_CHECKING:
@@ -221,7 +222,7 @@ def work_on(work: Work) -> None:
     """Be one worker: the body of a spawned process."""
     interruption = Interruption(quiet=True)
     try:
-        with interruption.watched():
+        with interruption.watched(), collecting_later():
             run(read_sweep(work.path, work.fixed), **work.options, interruption=interruption)
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)

@@ -21,6 +21,7 @@ from trainers import model_class
 from trainers.config import Config, value_from_text
 from trainers.data import DataOptions
 from trainers.errors import UsageError, did_you_mean
+from trainers.start import collect_as_usual, collecting_later
 
 if TYPE_CHECKING:
     from trainers.base import Epoch, Model, ModelConfig
@@ -45,7 +46,7 @@ def main(name: str, arguments: Sequence[str] | None = None) -> int:
     """Train the classifier `name` as the command line says; return the exit code."""
     kind = model_class(name)
     parser = build_parser(name, kind)
-    with exit_with_sentence():
+    with exit_with_sentence(), collecting_later():
         options, given = parse(parser, kind, sys.argv[1:] if arguments is None else arguments)
         if options.summary:
             print_summary(kind, given)
@@ -256,6 +257,7 @@ def train(kind: type[Model], given: Mapping[str, Any], options: argparse.Namespa
         classifier, config, data_options, run_options, data = ready
         if in_sweep:  # an agent starts a process per trial
             data = replace(data, cache=cache_folder())
+        collect_as_usual()
         device = str(classifier.device)
         origin = provenance(data, device)
         tracker.describe(run_values(kind, config, data_options, run_options), origin)

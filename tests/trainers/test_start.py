@@ -1,0 +1,79 @@
+"""While a command starts the collector rests; a training finds it as it was."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from search.command_line import main as search_main
+from trainers.command_line import main
+from trainers.softmax import Softmax
+from trainers.start import LATER, collect_as_usual, collecting_later
+
+USUAL = gc.get_threshold()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_stays_frozen() -> Iterator[None]:
+    gc.unfreeze()
+    yield
+    gc.unfreeze()
+
+
+def test_the_collector_rests_until_the_start_is_over() -> None:
+    with collecting_later():
+        assert gc.get_threshold() == (LATER, *USUAL[1:])
+        collect_as_usual()
+        assert gc.get_threshold() == USUAL
+        frozen = gc.get_freeze_count()
+        assert frozen > 0
+        collect_as_usual()
+        assert gc.get_freeze_count() == frozen
+    assert gc.get_threshold() == USUAL
+
+
+def test_a_command_that_fails_leaves_the_collector_as_it_was() -> None:
+    with pytest.raises(ValueError, match="no such file"), collecting_later():
+        raise ValueError("no such file")
+    assert gc.get_threshold() == USUAL
+    assert gc.get_freeze_count() == 0
+
+
+def test_nothing_changes_where_no_command_starts() -> None:
+    collect_as_usual()
+    assert gc.get_threshold() == USUAL
+    assert gc.get_freeze_count() == 0
+
+
+def test_garbage_of_an_earlier_start_is_still_collected() -> None:
+    with collecting_later():
+        collect_as_usual()
+    before = gc.get_freeze_count()
+    made: list[list[int]] = [[] for _ in range(1000)]
+    with collecting_later():
+        collect_as_usual()
+    assert gc.get_freeze_count() <= before
+    assert len(made) == 1000  # they were there, and were not frozen
+
+
+@pytest.mark.parametrize("command", ["trainer", "search"])
+def test_a_training_finds_the_collector_as_it_was(command: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    seen: list[tuple[int, int, int]] = []
+    network = Softmax.network
+
+    def spied(self: Softmax) -> object:
+        seen.append(gc.get_threshold())
+        return network(self)
+
+    monkeypatch.setattr(Softmax, "network", spied)
+    if command == "trainer":
+        main("softmax", ["--epochs=1", "--wandb=disabled", "--save=none"])
+    else:
+        file = tmp_path / "sweep.yaml"
+        file.write_text("program: trainers/softmax.py\nmethod: random\nparameters:\n  epochs:\n    value: 1\n", encoding="utf-8")
+        search_main([str(file), "--trials=1", "--wandb=disabled", f"--runs={tmp_path}"])
+    assert seen[-1] == USUAL
+    assert gc.get_threshold() == USUAL
