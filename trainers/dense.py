@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from trainers.matmul import products_of
 from trainers.steps import bare_step
 
 aten = torch.ops.aten
@@ -121,8 +122,7 @@ class Layer:
         self.bias = stack.bias.view(rows, 1) if flat else stack.bias.unsqueeze(2)
         self.weight_gradient = stack.weight_gradient.view(rows, -1) if flat else stack.weight_gradient
         self.bias_gradient = stack.bias_gradient.view(rows)
-        self.add_product: Callable[..., Any] = torch.addmm if flat else torch.baddbmm
-        self.product: Callable[..., Any] = torch.mm if flat else torch.bmm
+        self.add_product, self.product = products_of(self.weight, n)
         new = stack.weight.new_empty
         self.z = new(k, width, n)
         self.a = self.z if stack.kind is None or stack.kind in BY_RESULT else new(k, width, n)
@@ -248,12 +248,15 @@ def update_of(optimizer: torch.optim.Optimizer) -> Callable[[], Any]:
 
 def outputs_of(stacks: Sequence[Stack], images: torch.Tensor) -> torch.Tensor:
     """Return what the K networks make of images (n, in), outside training: (K, width, n)."""
-    first = stacks[0]
-    rows = torch.addmm(first.bias.view(-1, 1), first.weight.view(-1, first.n_inputs), images.t())
-    values = rows.view(len(first.linears), first.width, -1)
+    values, n = images.t(), len(images)
     for place, stack in enumerate(stacks):
-        if place > 0:
-            values = torch.baddbmm(stack.bias.unsqueeze(2), stack.weight, values)
+        made = stack.weight.new_empty(len(stack.linears), stack.width, n)
+        bias, weight, rows = stack.bias.unsqueeze(2), stack.weight, made
+        if place == 0:  # one product for all networks
+            bias, weight, rows = bias.view(-1, 1), weight.view(-1, stack.n_inputs), made.view(-1, n)
+        add_product, _ = products_of(weight, n)
+        add_product(bias, weight, values, out=rows)
+        values = made
         if stack.kind is not None:
             activate, _ = FORMS[stack.kind]
             into = values if stack.kind in BY_RESULT else torch.empty_like(values)
