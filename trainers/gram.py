@@ -226,10 +226,8 @@ def _chosen(products: np.ndarray, places: np.ndarray) -> Chosen:
     """Return the columns at `places` of products (n_rows, n_columns), which lie in memory by rows or by columns."""
     import torch
 
-    if products.flags.c_contiguous:
-        return Chosen(
-            lambda some: torch.from_numpy(products[some].take(places, axis=1, mode="clip"))
-        )  # "clip" needs no second copy
+    if products.flags.c_contiguous:  # of take's modes "clip" alone needs no second copy
+        return Chosen(lambda some: torch.from_numpy(products[some].take(places, axis=1, mode="clip")))
     by_column, chosen = torch.from_numpy(products.T), torch.from_numpy(places)
     return Chosen(lambda some: by_column.index_select(0, chosen[some]), by_support=True)
 
@@ -263,7 +261,6 @@ def gram_of(
         return None
     source = (data.train.x, data.train.y, None if data.evaluated is None else data.evaluated.x)
     kept, needed = data.kept.get(name), memory_needed(counts, n_evaluated, n_calibrated)
-    order, ends = np.argsort(y, kind="stable"), np.concatenate([[0], np.cumsum(counts)])
     if isinstance(kept, Gram) and all(own is other for own, other in zip(kept.source, source, strict=True)):
         data.kept[name] = data.kept.pop(name)  # the latest
         return kept if _has_room(data, needed - products_bytes(counts, n_evaluated), least=1) else None
@@ -271,6 +268,7 @@ def gram_of(
     while len(data.kept) >= KEPT:
         del data.kept[next(iter(data.kept))]
     del kept
+    order, ends = np.argsort(y, kind="stable"), np.concatenate([[0], np.cumsum(counts)])
     pixels = _pixels(data, order) if as_they_are and len(y) > DOUBLE_TO and device.type == "cpu" else None
     if not _has_room(data, needed if pixels is None else needed - products_bytes(counts, n_evaluated), least=0):
         return None
