@@ -1,4 +1,4 @@
-"""Run one trial of a study again, exactly: the same configuration, seed and data, beside what was recorded.
+"""Run one trial of a study again: the same configuration, seed and data, beside what was recorded.
 
 usage: python -m search.run STUDY --trial N [--device NAME]
 
@@ -116,10 +116,12 @@ def again(study: optuna.Study, trial: FrozenTrial, folder: Path, *, device: str,
                 if epoch.number in seen or (pruned is not None and not recorded.keys() >= {epoch.number}):
                     continue  # a program may have gone on by the time that its epochs can be read
                 seen.add(epoch.number)
-                same = _same(recorded.get(epoch.number, {}), epoch.metrics)
+                row = recorded.get(epoch.number, {})
+                same = _same(row, epoch.metrics)
                 differing += [] if same else [str(epoch.number)]
-                shown = "  ".join(f"{name} {value:.6f}" for name, value in epoch.metrics.items() if name not in TIMES)
-                print(f"epoch {epoch.number}{'' if same else ' (differs)'}  {shown}", flush=True)
+                print(f"epoch {epoch.number}{'' if same else ' (differs)'}  {_shown(epoch.metrics)}", flush=True)
+                if row and not same:
+                    print(f"  recorded: {_shown({name: row.get(name, math.nan) for name in epoch.metrics})}", flush=True)
             batch = epochs.send(pruned if pruned in seen else None)
     except StopIteration:
         return differing + [str(number) for number in recorded if number not in seen]
@@ -162,6 +164,10 @@ def _training(study: optuna.Study, config: Mapping[str, Any], *, device: str, mo
     from search.training import InProcess
 
     return InProcess(sweep, mode, device), values
+
+
+def _shown(metrics: Mapping[str, float]) -> str:
+    return "  ".join(f"{name} {value:.6f}" for name, value in metrics.items() if name not in TIMES)
 
 
 def _same(recorded: Mapping[str, Any], metrics: Mapping[str, float]) -> bool:

@@ -122,7 +122,7 @@ class Layer:
         self.bias = stack.bias.view(rows, 1) if flat else stack.bias.unsqueeze(2)
         self.weight_gradient = stack.weight_gradient.view(rows, -1) if flat else stack.weight_gradient
         self.bias_gradient = stack.bias_gradient.view(rows)
-        self.add_product, self.product = products_of(self.weight, n)
+        self.add_product, self.product = products_of(stack.weight, n, flat=flat)
         new = stack.weight.new_empty
         self.z = new(k, width, n)
         self.a = self.z if stack.kind is None or stack.kind in BY_RESULT else new(k, width, n)
@@ -254,7 +254,7 @@ def outputs_of(stacks: Sequence[Stack], images: torch.Tensor) -> torch.Tensor:
         bias, weight, rows = stack.bias.unsqueeze(2), stack.weight, made
         if place == 0:  # one product for all networks
             bias, weight, rows = bias.view(-1, 1), weight.view(-1, stack.n_inputs), made.view(-1, n)
-        add_product, _ = products_of(weight, n)
+        add_product, _ = products_of(stack.weight, n, flat=place == 0)
         add_product(bias, weight, values, out=rows)
         values = made
         if stack.kind is not None:

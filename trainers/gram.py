@@ -1,10 +1,12 @@
-"""Inner products of the training images with each other and with the evaluated images: computed once, used by every trial.
+"""Inner products of the training images with each other and with the evaluated images, which every trial needs.
 
 All kernels are maps of them (`trainers.kernels`). They are laid out by class, one block per pair of classes, as one-against-one
 problems read them, so that half of the symmetric matrix is all that is kept: about n² / 2 numbers of n training images, and n
-per evaluated image. They are float64 for up to 20,000 training images, which gives the very machine that libsvm finds, and
-float32 for more. Where other processes will want the same, one of them writes the file and all map it into memory. The
-products of more than 20,000 images of 8-bit pixels are not kept: computing them again takes less time than reading them.
+per evaluated image. They are computed once, in float64 for up to 20,000 training images, which gives the very machine that libsvm
+finds, and in float32 for more. Where other processes will want the same, one of them writes the file and all map it into memory.
+
+The products of more than 20,000 images of 8-bit pixels, which nothing has scaled or projected, are not kept on processors that
+multiply bytes (`trainers.pixels`): there computing them again takes less time than laying out the memory.
 """
 
 from __future__ import annotations
@@ -43,7 +45,7 @@ class Prepared:
     """Images as the kernel sees them.
 
     Args:
-        train: rows of the training images (n_train, n_features), float64.
+        train: rows of the training images (n_train, n_features), float64; as float32 where nothing is prepared.
         evaluated: rows of the images that are scored besides, or None.
         learnt: what the preparation has learnt from the training images.
     """
@@ -194,6 +196,10 @@ class PixelGram(Gram):
     train: Pixels
     others: Pixels | None
 
+    def __post_init__(self) -> None:
+        self.norms, self.variance = self.train.squared_norms().numpy(), self.train.variance()
+        self.evaluated_norms = np.zeros(0) if self.others is None else self.others.squared_norms().numpy()
+
     @property
     def precision(self) -> np.dtype[Any]:
         return np.dtype(np.float32)
@@ -272,10 +278,12 @@ def gram_of(
     pixels = _pixels(data, order) if as_they_are and len(y) > DOUBLE_TO and device.type == "cpu" else None
     if not _has_room(data, needed if pixels is None else needed - products_bytes(counts, n_evaluated), least=0):
         return None
-    images = prepare()
     if pixels is not None:
-        data.kept[name] = PixelGram(images, order, classes, ends, source, *pixels)
+        given = [None if part is None else part.x.flatten(1).numpy() for part in (data.train, data.evaluated)]
+        assert given[0] is not None
+        data.kept[name] = PixelGram(Prepared(given[0], given[1], {}), order, classes, ends, source, *pixels)
         return data.kept[name]
+    images = prepare()
 
     def compute() -> np.ndarray:
         where = device if device.type == "cuda" else torch.device("cpu")  # mps has no float64

@@ -11,14 +11,20 @@ from typing import Any
 
 import torch
 
-LEAST = 4_000_000  # multiply-adds of a matrix from which oneDNN's longer way to a product is the shorter one (measured)
+LEAST = 1_500_000  # multiply-adds of a network's product from which oneDNN's longer way to it is the shorter one (measured)
 
 Products = tuple[Callable[..., Any], Callable[..., Any]]  # bias + a b, and a b, each into `out`
 
 
-def products_of(weight: torch.Tensor, n: int) -> Products:
-    """Return what multiplies weights (out, in), or of several networks (K, out, in), with n samples."""
-    flat, multiply_adds = weight.dim() == 2, weight.shape[-2] * weight.shape[-1] * n
+def products_of(weight: torch.Tensor, n: int, *, flat: bool) -> Products:
+    """Return what multiplies weights of several networks (K, out, in) with n samples of each.
+
+    One network's product decides, so that it learns the same numbers alone and beside others.
+
+    Args:
+        flat: the weights are multiplied as one matrix (K * out, in).
+    """
+    multiply_adds = weight[0].numel() * n
     if multiply_adds >= LEAST and weight.dtype == torch.float32 and _faster_by_onednn(weight.device.type):
         return (_addmm, _mm) if flat else (_baddbmm, _bmm)
     return (torch.addmm, torch.mm) if flat else (torch.baddbmm, torch.bmm)

@@ -6,6 +6,7 @@ A pixel is k / 255 with k from 0 to 255, as `trainers.data` reads pictures. Byte
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ LARGEST = 255  # of a pixel's values
 MIDDLE = 128
 MOST_FEATURES = (2**31 - 1) // LARGEST**2  # whose sum of products 32 bits hold
 ROWS = 256  # whose products are in work at a time: they stay in the cache, and fewer are slower (measured)
-AT_ONCE = ("avx512_vnni", "avx_vnni", "amx_int8")  # what of a processor sums products of bytes without cutting them at 16 bits
+AT_ONCE = ("avx512_vnni", "avx_vnni", "amx_int8")  # what of a processor sums products of bytes at once
 
 
 @dataclass(frozen=True)
@@ -43,20 +44,31 @@ class Pixels:
         return (self[start : start + n] for start in range(0, len(self), n))
 
     def times(self, other: Pixels) -> torch.Tensor:
-        """Return the inner products with other pictures (n_samples, n_others), float32, rounded once or twice."""
+        """Return the inner products with other pictures (n_samples, n_others), float32; exact but for rounding to it."""
         import torch
 
         products = torch._int_mm(self.bytes_, other.bytes_.T)
         products.add_(self.sums[:, None]).add_(other.sums + MIDDLE**2 * self.bytes_.shape[1])
         return products * (1 / LARGEST**2)
 
+    def squared_norms(self) -> torch.Tensor:
+        """Return the squared norms of the pictures (n_samples,), float64."""
+        import torch
+
+        return torch.cat([((part.bytes_.double() + MIDDLE) / LARGEST).square_().sum(dim=1) for part in self.split(ROWS)])
+
+    def variance(self) -> float:
+        """Return the variance of all pixels."""
+        mean = (float(self.sums.double().sum()) / MIDDLE / self.bytes_.numel() + MIDDLE) / LARGEST
+        return float(self.squared_norms().sum()) / self.bytes_.numel() - mean**2
+
 
 def pixels_of(x: torch.Tensor) -> Pixels | None:
-    """Return pictures (n_samples, ...) as bytes; None if they are no 8-bit pixels, or this processor is not made for bytes."""
+    """Return pictures (n_samples, ...) as bytes; None if they are no 8-bit pixels, or this machine is not made for bytes."""
     import torch
 
-    n_features, capable = x[0].numel(), torch.cpu.get_capabilities()
-    if x.device.type != "cpu" or n_features > MOST_FEATURES or not any(capable.get(name) for name in AT_ONCE):
+    n_features = x[0].numel()
+    if x.device.type != "cpu" or n_features > MOST_FEATURES or not multiplies_bytes():
         return None
     bytes_ = torch.empty(len(x), n_features, dtype=torch.int8)
     for place, values in zip(bytes_.split(ROWS), x.flatten(1).split(ROWS), strict=True):
@@ -65,3 +77,20 @@ def pixels_of(x: torch.Tensor) -> Pixels | None:
             return None
         place.copy_(whole - MIDDLE)
     return Pixels(bytes_, MIDDLE * bytes_.sum(dim=1, dtype=torch.int32))
+
+
+@functools.cache
+def multiplies_bytes() -> bool:
+    """Whether torch multiplies bytes fast here, and right.
+
+    Without these instructions, or where ONEDNN_MAX_CPU_ISA forbids them, oneDNN cuts sums of two products at 16 bits.
+    """
+    import torch
+
+    capable = torch.cpu.get_capabilities()
+    if not torch.backends.mkldnn.is_available() or not any(capable.get(name) for name in AT_ONCE):
+        return False
+    extremes = torch.tensor([-128, 127], dtype=torch.int8).repeat(ROWS // 2)
+    rows = extremes[:, None].repeat(1, ROWS)  # (ROWS, ROWS): each row one value
+    wanted = ROWS * extremes.int()[:, None] * extremes.int()
+    return hasattr(torch, "_int_mm") and torch.equal(torch._int_mm(rows, rows.T), wanted)

@@ -1,7 +1,7 @@
 """The support vector machine: fitted by scikit-learn (libsvm), predicting by matrix products.
 
-Fits of thousands of images go by the images' inner products (`trainers.gram`), which all trials share; those of tens of
-thousands on a GPU by `trainers.dual` or `trainers.rapids`. Where none of them fits into memory, large fits go to
+Fits of thousands of images go by the images' inner products (`trainers.gram`), which trials share; those of tens of thousands on a
+GPU by `trainers.dual` or `trainers.rapids`. Where none of them fits into memory, large fits go to
 scikit-learn-intelex in float32 where it is installed. Probabilities are calibrated out of fold (Platt).
 """
 
@@ -80,7 +80,8 @@ class Svm(Classifier):
     def fit_epochs(self, data: Data) -> Iterator[Epoch]:
         """Fit and score; `seconds` is without the inner products that trials share.
 
-        Whichever trial comes first computes them (and the preparation of the images), and its number would say so.
+        Whichever trial comes first computes them (and the preparation of the images), and its number would say so. Products
+        that are computed anew for each trial (`trainers.gram.PixelGram`) are in its `seconds`.
         """
         self.start(data)
         begin = time.perf_counter()
@@ -136,7 +137,7 @@ class Svm(Classifier):
 
         config = self.config
         solution = solve(gram, self._kernel(), penalty=config.C, tolerance=config.tolerance, weights=weights)
-        self._keep(solution, gram.classes, gram.images.train[gram.order[solution.support]])
+        self._keep(solution, gram.classes, gram.images.train[gram.order[solution.support]].astype(np.float64))
         if config.probability:
             rows = self._calibration_rows(y)
             self._calibrate(self._svc(weights, kernel="precomputed"), kernel_matrix(gram, self._kernel(), rows), y[rows])

@@ -126,6 +126,8 @@ def test_epochs_that_differ_are_named(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(training, "load_data", lambda options, **_: small_data(n_train=30))
     lines = again(capsys, folder, 0, code=1)
     assert lines[0].startswith("epoch 1 (differs)  ")
+    assert lines[1].startswith("  recorded: ")
+    assert lines[1].partition(": ")[2] != lines[0].partition("  ")[2]
     assert lines[-1] == "epochs that differ from the record: 1, 2, 3"
 
 

@@ -13,11 +13,13 @@ from tests.trainers.test_population import SHAPES, assert_alike, assert_same_wei
 from trainers import matmul
 from trainers.matmul import LEAST, products_of
 
-ENOUGH = torch.empty(64, LEAST // 64)  # with one sample
+ENOUGH = torch.empty(1, 60, LEAST // 60)  # of one network, with one sample
 
 
 @pytest.fixture
 def _by_onednn(monkeypatch: pytest.MonkeyPatch) -> None:
+    if not torch.backends.mkldnn.is_available():
+        pytest.skip("this torch has no oneDNN")
     monkeypatch.setattr(matmul, "LEAST", 0)
     monkeypatch.setattr(matmul, "_faster_by_onednn", lambda device: True)
 
@@ -25,7 +27,8 @@ def _by_onednn(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def processor(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[dict[str, Any]], None]]:
     """Return what makes this machine one with another processor."""
-    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: True)
+    for library in (torch.backends.mkl, torch.backends.mkldnn):
+        monkeypatch.setattr(library, "is_available", lambda: True)
     matmul._faster_by_onednn.cache_clear()
     yield lambda capable: monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capable)
     matmul._faster_by_onednn.cache_clear()
@@ -39,7 +42,7 @@ def test_products_are_those_of_torch(shape: tuple[int, ...], turned: bool) -> No
     weight, samples, bias = torch.randn(*shape, 5, 7), torch.randn(*shape, 9, 7), torch.randn(*shape, 5, 1)
     if turned:  # as gradients take them
         weight, samples = weight.mT.contiguous().mT, samples.mT.contiguous().mT
-    add_product, product = products_of(weight, 9)
+    add_product, product = products_of(weight.view(-1, 5, 7) if shape else weight[None], 9, flat=not shape)
     assert product not in (torch.mm, torch.bmm)
     room = torch.full((*shape, 12, 9), 7.0)
     into = room[..., 2:7, :]
@@ -75,13 +78,13 @@ def test_the_processor_says_which_products_are_taken(
     capable: dict[str, Any], wanted: bool, processor: Callable[[dict[str, Any]], None]
 ) -> None:
     processor(capable)
-    assert (products_of(ENOUGH, 1) != (torch.addmm, torch.mm)) is wanted
-    assert (products_of(ENOUGH.expand(2, -1, -1), 1) != (torch.baddbmm, torch.bmm)) is wanted
+    for weight in (ENOUGH, ENOUGH.expand(2, -1, -1)):
+        assert (products_of(weight, 1, flat=True) != (torch.addmm, torch.mm)) is wanted
+        assert (products_of(weight, 1, flat=False) != (torch.baddbmm, torch.bmm)) is wanted
 
 
 def test_small_products_and_other_precisions_are_torch_s_own(processor: Callable[[dict[str, Any]], None]) -> None:
     processor({"cpu_name": "AMD EPYC", "avx512_f": True})
-    assert products_of(ENOUGH[:, 1:], 1) == (torch.addmm, torch.mm)
-    assert products_of(ENOUGH[:, 1:].expand(2, -1, -1), 1) == (torch.baddbmm, torch.bmm)
-    assert products_of(ENOUGH.double(), 1) == (torch.addmm, torch.mm)
-    assert products_of(ENOUGH.to("meta"), 1) == (torch.addmm, torch.mm)
+    for weight in (ENOUGH[:, 1:], ENOUGH[:, 1:].expand(32, -1, -1), ENOUGH.double(), ENOUGH.to("meta")):
+        assert products_of(weight, 1, flat=True) == (torch.addmm, torch.mm)
+        assert products_of(weight, 1, flat=False) == (torch.baddbmm, torch.bmm)

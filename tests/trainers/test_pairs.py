@@ -163,8 +163,11 @@ def test_products_of_8_bit_pictures_give_nearly_the_same_machine(values: dict[st
 
 
 def test_probabilities_of_8_bit_pictures_are_calibrated_as_the_ordinary_way_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gram, "DOUBLE_TO", 0)
     data = in_8_bits(small_data(n_train=90))
+    if pixels_of(data.train.x) is None:
+        pytest.skip("this processor has no instruction for products of bytes")
+    monkeypatch.setattr(gram, "DOUBLE_TO", 0)
+    monkeypatch.setattr(gram, "products", lambda *_: pytest.fail("nothing was to be stored"))
     fast, slow, *_ = both_ways(data, probability=True)
     np.testing.assert_allclose(fast.predict_proba(data.test.x), slow.predict_proba(data.test.x), atol=1e-3)
 

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import torch
 
-from trainers.pixels import AT_ONCE, MOST_FEATURES, Pixels, pixels_of
+from tests.samples import ROOT
+from trainers.pixels import AT_ONCE, MOST_FEATURES, Pixels, multiplies_bytes, pixels_of
 
 
 @pytest.fixture(autouse=True)
-def _made_for_bytes() -> None:
+def _made_for_bytes() -> Iterator[None]:
     if not any(torch.cpu.get_capabilities().get(name) for name in AT_ONCE):
         pytest.skip("this processor has no instruction for products of bytes")
+    yield
+    multiplies_bytes.cache_clear()
 
 
 def levels(n_samples: int, shape: tuple[int, ...], *, seed: int = 0) -> torch.Tensor:
@@ -57,8 +65,32 @@ def test_one_number_that_is_no_pixel_is_enough_to_refuse_all(value: float) -> No
 
 
 def test_processors_that_cut_sums_of_bytes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    multiplies_bytes.cache_clear()
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, "avx512_f": True})
     assert pixels_of(levels(3, (1, 6, 6)).float().div_(255)) is None
+
+
+@pytest.mark.parametrize(("allowed", "wanted"), [("DEFAULT", "True"), ("AVX2", "False"), ("AVX512_CORE", "False")])
+def test_products_that_onednn_may_not_compute_right_are_refused(allowed: str, wanted: str) -> None:
+    code = "from trainers.pixels import multiplies_bytes; print(multiplies_bytes())"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "ONEDNN_MAX_CPU_ISA": allowed}, cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.stdout.strip() == wanted, done.stderr
+
+
+def test_a_torch_without_the_product_is_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    multiplies_bytes.cache_clear()
+    monkeypatch.delattr(torch, "_int_mm")
+    assert not multiplies_bytes()
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 5, 7)])
+def test_norms_and_variance_are_those_of_the_pixels(shape: tuple[int, ...]) -> None:
+    whole = levels(300, shape)
+    x = whole.flatten(1).double() / 255
+    np.testing.assert_allclose(pixels(whole).squared_norms().numpy(), x.square().sum(dim=1).numpy(), rtol=1e-12)
+    assert pixels(whole).variance() == pytest.approx(float(x.var(correction=0)), rel=1e-10)
 
 
 def test_more_pixels_than_32_bits_can_sum_are_refused() -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from search.command_line import main as search_main
+from tests.samples import ROOT
+from trainers import start
 from trainers.command_line import main
 from trainers.softmax import Softmax
 from trainers.start import LATER, collect_as_usual, collecting_later
@@ -17,7 +21,8 @@ USUAL = gc.get_threshold()
 
 
 @pytest.fixture(autouse=True)
-def _nothing_stays_frozen() -> Iterator[None]:
+def _nothing_stays_frozen(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(start, "_frozen", False)
     gc.unfreeze()
     yield
     gc.unfreeze()
@@ -33,6 +38,37 @@ def test_the_collector_rests_until_the_start_is_over() -> None:
         collect_as_usual()
         assert gc.get_freeze_count() == frozen
     assert gc.get_threshold() == USUAL
+
+
+def test_a_start_within_another_changes_nothing() -> None:
+    with collecting_later():
+        with collecting_later():
+            assert gc.get_threshold() == (LATER, *USUAL[1:])
+        assert gc.get_threshold() == (LATER, *USUAL[1:])
+        collect_as_usual()
+        with collecting_later():
+            assert gc.get_threshold() == USUAL
+    assert gc.get_threshold() == USUAL
+
+
+def test_a_collector_that_is_switched_off_stays_off() -> None:
+    gc.set_threshold(0)
+    try:
+        with collecting_later():
+            assert gc.get_threshold()[0] == 0
+            collect_as_usual()
+        assert gc.get_threshold()[0] == 0
+    finally:
+        gc.set_threshold(*USUAL)
+
+
+def test_what_a_process_began_with_is_frozen() -> None:
+    code = (
+        "import gc; from trainers.start import *; before = gc.get_freeze_count(); block = collecting_later(); block.__enter__(); "
+        "collect_as_usual(); print(gc.get_freeze_count() - before)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert int(done.stdout) > 1000
 
 
 def test_a_command_that_fails_leaves_the_collector_as_it_was() -> None:
