@@ -145,8 +145,8 @@ def test_a_stopped_member_of_a_population_trains_no_further(name: str) -> None:
     whole = population(name, data)
     found = population(name, data, set(), stop_after=1)
     assert len(found[1]) == 1
-    assert without_clock(found[0]) == without_clock(whole[0])
-    assert without_clock(found[2]) == without_clock(whole[2])
+    for member in (0, 2):  # fewer in one program may round otherwise
+        assert_alike(found[member], whole[member])
 
 
 @every_classifier
