@@ -17,7 +17,6 @@ from optuna.trial import FrozenTrial, TrialState
 from search.leases import n_workers, running
 from search.study import finished
 from search.suggest import SlotSampler
-from search.sweep import draws_blindly
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +31,7 @@ class Ahead:
 
     def __init__(self, engine: Engine) -> None:
         sweep = engine.sweep
-        self._wanted = sweep.settings.ahead and sweep.alone is None and draws_blindly(sweep.method, sweep.settings) is None
+        self._wanted = sweep.settings.ahead and sweep.alone is None and sweep.blind is None
         self._engine = engine
         self._pool = ThreadPoolExecutor(1)
         self._asked: Future[Claim] | None = None

@@ -86,6 +86,11 @@ class Sweep:
         return one_by_one(self.settings, self.objectives, scheduled=self.scheduler is not None)
 
     @property
+    def blind(self) -> str | None:
+        """What suggests without regard to any result, the method or the sampler; None for a search that learns."""
+        return draws_blindly(self.method, self.settings)
+
+    @property
     def metric(self) -> str:
         """The name of the first objective, by which a run's best epoch is found."""
         return self.objectives[0].name

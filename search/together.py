@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 from search.leases import running
 from search.settings import MOST_AT_ONCE, Settings
 from search.study import finished
-from search.sweep import Sweep, draws_blindly
+from search.sweep import Sweep
 
 if TYPE_CHECKING:
     from trainers.base import Epoch, Model, ModelConfig
@@ -40,7 +40,7 @@ def most_at_once(sweep: Sweep, trials: Sequence[FrozenTrial], mine: int = 0) -> 
     complete = sum(trial.state == TrialState.COMPLETE for trial in trials)
     if complete == 0:
         return 1  # where all fail, the first few shall show it
-    if draws_blindly(sweep.method, settings) is not None:
+    if sweep.blind is not None:
         return MOST_AT_ONCE
     ended = len(finished(trials))
     startup = _startup(settings)

@@ -17,9 +17,13 @@ import torch
 
 from trainers.base import Epoch
 from trainers.data import Data, Samples
+from trainers.pixels import AT_ONCE
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL_BACKBONE = "shufflenet_v2_x0_5"  # torchvision's smallest network
+needs_bytes = pytest.mark.skipif(
+    not any(torch.cpu.get_capabilities().get(name) for name in AT_ONCE), reason="this processor multiplies no bytes"
+)
 
 
 def images(n_samples: int, n_classes: int, shape: tuple[int, int, int] = (1, 6, 6), *, seed: int = 0) -> Samples:

@@ -99,6 +99,10 @@ class Stack:
             linear.weight.data, linear.weight.grad = self.weight[place], self.weight_gradient[place]
             linear.bias.data, linear.bias.grad = self.bias[place], self.bias_gradient[place]
 
+    def factors(self, *, flat: bool) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return weight and bias as products take them: (K * out, in) and (K * out, 1), or (K, out, in) and (K, out, 1)."""
+        return (self.weight.view(-1, self.n_inputs), self.bias.view(-1, 1)) if flat else (self.weight, self.bias.unsqueeze(2))
+
     def release(self) -> None:
         """Give each network parameters of its own again."""
         for linear in self.linears:
@@ -118,8 +122,7 @@ class Layer:
         k, width = len(stack.linears), stack.width
         self.flat = flat
         rows = k * width
-        self.weight = stack.weight.view(rows, -1) if flat else stack.weight
-        self.bias = stack.bias.view(rows, 1) if flat else stack.bias.unsqueeze(2)
+        self.weight, self.bias = stack.factors(flat=flat)
         self.weight_gradient = stack.weight_gradient.view(rows, -1) if flat else stack.weight_gradient
         self.bias_gradient = stack.bias_gradient.view(rows)
         self.add_product, self.product = products_of(stack.weight, n, flat=flat)
@@ -250,12 +253,11 @@ def outputs_of(stacks: Sequence[Stack], images: torch.Tensor) -> torch.Tensor:
     """Return what the K networks make of images (n, in), outside training: (K, width, n)."""
     values, n = images.t(), len(images)
     for place, stack in enumerate(stacks):
+        flat = place == 0  # one product for all networks
+        weight, bias = stack.factors(flat=flat)
+        add_product, _ = products_of(stack.weight, n, flat=flat)
         made = stack.weight.new_empty(len(stack.linears), stack.width, n)
-        bias, weight, rows = stack.bias.unsqueeze(2), stack.weight, made
-        if place == 0:  # one product for all networks
-            bias, weight, rows = bias.view(-1, 1), weight.view(-1, stack.n_inputs), made.view(-1, n)
-        add_product, _ = products_of(stack.weight, n, flat=place == 0)
-        add_product(bias, weight, values, out=rows)
+        add_product(bias, weight, values, out=made.view(-1, n) if flat else made)
         values = made
         if stack.kind is not None:
             activate, _ = FORMS[stack.kind]

@@ -12,6 +12,7 @@ multiply bytes (`trainers.pixels`): there computing them again takes less time t
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -68,7 +69,7 @@ class Chosen(NamedTuple):
 
 
 @dataclass
-class Gram:
+class Gram(ABC):
     """The products of one set of images, with the training images sorted by class.
 
     Args:
@@ -99,25 +100,25 @@ class Gram:
         return float(max(self.norms.max(), self.evaluated_norms.max(initial=0.0)))
 
     @property
+    @abstractmethod
     def precision(self) -> np.dtype[Any]:
         """The type of the products."""
-        raise NotImplementedError
 
+    @abstractmethod
     def between(self, i: int, j: int) -> Some:
         """Return what gives the products of some training images of the i-th class that is there with all of the j-th."""
-        raise NotImplementedError
 
+    @abstractmethod
     def with_support(self, i: int, j: int, places: np.ndarray) -> Chosen:
         """Return the products of the i-th class's images with chosen ones, at `places` of all sorted images, of the j-th."""
-        raise NotImplementedError
 
+    @abstractmethod
     def evaluated_with(self, places: np.ndarray) -> Chosen:
         """Return the products of the evaluated images with the sorted training images at `places`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def matrix(self, rows: np.ndarray) -> np.ndarray:
         """Return the products of some training images with each other (n_rows, n_rows); `rows` are places among the given ones."""
-        raise NotImplementedError
 
     def _places(self, rows: np.ndarray) -> np.ndarray:
         """Return where training images, named by their places among the given ones, are among the sorted ones."""
@@ -197,8 +198,8 @@ class PixelGram(Gram):
     others: Pixels | None
 
     def __post_init__(self) -> None:
-        self.norms, self.variance = self.train.squared_norms().numpy(), self.train.variance()
-        self.evaluated_norms = np.zeros(0) if self.others is None else self.others.squared_norms().numpy()
+        self.norms, self.variance = self.train.squared_norms.numpy(), self.train.variance()
+        self.evaluated_norms = np.zeros(0) if self.others is None else self.others.squared_norms.numpy()
 
     @property
     def precision(self) -> np.dtype[Any]:
@@ -266,22 +267,23 @@ def gram_of(
     if len(y) ** 2 * data.train.x[0].numel() < FROM or len(classes) < 2:
         return None
     source = (data.train.x, data.train.y, None if data.evaluated is None else data.evaluated.x)
-    kept, needed = data.kept.get(name), memory_needed(counts, n_evaluated, n_calibrated)
+    kept, n_bytes = data.kept.get(name), products_bytes(counts, n_evaluated)
+    working = memory_needed(counts, n_evaluated, n_calibrated) - n_bytes
     if isinstance(kept, Gram) and all(own is other for own, other in zip(kept.source, source, strict=True)):
         data.kept[name] = data.kept.pop(name)  # the latest
-        return kept if _has_room(data, needed - products_bytes(counts, n_evaluated), least=1) else None
+        return kept if _has_room(data, working, least=1) else None
     data.kept.pop(name, None)
     while len(data.kept) >= KEPT:
         del data.kept[next(iter(data.kept))]
     del kept
     order, ends = np.argsort(y, kind="stable"), np.concatenate([[0], np.cumsum(counts)])
     pixels = _pixels(data, order) if as_they_are and len(y) > DOUBLE_TO and device.type == "cpu" else None
-    if not _has_room(data, needed if pixels is None else needed - products_bytes(counts, n_evaluated), least=0):
+    if not _has_room(data, working if pixels is not None else working + n_bytes, least=0):
         return None
     if pixels is not None:
-        given = [None if part is None else part.x.flatten(1).numpy() for part in (data.train, data.evaluated)]
-        assert given[0] is not None
-        data.kept[name] = PixelGram(Prepared(given[0], given[1], {}), order, classes, ends, source, *pixels)
+        evaluated = None if data.evaluated is None else data.evaluated.x.flatten(1).numpy()
+        images = Prepared(data.train.x.flatten(1).numpy(), evaluated, {})
+        data.kept[name] = PixelGram(images, order, classes, ends, source, *pixels)
         return data.kept[name]
     images = prepare()
 
@@ -289,7 +291,7 @@ def gram_of(
         where = device if device.type == "cuda" else torch.device("cpu")  # mps has no float64
         return products(images.train[order], images.evaluated, ends, where)
 
-    n_bytes, dtype = products_bytes(counts, n_evaluated), np.dtype(np.float64 if len(y) <= DOUBLE_TO else np.float32)
+    dtype = np.dtype(np.float64 if len(y) <= DOUBLE_TO else np.float32)
     form = ((n_bytes // dtype.itemsize,), dtype)
     shared = data.cache is not None and n_bytes >= FILE_FROM and bool(data.fingerprints)
     flat = from_file(_file(data, name), compute, n_bytes, form, others=OTHER_FILES) if shared else compute()

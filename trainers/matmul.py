@@ -50,10 +50,10 @@ def _addmm(bias: torch.Tensor, a: torch.Tensor, b: torch.Tensor, *, out: torch.T
 
 
 def _bmm(a: torch.Tensor, b: torch.Tensor, *, out: torch.Tensor) -> None:
-    for parts in zip(a, b, out, strict=True):
-        _mm(*parts[:2], out=parts[2])
+    for left, right, place in zip(a, b, out, strict=True):
+        _mm(left, right, out=place)
 
 
 def _baddbmm(bias: torch.Tensor, a: torch.Tensor, b: torch.Tensor, *, out: torch.Tensor) -> None:
-    for parts in zip(bias, a, b, out, strict=True):
-        _addmm(*parts[:3], out=parts[3])
+    for added, left, right, place in zip(bias, a, b, out, strict=True):
+        _addmm(added, left, right, out=place)

@@ -21,7 +21,7 @@ from trainers.steps import n_threads
 if TYPE_CHECKING:
     import torch
 
-    from trainers.gram import Chosen, Gram, Some
+    from trainers.gram import Chosen, Gram
     from trainers.kernels import Kernel
 
 CACHE_MEGABYTES = 200  # of libsvm's rows, a problem
@@ -93,9 +93,9 @@ def solve(gram: Gram, kernel: Kernel, *, penalty: float, tolerance: float, weigh
 
 def _diagonal(gram: Gram, kernel: Kernel, i: int) -> np.ndarray:
     """Return the kernel values of one class's images with each other, in the precision of the products."""
-    own = slice(gram.ends[i], gram.ends[i + 1])
-    values = np.empty((own.stop - own.start,) * 2, dtype=gram.precision)
-    _fill(values, gram.between(i, i), gram.least_rows, kernel, gram.norms[own], gram.norms[own])
+    size = int(gram.ends[i + 1] - gram.ends[i])
+    values = np.empty((size, size), dtype=gram.precision)
+    _fill(values, gram, kernel, (i, i))
     if kernel.name == "rbf":
         np.fill_diagonal(values, 1.0)
     return values
@@ -105,12 +105,11 @@ def _pair_kernel(
     gram: Gram, kernel: Kernel, pair: tuple[int, int], diagonals: Sequence[np.ndarray], buffer: np.ndarray
 ) -> np.ndarray:
     """Return the kernel values of the images of two classes (n, n), float64, written into `buffer`."""
-    first, second = (slice(gram.ends[end], gram.ends[end + 1]) for end in pair)
-    n_first = int(first.stop - first.start)
-    size = n_first + int(second.stop - second.start)
+    n_first, n_second = (int(gram.ends[end + 1] - gram.ends[end]) for end in pair)
+    size = n_first + n_second
     values = buffer[: size * size].reshape(size, size)
     values[:n_first, :n_first], values[n_first:, n_first:] = (diagonals[end] for end in pair)
-    _fill(values[:n_first, n_first:], gram.between(*pair), gram.least_rows, kernel, gram.norms[first], gram.norms[second])
+    _fill(values[:n_first, n_first:], gram, kernel, pair)
     values[n_first:, :n_first] = values[:n_first, n_first:].T
     return values
 
@@ -132,14 +131,13 @@ def kernel_matrix(gram: Gram, kernel: Kernel, rows: np.ndarray) -> np.ndarray:
     return values
 
 
-def _fill(
-    values: np.ndarray, products: Some, least_rows: int, kernel: Kernel, row_norms: np.ndarray, column_norms: np.ndarray
-) -> None:
-    """Write the kernel values of products into `values` (n_rows, n_columns), on the calling thread alone."""
+def _fill(values: np.ndarray, gram: Gram, kernel: Kernel, pair: tuple[int, int]) -> None:
+    """Write the kernel values of the images of two classes into `values` (n_first, n_second), on the calling thread alone."""
     import torch
 
-    into = torch.from_numpy(values)
-    for some in _parts(len(values), max(least_rows, CHUNK // max(values.shape[1], 1))):
+    into, products = torch.from_numpy(values), gram.between(*pair)
+    row_norms, column_norms = (gram.norms[gram.ends[end] : gram.ends[end + 1]] for end in pair)
+    for some in _parts(len(values), max(gram.least_rows, CHUNK // max(values.shape[1], 1))):
         into[some].copy_(_mapped(products(some), kernel, row_norms[some], column_norms))
 
 
@@ -185,7 +183,7 @@ def training_decisions(gram: Gram, kernel: Kernel, solution: Solution) -> np.nda
         decisions = np.tile(solution.offset, (own.stop - own.start, 1))
         for j, vote in enumerate(votes):
             products = gram.with_support(i, j, vote.places)
-            decisions[:, vote.columns] += _sums(products, gram.least_rows, gram.norms[own], gram.norms, vote, kernel)
+            decisions[:, vote.columns] += _sums(gram, kernel, vote, products, gram.norms[own])
         return decisions
 
     result = np.empty((len(gram.order), len(solution.offset)))
@@ -200,7 +198,7 @@ def evaluated_decisions(gram: Gram, kernel: Kernel, solution: Solution) -> np.nd
     votes = _votes_of(gram, solution)
 
     def sums(vote: _Votes) -> np.ndarray:
-        return _sums(gram.evaluated_with(vote.places), gram.least_rows, gram.evaluated_norms, gram.norms, vote, kernel)
+        return _sums(gram, kernel, vote, gram.evaluated_with(vote.places), gram.evaluated_norms)
 
     decisions = np.tile(solution.offset, (len(gram.evaluated_norms), 1))
     with _side_by_side(len(votes)) as pool:
@@ -233,23 +231,20 @@ def _votes_of(gram: Gram, solution: Solution) -> list[_Votes]:
     return votes
 
 
-def _sums(
-    products: Chosen, least_rows: int, norms: np.ndarray, training_norms: np.ndarray, vote: _Votes, kernel: Kernel
-) -> np.ndarray:
+def _sums(gram: Gram, kernel: Kernel, vote: _Votes, products: Chosen, norms: np.ndarray) -> np.ndarray:
     """Return what support vectors of a class add to decisions (n_deciding, n_classes - 1), in float64.
 
     Args:
         products: of the deciding images with these support vectors.
         norms: of the deciding images (n_deciding,).
-        training_norms: (n_train,), sorted.
     """
     import torch
 
-    support_norms, weights = training_norms[vote.places], torch.from_numpy(vote.weights)
+    support_norms, weights = gram.norms[vote.places], torch.from_numpy(vote.weights)
     rows, columns = (support_norms, norms) if products.by_support else (norms, support_norms)
     shape = (weights.shape[1], len(norms)) if products.by_support else (len(norms), weights.shape[1])
     sums = torch.zeros(shape, dtype=torch.float64)
-    for some in _parts(len(rows), max(least_rows, BLOCK_BYTES // (8 * max(len(columns), 1)))):
+    for some in _parts(len(rows), max(gram.least_rows, BLOCK_BYTES // (8 * max(len(columns), 1)))):
         values = _mapped(products.part(some), kernel, rows[some], columns).double()
         if products.by_support:
             sums.addmm_(weights[some].T, values)

@@ -51,8 +51,9 @@ class Pixels:
         products.add_(self.sums[:, None]).add_(other.sums + MIDDLE**2 * self.bytes_.shape[1])
         return products * (1 / LARGEST**2)
 
+    @functools.cached_property
     def squared_norms(self) -> torch.Tensor:
-        """Return the squared norms of the pictures (n_samples,), float64."""
+        """The squared norms of the pictures (n_samples,), float64."""
         import torch
 
         return torch.cat([((part.bytes_.double() + MIDDLE) / LARGEST).square_().sum(dim=1) for part in self.split(ROWS)])
@@ -60,7 +61,7 @@ class Pixels:
     def variance(self) -> float:
         """Return the variance of all pixels."""
         mean = (float(self.sums.double().sum()) / MIDDLE / self.bytes_.numel() + MIDDLE) / LARGEST
-        return float(self.squared_norms().sum()) / self.bytes_.numel() - mean**2
+        return float(self.squared_norms.sum()) / self.bytes_.numel() - mean**2
 
 
 def pixels_of(x: torch.Tensor) -> Pixels | None:

@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from tests.samples import in_8_bits, small_data
+from tests.samples import in_8_bits, needs_bytes, small_data
 from trainers import gram
 from trainers.data import Data
 from trainers.gram import Chosen, PixelGram, Prepared, StoredGram, gram_of, products_bytes
-from trainers.pixels import pixels_of
 from trainers.svm import Svm, SvmConfig
 
 CPU = torch.device("cpu")
@@ -76,14 +75,13 @@ def test_many_images_have_products_in_float32(monkeypatch: pytest.MonkeyPatch) -
     assert found.flat.nbytes == products_bytes(np.array([20, 20, 20]), 24)
 
 
+@needs_bytes
 @pytest.mark.parametrize("split", ["holdout", "none"])
 def test_products_of_many_8_bit_pictures_are_computed_when_they_are_asked_for(split: str, monkeypatch: pytest.MonkeyPatch) -> None:
     stored = gram_for(in_8_bits(small_data(4, n_train=50, split=split)))
     monkeypatch.setattr(gram, "DOUBLE_TO", 10)
     monkeypatch.setattr(gram, "products", lambda *_: pytest.fail("nothing was to be stored"))
     data = in_8_bits(small_data(4, n_train=50, split=split))
-    if pixels_of(data.train.x) is None:
-        pytest.skip("this processor has no instruction for products of bytes")
     found = gram_of(data, "pixels", lambda: pytest.fail("nothing was to be prepared"), CPU, as_they_are=True)
     assert isinstance(found, PixelGram)
     some, rows = slice(2, 9), np.array([7, 3, 39, 0, 12, 5])
@@ -112,6 +110,7 @@ def test_pictures_that_a_preparation_changes_or_that_are_few_have_their_products
     assert [type(found) for found in (few, changed, other)] == [StoredGram] * 3
 
 
+@needs_bytes
 def test_what_is_not_stored_needs_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gram, "DOUBLE_TO", 10)
     data, counts = in_8_bits(small_data()), np.array([20, 20, 20])
@@ -119,7 +118,7 @@ def test_what_is_not_stored_needs_no_memory(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(gram, "available_memory", lambda: left / gram.SHARE)
     assert gram_of(data, "scaled", lambda: pytest.fail("nothing was to be prepared"), CPU) is None
     found = gram_of(data, "pixels", lambda: prepared(data), CPU, as_they_are=True)
-    assert isinstance(found, PixelGram) or pixels_of(data.train.x) is None
+    assert isinstance(found, PixelGram)
 
 
 def test_trials_share_the_products_of_their_data_and_of_no_other() -> None:

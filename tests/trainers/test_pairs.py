@@ -11,12 +11,11 @@ import pytest
 import torch
 from sklearn.svm import SVC
 
-from tests.samples import images, in_8_bits, small_data
+from tests.samples import images, in_8_bits, needs_bytes, small_data
 from trainers import gram, pairs
 from trainers.data import Data, DataOptions, Samples, load_data
 from trainers.errors import UsageError
 from trainers.kernels import Kernel
-from trainers.pixels import pixels_of
 from trainers.svm import Svm, SvmConfig
 
 CONFIGURATIONS: list[dict[str, Any]] = [
@@ -149,11 +148,10 @@ def test_products_in_float32_give_nearly_the_same_machine(values: dict[str, Any]
     assert len(fast.state()["support_vectors"]) == pytest.approx(len(slow.state()["support_vectors"]), rel=0.01)
 
 
+@needs_bytes
 @every_configuration
 def test_products_of_8_bit_pictures_give_nearly_the_same_machine(values: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     data = in_8_bits(small_data(4, (1, 12, 12), n_train=400))
-    if pixels_of(data.train.x) is None:
-        pytest.skip("this processor has no instruction for products of bytes")
     monkeypatch.setattr(gram, "DOUBLE_TO", 0)
     monkeypatch.setattr(gram, "products", lambda *_: pytest.fail("nothing was to be stored"))
     fast, slow, metrics, wanted = both_ways(data, **values)
@@ -162,10 +160,9 @@ def test_products_of_8_bit_pictures_give_nearly_the_same_machine(values: dict[st
     assert len(fast.state()["support_vectors"]) == pytest.approx(len(slow.state()["support_vectors"]), rel=0.02)
 
 
+@needs_bytes
 def test_probabilities_of_8_bit_pictures_are_calibrated_as_the_ordinary_way_does(monkeypatch: pytest.MonkeyPatch) -> None:
     data = in_8_bits(small_data(n_train=90))
-    if pixels_of(data.train.x) is None:
-        pytest.skip("this processor has no instruction for products of bytes")
     monkeypatch.setattr(gram, "DOUBLE_TO", 0)
     monkeypatch.setattr(gram, "products", lambda *_: pytest.fail("nothing was to be stored"))
     fast, slow, *_ = both_ways(data, probability=True)

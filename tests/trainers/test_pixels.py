@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 import torch
 
-from tests.samples import ROOT
-from trainers.pixels import AT_ONCE, MOST_FEATURES, Pixels, multiplies_bytes, pixels_of
+from tests.samples import ROOT, needs_bytes
+from trainers.pixels import MOST_FEATURES, Pixels, multiplies_bytes, pixels_of
+
+pytestmark = needs_bytes
 
 
 @pytest.fixture(autouse=True)
-def _made_for_bytes() -> Iterator[None]:
-    if not any(torch.cpu.get_capabilities().get(name) for name in AT_ONCE):
-        pytest.skip("this processor has no instruction for products of bytes")
+def _tried_anew() -> Iterator[None]:
     yield
     multiplies_bytes.cache_clear()
 
@@ -89,7 +89,7 @@ def test_a_torch_without_the_product_is_done_without(monkeypatch: pytest.MonkeyP
 def test_norms_and_variance_are_those_of_the_pixels(shape: tuple[int, ...]) -> None:
     whole = levels(300, shape)
     x = whole.flatten(1).double() / 255
-    np.testing.assert_allclose(pixels(whole).squared_norms().numpy(), x.square().sum(dim=1).numpy(), rtol=1e-12)
+    np.testing.assert_allclose(pixels(whole).squared_norms.numpy(), x.square().sum(dim=1).numpy(), rtol=1e-12)
     assert pixels(whole).variance() == pytest.approx(float(x.var(correction=0)), rel=1e-10)
 
 
