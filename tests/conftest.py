@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
 from tests.samples import SMALL_BACKBONE
+from tests.simulated_device import simulated_cuda
 
 torch.set_num_threads(1)  # tiny arrays: threads cost more than they give
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores Ctrl-C, and so would what tests start
@@ -46,3 +48,14 @@ def fetched_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str
     torch.save(net.state_dict(), folder / Path(models.get_model_weights(SMALL_BACKBONE).DEFAULT.url).name)
     monkeypatch.setenv("TORCH_HOME", str(folder.parents[1]))
     return net.state_dict()
+
+
+@pytest.fixture(params=["cpu", "cuda"])
+def each_device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Run a test on the CPU and on a simulated CUDA device; the device `auto` is the one that is returned."""
+    if request.param == "cuda":
+        with simulated_cuda():
+            yield "cuda:0"
+    else:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+        yield "cpu"

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from trainers.data import Data, Samples
+    from trainers.data import Samples
     from trainers.dense_loss import SquaredError
+    from trainers.device_metrics import DeviceMetrics
 
 
 class AutoencoderConfig(GradientConfig):
@@ -58,8 +59,10 @@ class Autoencoder(GradientModel):
 
         return functional.mse_loss(outputs, images)
 
-    def evaluated_epoch(self, samples: Samples, data: Data) -> dict[str, float]:
-        return {"test_loss": float((self.outputs(samples.x) - samples.x).square().mean())}
+    def evaluated_epoch(self, samples: Samples) -> DeviceMetrics:
+        from trainers.device_metrics import DeviceMetrics
+
+        return DeviceMetrics("test", (self.outputs(samples.x) - samples.x).square().mean().view(1, 1), [len(samples)])
 
     def mean_loss(self, x: Any, y: Any) -> float:
         return float(self.errors(x).mean())

@@ -17,6 +17,7 @@ from pydantic import Field, model_validator
 
 from trainers.config import Config
 from trainers.errors import UsageError, did_you_mean
+from trainers.shared import kept
 
 if TYPE_CHECKING:
     import numpy as np
@@ -82,7 +83,14 @@ class Samples:
 
     def class_counts(self, n_classes: int) -> list[int]:
         """Return how many samples each class has."""
-        return [int(count) for count in self.y.bincount(minlength=n_classes)]
+        return [int(count) for count in self.y.bincount(minlength=n_classes).tolist()]
+
+    def to(self, device: torch.device) -> Samples:
+        """Return the same samples on `device`; the copy is kept as long as these are, for the next training."""
+        if self.x.device == device:
+            return self
+        y, moved = kept("samples", device, self.x, lambda: (self.y, Samples(self.x.to(device), self.y.to(device))))
+        return moved if y is self.y else Samples(moved.x, self.y.to(device))
 
 
 @dataclass(frozen=True)
@@ -117,9 +125,7 @@ class Data:
         """Return the same data with every part on `device`."""
 
         def move(samples: Samples | None) -> Samples | None:
-            if samples is None or samples.x.device == device:
-                return samples
-            return Samples(samples.x.to(device), samples.y.to(device))
+            return None if samples is None else samples.to(device)
 
         moved: dict[str, Any] = {part: move(getattr(self, part)) for part in ("train", "holdout", "test")}
         return replace(self, **moved, evaluated=None if self.evaluated is None else move(self.evaluated))

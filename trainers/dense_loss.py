@@ -8,14 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
-from trainers.metrics import named, scores
+from trainers.device_metrics import DeviceMetrics
+from trainers.metrics import count_values
 
 if TYPE_CHECKING:
-    from trainers.data import Data
     from trainers.dense import Room
+
+COUNTED_TOGETHER = 50_000_000  # outputs that a GPU scores at once; on the CPU one model's, which stay in its cache
 
 
 class CrossEntropy:
@@ -62,42 +63,47 @@ class CrossEntropy:
         else:
             d.mul_(totals).sub_(goals)
 
-    def trained(self, k: int, labels: Iterable[torch.Tensor], data: Data) -> list[dict[str, float]]:
+    def trained(self, k: int, labels: Iterable[torch.Tensor]) -> DeviceMetrics:
         """Return the K models' training metrics; `labels` are as `steps` got them, of the full batches and of the last one."""
         parts = list(labels)
         n_samples = sum(part.shape[0] * part.shape[2] for part in parts)
+        at_once = 1 if parts[0].device.type == "cpu" else max(COUNTED_TOGETHER // (n_samples * self.n_classes), 1)
         losses, confusions = [], []
-        for place in range(k):
+        for start in range(0, k, at_once):
+            models = slice(start, min(start + at_once, k))
             loss: Any = 0
             confusion: Any = 0
             for part in parts:
-                true = part[:, place if part.shape[1] > 1 else 0]  # (n_steps, n)
-                outputs = self._outputs[part.shape[0], part.shape[2]][:, place]  # (n_steps, n_classes, n)
-                loss = loss + self._batch_losses(outputs, true).sum() * part.shape[2]
+                outputs = self._outputs[part.shape[0], part.shape[2]][:, models]  # (n_steps, models, n_classes, n)
+                true = part[:, models if part.shape[1] > 1 else slice(None)].expand(-1, outputs.shape[1], -1)
+                loss = loss + self._batch_losses(outputs, true).sum(dim=0) * part.shape[2]
                 confusion = confusion + self._counted(outputs, true)
             losses.append(loss / n_samples)
             confusions.append(confusion)
-        return self._metrics(torch.stack(losses), torch.stack(confusions), data, "train")
+        return DeviceMetrics("train", torch.cat(losses)[:, None], [n_samples], torch.cat(confusions))
 
     def _batch_losses(self, outputs: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
-        """Return the mean loss of each batch (n_steps,)."""
-        logs = outputs.log_softmax(dim=1)
-        own = logs.gather(1, true.unsqueeze(1)).squeeze(1)
+        """Return the mean loss of each batch (…); outputs are (…, n_classes, n), classes (…, n)."""
+        logs = outputs.log_softmax(dim=-2)
+        own = logs.gather(-2, true.unsqueeze(-2)).squeeze(-2)
         if self.weight is None:
-            loss = -own.mean(dim=1) * (1 - self.smoothing)
-            return loss - self.smoothing * logs.mean(dim=(1, 2)) if self.smoothing else loss
+            loss = -own.mean(dim=-1) * (1 - self.smoothing)
+            return loss - self.smoothing * logs.mean(dim=(-2, -1)) if self.smoothing else loss
         each = self.weight[true]
-        loss = -(own * each).sum(dim=1) * (1 - self.smoothing)
+        loss = -(own * each).sum(dim=-1) * (1 - self.smoothing)
         if self.smoothing:
-            loss = loss - self.smoothing / self.n_classes * (logs * self.weight.view(-1, 1)).sum(dim=(1, 2))
-        return loss / each.sum(dim=1)
+            loss = loss - self.smoothing / self.n_classes * (logs * self.weight.view(-1, 1)).sum(dim=(-2, -1))
+        return loss / each.sum(dim=-1)
 
     def _counted(self, outputs: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
-        """Count (n_classes * n_classes,) of what was read as what."""
-        pairs = true.mul(self.n_classes).add_(first_largest(outputs))
-        return pairs.flatten().bincount(minlength=self.n_classes**2)
+        """Count (K, n_classes, n_classes) of what was read as what; outputs are (…, K, n_classes, n), classes of any (…, K, n)."""
+        k, n_cells = outputs.shape[-3], self.n_classes**2
+        pairs = first_largest(outputs).add_(true * self.n_classes)
+        if k > 1:
+            pairs.add_(torch.arange(k, device=pairs.device).view(-1, 1) * n_cells)
+        return count_values(pairs, k * n_cells).view(k, self.n_classes, self.n_classes)
 
-    def evaluated(self, parts: Iterable[tuple[torch.Tensor, torch.Tensor, torch.Tensor]], data: Data) -> list[dict[str, float]]:
+    def evaluated(self, parts: Iterable[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]) -> DeviceMetrics:
         """Return the K models' metrics; `parts` are outputs (K, n_classes, n), images and labels (n,).
 
         Without class weights and smoothing, so that configurations can be compared by it.
@@ -106,19 +112,11 @@ class CrossEntropy:
         confusions: Any = 0
         n_samples = 0
         for outputs, _, true in parts:
-            k, n = len(outputs), len(true)
-            picked = outputs.log_softmax(dim=1).gather(1, true.expand(k, 1, n))
+            picked = outputs.log_softmax(dim=1).gather(1, true.expand(len(outputs), 1, len(true)))
             loss = loss - picked.sum(dim=(1, 2))
-            offsets = torch.arange(k, device=true.device).view(-1, 1) * self.n_classes**2
-            pairs = first_largest(outputs).add_(true * self.n_classes).add_(offsets)
-            confusions = confusions + pairs.flatten().bincount(minlength=k * self.n_classes**2)
-            n_samples += n
-        return self._metrics(loss / n_samples, confusions.view(len(loss), -1), data, "test")
-
-    def _metrics(self, losses: torch.Tensor, confusions: torch.Tensor, data: Data, part: str) -> list[dict[str, float]]:
-        counts = confusions.cpu().numpy().reshape(-1, self.n_classes, self.n_classes)
-        rows = zip(losses.tolist(), counts, strict=True)
-        return [named({"loss": loss, **scores(confusion, data.average, data.positive)}, part) for loss, confusion in rows]
+            confusions = confusions + self._counted(outputs, true)
+            n_samples += len(true)
+        return DeviceMetrics("test", (loss / n_samples)[:, None], [n_samples], confusions)
 
 
 class SquaredError:
@@ -142,26 +140,25 @@ class SquaredError:
         if end.backward is not None:
             end.backward(end.d, end.z, end.a)
 
-    def trained(self, k: int, labels: Iterable[torch.Tensor], data: Data) -> list[dict[str, float]]:
+    def trained(self, k: int, labels: Iterable[torch.Tensor]) -> DeviceMetrics:
         """Return the K models' training metrics."""
-        losses = torch.stack([loss for _, loss in self._losses]).cpu().numpy()
-        means = np.average(losses, axis=0, weights=[n for n, _ in self._losses])
+        metrics = DeviceMetrics("train", torch.stack([loss for _, loss in self._losses], dim=1), [n for n, _ in self._losses])
         self._losses.clear()
-        return [{"train_loss": float(mean)} for mean in means]
+        return metrics
 
-    def evaluated(self, parts: Iterable[tuple[torch.Tensor, torch.Tensor, torch.Tensor]], data: Data) -> list[dict[str, float]]:
+    def evaluated(self, parts: Iterable[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]) -> DeviceMetrics:
         """Return the K models' metrics; `parts` are outputs (K, n_pixels, n), images (n, n_pixels) and labels."""
         total: Any = 0
         n_numbers = 0
         for outputs, images, _ in parts:
             total = total + (outputs - images.t().contiguous()).square_().sum(dim=(1, 2))
             n_numbers += images.numel()
-        return [{"test_loss": loss} for loss in (total / n_numbers).tolist()]
+        return DeviceMetrics("test", (total / n_numbers)[:, None], [1])
 
 
 def first_largest(outputs: torch.Tensor) -> torch.Tensor:
-    """Return argmax over the second axis (…, n_classes, n) of few classes, over which argmax itself is slow."""
-    parts = outputs.unbind(1)
+    """Return argmax over the last axis but one (…, n_classes, n) of few classes, over which argmax itself is slow."""
+    parts = outputs.unbind(-2)
     best, place = parts[0].clone(), torch.zeros(parts[0].shape, dtype=torch.int64, device=outputs.device)
     for number, part in enumerate(parts[1:], start=1):
         place.masked_fill_(part > best, number)

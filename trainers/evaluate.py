@@ -62,7 +62,7 @@ def evaluate(classifier: Model, samples: Samples, data: Data) -> Evaluation:
         loss = classifier.mean_loss(samples.x, samples.y)
         return Evaluation({} if loss is None else {"loss": loss}, None, list(data.class_names), len(samples), data.average)
     labels, loss = classifier.predict_with_loss(samples.x, samples.y)
-    confusion = confusion_matrix(samples.y.cpu(), torch.from_numpy(np.asarray(labels)), len(data.class_names))
+    confusion = confusion_matrix(samples.y.cpu(), torch.from_numpy(np.asarray(labels)), len(data.class_names)).numpy()
     losses = {} if loss is None else {"loss": loss}
     metrics = {**losses, **scores(confusion, data.average, data.positive)}
     return Evaluation(metrics, confusion, list(data.class_names), len(samples), data.average)

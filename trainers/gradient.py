@@ -7,7 +7,6 @@ it once an epoch.
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
 
     from trainers.data import Data, Samples
     from trainers.dense_loss import CrossEntropy, SquaredError
+    from trainers.device_metrics import DeviceMetrics
     from trainers.population import Program
 
     WrittenLoss = CrossEntropy | SquaredError
@@ -74,7 +74,7 @@ class GradientModel(Model):
     Config = GradientConfig
     PRECISIONS = PRECISIONS
     _net: nn.Module | None = None
-    SCORED: ClassVar[bool] = False  # whether `train_scores` reads the outputs of an epoch
+    SCORED: ClassVar[bool] = False  # whether `train_counts` reads the outputs of an epoch
     watch: Callable[[int, int], None] | None = None  # told of the batches done within an epoch, and of how many there are
     _standing: Standing | None = None
     _multiply_adds: int | None = None  # of an image's way through a convolutional net
@@ -97,11 +97,11 @@ class GradientModel(Model):
         """Return the mean loss of one training batch; `images` are what the network was given."""
         raise NotImplementedError
 
-    def train_scores(self, labels: torch.Tensor, outputs: Sequence[torch.Tensor], data: Data) -> dict[str, float]:
-        """Return what an epoch's training metrics hold beside the loss; `outputs` are of `SCORED` models."""
-        return {}
+    def train_counts(self, labels: torch.Tensor, outputs: Sequence[torch.Tensor]) -> torch.Tensor | None:
+        """Return an epoch's confusion matrix on the training images, of models that classify; `outputs` are of `SCORED` models."""
+        return None
 
-    def evaluated_epoch(self, samples: Samples, data: Data) -> dict[str, float]:
+    def evaluated_epoch(self, samples: Samples) -> DeviceMetrics:
         """Return an epoch's metrics on the evaluated part, whose images are as `inputs` returned them."""
         raise NotImplementedError
 
@@ -153,27 +153,26 @@ class GradientModel(Model):
 
     def _by_autograd(self, run: Run) -> tuple[dict[str, float], float]:
         """Train and evaluate an epoch; return its metrics and the seconds of its training."""
-        begin, optimizer = time.perf_counter(), run.now.optimizer
+        from trainers.device_metrics import Stopwatch, read_metrics
+
+        watch, optimizer = Stopwatch(self.device), run.now.optimizer
         with (
             seeded(self.device, self.config.seed, run.number),
             n_threads(self._threads()),
             numerics(self.precision, self.device) as forward,
         ):
-            metrics = self._train_epoch(run.x, run.data, clipped(step_of(optimizer), optimizer, self.config.clip_norm), forward)
-        seconds = time.perf_counter() - begin
+            parts = [self._train_epoch(run.x, run.data, clipped(step_of(optimizer), optimizer, self.config.clip_norm), forward)]
+        watch.stop()
         if run.evaluated is not None:
             with n_threads(self._threads(self.evaluation_batch // 3)):  # the way forward alone, a third of the work
-                metrics.update(self.evaluated_epoch(run.evaluated, run.data))
-        return metrics, seconds
+                parts.append(self.evaluated_epoch(run.evaluated))
+        (metrics,) = read_metrics(parts, run.data)
+        return metrics, watch.seconds
 
     def _written_out(self, run: Run, program: Program) -> tuple[dict[str, float], float]:
         """Do what `_by_autograd` does, without autograd."""
-        begin = time.perf_counter()
         with n_threads(self._threads()), numerics("fp32", self.device):
-            (metrics,) = program.train_epoch([run.number], run.data, self.watch)
-            seconds = time.perf_counter() - begin
-            if run.evaluated is not None:
-                metrics.update(program.evaluate(run.evaluated, run.data)[0])
+            (metrics,), seconds = program.epoch([run.number], run.data, run.evaluated, self.watch)
         return metrics, seconds
 
     @classmethod
@@ -201,10 +200,11 @@ class GradientModel(Model):
 
     def _train_epoch(
         self, x: torch.Tensor, data: Data, step: Callable[[], Any], forward: Callable[[], contextlib.AbstractContextManager[object]]
-    ) -> dict[str, float]:
+    ) -> DeviceMetrics:
         """Go once through the training images; `forward` is the context of the forward pass, which sets its precision."""
         import torch
 
+        from trainers.device_metrics import DeviceMetrics
         from trainers.fine_tuning import keep_statistics
 
         net, config = self._net, self.config
@@ -233,8 +233,9 @@ class GradientModel(Model):
             losses.append(loss.detach())
             if self.SCORED:
                 kept.append(outputs.detach())
-        mean_loss = np.average(torch.stack(losses).numpy(force=True), weights=[len(batch) for batch in batches])
-        return {"train_loss": float(mean_loss), **self.train_scores(true, kept, data)}
+        counts = self.train_counts(true, kept)
+        sizes = [len(batch) for batch in batches]
+        return DeviceMetrics("train", torch.stack(losses)[None], sizes, None if counts is None else counts[None])
 
     def training_state(self) -> dict[str, Any] | None:
         return None if self._standing is None else self._standing.state()

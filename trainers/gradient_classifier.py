@@ -6,7 +6,7 @@ Losses against labels, pixels normalised by the training images, augmentation, s
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -15,7 +15,7 @@ from pydantic import Field
 from trainers.base import Classifier, ClassifierConfig
 from trainers.errors import UsageError
 from trainers.gradient import GradientConfig, GradientModel
-from trainers.shared import derived
+from trainers.shared import derived, kept
 
 if TYPE_CHECKING:
     import torch
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from trainers.data import Data, Samples
     from trainers.dense_loss import CrossEntropy
+    from trainers.device_metrics import DeviceMetrics
 
 
 class GradientClassifierConfig(GradientConfig, ClassifierConfig):
@@ -54,8 +55,15 @@ class GradientClassifier(GradientModel, Classifier):
     def _learn_inputs(self, data: Data) -> None:
         import torch
 
+        from trainers.device_metrics import to_host
+
         x = data.train.x
-        self._shift, self._spread = kept("normalization", self.config.normalize, x, lambda: self._normalization(x))
+
+        def normalization() -> tuple[torch.Tensor, torch.Tensor, tuple[float, ...]]:
+            tensors = self._normalization(x)
+            return *tensors, tuple(float(value) for array in to_host(tensors) for value in array.flat)
+
+        self._shift, self._spread, self._inputs_key = kept("normalization", self.config.normalize, x, normalization)
         weights = self.class_weights(data)
         self._weight = None if weights is None else torch.tensor(weights, dtype=torch.float32, device=self.device)
         self._changes = self._augmentation()
@@ -69,7 +77,7 @@ class GradientClassifier(GradientModel, Classifier):
         return x if self._changes else self.whole_inputs(x)  # images are changed as they are, anew in each epoch
 
     def whole_inputs(self, x: torch.Tensor) -> torch.Tensor:
-        key = (*self._shift.flatten().tolist(), *self._spread.flatten().tolist())
+        key = self._inputs_key
         return kept("inputs", key, x, lambda: derived(x, key, lambda: self.inputs(x)))
 
     def changed(self, images: torch.Tensor) -> torch.Tensor:
@@ -90,21 +98,20 @@ class GradientClassifier(GradientModel, Classifier):
         config = self.config
         return loss_of(config.loss, outputs, labels, weight=self._weight, smoothing=config.label_smoothing)
 
-    def train_scores(self, labels: torch.Tensor, outputs: Sequence[torch.Tensor], data: Data) -> dict[str, float]:
+    def train_counts(self, labels: torch.Tensor, outputs: Sequence[torch.Tensor]) -> torch.Tensor:
         import torch
 
-        from trainers.metrics import confusion_matrix, named, scores
+        from trainers.metrics import confusion_matrix
 
-        confusion = confusion_matrix(labels, torch.cat(list(outputs)).argmax(dim=1), len(self.class_names))
-        return named(scores(confusion, data.average, data.positive), "train")
+        return confusion_matrix(labels, torch.cat(list(outputs)).argmax(dim=1), len(self.class_names))
 
-    def evaluated_epoch(self, samples: Samples, data: Data) -> dict[str, float]:
-        from trainers.metrics import confusion_matrix, named, scores
+    def evaluated_epoch(self, samples: Samples) -> DeviceMetrics:
+        from trainers.device_metrics import DeviceMetrics
+        from trainers.metrics import confusion_matrix
 
         logits = self.outputs(samples.x, prepared=True)
-        confusion = confusion_matrix(samples.y, logits.argmax(dim=1), len(self.class_names))
-        loss = float(loss_of(self.config.loss, logits, samples.y))
-        return named({"loss": loss, **scores(confusion, data.average, data.positive)}, "test")
+        counts = confusion_matrix(samples.y, logits.argmax(dim=1), len(self.class_names))
+        return DeviceMetrics("test", loss_of(self.config.loss, logits, samples.y).view(1, 1), [len(samples)], counts[None])
 
     def predict_with_loss(self, x: Any, y: Any) -> tuple[np.ndarray, float | None]:
         import torch
@@ -164,25 +171,6 @@ class GradientClassifier(GradientModel, Classifier):
         if value is None:
             return torch.zeros(shape, device=x.device), torch.ones(shape, device=x.device)
         return torch.full(shape, value, device=x.device), torch.full(shape, value, device=x.device)
-
-
-def kept(what: str, key: Any, x: torch.Tensor, make: Callable[[], Any]) -> Any:
-    """Return what `make` makes of images `x`; the latest one of a kind is kept as long as the images are in memory.
-
-    The models of a sweep share their data, and normalising 60,000 images takes as long as an epoch of a small network.
-    """
-    from torch.utils.weak import WeakTensorKeyDictionary
-
-    global _KEPT
-    if _KEPT is None:
-        _KEPT = WeakTensorKeyDictionary()
-    values = _KEPT.setdefault(x, {})
-    if what not in values or values[what][0] != key:
-        values[what] = (key, make())
-    return values[what][1]
-
-
-_KEPT: Any = None  # a dictionary with weak keys, made once torch is there
 
 
 def loss_of(

@@ -10,10 +10,18 @@ if TYPE_CHECKING:
     import torch
 
 
-def confusion_matrix(true: torch.Tensor, predicted: torch.Tensor, n_classes: int) -> np.ndarray:
-    """Count (n_classes, n_classes): rows are true classes, columns predicted ones. Counted on the tensors' device."""
-    counts = (true * n_classes + predicted).bincount(minlength=n_classes * n_classes)
-    return counts.reshape(n_classes, n_classes).cpu().numpy()
+def confusion_matrix(true: torch.Tensor, predicted: torch.Tensor, n_classes: int) -> torch.Tensor:
+    """Count (n_classes, n_classes) on the tensors' device: rows are true classes, columns predicted ones."""
+    return count_values(true * n_classes + predicted, n_classes**2).view(n_classes, n_classes)
+
+
+def count_values(values: torch.Tensor, size: int) -> torch.Tensor:
+    """Count how often each of 0 to size - 1 occurs in whole numbers (any shape): (size,).
+
+    As torch.bincount, for which the host of a CUDA device waits, as the largest value says how long its result is.
+    """
+    flat = values.flatten()
+    return flat.new_zeros(size).index_add_(0, flat, flat.new_ones(1).expand(len(flat)))
 
 
 def class_scores(confusion: np.ndarray) -> dict[str, np.ndarray]:

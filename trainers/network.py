@@ -181,7 +181,7 @@ def layer_table(network: nn.Module, input_shape: tuple[int, int, int]) -> str:
     hooks = [note(name, layer) for name, layer in leaves]
     network.eval()
     with torch.inference_mode():
-        network(torch.zeros(1, *input_shape))
+        network(torch.zeros(1, *input_shape, device=next(network.parameters()).device))
     for hook in hooks:
         hook.remove()
     total = sum(row[3] for row in rows)

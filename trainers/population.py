@@ -18,6 +18,7 @@ import torch
 from trainers import checkpoint
 from trainers.base import noted
 from trainers.dense import Room, Stack, described, outputs_of, update_of
+from trainers.device_metrics import DeviceMetrics, Stopwatch, read_metrics
 from trainers.devices import numerics
 from trainers.standing import Run
 from trainers.steps import clipped, n_threads, seed_of, step_of, watched
@@ -97,15 +98,25 @@ class Program:
         for stack in self.stacks:
             stack.release()
 
-    def train_epoch(
-        self, numbers: Sequence[int], data: Data, watch: Callable[[int, int], None] | None = None
-    ) -> list[dict[str, float]]:
-        """Go once through the training images and return each model's training metrics.
+    def epoch(
+        self, numbers: Sequence[int], data: Data, evaluated: Samples | None, watch: Callable[[int, int], None] | None = None
+    ) -> tuple[list[dict[str, float]], float]:
+        """Train and evaluate an epoch; return each model's metrics and the seconds of the training.
 
         Args:
             numbers: of the epoch, by model: with the seed, it says the order of the images and what is dropped.
+            evaluated: images as the networks take them.
             watch: told of the batches done, and of how many there are.
         """
+        clock = Stopwatch(self.x.device)
+        parts = [self.train_epoch(numbers, data, watch)]
+        clock.stop()
+        if evaluated is not None:
+            parts.append(self.evaluate(evaluated))
+        return read_metrics(parts, data), clock.seconds
+
+    def train_epoch(self, numbers: Sequence[int], data: Data, watch: Callable[[int, int], None] | None = None) -> DeviceMetrics:
+        """Go once through the training images."""
         orders, draws = self._drawn(numbers)
         with torch.no_grad():
             labels, steps = [], []
@@ -115,14 +126,13 @@ class Program:
                 items = self.loss.steps(room, labels[-1])
                 steps += [(room, rows, item) for rows, item in zip(chosen.flatten(1).unbind(), items, strict=True)]
             self._run(steps if watch is None else watched(steps, len(steps), watch), draws)
-            return self.loss.trained(len(self.models), labels, data)
+            return self.loss.trained(len(self.models), labels)
 
-    def evaluate(self, samples: Samples, data: Data) -> list[dict[str, float]]:
-        """Return each model's metrics on images as the networks take them."""
+    def evaluate(self, samples: Samples) -> DeviceMetrics:
         with torch.inference_mode():
             n = max(EVALUATED_TOGETHER // len(self.models), 256)
             parts = zip(samples.x.flatten(1).split(n), samples.y.split(n), strict=True)
-            return self.loss.evaluated(((outputs_of(self.stacks, images), images, y) for images, y in parts), data)
+            return self.loss.evaluated(((outputs_of(self.stacks, images), images, y) for images, y in parts))
 
     def _drawn(self, numbers: Sequence[int]) -> tuple[list[torch.Tensor], list[Draw]]:
         """Return the orders of the images, a single one where all models have the same, and who draws the dropout masks.
@@ -272,10 +282,4 @@ def _release(programs: Mapping[tuple[int, ...], Program]) -> None:
 def _epoch(program: Program, runs: Sequence[Run], threads: int) -> tuple[list[dict[str, float]], float]:
     """Train and evaluate an epoch of each model of a program; return their metrics, and the seconds of the training."""
     torch.set_num_threads(threads)  # of this thread of the pool
-    begin, run = time.perf_counter(), runs[0]
-    rows = program.train_epoch([run.number for run in runs], run.data)
-    seconds = time.perf_counter() - begin
-    if run.evaluated is not None:
-        for row, scored in zip(rows, program.evaluate(run.evaluated, run.data), strict=True):
-            row.update(scored)
-    return rows, seconds
+    return program.epoch([run.number for run in runs], runs[0].data, runs[0].evaluated)

@@ -129,6 +129,26 @@ def derived(x: torch.Tensor, key: Any, make: Callable[[], torch.Tensor]) -> torc
     return make() if path is None else _mapped(path.with_name(f"{path.stem}-{_digest(repr(key))}.npy"), x, make)
 
 
+def kept(what: str, key: Any, x: torch.Tensor, make: Callable[[], Any]) -> Any:
+    """Return what `make` makes of images `x`; the latest one of a kind is kept as long as the images are in memory.
+
+    The models of a sweep share their data, and normalising 60,000 images, or copying them to a GPU, takes as long as an epoch of a
+    small network.
+    """
+    from torch.utils.weak import WeakTensorKeyDictionary
+
+    global _KEPT
+    if _KEPT is None:
+        _KEPT = WeakTensorKeyDictionary()
+    values = _KEPT.setdefault(x, {})
+    if what not in values or values[what][0] != key:
+        values[what] = (key, make())
+    return values[what][1]
+
+
+_KEPT: Any = None  # a dictionary with weak keys, made once torch is there
+
+
 def _mapped(path: Path, like: torch.Tensor, make: Callable[[], torch.Tensor]) -> torch.Tensor:
     import torch
 

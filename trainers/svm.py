@@ -299,7 +299,7 @@ class Svm(Classifier):
         from trainers.metrics import confusion_matrix, named, scores
 
         labels, loss = self._labels(decisions), self._loss(decisions, samples.y)
-        confusion = confusion_matrix(samples.y.cpu(), torch.from_numpy(labels), len(self.class_names))
+        confusion = confusion_matrix(samples.y.cpu(), torch.from_numpy(labels), len(self.class_names)).numpy()
         losses = {} if loss is None else {"loss": loss}
         return named({**losses, **scores(confusion, data.average, data.positive)}, part)
 

@@ -22,13 +22,15 @@ from trainers.data import DataOptions, load_data
 from trainers.saved import save
 from trainers.svm import Svm, SvmConfig
 
+pytestmark = pytest.mark.usefixtures("each_device")
+
 
 def model_of(shape: tuple[int, int, int] = (1, 28, 28), names: list[str] | None = None) -> Ann:
     import dataclasses
 
     classes = names or [str(digit) for digit in range(10)]
     data = dataclasses.replace(small_data(len(classes), shape, n_train=40), class_names=classes)
-    return Ann(AnnConfig(hidden=[8], epochs=1, batch_size=8), device="cpu").fit(data)
+    return Ann(AnnConfig(hidden=[8], epochs=1, batch_size=8)).fit(data)
 
 
 @pytest.fixture(scope="module")
@@ -41,9 +43,9 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save(model_of(names=["cat", "dog"]), folder / "pets", metrics={})
     data = load_data(DataOptions(data="digits", holdout=0.0))
     origin = {"data_options": {"data": "digits"}}
-    save(Ann(AnnConfig(hidden=[64], epochs=25), device="cpu").fit(data), folder / "digits", metrics={}, origin=origin)
-    save(Svm(SvmConfig(C=10.0), device="cpu").fit(data), folder / "votes", metrics={}, origin=origin)
-    coder: Model = Autoencoder(AutoencoderConfig(hidden=[4], epochs=1), device="cpu").fit(small_data(10, (1, 28, 28)))
+    save(Ann(AnnConfig(hidden=[64], epochs=25)).fit(data), folder / "digits", metrics={}, origin=origin)
+    save(Svm(SvmConfig(C=10.0)).fit(data), folder / "votes", metrics={}, origin=origin)
+    coder: Model = Autoencoder(AutoencoderConfig(hidden=[4], epochs=1)).fit(small_data(10, (1, 28, 28)))
     save(coder, folder / "coder", metrics={})
     return folder
 
@@ -53,7 +55,7 @@ def readers(models: Models) -> list[str]:
 
 
 def test_every_folder_below_is_found_and_the_others_say_why_not(kept: Path) -> None:
-    models = Models([kept], device="cpu")
+    models = Models([kept])
     models.refresh()
     assert readers(models) == ["colour", "digits", "larger", "plain", "votes"]
     problems = {shown.name: shown.problem for shown in models.shown if shown.problem}
@@ -68,7 +70,7 @@ def test_each_is_fed_what_it_was_trained_on(kept: Path) -> None:
     colour = as_read(forms["mnist"], (3, 28, 28))
     np.testing.assert_array_equal(colour, np.repeat(forms["mnist"][None, None], 3, axis=1))
     assert as_read(forms["mnist"], (1, 32, 32)).shape == (1, 1, 32, 32)
-    shown = {name: read_model(kept / name, device="cpu") for name in ("digits", "votes", "plain")}
+    shown = {name: read_model(kept / name) for name in ("digits", "votes", "plain")}
     assert {name: found.form for name, found in shown.items()} == {"digits": "digits", "votes": "digits", "plain": "mnist"}
     found = answer(shown["plain"], forms)
     model: Any = shown["plain"].model
@@ -79,13 +81,13 @@ def test_each_is_fed_what_it_was_trained_on(kept: Path) -> None:
 
 
 def test_models_of_8x8_digits_read_drawings_in_their_form(kept: Path) -> None:
-    model = read_model(kept / "digits", device="cpu")
+    model = read_model(kept / "digits")
     right = [answer(model, forms_of(ink_of(drawing)))["label"] == str(drawing.digit) for drawing in drawings()]
     assert np.mean(right) >= 0.75, "the drawings are synthetic; MNIST's form merely shrunk to 8x8 would not do"
 
 
 def test_a_machine_without_probabilities_gives_its_digit(kept: Path) -> None:
-    found = answer(read_model(kept / "votes", device="cpu"), forms_of(ink_of(drawings()[0])))
+    found = answer(read_model(kept / "votes"), forms_of(ink_of(drawings()[0])))
     assert found["probabilities"] is None
     assert found["label"] in {str(digit) for digit in range(10)}
 
@@ -106,7 +108,7 @@ def test_broken_models_are_named_and_the_others_answer(kept: Path, tmp_path: Pat
     file = tmp_path / "misfit" / "weights.safetensors"
     arrays = load_file(file)
     save_file({name: array for name, array in arrays.items() if "output" not in name}, file)
-    models = Models([tmp_path], device="cpu")
+    models = Models([tmp_path])
     models.refresh()
     assert readers(models) == ["list", "null", "plain"]
     problems = {shown.name: shown.problem for shown in models.shown if shown.problem}
@@ -116,7 +118,7 @@ def test_broken_models_are_named_and_the_others_answer(kept: Path, tmp_path: Pat
 
 
 def test_one_that_fails_while_it_answers_does_not_silence_the_others(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    models = Models([kept], device="cpu")
+    models = Models([kept])
     models.refresh()
     broken = next(shown for shown in models.shown if shown.name == "larger")
 
@@ -131,7 +133,7 @@ def test_one_that_fails_while_it_answers_does_not_silence_the_others(kept: Path,
 
 def test_what_is_saved_or_removed_later_is_seen(kept: Path, tmp_path: Path) -> None:
     shutil.copytree(kept / "plain", tmp_path / "first")
-    models = Models([tmp_path], device="cpu")
+    models = Models([tmp_path])
     (first,) = models.refresh()
     shutil.copytree(kept / "digits", tmp_path / "second")
     again = models.refresh()
@@ -149,5 +151,5 @@ def test_what_is_saved_or_removed_later_is_seen(kept: Path, tmp_path: Path) -> N
 
 def test_models_of_one_name_are_told_apart(kept: Path, tmp_path: Path) -> None:
     shutil.copytree(kept / "plain", tmp_path / "plain")
-    models = Models([kept / "plain", tmp_path], device="cpu")
+    models = Models([kept / "plain", tmp_path])
     assert [shown.name for shown in models.refresh()] == ["plain", str(tmp_path / "plain")]

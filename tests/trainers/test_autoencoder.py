@@ -19,11 +19,13 @@ from trainers.network import layer_table
 from trainers.predict import predictions
 from trainers.saved import load, save
 
+pytestmark = pytest.mark.usefixtures("each_device")
+
 SGD = {"optimizer": "sgd", "learning_rate": 0.5, "momentum": 0.5, "batch_size": 16, "epochs": 3}
 
 
 def built(**values: Any) -> Autoencoder:
-    return Autoencoder(AutoencoderConfig.from_dict({**SGD, **values}), device="cpu")
+    return Autoencoder(AutoencoderConfig.from_dict({**SGD, **values}))
 
 
 def test_a_training_is_the_one_written_out_by_hand() -> None:
@@ -103,7 +105,7 @@ def test_a_saved_one_is_the_same_and_no_classifier(tmp_path: Path) -> None:
     data = small_data()
     model = built(hidden=[5]).fit(data)
     save(model, tmp_path / "m", metrics={})
-    again = load(tmp_path / "m", device="cpu")
+    again = load(tmp_path / "m")
     assert isinstance(again, Autoencoder)
     np.testing.assert_array_equal(again.reconstruct(data.test.x), model.reconstruct(data.test.x))
     found = evaluate(again, data.test, data)

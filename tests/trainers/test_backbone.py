@@ -19,6 +19,8 @@ from trainers.errors import UsageError
 from trainers.export import export_onnx
 from trainers.saved import load, save
 
+pytestmark = pytest.mark.usefixtures("each_device")
+
 
 def test_the_features_are_what_entered_the_last_dense_layer(fetched_weights: dict[str, torch.Tensor]) -> None:
     from torchvision import models
@@ -66,7 +68,7 @@ def test_backbone_and_convolutions_exclude_each_other() -> None:
 
 def test_imagenet_without_a_backbone_is_refused() -> None:
     with pytest.raises(UsageError, match="imagenet gives the weights of a backbone: name one as well"):
-        Ann(AnnConfig(epochs=1, start_from="imagenet"), device="cpu").fit(small_data())
+        Ann(AnnConfig(epochs=1, start_from="imagenet")).fit(small_data())
 
 
 @pytest.mark.parametrize("cause", [URLError("no route"), RuntimeError("invalid hash value")])
@@ -97,11 +99,11 @@ def test_a_frozen_backbone_stays_as_it_began(fetched_weights: dict[str, torch.Te
         backbone=NAME, hidden=[], epochs=1, batch_size=8, start_from="imagenet", train_only=["output"], normalize="imagenet"
     )
     data = small_data()
-    state = Ann(config, device="cpu").fit(data).state()
+    state = Ann(config).fit(data).state()
     for name, array in fetched_weights.items():
         if not name.startswith("fc."):
             np.testing.assert_array_equal(state[f"net.backbone.net.{name}"], array.numpy(), err_msg=name)
-    untrained = Ann(config, device="cpu").initialize(data).state()
+    untrained = Ann(config).initialize(data).state()
     assert not np.array_equal(state["net.output.weight"], untrained["net.output.weight"])
 
 
@@ -110,11 +112,11 @@ def test_a_trained_backbone_changes_and_is_saved_and_exported_whole(
 ) -> None:
     data = small_data()
     config = AnnConfig(backbone=NAME, hidden=[5], epochs=1, batch_size=8, start_from="imagenet")
-    model = Ann(config, device="cpu").fit(data)
+    model = Ann(config).fit(data)
     assert not np.array_equal(model.state()["net.backbone.net.conv1.0.weight"], fetched_weights["conv1.0.weight"].numpy())
     folder = save(model, tmp_path / "model", metrics={})
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "none"))  # a saved model needs no weights but its own
-    again: Any = load(folder, device="cpu")
+    again: Any = load(folder)
     images = data.test.x.numpy()
     np.testing.assert_array_equal(again.predict_proba(images), model.predict_proba(images))
     assert again.activations(images, "backbone.features").shape == (len(images), Backbone(NAME).n_features)
@@ -123,7 +125,7 @@ def test_a_trained_backbone_changes_and_is_saved_and_exported_whole(
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_images_are_normalised_as_imagenets_were(channels: int) -> None:
-    model: Any = Ann(AnnConfig(normalize="imagenet"), device="cpu")
+    model: Any = Ann(AnnConfig(normalize="imagenet"))
     shift, spread = model._normalization(torch.rand(4, channels, 5, 5))
     wanted = [np.array(values) if channels == 3 else np.array([np.mean(values)]) for values in (MEAN, DEVIATION)]
     for found, want in zip((shift, spread), wanted, strict=True):
@@ -134,10 +136,10 @@ def test_images_are_normalised_as_imagenets_were(channels: int) -> None:
 def test_batch_norms_that_are_not_trained_keep_their_statistics() -> None:
     data = small_data()
     config = AnnConfig(hidden=[6], batch_norm=True, epochs=2, batch_size=8, train_only=["output"])
-    before = Ann(config, device="cpu").initialize(data).state()
-    after = Ann(config, device="cpu").fit(data).state()
+    before = Ann(config).initialize(data).state()
+    after = Ann(config).fit(data).state()
     assert any("running_mean" in name for name in before)
     for name, array in before.items():
         if "hidden_1" in name:
             np.testing.assert_array_equal(after[name], array, err_msg=name)
-    assert isinstance(Ann(config, device="cpu").initialize(data).inference_module(), nn.Module)
+    assert isinstance(Ann(config).initialize(data).inference_module(), nn.Module)

@@ -22,6 +22,8 @@ from trainers.checkpoint import load_checkpoint, save_checkpoint
 from trainers.data import Data
 from trainers.optimizers import OPTIMIZERS, SCHEDULES
 
+pytestmark = pytest.mark.usefixtures("each_device")
+
 QUICK: dict[str, Any] = {"epochs": 5, "batch_size": 16, "learning_rate": 0.02}
 # nothing that a next epoch needs may be lost: rows of classifier and values
 TRAININGS: list[tuple[str, dict[str, Any]]] = [
@@ -49,7 +51,7 @@ every_training = pytest.mark.parametrize(("name", "values"), TRAININGS, ids=map(
 def built(name: str, **values: Any) -> Classifier:
     kind = model_class(name)
     known = {key: value for key, value in QUICK.items() if key in kind.Config.model_fields}
-    return kind(kind.Config.from_dict({**known, **values}), device="cpu")
+    return kind(kind.Config.from_dict({**known, **values}))
 
 
 def without_clock(epochs: list[Epoch]) -> list[tuple[int, dict[str, float], bool]]:
@@ -65,7 +67,7 @@ def eager(monkeypatch: pytest.MonkeyPatch) -> None:
 def from_path(name: str, data: Data, path: Path | None, **values: Any) -> Iterator[Epoch]:
     """Train one configuration as a caller of `fit_population` does."""
     kind, config = model_class(name), built(name, **values).config
-    for (epoch,) in kind.fit_population([config], data, device="cpu", checkpoints=[path]):
+    for (epoch,) in kind.fit_population([config], data, checkpoints=[path]):
         if epoch is not None:
             yield epoch
 
@@ -188,9 +190,9 @@ def test_a_member_goes_on_from_its_file_and_the_others_start(name: str, tmp_path
     configs = [built(name, seed=seed).config for seed in range(3)]
     paths = [tmp_path / "first", None, tmp_path / "third"]
     killed(name, data, tmp_path / "third", 2, seed=2)
-    rounds = list(kind.fit_population(configs, data, device="cpu", checkpoints=paths))
+    rounds = list(kind.fit_population(configs, data, checkpoints=paths))
     for seed, (config, start) in enumerate(zip(configs, (1, 1, 3 if name != "svm" else 1), strict=True)):
-        wanted = [epoch for epoch in kind(config, device="cpu").fit_epochs(data) if epoch.number >= start]
+        wanted = [epoch for epoch in kind(config).fit_epochs(data) if epoch.number >= start]
         found = [epochs[seed] for epochs in rounds]
         assert_alike([epoch for epoch in found if epoch is not None], wanted)
 

@@ -20,6 +20,8 @@ from trainers.errors import UsageError
 from trainers.network import layer_table
 from trainers.saved import describe, load, save
 
+pytestmark = pytest.mark.usefixtures("each_device")
+
 QUICK = {"epochs": 3, "batch_size": 16, "learning_rate": 0.05}
 CLOCK = {"seconds"}
 NAMES = list(MODELS)
@@ -31,7 +33,7 @@ every_classifier = pytest.mark.parametrize("name", [name for name in NAMES if is
 def built(name: str, **values: Any) -> Any:
     kind = model_class(name)
     known = {key: value for key, value in QUICK.items() if key in kind.Config.model_fields}
-    return kind(kind.Config.from_dict({**known, **values}), device="cpu")
+    return kind(kind.Config.from_dict({**known, **values}))
 
 
 def without_clock(epochs: list[Epoch]) -> list[tuple[int, dict[str, float], bool]]:
@@ -120,7 +122,7 @@ def population(name: str, data: Data, stopped: set[int] | None = None, stop_afte
     kind = model_class(name)
     configs = [built(name, seed=1).config, built(name, seed=2).config, built(name, seed=1).config]
     found: list[list[Epoch]] = [[], [], []]
-    rounds = kind.fit_population(configs, data, device="cpu", stopped=stopped)
+    rounds = kind.fit_population(configs, data, stopped=stopped)
     for number, epochs in enumerate(rounds, start=1):
         assert len(epochs) == len(configs)
         for member, epoch in enumerate(epochs):
@@ -209,11 +211,11 @@ def test_every_listed_layer_has_an_activation_for_each_image(name: str) -> None:
 def test_the_activations_of_a_network_are_those_of_its_layers_one_after_another() -> None:
     data = small_data()
     classifier = built("ann", n_conv=1, channels=2, hidden=[5], dropout=0.5).fit(data)
-    network, inside = classifier._net, (data.test.x - classifier._shift) / classifier._spread  # type: ignore[attr-defined]
+    network, inside = classifier._net, classifier.inputs(classifier._on_device(data.test.x))
     network.eval()
     for layer in classifier.layers():
         inside = network.get_submodule(layer)(inside)
-        np.testing.assert_allclose(classifier.activations(data.test.x, layer), inside.detach().numpy(), atol=1e-6)
+        np.testing.assert_allclose(classifier.activations(data.test.x, layer), inside.numpy(force=True), atol=1e-6)
     np.testing.assert_array_equal(classifier.activations(data.test.x, "output").argmax(axis=1), classifier.predict(data.test.x))
     table = [line.split()[0] for line in layer_table(network, data.input_shape).splitlines()[2:-2]]
     assert classifier.layers() == table

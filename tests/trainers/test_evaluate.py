@@ -16,18 +16,20 @@ from trainers.evaluate import Evaluation, evaluate, evaluate_saved, main, report
 from trainers.saved import save
 from trainers.softmax import Softmax, SoftmaxConfig
 
+pytestmark = pytest.mark.usefixtures("each_device")
+
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A softmax regression of digits."""
     options = DataOptions(train_size=300)
-    classifier = Softmax(SoftmaxConfig(epochs=4, learning_rate=0.02), device="cpu").fit(load_data(options))
+    classifier = Softmax(SoftmaxConfig(epochs=4, learning_rate=0.02)).fit(load_data(options))
     return save(classifier, tmp_path_factory.mktemp("models") / "m", metrics={}, origin={"data_options": options.to_dict()})
 
 
 def test_an_evaluation_is_scikit_learns() -> None:
     data = small_data()
-    classifier = Softmax(SoftmaxConfig(epochs=2), device="cpu").fit(data)
+    classifier = Softmax(SoftmaxConfig(epochs=2)).fit(data)
     result = evaluate(classifier, data.test, data)
     true, predicted = data.test.y.numpy(), classifier.predict(data.test.x)
     np.testing.assert_array_equal(result.confusion, confusion_matrix(true, predicted, labels=range(3)))
@@ -43,14 +45,14 @@ def test_an_evaluation_is_scikit_learns() -> None:
 
 @pytest.mark.parametrize(("split", "count"), [("test", 360), ("holdout", 216)])
 def test_a_saved_model_is_evaluated_on_the_part_asked_for(model: Path, split: str, count: int) -> None:
-    result = evaluate_saved(str(model), split=split, device="cpu")
+    result = evaluate_saved(str(model), split=split)
     assert result.n_samples == count
     assert result.metrics["accuracy"] > 0.8
     assert int(result.confusion.sum()) == count
 
 
 def test_the_command_prints_the_report(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([str(model), "--device=cpu"]) == 0
+    assert main([str(model)]) == 0
     out = capsys.readouterr().out
     assert f"{model} on 360 images of the test part: loss " in out
     assert "confusion matrix (rows: true, columns: predicted)" in out
@@ -81,15 +83,15 @@ def test_a_set_of_another_shape_is_refused(model: Path, tmp_path: Path) -> None:
             (tmp_path / name).mkdir(exist_ok=True)
             Image.new("L", (8, 8), i).save(tmp_path / name / f"{i}.png")
     with pytest.raises(UsageError, match=r"reads images of shape .* of the classes 0, 1, .*: choose another set"):
-        evaluate_saved(str(model), data_name=f"folder:{tmp_path}", device="cpu")
+        evaluate_saved(str(model), data_name=f"folder:{tmp_path}")
 
 
 def test_a_model_without_a_hold_out_has_none_to_evaluate(tmp_path: Path) -> None:
     options = DataOptions(holdout=0)
-    classifier = Softmax(SoftmaxConfig(epochs=1), device="cpu").fit(load_data(options))
+    classifier = Softmax(SoftmaxConfig(epochs=1)).fit(load_data(options))
     path = save(classifier, tmp_path / "m", metrics={}, origin={"data_options": options.to_dict()})
     with pytest.raises(UsageError, match="was trained without a hold-out: use --split=test"):
-        evaluate_saved(str(path), split="holdout", device="cpu")
+        evaluate_saved(str(path), split="holdout")
 
 
 def test_a_folder_that_is_no_model_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

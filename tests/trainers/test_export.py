@@ -19,10 +19,12 @@ from trainers.errors import UsageError
 from trainers.export import export_onnx, export_saved, run_onnx
 from trainers.saved import save
 
+pytestmark = pytest.mark.usefixtures("each_device")
+
 
 def fitted(name: str, data: Data, **values: Any) -> Classifier:
     kind = model_class(name)
-    return kind(kind.Config.from_dict(values), device="cpu").fit(data)
+    return kind(kind.Config.from_dict(values)).fit(data)
 
 
 def saved(folder: Path, classifier: Classifier) -> Path:

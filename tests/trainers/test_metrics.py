@@ -25,7 +25,7 @@ def labellings(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, int]:
 
 
 def confusion_of(true: np.ndarray, predicted: np.ndarray, n_classes: int) -> np.ndarray:
-    return confusion_matrix(torch.from_numpy(true), torch.from_numpy(predicted), n_classes)
+    return confusion_matrix(torch.from_numpy(true), torch.from_numpy(predicted), n_classes).numpy()
 
 
 @given(labellings())

@@ -14,10 +14,12 @@ from trainers.gradient import GradientConfig
 from trainers.optimizers import OPTIMIZERS, SCHEDULES, build_optimizer, build_schedule
 from trainers.softmax import Softmax, SoftmaxConfig
 
+pytestmark = pytest.mark.usefixtures("each_device")
+
 
 def trained(**values: Any) -> dict[str, float]:
     config = SoftmaxConfig.from_dict({"epochs": 2, "batch_size": 16, **values})
-    return dict(list(Softmax(config, device="cpu").fit_epochs(small_data()))[-1].metrics)
+    return dict(list(Softmax(config).fit_epochs(small_data()))[-1].metrics)
 
 
 def optimizer_of(name: str, **settings: Any) -> torch.optim.Optimizer:

@@ -20,6 +20,8 @@ from trainers.network import ACTIVATIONS
 from trainers.optimizers import OPTIMIZERS
 from trainers.population import fit_together, is_written_out, key_of
 
+pytestmark = pytest.mark.usefixtures("each_device")
+
 # Layers, and what else the members of a program must have in common.
 SHAPES: dict[str, dict[str, Any]] = {
     "softmax": {"classifier": "softmax", "normalize": "half"},
@@ -42,10 +44,10 @@ MEMBERS: list[dict[str, Any]] = [
 ]
 
 
-def built(shape: str, **values: Any) -> Any:
+def built(shape: str, *, device: str = "auto", **values: Any) -> Any:
     settings = {"epochs": 4, "batch_size": 16, **SHAPES.get(shape, {}), **values}
     kind = model_class(settings.pop("classifier"))
-    return kind(kind.Config.from_dict(settings), device="cpu")
+    return kind(kind.Config.from_dict(settings), device=device)
 
 
 def by_autograd(model: Any, data: Data) -> list[Epoch]:
@@ -225,14 +227,14 @@ def test_what_is_not_written_out_trains_by_autograd(values: dict[str, Any]) -> N
     data = small_data()
     assert not is_written_out_of(built("one layer", **values), data)
     configs = [built("one layer", **values, seed=seed).config for seed in range(2)]
-    for seed, (first, _) in enumerate([*model_class("ann").fit_population(configs, data, device="cpu")][:2]):
+    for seed, (first, _) in enumerate([*model_class("ann").fit_population(configs, data)][:2]):
         assert first is not None
         assert first.number == seed + 1
 
 
 def test_bf16_is_not_written_out() -> None:
     kind = model_class("ann")
-    assert not is_written_out_of(kind(kind.Config(), device="cpu", precision="bf16"), small_data())
+    assert not is_written_out_of(kind(kind.Config(), precision="bf16"), small_data())
 
 
 @every_shape
@@ -259,7 +261,7 @@ def test_models_that_would_keep_too_much_train_in_turn(monkeypatch: pytest.Monke
     configs = [built("one layer", seed=seed, epochs=1).config for seed in range(3)]
     monkeypatch.setattr(population, "fit_together", lambda *_, **__: pytest.fail("they keep too much"))
     monkeypatch.setattr(population, "ROOM", 10)
-    ((*epochs,),) = model_class("ann").fit_population(configs, small_data(), device="cpu")
+    ((*epochs,),) = model_class("ann").fit_population(configs, small_data())
     assert all(epoch is not None and epoch.last for epoch in epochs)
 
 
@@ -279,7 +281,7 @@ def test_large_nets_in_few_programs_share_the_threads_out(
     before = torch.get_num_threads()
     torch.set_num_threads(8)
     try:
-        together([built("one layer", seed=seed, epochs=2) for seed in range(2)], small_data())
+        together([built("one layer", device="cpu", seed=seed, epochs=2) for seed in range(2)], small_data())
     finally:
         torch.set_num_threads(before)
     assert set(found) == wanted
@@ -295,13 +297,13 @@ def test_programs_are_as_large_as_the_cache_and_as_many_as_threads(monkeypatch: 
 
     monkeypatch.setattr(population.Program, "__init__", noted)
     before = torch.get_num_threads()
-    models = [built("one layer", seed=seed, epochs=1) for seed in range(7)]
+    models = [built("one layer", device="cpu", seed=seed, epochs=1) for seed in range(7)]
     together(models, small_data())
     assert sum(sizes) == 7
     assert len(sizes) == min(before, 7)
     sizes.clear()
     monkeypatch.setattr(population, "TOGETHER", 2 * models[0].n_parameters)
-    together([built("one layer", seed=seed, epochs=1) for seed in range(7)], small_data())
+    together([built("one layer", device="cpu", seed=seed, epochs=1) for seed in range(7)], small_data())
     assert sum(sizes) == 7
     assert max(sizes) <= 2
     assert torch.get_num_threads() == before

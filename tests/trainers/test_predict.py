@@ -18,6 +18,8 @@ from trainers.saved import save
 from trainers.softmax import Softmax, SoftmaxConfig
 from trainers.svm import Svm
 
+pytestmark = pytest.mark.usefixtures("each_device")
+
 
 def saved(classifier: Classifier, folder: Path) -> str:
     return str(save(classifier.fit(small_data()), folder, metrics={}))
@@ -27,8 +29,8 @@ def saved(classifier: Classifier, folder: Path) -> str:
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("models")
     return {
-        "softmax": saved(Softmax(SoftmaxConfig(epochs=15, learning_rate=0.05), device="cpu"), folder / "softmax"),
-        "svm": saved(Svm(device="cpu"), folder / "svm"),
+        "softmax": saved(Softmax(SoftmaxConfig(epochs=15, learning_rate=0.05)), folder / "softmax"),
+        "svm": saved(Svm(), folder / "svm"),
     }
 
 
@@ -49,13 +51,13 @@ def wanted(row: dict[str, str]) -> str:
 
 @pytest.mark.parametrize("name", ["softmax", "svm"])
 def test_every_picture_of_a_folder_gets_its_label(models: dict[str, str], pictures: Path, name: str) -> None:
-    rows = list(predictions([models[name]], pictures, device="cpu"))
+    rows = list(predictions([models[name]], pictures))
     assert len(rows) == 9
     assert sum(row["label"] == wanted(row) for row in rows) >= 8
 
 
 def test_probabilities_are_the_models(models: dict[str, str], pictures: Path) -> None:
-    for row in predictions([models["softmax"]], pictures, device="cpu"):
+    for row in predictions([models["softmax"]], pictures):
         by_class = {name: float(row[f"p({name})"]) for name in ("c0", "c1", "c2")}
         assert sum(by_class.values()) == pytest.approx(1, abs=1e-5)
         assert max(by_class, key=lambda name: by_class[name]) == row["label"]
@@ -63,12 +65,12 @@ def test_probabilities_are_the_models(models: dict[str, str], pictures: Path) ->
 
 
 def test_a_model_without_probabilities_leaves_those_columns_empty(models: dict[str, str], pictures: Path) -> None:
-    for row in predictions([models["svm"]], pictures, device="cpu"):
+    for row in predictions([models["svm"]], pictures):
         assert [row["probability"], row["p(c0)"], row["p(c2)"]] == ["", "", ""]
 
 
 def test_several_models_answer_in_one_table(models: dict[str, str], pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([*models.values(), str(pictures), "--device=cpu"]) == 0
+    assert main([*models.values(), str(pictures)]) == 0
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert list(rows[0]) == ["model", "image", "label", "probability", "p(c0)", "p(c1)", "p(c2)"]
     assert [row["model"] for row in rows] == [models["softmax"]] * 9 + [models["svm"]] * 9
@@ -84,14 +86,14 @@ def test_a_table_is_written_where_asked(models: dict[str, str], pictures: Path, 
 def test_pictures_are_brought_to_the_models_size_and_channels(models: dict[str, str], pictures: Path) -> None:
     path = pictures / "0-c0.png"
     Image.open(path).convert("RGB").resize((60, 60), Image.Resampling.NEAREST).save(path)
-    (row,) = predictions([models["softmax"]], path, device="cpu")
+    (row,) = predictions([models["softmax"]], path)
     assert row["label"] == "c0"
 
 
 def test_invert_swaps_dark_and_light(models: dict[str, str], pictures: Path) -> None:
     for path in pictures.rglob("*.png"):
         Image.fromarray(255 - np.asarray(Image.open(path))).save(path)
-    rows = list(predictions([models["softmax"]], pictures, invert=True, device="cpu"))
+    rows = list(predictions([models["softmax"]], pictures, invert=True))
     assert sum(row["label"] == wanted(row) for row in rows) >= 8
 
 
@@ -113,7 +115,7 @@ def test_a_broken_picture_is_named_once_and_the_others_are_predicted(
     content = {"no picture": b"text", "cut off": raw[:-30], "a chunk of no name": raw.replace(b"IDAT", b"\xc1\x8a\xbc\x98")}
     (pictures / "1-c1.png").write_bytes(content[broken])
     monkeypatch.setattr("trainers.predict.BATCH", 4)
-    assert main([*models.values(), str(pictures), "--device=cpu"]) == 0
+    assert main([*models.values(), str(pictures)]) == 0
     said = capsys.readouterr()
     rows = list(csv.DictReader(io.StringIO(said.out)))
     assert [row["model"] for row in rows] == [models["softmax"]] * 8 + [models["svm"]] * 8
