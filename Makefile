@@ -21,12 +21,12 @@ READY = $(VENV)/.ready-$(HASH)
 HOST =# of the command line alone: some shells and compilers export another HOST
 PORT =
 
-.PHONY: help setup sweep report study studies paint serve dashboard agent sync models evaluate test check fix bench clean
+.PHONY: help setup sweep report study studies paint serve dashboard agent sync models evaluate test check fix bench gpu gpu-wheels clean
 
 help: ## list the targets
 	@echo "make sweep   the whole path on the digits that scikit-learn ships: sweep, choose, retrain, report"
 	@echo
-	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 	@echo
 	@echo "variables: DATA=digits|mnist|fashion_mnist|cifar10|folder:PATH  TRIALS=N  SEED=N  WORKERS=N  RULE=f1|knee|max:METRIC|run:ID  SEEDS=K  LANGUAGE=en|es"
 
@@ -95,8 +95,18 @@ fix: $(READY) ## format and mend what ruff can mend
 	$(VENV)/bin/ruff check --fix .
 
 bench: $(READY) ## run the benchmarks (JSON=1 prints one JSON object a line)
-	@for file in benchmarks/[a-z]*.py; do $(RUN) $$file $(if $(JSON),--json) || exit 1; done
+	@for file in $(filter-out benchmarks/gpu.py,$(wildcard benchmarks/[a-z]*.py)); do $(RUN) $$file $(if $(JSON),--json) || exit 1; done
+
+# With PYTHON= on the command line that Python is used as it is: no virtual environment, no network.
+GPU_PYTHON = $(if $(filter command line,$(origin PYTHON)),$(PYTHON),$(RUN))
+FOR ?= $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+
+gpu: $(if $(filter command line,$(origin PYTHON)),,$(READY)) ## on an NVIDIA GPU: tests beside the CPU, then speeds, 8 minutes at most; QUICK=1 SIMULATED=1 TO=FOLDER PYTHON=python3
+	$(GPU_PYTHON) benchmarks/gpu.py $(if $(QUICK),--quick) $(if $(SIMULATED),--simulated) $(if $(TO),--to '$(TO)')
+
+gpu-wheels: ## fill wheels/ with what `make gpu` needs on a machine without pydantic and network: FOR=3.12
+	$(PYTHON) -m pip download --quiet --disable-pip-version-check --only-binary=:all: --dest wheels --implementation cp --python-version $(FOR) --platform manylinux2014_x86_64 --platform manylinux_2_28_x86_64 'pydantic>=2.7,<3'
 
 clean: ## remove caches; keeps data, runs, models and reports
-	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
+	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -66,7 +66,7 @@ def shape_of(kind: type[Model], config: ModelConfig, data: Data, device: str) ->
 
     if not issubclass(kind, GradientModel) or not isinstance(config, GradientConfig):
         return None
-    from trainers.population import ROOM, is_written_out, key_of, n_kept, n_weights
+    from trainers.population import is_written_out, key_of, n_kept, n_weights, room_of
 
     model = kind(config, device=device)
     model.start(data)
@@ -76,7 +76,8 @@ def shape_of(kind: type[Model], config: ModelConfig, data: Data, device: str) ->
     n_steps = -(-n_images // config.batch_size) * config.epochs
     if n_steps * (1 + config.batch_size * n_weights(model) / SMALL_STEP) < STEPS:
         return None
-    most = min(MOST_AT_ONCE, WEIGHTS // n_weights(model), ROOM // n_kept(model), OUTPUTS // (n_images * len(data.class_names)))
+    room = room_of(model.device) // n_kept(model)
+    most = min(MOST_AT_ONCE, WEIGHTS // n_weights(model), room, OUTPUTS // (n_images * len(data.class_names)))
     return (key_of(config), most) if most > 1 else None
 
 

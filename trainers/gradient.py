@@ -92,6 +92,10 @@ class GradientModel(Model):
         """
         if self.config.early_stopping is not None and data.evaluation_split != "holdout":
             raise UsageError("early_stopping needs a hold-out to watch. Got holdout=0 or curves_on_test: drop one of the two.")
+        if self.config.start_from not in (None, "imagenet"):
+            from trainers.seen import check_unseen
+
+            check_unseen(self.config.start_from, data)
 
     def loss(self, outputs: torch.Tensor, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Return the mean loss of one training batch; `images` are what the network was given."""
@@ -186,13 +190,13 @@ class GradientModel(Model):
         checkpoints: Sequence[Path | None] = (),
         failed: dict[int, Exception] | None = None,
     ) -> Iterator[list[Epoch | None]]:
-        from trainers.population import ROOM, fit_together, is_written_out, n_kept
+        from trainers.population import fit_together, is_written_out, n_kept, room_of
 
         stopped = set() if stopped is None else stopped
         models = [cls(config, device=device) for config in configs]
         for model in models:
             model.start(data)
-        if len(models) > 1 and all(map(is_written_out, models)) and sum(map(n_kept, models)) <= ROOM:
+        if len(models) > 1 and all(map(is_written_out, models)) and sum(map(n_kept, models)) <= room_of(models[0].device):
             yield from fit_together(models, data, stopped=stopped, checkpoints=checkpoints, failed=failed)
         else:
             rest = super().fit_population(configs, data, device=device, stopped=stopped, checkpoints=checkpoints, failed=failed)

@@ -35,7 +35,8 @@ FREE = (
 )
 EVALUATED_TOGETHER = 4096  # images at once outside training, of all the models taken together
 TOGETHER = 400_000  # weights in one program on the CPU: with gradients and momenta, what its cache holds (docs/decisions.md)
-ROOM = 250_000_000  # numbers that all programs at once may keep of their batches: 1 GB
+ROOM = 250_000_000  # numbers that all programs at once may keep of their batches in ordinary memory: 1 GB
+GPU_SHARE = 0.5  # of a GPU's free memory, for the same
 Draw = tuple[torch.Generator, list[int], list[float]]  # random numbers, whose masks they make, the rates by layer
 
 
@@ -57,6 +58,11 @@ def is_written_out(model: GradientModel) -> bool:
         return described(model._net) is not None
     with torch.device("meta"):  # neither memory nor random numbers
         return described(model.network()) is not None
+
+
+def room_of(device: torch.device) -> int:
+    """Return how many numbers all programs at once may keep of their batches on a device."""
+    return ROOM if device.type != "cuda" else int(GPU_SHARE * torch.cuda.mem_get_info(device)[0]) // 4
 
 
 def n_weights(model: GradientModel) -> int:

@@ -260,7 +260,7 @@ def test_a_program_keeps_no_more_than_is_counted(shape: str, dropout: float, mon
 def test_models_that_would_keep_too_much_train_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     configs = [built("one layer", seed=seed, epochs=1).config for seed in range(3)]
     monkeypatch.setattr(population, "fit_together", lambda *_, **__: pytest.fail("they keep too much"))
-    monkeypatch.setattr(population, "ROOM", 10)
+    monkeypatch.setattr(population, "room_of", lambda device: 10)
     ((*epochs,),) = model_class("ann").fit_population(configs, small_data())
     assert all(epoch is not None and epoch.last for epoch in epochs)
 
