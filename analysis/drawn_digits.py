@@ -23,9 +23,9 @@ from analysis.retrain import MAX_SEEDS, fit_again
 from trainers import model_class
 from trainers.command_line import configure, read_preset
 from trainers.data import DataOptions, Samples, fingerprint
-from trainers.datasets import pictures_below, read_folder
 from trainers.devices import pick_device
 from trainers.errors import UsageError, did_you_mean
+from trainers.picture_folders import pictures_below, read_folder
 from trainers.progress import Progress
 from trainers.saved import check_destination, describe
 

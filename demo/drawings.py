@@ -33,6 +33,7 @@ from trainers.errors import UsageError
 from trainers.mnist_form import mnist_form
 
 LABELS = [str(digit) for digit in range(10)]
+UNKNOWN = "unknown"  # when a drawing was made
 LARGEST = 2048  # pixels of a drawing's side
 MOST_POINTS = 20_000
 MOST_BYTES = 4_000_000  # of a drawing's file
@@ -71,7 +72,7 @@ class Drawings:
             picture: a PNG, light ink on dark.
             strokes: for each stroke its points (x, y, ms): pixels of the picture, milliseconds since the first touch.
             painter: the number that a browser drew for itself; it says which drawings are of one hand, not whose.
-            time: ISO 8601; None is now.
+            time: ISO 8601 or `unknown`; None is now.
 
         Raises:
             DuplicateError: if the same drawing is there, under any label.
@@ -158,7 +159,7 @@ class Drawings:
         for name, read in _drawings_in(source):
             try:
                 label, picture, record = read()
-                details = {key: record[key] for key in ("strokes", "painter", "time") if key in record}
+                details = {"time": UNKNOWN, **{key: record[key] for key in ("strokes", "painter", "time") if key in record}}
                 self.add(label, picture, **details)
                 added += 1
             except DuplicateError as error:
@@ -233,13 +234,15 @@ def checked_strokes(strokes: Any) -> list[list[list[float]]]:
 
 
 def checked_time(time: Any) -> str:
-    """Return a time as ISO 8601; None is now.
+    """Return a time as ISO 8601; None is now, and `unknown` stays so.
 
     Raises:
         UsageError: if it is no time.
     """
     if time is None:
         return datetime.now(UTC).isoformat(timespec="seconds")
+    if time == UNKNOWN:
+        return UNKNOWN
     try:
         return datetime.fromisoformat(time).isoformat(timespec="seconds")
     except (TypeError, ValueError):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import numpy as np
 import yaml
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -29,10 +30,13 @@ from demo.drawings import LABELS, Drawings, DuplicateError, as_png, read_drawing
 from demo.models import Models, forms_of
 from demo.own_names import OwnNames
 from trainers.errors import UsageError
+from trainers.photo import read_ink
+from trainers.pictures import read_grey
 
 HERE = Path(__file__).parent
 LANGUAGES = ("en", "es")
 MOST_BYTES = 4_000_000  # of what a browser sends at once
+MOST_PHOTO_BYTES = 32_000_000
 POLICY = "default-src 'self'; img-src 'self' data:; frame-ancestors 'self'; base-uri 'none'; form-action 'none'"
 
 
@@ -48,6 +52,7 @@ def application(models: Models, drawings: Drawings, *, own_names: bool = True) -
         Route("/", page.index),
         Route("/api/models", page.list_models),
         Route("/api/read", page.read, methods=["POST"]),
+        Route("/api/photo", page.photo, methods=["POST"]),
         Route("/api/wanted", page.wanted),
         Route("/api/drawings", page.collect, methods=["GET", "POST"]),
         Route("/api/empty", page.empty, methods=["POST"]),
@@ -93,6 +98,12 @@ class Page:
 
         return StreamingResponse(lines(), media_type="application/x-ndjson", headers={"cache-control": "no-store"})
 
+    async def photo(self, request: Request) -> Response:
+        """The ink of a photo, or of any other picture, as a drawing of the canvas' size: light on dark, cropped."""
+        content = await sent_here(request, MOST_PHOTO_BYTES, "a photo")
+        found = await run_in_threadpool(lambda: read_ink(read_grey(content).astype(np.float32) / 255))
+        return JSONResponse({"image": _address(as_png(to_bytes(found.ink))), "dark_on_light": found.dark_on_light})
+
     async def wanted(self, _: Request) -> Response:
         """A digit that is drawn least often so far."""
         return JSONResponse({"label": await run_in_threadpool(self.drawings.wanted)})
@@ -120,8 +131,8 @@ class Page:
         return Response(status_code=204)
 
 
-async def sent_here(request: Request) -> bytes:
-    """Return what a request of this page carries.
+async def sent_here(request: Request, most: int = MOST_BYTES, what: str = "a drawing") -> bytes:
+    """Return what a request of this page carries, of at most `most` bytes.
 
     Raises:
         HTTPException: 403 if another site's page sent it, 413 if it is too large.
@@ -129,7 +140,7 @@ async def sent_here(request: Request) -> bytes:
     origin = request.headers.get("origin")
     if origin and urlsplit(origin).netloc != request.headers.get("host"):
         raise HTTPException(403, f"this painter takes drawings from its own page only. Got one from {origin}.")
-    return await body_of(request, MOST_BYTES, "a drawing")
+    return await body_of(request, most, what)
 
 
 def json_of(body: bytes) -> Mapping[str, Any]:

@@ -20,7 +20,7 @@ def faces(study: Study) -> tuple[np.ndarray, np.ndarray]:
         UsageError: if they are not below DATA_ROOT.
     """
     from trainers.data import data_root
-    from trainers.datasets import read_pictures
+    from trainers.pictures import read_pictures
 
     root = data_root() / "faces"
     parts = []

@@ -6,21 +6,20 @@ Source of the idx layout: http://yann.lecun.com/exdb/mnist (magic number, one bi
 from __future__ import annotations
 
 import gzip
-import hashlib
 import os
 import zlib
 from pathlib import Path
 
 import numpy as np
 
-from trainers.data import Images
+from trainers.data import Images, print_once
 from trainers.errors import UsageError, did_you_mean
+from trainers.picture_folders import LabelledPictures, read_folder, read_parts
 
 DIGITS = [str(digit) for digit in range(10)]
 GARMENTS = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
 CIFAR10 = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 SETS = {"digits": None, "mnist": ("MNIST", DIGITS), "fashion_mnist": ("FashionMNIST", GARMENTS), "cifar10": None}
-PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
 FOLDER_IMAGE_SIZE = 32
 
 
@@ -40,9 +39,7 @@ def read_images(name: str, root: Path, *, image_size: int | None = None) -> Imag
     if name.startswith("folder:"):
         if not name.removeprefix("folder:"):
             raise UsageError("data folder: must name a folder, as in folder:PATH, with one sub-folder of pictures per class.")
-        folder = Path(name.removeprefix("folder:")).expanduser()
-        class_names, x, y = read_folder(folder, image_size or FOLDER_IMAGE_SIZE, cache=root / ".cache")
-        return Images(class_names, x, y)
+        return _folder_set(Path(os.path.expanduser(name.removeprefix("folder:"))), image_size or FOLDER_IMAGE_SIZE, root / ".cache")
     known = SETS.get(name)
     if known is None:
         near = did_you_mean(name, SETS) or f"; there are {', '.join(SETS)} and folder:PATH."
@@ -53,83 +50,20 @@ def read_images(name: str, root: Path, *, image_size: int | None = None) -> Imag
     return Images(class_names, *_read_part(folder, "train"), *_read_part(folder, "t10k"))
 
 
-def read_folder(folder: Path, size: int | None, *, cache: Path | None = None) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """Read a folder that holds one sub-folder of pictures per class.
-
-    Grey where every picture is grey, else colour; each is resized to `size` by `size` pixels. The decoded arrays are
-    kept under `cache`, keyed by every file's path, size and time, so that a second start reads one file.
-
-    Returns:
-        class names, images (n_samples, channels, size, size) uint8, labels (n_samples,).
-    """
-    if not folder.is_dir():
-        raise UsageError(f"folder:{folder} must be a folder with one sub-folder per class; there is no such folder.")
-    classes = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    files = [(path, label) for label, name in enumerate(classes) for path in pictures_below(folder / name)]
-    empty = [name for label, name in enumerate(classes) if all(label != of for _, of in files)]
-    if len(classes) < 2:
-        raise UsageError(f"folder:{folder} must hold at least two sub-folders, one per class. Got {len(classes)}.")
-    if empty:
-        raise UsageError(f"folder:{folder}/{empty[0]} holds no picture ({', '.join(sorted(PICTURES))}): add some or remove it.")
-    y = np.array([label for _, label in files], dtype=np.int64)
-    key = hashlib.sha256(repr((str(folder.resolve()), size)).encode())
-    for path, _ in files:
-        status = path.stat()
-        key.update(repr((str(path), status.st_size, status.st_mtime_ns)).encode())
-    kept = cache / f"{key.hexdigest()[:24]}.npy" if cache is not None else None
-    if kept is not None and kept.exists():
-        return classes, np.load(kept, allow_pickle=False), y
-    x = read_pictures([path for path, _ in files], size)
-    if kept is not None:
-        _keep(kept, x)
-    return classes, x, y
+def _folder_set(folder: Path, size: int, cache: Path) -> Images:
+    pictures = read_parts(folder, size, cache=cache)
+    _print_classes(f"folder:{folder}", pictures)
+    x, y = pictures.parts["train"]
+    test_x, test_y = pictures.parts.get("test", (None, None))
+    holdout_x, holdout_y = pictures.parts.get("val", (None, None))
+    return Images(pictures.class_names, x, y, test_x, test_y, holdout_x=holdout_x, holdout_y=holdout_y, files=pictures.files)
 
 
-def pictures_below(folder: Path) -> list[Path]:
-    """Return every picture file below a folder, in a fixed order."""
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURES and path.is_file())
-
-
-def read_pictures(files: list[Path], size: int | tuple[int, int] | None, channels: int | None = None) -> np.ndarray:
-    """Decode pictures into (n_samples, channels, height, width) uint8.
-
-    `size` is a side or (width, height) to resize to; None leaves them, and they must be equal. `channels` is 1 or 3;
-    None is 1 where every picture is grey.
-    """
-    from PIL import Image, UnidentifiedImageError
-
-    decoded: list[Image.Image] = []
-    for path in files:
-        try:
-            with Image.open(path) as opened:
-                grey = opened.mode in {"1", "L", "LA", "I", "F"} or opened.mode.startswith("I;16")
-                deep = opened.mode.startswith("I;16")  # converted, it would be cut at 255
-                eight = Image.fromarray((np.asarray(opened) >> 8).astype(np.uint8)) if deep else opened
-                picture = eight.convert("L" if grey else "RGB")
-                shape = picture.size if size is None else (size, size) if isinstance(size, int) else size
-                decoded.append(picture if picture.size == shape else picture.resize(shape, Image.Resampling.BILINEAR))
-        except (UnidentifiedImageError, OSError) as error:
-            raise UsageError(f"{path} is not a readable picture ({error}); remove it or save it anew.") from None
-    if channels is None:
-        channels = 1 if all(picture.mode == "L" for picture in decoded) else 3
-    mode = "L" if channels == 1 else "RGB"
-    arrays = [np.asarray(picture if picture.mode == mode else picture.convert(mode), dtype=np.uint8) for picture in decoded]
-    if len({array.shape for array in arrays}) > 1:
-        raise UsageError("pictures of different sizes need one size: give image_size.")
-    stacked = np.stack(arrays)
-    return stacked[:, None] if channels == 1 else np.ascontiguousarray(stacked.transpose(0, 3, 1, 2))
-
-
-def _keep(path: Path, array: np.ndarray) -> None:
-    """Write a cache file whole or not at all; a folder that cannot be written costs only the next start's time."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f".{os.getpid()}.tmp")
-        with open(partial, "wb") as file:
-            np.save(file, array, allow_pickle=False)
-        partial.replace(path)
-    except OSError:
-        return
+def _print_classes(name: str, pictures: LabelledPictures) -> None:
+    """Say which folders were taken for classes, and how many pictures each part has; standard output is for results."""
+    counts = ", ".join(f"{len(y):,} in {part}" for part, (_, y) in pictures.parts.items())
+    n_classes, names = len(pictures.class_names), ", ".join(pictures.class_names)
+    print_once(f"{name}: {n_classes} classes ({names}); pictures: {counts if len(pictures.parts) > 1 else len(pictures.files)}")
 
 
 def _idx(path: Path) -> Path:

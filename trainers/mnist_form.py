@@ -54,7 +54,8 @@ def digits_form(drawing: np.ndarray) -> np.ndarray:
     ink = _cropped(drawing)
     height, width = ink.shape
     narrow = min(WIDTH, max(1, round(1.5 * width * BITMAP / height)))  # a digit is widened, but a 1 stays slim
-    digit = _resized(ink, BITMAP, narrow) > 0.5
+    scaled = _resized(ink, BITMAP, narrow)
+    digit = scaled > 0.5 * scaled.max()  # a pen thinner than a pixel of the bitmap covers less than half of it
     bitmap = np.zeros((BITMAP, BITMAP), dtype=bool)
     left = (BITMAP - narrow) // 2
     bitmap[:, left : left + narrow] = digit

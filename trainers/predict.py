@@ -1,6 +1,9 @@
 """Predict pictures with saved models: a CSV of labels and probabilities.
 
-usage: python -m trainers.predict MODEL [MODEL …] IMAGE|FOLDER [--output FILE] [--invert]
+usage: python -m trainers.predict MODEL [MODEL …] IMAGE|FOLDER [--output FILE] [--invert] [--as-is]
+
+Models of `mnist` and `digits` read photos of digits as the painter does: dark ink is found, the digit cropped and centred.
+Images of the set itself are left as they are. --as-is switches this off.
 """
 
 from __future__ import annotations
@@ -8,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,10 +32,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("images", metavar="IMAGE|FOLDER", help="one picture, or a folder of them (sub-folders too)")
     parser.add_argument("--output", help="CSV file to write (default: standard output)")
     parser.add_argument("--invert", action="store_true", help="swap dark and light: for dark ink on light paper")
+    parser.add_argument("--as-is", action="store_true", help="models of mnist and digits: neither find dark ink nor crop the digit")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     options = parser.parse_args(arguments)
     with exit_with_sentence():
-        rows = predictions(options.models, Path(options.images), invert=options.invert, device=options.device)
+        rows = predictions(options.models, Path(options.images), invert=options.invert, as_is=options.as_is, device=options.device)
         first = next(rows)
         with _output(options.output) as file:
             writer = csv.DictWriter(file, fieldnames=list(first), extrasaction="ignore", restval="")
@@ -52,45 +57,37 @@ def _output(path: str | None) -> Any:
         raise UsageError(f"{path} cannot be written ({error.strerror}): choose another file with --output.") from None
 
 
-def predictions(models: Sequence[str], images: Path, *, invert: bool = False, device: str = "auto") -> Iterator[dict[str, Any]]:
+def predictions(
+    models: Sequence[str], images: Path, *, invert: bool = False, as_is: bool = False, device: str = "auto"
+) -> Iterator[dict[str, Any]]:
     """Yield one row per model and picture: model, image, label, probability, and p(CLASS) for every class.
 
     The probability columns are empty for a model without probabilities.
 
-    A picture of a folder that cannot be read is named on stderr and passed over.
+    A picture of a folder that cannot be read is named on stderr and passed over. What was done to pictures of digits is
+    said there as well.
 
     Raises:
         UsageError: if there is no picture or none can be read, or a model cannot be read.
     """
-    import numpy as np
+    from trainers.digit_pictures import set_of
+    from trainers.saved import describe, load_classifier
 
-    from trainers.datasets import pictures_below
-    from trainers.saved import load_classifier
-
-    if images.is_dir():
-        files = pictures_below(images)
-        if not files:
-            raise UsageError(f"{images} holds no picture: give a picture, or a folder of pictures.")
-    elif images.is_file():
-        files = [images]
-    else:
-        raise UsageError(f"{images} must be a picture or a folder of pictures; there is no such file.")
+    files = _files_of(images)
     classifiers = {model: load_classifier(model, device=device) for model in models}
     names = list(dict.fromkeys(name for classifier in classifiers.values() for name in classifier.class_names))
     empty: dict[str, Any] = {f"p({name})": "" for name in names}
-    broken: dict[Path, str] = {}
+    reported: set[Path] = set()
     for model, classifier in classifiers.items():
-        channels, height, width = classifier.input_shape
+        reader = Reader(classifier.input_shape, None if as_is else set_of(describe(model)), invert)
         for start in range(0, len(files), BATCH):
-            known = len(broken)
-            batch, pictures = _readable(files[start : start + BATCH], (width, height), channels, broken)
+            batch, x = reader.read(files[start : start + BATCH])
             if len(files) > 1:
-                for reason in list(broken.values())[known:]:
-                    print(f"passed over: {reason}", file=sys.stderr)
+                for file in [file for file in reader.passed_over if file not in reported]:
+                    print(f"passed over: {reader.passed_over[file]}", file=sys.stderr)
+                    reported.add(file)
             if not batch:
                 continue
-            x = np.concatenate(pictures).astype("float32") / 255
-            x = 1 - x if invert else x
             labels, probabilities = classifier.predict_with_proba(x)
             for i, file in enumerate(batch):
                 row = {"model": model, "image": str(file), "label": classifier.class_names[labels[i]], "probability": ""}
@@ -99,32 +96,69 @@ def predictions(models: Sequence[str], images: Path, *, invert: bool = False, de
                     row["probability"] = f"{probabilities[i, labels[i]]:.6f}"
                     row.update({f"p({name})": f"{p:.6f}" for name, p in zip(classifier.class_names, probabilities[i], strict=True)})
                 yield row
-        if len(broken) == len(files):
-            first = broken[files[0]]
+        if len(reader.passed_over) == len(files):
+            first = reader.passed_over[files[0]]
             raise UsageError(first if len(files) == 1 else f"none of the {len(files)} pictures below {images} can be read: {first}")
+        if reader.done:
+            print(f"{model}: {reader.summary()}", file=sys.stderr)
 
 
-def _readable(
-    files: Sequence[Path], size: tuple[int, int], channels: int, broken: dict[Path, str]
-) -> tuple[list[Path], list[np.ndarray]]:
-    """Return the pictures that can be read, each (1, channels, height, width) uint8; the others go into `broken` with why."""
-    from PIL import Image
+def _files_of(images: Path) -> list[Path]:
+    from trainers.picture_folders import pictures_below
 
-    from trainers.datasets import read_pictures
+    if images.is_file():
+        return [images]
+    if not images.is_dir():
+        raise UsageError(f"{images} must be a picture or a folder of pictures; there is no such file.")
+    files = pictures_below(images)
+    if not files:
+        raise UsageError(f"{images} holds no picture: give a picture, or a folder of pictures.")
+    return files
 
-    good, pictures = [], []
-    for file in files:
-        if file in broken:
-            continue
-        try:
-            pictures.append(read_pictures([file], size, channels))
-        except UsageError as error:
-            broken[file] = str(error)
-        except (SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what Pillow raises of some broken files
-            broken[file] = f"{file} is not a readable picture ({error}); remove it or save it anew."
-        else:
-            good.append(file)
-    return good, pictures
+
+class Reader:
+    """Reads pictures as one model wants them.
+
+    Args:
+        shape: channels, height and width of the model's images.
+        set_name: `mnist` or `digits` to bring pictures to the form of that set's images; None resizes them.
+        invert: take them for dark on light.
+    """
+
+    def __init__(self, shape: tuple[int, int, int], set_name: str | None, invert: bool) -> None:
+        self.shape, self.set_name, self.invert = shape, set_name, invert
+        self.passed_over: dict[Path, str] = {}
+        self.done: Counter[str] = Counter()
+
+    def read(self, files: Sequence[Path]) -> tuple[list[Path], np.ndarray]:
+        """Return the files that can be read, and their images (n_images, channels, height, width) float32 in [0, 1]."""
+        import numpy as np
+
+        read, images = [], [np.zeros((0, *self.shape), dtype=np.float32)]
+        for file in files:
+            try:
+                images.append(self._image(file))
+                read.append(file)
+            except UsageError as error:
+                self.passed_over[file] = str(error)
+        return read, np.concatenate(images)
+
+    def _image(self, file: Path) -> np.ndarray:
+        from trainers.digit_pictures import read_digit_picture
+        from trainers.pictures import read_pictures
+
+        channels, height, width = self.shape
+        if self.set_name is None:
+            x = read_pictures([file], (width, height), channels).astype("float32") / 255
+            return 1 - x if self.invert else x
+        picture = read_digit_picture(file, self.set_name, dark_on_light=True if self.invert else None)
+        self.done[picture.done] += 1
+        return picture.x
+
+    def summary(self) -> str:
+        """Return what was done to the pictures."""
+        counts = "; ".join(f"{count:,} {done}" for done, count in self.done.most_common())
+        return f"pictures in the form of {self.set_name}: {counts} (--as-is switches this off)."
 
 
 if __name__ == "__main__":

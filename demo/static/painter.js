@@ -13,6 +13,8 @@ const sent = Object.assign(document.createElement("canvas"), { width: SIDE, heig
 const sentContext = sent.getContext("2d", { willReadFrequently: true });
 
 let strokes = []; // of points [x, y, ms], in pixels of the picture
+let photo = null; // the ink of a photo, as an image of the canvas' size; strokes are drawn over it
+let newestPhoto = null; // the file that was dropped or pasted last
 let drawing = null; // the stroke under the pen
 let firstTouch = 0;
 let cards = new Map(); // by the model's name
@@ -44,12 +46,18 @@ function drawStroke(context, stroke) {
   context.stroke();
 }
 
+const isEmpty = () => !photo && strokes.length === 0;
+
+function drawPicture(context, all) {
+  clearContext(context);
+  if (photo) context.drawImage(photo, 0, 0, context.canvas.width, context.canvas.height);
+  all.forEach((stroke) => drawStroke(context, stroke));
+}
+
 function redraw() {
-  const all = drawing ? [...strokes, drawing] : strokes;
-  clearContext(shown);
-  all.forEach((stroke) => drawStroke(shown, stroke));
-  $("hint").hidden = all.length > 0;
-  $("undo").disabled = $("clear").disabled = strokes.length === 0;
+  drawPicture(shown, drawing ? [...strokes, drawing] : strokes);
+  $("hint").hidden = !isEmpty() || drawing !== null;
+  $("undo").disabled = $("clear").disabled = isEmpty();
 }
 
 function pointOf(event) {
@@ -97,14 +105,15 @@ function dropStroke() {
 
 function undo() {
   if (dropStroke()) return;
-  strokes.pop();
+  if (!strokes.pop()) photo = null;
   redraw();
-  if (strokes.length) read(performance.now());
-  else forget();
+  if (isEmpty()) forget();
+  else read(performance.now());
 }
 
 function clearAll() {
   strokes = [];
+  photo = newestPhoto = null;
   drawing = null;
   redraw();
   forget();
@@ -113,11 +122,45 @@ function clearAll() {
 $("undo").addEventListener("click", undo);
 $("clear").addEventListener("click", clearAll);
 
+// -- photos
+
+async function usePhoto(file) {
+  if (!file) return complain(texts.photo_none);
+  newestPhoto = file;
+  const headers = { "Content-Type": file.type || "application/octet-stream" };
+  const answer = await asked("api/photo", { method: "POST", body: file, headers });
+  if (!answer || newestPhoto !== file) return; // another one came, or the field was cleared meanwhile
+  const image = new Image();
+  image.src = answer.image;
+  await image.decode();
+  clearAll();
+  photo = image;
+  redraw();
+  tell(answer.dark_on_light ? texts.photo_dark : texts.photo_light);
+  await read(performance.now());
+}
+
+document.addEventListener("dragover", (event) => event.preventDefault()); // or the browser would leave the page for the picture
+document.addEventListener("drop", (event) => {
+  event.preventDefault();
+  usePhoto(event.dataTransfer.files[0]);
+});
+document.addEventListener("paste", (event) => {
+  const file = event.clipboardData?.files[0];
+  if (!file) return;
+  event.preventDefault();
+  usePhoto(file);
+});
+$("open").addEventListener("click", () => $("file").click());
+$("file").addEventListener("change", () => {
+  if ($("file").files[0]) usePhoto($("file").files[0]);
+  $("file").value = ""; // so that the same file can be opened again
+});
+
 // -- reading
 
 function picture() {
-  clearContext(sentContext);
-  strokes.forEach((stroke) => drawStroke(sentContext, stroke));
+  drawPicture(sentContext, strokes);
   return new Promise((resolve) => sent.toBlob(resolve, "image/png"));
 }
 
@@ -288,7 +331,7 @@ function choose(label) {
 async function ask() {
   const answer = await asked("api/wanted");
   if (!answer) return;
-  if (strokes.length || drawing) clearAll(); // what is there was drawn for another digit
+  if (!isEmpty() || drawing) clearAll(); // what is there was drawn for another digit
   wanted = answer.label;
   choose(wanted);
   $("asked").textContent = $("hint").textContent = say(texts.asked, { label: wanted });
@@ -304,9 +347,9 @@ function stopAsking() {
 async function save() {
   const label = chosen();
   if (saving) return;
-  if (!strokes.length) return tell(texts.draw_first, true);
+  if (isEmpty()) return tell(texts.draw_first, true);
   if (label === null) return tell(texts.choose_first, true);
-  const kept = strokes.slice();
+  const kept = strokes.slice(), keptPhoto = photo;
   saving = $("save").disabled = true;
   try {
     await picture();
@@ -316,10 +359,11 @@ async function save() {
     showCounts(answer.counts);
     complain("");
     strokes = strokes.filter((stroke) => !kept.includes(stroke)); // what was drawn meanwhile stays
+    if (photo === keptPhoto) photo = null;
     redraw();
-    if (strokes.length) read(performance.now());
-    else forget();
-    if (wanted !== null && !strokes.length && !drawing) await ask();
+    if (isEmpty()) forget();
+    else read(performance.now());
+    if (wanted !== null && isEmpty() && !drawing) await ask();
     else choose(null);
     tell(say(texts.saved, { label, count: answer.counts[label] }));
   } finally {

@@ -16,9 +16,9 @@ from PIL import Image
 from demo.drawings import Drawings, DuplicateError, main, read_drawing
 from tests.demo.strokes import Drawing, drawings
 from tests.demo.writing import ink_of, png_of
-from trainers.datasets import read_folder
 from trainers.errors import UsageError
 from trainers.mnist_form import mnist_form
+from trainers.picture_folders import read_folder
 
 
 def add(store: Drawings, drawing: Drawing, **values: Any) -> str:

@@ -24,6 +24,7 @@ from demo import pages
 from demo.drawings import Drawings
 from demo.models import Models
 from demo.pages import application
+from tests.demo.photos import photo_of
 from tests.demo.strokes import drawings
 from tests.demo.test_models import model_of
 from tests.demo.writing import ink_of, png_of
@@ -145,7 +146,7 @@ def test_all_drawings_come_as_one_zip(client: TestClient) -> None:
         assert len(archive.namelist()) == 6
 
 
-@pytest.mark.parametrize("address", ["/api/read", "/api/drawings", "/api/empty"])
+@pytest.mark.parametrize("address", ["/api/read", "/api/photo", "/api/drawings", "/api/empty"])
 def test_another_sites_page_cannot_send(client: TestClient, address: str, tmp_path: Path) -> None:
     response = client.post(address, content=json.dumps(sent()), headers={"origin": "https://elsewhere.example"})
     assert response.status_code == 403
@@ -227,3 +228,47 @@ def test_the_painter_works_below_another_page(folder: Path, tmp_path: Path) -> N
         page = client.get("/tools/painter/").text
         assert 'href="/' not in page
         assert 'src="/' not in page
+
+
+def jpeg(pixels: np.ndarray, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", **options)
+    return buffer.getvalue()
+
+
+def test_a_photo_becomes_a_drawing_that_every_model_reads(client: TestClient) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the photo lies on its side: turned by a quarter, it is upright
+    photo = photo_of(drawings()[4], seed=4)
+    answers = []
+    for content in (jpeg(photo, quality=95), jpeg(np.rot90(photo), quality=95, exif=exif)):
+        response = client.post("/api/photo", content=content)
+        assert response.status_code == 200
+        assert response.json()["dark_on_light"] is True
+        png = base64.b64decode(response.json()["image"].removeprefix("data:image/png;base64,"))
+        with Image.open(io.BytesIO(png)) as drawing:
+            assert (drawing.size, drawing.mode) == ((280, 280), "L")
+            assert np.asarray(drawing)[:20].max() == 0, "the paper is black, and the digit within"
+        first, *lines = [json.loads(line) for line in client.post("/api/read", content=png).text.splitlines()]
+        with Image.open(io.BytesIO(base64.b64decode(first["forms"]["mnist"].removeprefix("data:image/png;base64,")))) as form:
+            wanted = mnist_form(ink_of(drawings()[4]))
+            assert np.abs(np.asarray(form) / 255 - wanted).mean() < 0.06, "slanted and wavy as the photo is"
+        answers.append({line["model"]: line["label"] for line in lines})
+    assert answers[0] == answers[1]
+    assert set(answers[0]) == {"one", "two"}
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "sentence"),
+    [
+        (b"", 422, "the picture is not a readable picture (it is in no format that Pillow reads)"),
+        (b"text", 422, "the picture is not a readable picture"),
+        (jpeg(np.full((90, 80), 200, np.uint8)), 422, "the picture is blank: give one that shows a digit."),
+        (jpeg(photo_of(drawings()[1], seed=1))[:700], 422, "the picture is not a readable picture"),
+        (b"x" * (pages.MOST_PHOTO_BYTES + 1), 413, "a photo may have at most 32,000,000 bytes"),
+    ],
+)
+def test_what_is_no_photo_gets_a_sentence(client: TestClient, content: bytes, status: int, sentence: str) -> None:
+    response = client.post("/api/photo", content=content)
+    assert response.status_code == status
+    assert sentence in response.json()["problem"]
