@@ -58,6 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("model", metavar="MODEL", help="folder of a saved model")
     parser.add_argument("--layer", action="append", default=[], metavar="NAME", help="a layer (repeatable: side by side)")
     parser.add_argument("--method", choices=["tsne", "pca"], default="tsne", help="tsne (default) or pca")
+    parser.add_argument("--data", help="another set of the same classes (default: the one it was trained on)")
     parser.add_argument("--split", choices=SPLITS, default="test", help="which images (default: the locked test part)")
     parser.add_argument("--images", type=int, default=2000, metavar="N", help="at most this many images, the classes in proportion")
     parser.add_argument("--seed", type=int, default=0, help="of the sample and of t-SNE (default: 0)")
@@ -69,17 +70,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with exit_with_sentence():
         if options.images < 3:
             raise UsageError(f"--images must be at least 3. Got {options.images}.")
-        from trainers.saved import describe, load
+        from trainers.saved import data_options_of, load
 
         model = load(options.model, device=options.device)
         if not options.layer:
             print("\n".join(["layers, from the pixels to the output; give one with --layer:", *model.layers()]))
             return 0
-        from trainers.data import DataOptions, load_data
+        from trainers.data import load_data
+        from trainers.seen import check_same_part
 
         for layer in options.layer:
             model.check_layer(layer)
-        data = load_data(DataOptions.from_dict(describe(options.model).get("data_options", {})))
+        data = load_data(data_options_of(options.model, options.data))
+        if options.split != "train":
+            check_same_part(options.model, data, options.split)
         found = embeddings(model, data, options.layer, split=options.split, most=options.images, seed=options.seed)
         for path in write(found, Path(options.to or "embedding.png"), method=options.method, seed=options.seed):
             print(f"wrote {path}")

@@ -49,10 +49,10 @@ def _parted(runs: Sequence[dict[str, Any]], columns: dict[str, Any]) -> Iterator
     for entry in runs:
         end = begin + entry["n_rows"]
         own = {name: columns[name][begin:end] for name in entry["columns"]}
-        kept, file = entry["summary"], entry["file"]
+        kept, file = entry.get("summary"), entry.get("file", "")
         read_summary = functools.partial(json.loads, kept) if kept is not None else functools.partial(_summary_in, file)
-        record = RunRecord(**{key: entry[key] for key in IDENTITY}, columns=own, read_summary=read_summary)
-        yield entry["mark"], record
+        record = RunRecord(**{key: entry[key] for key in IDENTITY if key in entry}, columns=own, read_summary=read_summary)
+        yield entry.get("mark", ""), record
         begin = end
 
 

@@ -131,28 +131,29 @@ def _trial_runs(study: optuna.Study) -> list[RunRecord]:
     states = {"COMPLETE": "finished", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running"}
     result = []
     name = study.study_name
-    goals = study.user_attrs.get(records.GOALS, {})
+    directions = [direction.name.lower() for direction in study.directions]
+    goals = study.user_attrs.get(records.GOALS) or dict(zip(study.metric_names or [], directions, strict=False))
     for trial in study.get_trials(deepcopy=False):
         attributes = trial.user_attrs
         state = states.get(trial.state.name, "running")
         if attributes.get(records.CAUSE) in (records.INTERRUPTED, records.SURPLUS):
             state = "interrupted"
         run = attributes.get(records.RUN)
-        if run is None and state == "failed":  # before its run began
-            run = {"id": f"{name}-{trial.number}", "path": None, "config": {}}
+        if run is None and (state == "failed" or records.epochs_of(attributes)):  # before its run began; or nothing is known of it
+            run = {}
         if run is None:
             continue
-        elsewhere = run["path"] is not None and run["host"] != socket.gethostname()
+        elsewhere = run.get("path") is not None and run.get("host") != socket.gethostname()
         result.append(
             RunRecord(
-                run=run["id"],
+                run=run.get("id") or f"{name}-{trial.number}",
                 name=f"{name}-{trial.number}",
                 group=name,
                 sweep=name,
                 state=state,
                 created=trial.datetime_start.timestamp() if trial.datetime_start else math.nan,
-                file=f"on {run['host']}" if elsewhere else "",
-                config=run["config"],
+                file=f"on {run.get('host', 'an unknown machine')}" if elsewhere else "",
+                config=run.get("config", {}),
                 columns=columns_of(
                     [{key: value for key, value in row.items() if key != "last"} for row in records.epochs_of(attributes)]
                 ),
@@ -176,9 +177,10 @@ def join(trials: Sequence[RunRecord], files: Sequence[RunRecord]) -> list[RunRec
     A program may have given its run an id of its own: then the file lies in the folder that the trial was given.
     """
     by_id = {run.run: run for run in trials}
+    of_unknown_id = {run.run: run for run in trials if run.run == run.name}
     rest = []
     for file in files:
-        trial = by_id.get(file.run) or trial_of(Path(file.file), by_id)
+        trial = by_id.get(file.run) or trial_of(Path(file.file), by_id) or of_unknown_id.get(file.name)
         if trial is None:
             rest.append(file)
             continue

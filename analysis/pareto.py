@@ -166,9 +166,28 @@ def candidates(runs: pd.DataFrame, metrics: Sequence[str], option: str = "--metr
         values = sorted({str(value) for value in ours[column] if value}) if column in ours else []
         if len(values) > 1:
             raise UsageError(f"runs of different {what} ({', '.join(values)}) cannot stand on one front: give them one by one.")
+    _check_same_images(ours)
     if len(splits) > 1:
         raise UsageError(f"runs of different evaluation splits ({', '.join(splits)}) cannot stand on one front: pull them apart.")
     return rest, left_out
+
+
+def _check_same_images(runs: pd.DataFrame) -> None:
+    """Refuse to compare runs whose locked or held-out images differ, but for folds, and pictures in other sizes.
+
+    Raises:
+        UsageError: that names runs of both.
+    """
+    if "provenance.images" not in runs:
+        return
+    known = runs[runs["provenance.images"] != ""]
+    for _size, group in known.groupby("provenance.image_size", sort=False):
+        names = group.groupby("provenance.images", sort=False)["name"].first()
+        if len(names) > 1:
+            raise UsageError(
+                f"runs must be scored on the same images to be compared. Those of {names.iloc[0]} and {names.iloc[1]} differ (other"
+                " files, another split_seed or share): give them one by one."
+            )
 
 
 def candidates_by(runs: Sequence[RunRecord], metric: str, goal: str | None = None) -> tuple[pd.DataFrame, str]:

@@ -86,7 +86,7 @@ def read_study(
     folder = models / Path(source).name
     found: dict[str, dict[str, Any]] = {"chosen": {}}
     if (folder / "config.json").exists():
-        if describe(folder).get("run") != choice.run["run"]:
+        if describe(folder).get("run") not in (None, choice.run["run"]):  # None: of which run is unknown, as the report says
             raise UsageError(
                 f"{folder} does not hold run {choice.run['name']}, which rule {choice.rule} chooses from {source}: "
                 f"run python -m analysis.retrain {source} --rule '{choice.rule}' first, or name another folder with --models."

@@ -53,6 +53,12 @@ def config_of(run: RunRecord) -> dict[str, Any]:
     return {key: value for key, value in run.config.items() if key != "provenance"}
 
 
+def locked_fingerprint(run: RunRecord) -> str | None:
+    """Return the fingerprint of the locked part that a run never saw; None where it is unknown."""
+    known = run.config.get("provenance", {}).get("fingerprints", {}).get("test")
+    return None if known is None else str(known)
+
+
 def fit_again(
     values: Mapping[str, Any],
     n_epochs: int,
@@ -145,7 +151,7 @@ def retrain(
         _add_reads(directory, parts)
         return None
     check_destination(directory)  # before the training, and before the locked part is read
-    locked = run.config.get("provenance", {}).get("fingerprints", {}).get("test")
+    locked = locked_fingerprint(run)
     first = int(values.get("seed", 0))
     trained = {}
     with Progress(label, n_epochs * n_seeds, unit="epoch", every=10) as progress:
@@ -282,6 +288,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for run, row, folder, choice in to_retrain(runs, options.rule, directory, options.metrics, options.goals):
             print(f"{folder.name}: run {row['name']} by rule {choice['rule']}: {choice['reason']}")
             label = folder.name
+            if locked_fingerprint(run) is None:
+                print(f"{label}: the fingerprint of the run's locked part is unknown: nothing shows that today's is the same")
             if choice.get("doubt"):
                 print(f"{folder.name}: how sure: {choice['doubt']}")
             result = retrain(

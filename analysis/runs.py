@@ -153,6 +153,8 @@ def runs_table(runs: Sequence[RunRecord]) -> pd.DataFrame:
                 "evaluation_split": run.config.get("evaluation_split", "unknown"),
                 "data": run.config.get("data") or "",
                 "average": run.config.get("average") or "",
+                "provenance.images": _images_of(run),
+                "provenance.image_size": str(run.config.get("image_size") or ""),
                 "baseline": "baseline" in run.tags,
                 "feasible": run.feasible,
                 "epochs": run.n_rows,
@@ -162,6 +164,17 @@ def runs_table(runs: Sequence[RunRecord]) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(lines)
+
+
+def _images_of(run: RunRecord) -> str:
+    """Return a text that differs where the locked or held-out images of our runs do; empty where they are unknown."""
+    origin = run.config.get("provenance")
+    known = origin.get("fingerprints") if isinstance(origin, dict) and "classifier" in run.config else None
+    if not isinstance(known, dict) or "test" not in known:
+        return ""
+    n_folds = run.config.get("n_folds")
+    held = known.get("holdout", "") if n_folds is None and run.config.get("repeats_over") != "folds" else f"{n_folds} folds"
+    return f"{known['test']} {held}"
 
 
 def read_by(runs: Sequence[RunRecord], metric: str, goal: str) -> None:

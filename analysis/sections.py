@@ -94,17 +94,19 @@ def _locked_cells(study: Study) -> list[str]:
 def _which_images(studies: Sequence[Study]) -> str:
     """Say on which images the choice was made and on which it was tested."""
     parts = [sizes(study) for study in studies]
-    numbers = list(dict.fromkeys(f"{part['holdout']:,}" for part in parts))
+    numbers = list(dict.fromkeys(f"{part['holdout']:,}" if part["holdout"] else _("an unknown number of") for part in parts))
     text = _(
         "Every choice in this report was made on the hold-out ({holdout} images drawn from the training images), on which no run "
-        "was trained. The chosen configurations were then trained anew on all {full:,} training images and evaluated on the locked"
+        "was trained. The chosen configurations were then trained anew on all {full}training images and evaluated on the locked"
         " test part ({test:,} images), which no sweep reads."
-    ).format(holdout=_(" or ").join(numbers), full=parts[0]["full"], test=parts[0]["test"])
+    ).format(holdout=_(" or ").join(numbers), full=f"{parts[0]['full']:,} " if parts[0]["full"] else "", test=parts[0]["test"])
     return " ".join([text, reads_in_words(studies), average_in_words(studies[0].chosen.config)])
 
 
 def reads_in_words(studies: Sequence[Study]) -> str:
     """Say for how many chosen configurations the locked part was read."""
+    if any("locked_part_reads" not in study.models["chosen"] for study in studies):
+        return _("How often it was read is unknown.")
     read = {study.name: {entry["run"] for entry in study.models["chosen"].get("locked_part_reads", [])} for study in studies}
     often = [_("{count} runs of {study}").format(count=len(runs), study=name) for name, runs in read.items() if len(runs) > 1]
     if often:
@@ -283,7 +285,7 @@ def study_section(study: Study, figures: Path) -> list[Any]:
             "Loss and accuracy of {run} on its training images (as they were trained on, with dropout and augmentation where they "
             "are on) and on the hold-out images. Its best epoch is {epoch}."
         ).format(run=choice.run["name"], epoch=n_epochs)
-        if parts["train"]:
+        if parts["train"] and parts["holdout"]:
             caption += " " + _("It trained on {train:,} images, {holdout:,} were held out.").format(**parts)
         blocks.append(Picture(save_figure(figure, figures / f"curves-{study.name}.png"), caption))
     return [*blocks, *_class_blocks(study, figures)] if "confusion" in study.test else blocks
@@ -417,6 +419,11 @@ def value_of(value: Any) -> str:
     return f"{value:,.0f}" if float(value).is_integer() and abs(value) >= 10 else f"{value:.4f}"
 
 
+def or_unknown(values: Mapping[str, Any], name: str) -> str:
+    """Return a value as text, `unknown` where a mapping lacks it."""
+    return _("unknown") if values.get(name) is None else str(values[name])
+
+
 def sources_section(studies: Sequence[Study]) -> list[Any]:
     """What was run, when, on what, at which commit and with which seeds; and which figure comes from which part."""
     rows = []
@@ -424,24 +431,30 @@ def sources_section(studies: Sequence[Study]) -> list[Any]:
         origin, config = study.chosen.config.get("provenance", {}), study.chosen.config
         counts = ", ".join(f"{count} {state}" for state, count in study.table["state"].value_counts().items())
         begun = study.table["created"].min()
-        when = (
-            "–" if not np.isfinite(begun) else datetime.datetime.fromtimestamp(begun, datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
-        )
+        when = _("unknown")
+        if np.isfinite(begun):
+            when = datetime.datetime.fromtimestamp(begun, datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
         prints = ", ".join(f"{part} {digits}" for part, digits in origin.get("fingerprints", {}).items())
+        packages = ", ".join(f"{name} {version}" for name, version in origin.get("versions", {}).items())
         rows += [[study.name, _("runs"), f"{len(study.table)} ({counts})"], ["", _("begun"), when]]
-        if origin:
-            seeds = _("training {seed}, split {split}").format(seed=config.get("seed"), split=config.get("split_seed"))
-            devices = _("sweep {sweep}, retrain {retrain}").format(
-                sweep=origin.get("device"), retrain=study.origin.get("provenance", {}).get("device", "–")
+        if origin or study.classifier:
+            seeds = _("training {seed}, split {split}").format(
+                seed=or_unknown(config, "seed"), split=or_unknown(config, "split_seed")
             )
+            retrained = or_unknown(study.origin.get("provenance", {}), "device") if study.origin else "–"
+            devices = _("sweep {sweep}, retrain {retrain}").format(sweep=or_unknown(origin, "device"), retrain=retrained)
+            data = _("{data}; fingerprints {prints}").format(data=or_unknown(config, "data"), prints=prints or _("unknown"))
             rows += [
-                ["", _("data"), _("{data}; fingerprints {prints}").format(data=config.get("data"), prints=prints)],
+                ["", _("data"), data],
                 ["", _("seeds"), seeds],
-                ["", _("commit"), str(origin.get("commit") or _("unknown"))],
-                ["", _("packages"), ", ".join(f"{name} {version}" for name, version in origin.get("versions", {}).items())],
+                ["", _("commit"), or_unknown(origin, "commit")],
+                ["", _("packages"), packages or _("unknown")],
                 ["", _("device"), devices],
             ]
-        rows.append(["", _("locked part read"), str(study.models["chosen"].get("locked_part_read", _("never")))])
+        if study.origin and "run" not in study.origin:
+            rows.append(["", _("run that was retrained"), _("unknown")])
+        read = study.models["chosen"].get("locked_part_read", _("unknown") if study.test else _("never"))
+        rows.append(["", _("locked part read"), str(read)])
     locked = _("locked test part, from the same one reading")
     splits = [
         [_("How sure, diagnosis, importance, slices"), _("hold-out (curves: training images too)")],

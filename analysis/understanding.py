@@ -40,7 +40,7 @@ def confidence_section(studies: Sequence[Study]) -> list[Any]:
         blocks.append(Paragraph(" ".join(notes[1:])))
         interval = study.models["chosen"].get("interval")
         if interval:
-            seeds = [entry["seed"] for entry in study.models["chosen"]["seeds"]]
+            seeds = [str(entry["seed"]) for entry in study.models["chosen"].get("seeds", [])] or [_("unknown")]
             means = ", ".join(
                 _("{name} {mean:.4f} ({low:.4f} to {high:.4f})").format(name=_(name), mean=mean, low=low, high=high)
                 for name, (mean, low, high) in interval.items()
@@ -49,7 +49,7 @@ def confidence_section(studies: Sequence[Study]) -> list[Any]:
                 "The chosen {study} was retrained with the seeds {seeds}. Over them, on the locked test part: {means}; mean and "
                 "95 % t interval. The model that is kept is that of seed {first}, fixed beforehand."
             )
-            blocks.append(Paragraph(text.format(study=study.name, seeds=", ".join(map(str, seeds)), means=means, first=seeds[0])))
+            blocks.append(Paragraph(text.format(study=study.name, seeds=", ".join(seeds), means=means, first=seeds[0])))
     return blocks
 
 
@@ -118,7 +118,7 @@ def parameters_section(study: Study, figures: Path) -> list[Any]:
 def model_section(study: Study, figures: Path) -> list[Any]:
     """What the retrained model does with the images of the locked part, from what its one reading kept."""
     from analysis.figures import save_figure
-    from analysis.locked_part import load_kept
+    from analysis.locked_part import FILE, load_kept
     from analysis.model_figures import (
         calibration,
         calibration_figure,
@@ -129,13 +129,16 @@ def model_section(study: Study, figures: Path) -> list[Any]:
         precision_recall_figure,
     )
 
+    heading = Heading(_("What the retrained {study} does with the locked test part").format(study=study.name), 2)
+    if not (study.folder / FILE).exists():
+        return [heading, Paragraph(_("What it predicted for each image is unknown: no predictions are kept with the model."))]
     kept, names, name = load_kept(study.folder), list(study.models["chosen"]["test"]["per_class"]), study.name
     told = [
         _("The figures below are drawn from what the one reading of the locked part kept with the model."),
         confusions_in_words(kept.labels, kept.predicted, names),
     ]
     blocks: list[Any] = [
-        Heading(_("What the retrained {study} does with the locked test part").format(study=name), 2),
+        heading,
         Paragraph(" ".join(told)),
         Picture(
             save_figure(class_scores_figure(kept.labels, kept.predicted, names), figures / f"classes-{name}.png"),

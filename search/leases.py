@@ -11,7 +11,6 @@ import contextlib
 import fcntl
 import os
 import secrets
-import shutil
 import socket
 import threading
 import time
@@ -23,6 +22,7 @@ from optuna.trial import TrialState
 
 from trainers import records
 from trainers.errors import UsageError
+from trainers.shared import remove_shared
 
 if TYPE_CHECKING:
     import optuna
@@ -83,10 +83,14 @@ class Lease:
 
 
 class Watch:
-    """What this process knows of the other workers' lives."""
+    """What this process knows of the other workers' lives.
 
-    def __init__(self, *, seconds: float = SECONDS, local: bool) -> None:
-        self.seconds, self.local = seconds, local
+    Args:
+        folder: the study's, where its file is in it and may have been moved or copied there with it.
+    """
+
+    def __init__(self, *, seconds: float = SECONDS, local: bool, folder: Path | None = None) -> None:
+        self.seconds, self.local, self.folder = seconds, local, folder
         self._seen: dict[int, tuple[Any, float]] = {}  # trial number -> its beat, and since when it stands there
 
     def dead(self, trial: optuna.trial.FrozenTrial) -> bool:
@@ -94,8 +98,11 @@ class Watch:
         worker = trial.user_attrs.get(records.WORKER)
         if worker is None and self.local:
             return True  # it died between asking and signing, which happens with the claims held
-        if worker is not None:
-            free = _is_free(Path(worker["lock"]))
+        if worker is not None and "lock" in worker:
+            lock = Path(worker["lock"])
+            free = _is_free(lock)
+            if free is None and self.folder is not None:
+                free = _is_free(self.folder / lock.parent.name / lock.name)
             if free is not None:
                 return free
         beat, now = trial.user_attrs.get(records.BEAT), time.monotonic()
@@ -117,11 +124,11 @@ def n_workers(folder: Path, trials: Sequence[optuna.trial.FrozenTrial]) -> int:
     here, seen = socket.gethostname(), set[str]()
     for trial in [*running(trials), *trials[-LATELY:]]:  # those that run first: they show more
         worker = trial.user_attrs.get(records.WORKER)
-        if worker is None or worker["lock"] in found | seen:
+        if worker is None or "lock" not in worker or worker["lock"] in found | seen:
             continue
         seen.add(worker["lock"])
         free = _is_free(Path(worker["lock"]))
-        if free is False or (free is None and (trial.state == TrialState.RUNNING or worker["host"] != here)):
+        if free is False or (free is None and (trial.state == TrialState.RUNNING or worker.get("host") != here)):
             found.add(worker["lock"])
     return len(found)
 
@@ -139,7 +146,7 @@ def shared_cache(folder: Path) -> Iterator[Path]:
 
 def _remove(cache: Path) -> None:
     if not any(_is_free(path) is False for path in (cache.parent / "workers").glob("*.lock")):
-        shutil.rmtree(cache, ignore_errors=True)
+        remove_shared(cache)
 
 
 def _is_free(path: Path) -> bool | None:

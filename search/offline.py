@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import bisect
 import contextlib
+import functools
 import hashlib
 import math
 import os
@@ -31,7 +32,7 @@ from search.own_study import bring_own_study
 from search.plan import Outlook, Plan
 from search.processes import end_orphan
 from search.side_by_side import run_with_others
-from search.study import best_epoch, best_trial, finished, open_study
+from search.study import best_epoch, best_trial, check_same_data, finished, open_study
 from search.suggest import draw
 from search.sweep import Sweep
 from search.together import Share
@@ -43,12 +44,13 @@ from trainers.data import LOCKED_SPLIT, DataOptions
 from trainers.devices import pick_device
 from trainers.errors import UsageError
 from trainers.progress import Progress
-from trainers.storage import is_local, settle
+from trainers.storage import StudyFile, is_local, readable_errors, settle
 from trainers.tracking import resolve_mode
 
 MOST_FAILURES = 3  # in a row at the start, before the sweep gives up
 MOST_ATTEMPTS = 4  # at one trial, where its worker dies
 WRITTEN_TOGETHER = 100  # epochs at most, in one write
+OWN_FILES = {"study.db", "claims.lock", "workers", "wandb", "checkpoints", "trials", "cache"}  # one of them in each study's folder
 CURVE = 20  # epochs of a batch at most, that go into Optuna's own curve of a trial
 
 
@@ -68,6 +70,7 @@ class Engine:
     histories: dict[int, History] = field(default_factory=dict)
     interruption: Interruption = field(default_factory=Interruption)
     shared: bool = False  # whether the study has an address of its own, under which other machines may join at any time
+    file: StudyFile | None = None
 
     def __post_init__(self) -> None:
         self._claims = Claims(self.folder)
@@ -89,6 +92,8 @@ class Engine:
             wanted: of a trial that is to wait beside another one of this worker, until `begin`: whether to ask for it, given
                 all trials.
         """
+        if self.file is not None:
+            self.file.check()
         with self._claims:
             ended = left_behind(self.folder)
             trials = self.settle()
@@ -495,8 +500,6 @@ def run(
     Raises:
         UsageError: if a mistake of the person's shows, or the study is that of another sweep.
     """
-    from trainers.storage import readable_errors
-
     check_options(name, mode, device)
     folder = runs / name
     url = storage or f"sqlite:///{folder}/study.db"
@@ -505,10 +508,13 @@ def run(
     with make_folder(folder), alone, Lease(folder, seconds=lease_seconds) as lease, readable_errors(url):
         with Claims(folder):
             study = open_study(sweep, url, name, seed=seed)
+            if isinstance(training, InProcess):
+                training.checks(functools.partial(check_same_data, study))
             if before is not None:
                 before(study)
             terminator = bring_own_study(sweep, study, name)
-        watch = Watch(seconds=lease_seconds, local=is_local(url))
+        watch = Watch(seconds=lease_seconds, local=is_local(url), folder=None if storage else folder)
+        file = StudyFile(url)
         engine = Engine(
             sweep,
             study,
@@ -520,10 +526,12 @@ def run(
             own_space=None if sweep.scheduler is None else sweep.scheduler.space_of(),
             interruption=interruption or Interruption(),
             shared=storage is not None,
+            file=file,
         )
         try:
             engine.run()
         finally:
+            file.check()  # before anything opens it, which would make an empty one; it is why another error came, too
             with Claims(folder):
                 settle(study)
     return study
@@ -567,10 +575,16 @@ def make_folder(folder: Path) -> Any:
     """Make a study's folder.
 
     Raises:
-        UsageError: if it cannot be made.
+        UsageError: if it cannot be made, or is one that holds other files: ours could take their names.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        names = {path.name for path in folder.iterdir()}
     except OSError as error:
         raise UsageError(f"{folder} cannot be written ({error.strerror}): choose another folder with --runs.") from None
+    if names and not names & OWN_FILES:
+        shown = f"{', '.join(sorted(names)[:3])}{' …' if len(names) > 3 else ''}"
+        raise UsageError(
+            f"{folder} must be a new folder or one of a study. Got {shown} in it: give the study another name with --name."
+        )
     yield

@@ -75,13 +75,16 @@ def trial_of(study: optuna.Study, number: int) -> FrozenTrial:
     from trainers import records
 
     trials = study.get_trials(deepcopy=False)
-    if records.SWEEP not in study.user_attrs:
+    if records.SWEEP not in study.user_attrs and not any(records.RUN in trial.user_attrs for trial in trials):
         raise UsageError(f"{study.study_name} is no study of a sweep of ours, so its trials cannot be run from here.")
     if not trials:
         raise UsageError(f"{study.study_name} has no trial yet. Got --trial {number}.")
     if not 0 <= number < len(trials):
         raise UsageError(f"{study.study_name} has the trials 0 to {len(trials) - 1}. Got --trial {number}.")
-    if "config" not in trials[number].user_attrs.get(records.RUN, {}):
+    known = trials[number].user_attrs
+    if "config" not in known.get(records.RUN, {}) and records.epochs_of(known):
+        raise UsageError(f"the configuration of trial {number} of {study.study_name} is unknown: choose another.")
+    if "config" not in known.get(records.RUN, {}):
         raise UsageError(f"trial {number} of {study.study_name} never began ({trials[number].state.name.lower()}): choose another.")
     return trials[number]
 
@@ -99,7 +102,7 @@ def again(study: optuna.Study, trial: FrozenTrial, folder: Path, *, device: str,
     recorded = {row["epoch"]: row for row in records.epochs_of(trial.user_attrs)}
     training, values = _training(study, run["config"], device=device, mode=mode)
     attempt = Attempt(
-        run_id=f"{run['id']}-again",
+        run_id=f"{run.get('id') or f'{study.study_name}-{trial.number}'}-again",
         name=f"{study.study_name}-{trial.number}-again",
         group=study.study_name,
         tags=["again"],
@@ -133,12 +136,13 @@ def _training(study: optuna.Study, config: Mapping[str, Any], *, device: str, mo
     """Return what trains as the study did, and the values of a trial."""
     from search.settings import Settings
     from search.space import Space
+    from search.status import goals_of
     from search.sweep import Objective, Sweep
     from trainers import MODELS, model_class, records
 
-    definition = study.user_attrs[records.SWEEP]
-    objectives = tuple(Objective(name, goal) for name, goal in study.user_attrs[records.GOALS].items())
-    name = study.user_attrs[records.CLASSIFIER]
+    definition = study.user_attrs.get(records.SWEEP, {})
+    objectives = tuple(Objective(name, goal) for name, goal in goals_of(study).items())
+    name = study.user_attrs.get(records.CLASSIFIER) or config.get("classifier") or definition.get("program", "")
     values = {key: value for key, value in config.items() if key not in NOT_GIVEN}
     sweep = Sweep(
         path=Path(study.study_name),

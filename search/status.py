@@ -95,7 +95,7 @@ def report(study: optuna.Study) -> str:
     running = [trial for trial in trials if trial.state.name == "RUNNING"]
     for trial in running[:MOST]:
         rows = records.epochs_of(trial.user_attrs)
-        host = trial.user_attrs.get(records.WORKER, {}).get("host", "?")
+        host = trial.user_attrs.get(records.WORKER, {}).get("host", "an unknown machine")
         latest = ", ".join(f"{name} {rows[-1].get(name, float('nan')):.4f}" for name in goals) if rows else "no epoch yet"
         lines.append(f"running: trial {trial.number} on {host}, " + (f"epoch {rows[-1]['epoch']}, " if rows else "") + latest)
     if len(running) > MOST:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import secrets
+import sys
 import time
 import warnings
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -19,7 +21,7 @@ from search.suggest import SlotSampler
 from search.sweep import Sweep
 from trainers import records
 from trainers.best import Row, best_row
-from trainers.data import DataOptions
+from trainers.data import Data, DataOptions
 from trainers.errors import UsageError
 from trainers.storage import open_storage
 
@@ -59,13 +61,45 @@ def open_study(sweep: Sweep, storage: str | BaseStorage, name: str, *, seed: int
         _create(study, sweep, expected)
         return study
     _compare(study, sweep, expected)
+    if records.STUDY_ID not in study.user_attrs:
+        study.set_user_attr(records.STUDY_ID, secrets.token_hex(8))
     return study
 
 
+def check_same_data(study: optuna.Study, options: DataOptions, data: Data) -> None:
+    """Refuse data other than those that the study's trials have been trained on, and keep which they are.
+
+    Raises:
+        UsageError: that names what has changed.
+    """
+    key = records.DATA + hashlib.sha256(json.dumps(options.to_dict(), sort_keys=True).encode()).hexdigest()[:16]
+    now: dict[str, Any] = {"fingerprints": dict(data.fingerprints), "sizes": data.sizes, "class_names": list(data.class_names)}
+    known = study.user_attrs.get(key)
+    if known is None:
+        study.set_user_attr(key, now)
+        return
+    changed = [
+        f"{part} {known['sizes'].get(part, 0):,} -> {data.sizes.get(part, 0):,} images"
+        if known["sizes"].get(part) != data.sizes.get(part)
+        else f"images or labels of {part}"
+        for part, fingerprint in known["fingerprints"].items()
+        if data.fingerprints.get(part) != fingerprint
+    ]
+    if known["class_names"] != now["class_names"]:
+        changed.insert(0, f"classes {', '.join(known['class_names'])} -> {', '.join(now['class_names'])}")
+    if changed:
+        raise UsageError(
+            f"the study {study.study_name} must go on with the data that its trials were trained on. {data.name} has changed since "
+            f"({'; '.join(changed)}): restore the files, or start a new study with --name."
+        )
+
+
 def _created(study: optuna.Study) -> bool:
-    """Wait until the process that creates a study has done so; return whether it has."""
+    """Wait until the process that creates a study has done so; return whether it has, as ended trials show as well."""
     begin = time.monotonic()
     while records.STUDY_ID not in study.user_attrs:
+        if any(trial.state.is_finished() for trial in study.get_trials(deepcopy=False)):
+            return True
         if time.monotonic() - begin > PATIENCE:
             return False
         time.sleep(0.1)
@@ -96,9 +130,13 @@ def enqueue(study: optuna.Study, sweep: Sweep, values: Mapping[str, Any], attrib
 
 def _compare(study: optuna.Study, sweep: Sweep, expected: Mapping[str, Any]) -> None:
     known = dict(study.user_attrs)
-    known[records.VALUES] = {**DataOptions().to_dict(), **known[records.VALUES]}  # an option that is newer than the study
+    if records.VALUES in known:
+        known[records.VALUES] = {**DataOptions().to_dict(), **known[records.VALUES]}  # an option that is newer than the study
+    unknown = [key for key in expected if key not in known]
+    if unknown:
+        print(f"note: with which {' and '.join(unknown)} {study.study_name} was started is unknown: as now", file=sys.stderr)
     for key, value in expected.items():
-        if json.loads(json.dumps(value, default=str)) != known[key]:
+        if key in known and json.loads(json.dumps(value, default=str)) != known[key]:
             changed = _difference(known[key], value)
             other = {records.SWEEP: "another definition", records.VALUES: "other values"}.get(key, f"another {key}")
             raise UsageError(

@@ -79,6 +79,7 @@ class InProcess:
     device: str = "auto"
     locked_split: int = LOCKED_SPLIT
     cache: Path | None = None
+    check: Callable[[DataOptions, Data], None] | None = None  # of the data of each split, when they are read
     _data: dict[str, Data] = field(default_factory=dict)
 
     def data_for(self, options: DataOptions) -> Data:
@@ -89,8 +90,16 @@ class InProcess:
             while len(self._data) >= others:
                 self._data.pop(next(iter(self._data)))
             data = load_data(options, locked_split=self.locked_split)
+            if self.check is not None:
+                self.check(options, data)
             self._data[key] = data if self.cache is None else share_images(data, self.cache)
         return self._data[key]
+
+    def checks(self, check: Callable[[DataOptions, Data], None]) -> None:
+        """Check the data that were read, and from now on those that will be."""
+        self.check = check
+        for key, data in self._data.items():
+            check(DataOptions.from_dict(json.loads(key)), data)
 
     def epochs(self, attempt: Attempt, values: dict[str, Any]) -> Epochs:
         classifier = self._classifier

@@ -21,7 +21,7 @@ from search.sweep import Sweep, read_sweep
 from trainers.errors import UsageError
 from trainers.progress import Progress
 from trainers.start import collecting_later
-from trainers.storage import readable_errors
+from trainers.storage import StudyFile, readable_errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -111,7 +111,11 @@ def run_workers(
         done = len(finished(study.get_trials(deepcopy=False)))
         with shared_cache(folder) as cache, Progress(name, trials, done=done) as progress:
             work = Work(sweep.path, dict(fixed), {**named, **options, "cache": cache})
-            Crew(work, study, environments(workers, gpus)).supervise(progress, sweep)
+            file = StudyFile(url)
+            try:
+                Crew(work, study, environments(workers, gpus)).supervise(progress, sweep)
+            finally:
+                file.check()
     return study
 
 

@@ -6,8 +6,10 @@ or, where a set has none, a stratified 20 % fixed by a constant that no flag or 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, model_validator
 
 from trainers.config import Config
-from trainers.errors import UsageError, did_you_mean
+from trainers.errors import UsageError
 from trainers.shared import kept
 
 if TYPE_CHECKING:
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
     import torch
 
 LOCKED_SPLIT = 20_240_501  # never changes: it decides which images of `digits` and `folder:` stay unseen
-LOCKED_SHARE = 0.2
 
 
 class DataOptions(Config):
@@ -121,6 +122,12 @@ class Data:
         channels, height, width = self.train.x.shape[1:]
         return channels, height, width
 
+    @property
+    def sizes(self) -> dict[str, int]:
+        """How many images each part has."""
+        parts = {"train": self.train, "holdout": self.holdout, "test": self.test}
+        return {name: len(samples) for name, samples in parts.items() if samples is not None}
+
     def to(self, device: torch.device) -> Data:
         """Return the same data with every part on `device`."""
 
@@ -133,7 +140,10 @@ class Data:
 
 @dataclass(frozen=True)
 class Images:
-    """Raw images of one set: `x` (n_samples, channels, height, width) with values 0 to `maximum`, `y` (n_samples,)."""
+    """Raw images of one set: `x` (n_samples, channels, height, width) with values 0 to `maximum`, `y` (n_samples,).
+
+    A part of its own is locked (`test`) or held out (`holdout`); where it has none, it is drawn from `x`.
+    """
 
     class_names: list[str]
     x: np.ndarray
@@ -141,6 +151,9 @@ class Images:
     test_x: np.ndarray | None = None
     test_y: np.ndarray | None = None
     maximum: int = 255
+    holdout_x: np.ndarray | None = None  # where the set itself says which images are held out
+    holdout_y: np.ndarray | None = None
+    files: list[str] | None = None  # of the images: train, then holdout, then test
 
 
 def data_root() -> Path:
@@ -156,80 +169,36 @@ def load_data(options: DataOptions, *, locked_split: int = LOCKED_SPLIT) -> Data
     Raises:
         UsageError: if the set is unknown, absent, or too small to split.
     """
-    import numpy as np
-
     from trainers.datasets import read_images
+    from trainers.splits import WholeSet, chosen_classes, equal_images_note, split_images
 
     images = read_images(options.data, data_root(), image_size=options.image_size)
-    if options.classes is not None:
-        images = of_classes(images, options.classes, options.data)
-    n_classes = len(images.class_names)
-    if images.test_x is None or images.test_y is None:
-        rest, locked = _stratified(np.arange(len(images.y)), images.y, LOCKED_SHARE, locked_split, options.data)
-        x, y, test_x, test_y = images.x[rest], images.y[rest], images.x[locked], images.y[locked]
-    else:
-        x, y, test_x, test_y = images.x, images.y, images.test_x, images.test_y
-    chosen, held = np.arange(len(y)), None
-    if options.n_folds is not None:
-        chosen, held = _fold(y, options.n_folds, options.fold, options.split_seed, options.data)
-    elif options.holdout > 0:
-        chosen, held = _stratified(chosen, y, options.holdout, options.split_seed, options.data)
-    if options.train_size is not None and options.train_size < len(chosen):
-        if options.train_size < n_classes:
-            raise UsageError(f"train_size must be at least the number of classes, {n_classes}. Got {options.train_size}.")
-        spare = len(chosen) - options.train_size
-        if spare < n_classes:  # too few to leave out one of each class
-            chosen = np.random.default_rng(options.split_seed).permutation(chosen)[spare:]
-        else:
-            chosen, _ = _stratified(chosen, y[chosen], spare, options.split_seed, options.data)
-
-    train = _samples(x[chosen], y[chosen], images.maximum)
-    holdout = None if held is None else _samples(x[held], y[held], images.maximum)
-    test = _samples(test_x, test_y, images.maximum)
-    evaluated = test if options.curves_on_test else holdout
-    fingerprints = {"test": fingerprint(test_x, test_y), "train": fingerprint(x[chosen], y[chosen])}
-    if held is not None:
-        fingerprints["holdout"] = fingerprint(x[held], y[held])
+    whole = WholeSet.of(images)
+    note = equal_images_note(whole, images, options.data)
+    if note is not None:
+        print_once(note)
+    raw = split_images(whole, images.class_names, options, locked_split)
+    parts = {name: _samples(*part, images.maximum) for name, part in raw.items()}
+    holdout, test = parts.get("holdout"), parts["test"]
+    class_names = [images.class_names[label] for label in chosen_classes(images.class_names, options.classes, options.data)]
     return Data(
         name=options.data,
-        class_names=images.class_names,
-        train=train,
+        class_names=class_names,
+        train=parts["train"],
         holdout=holdout,
         test=test,
         evaluation_split=options.evaluation_split,
-        evaluated=evaluated,
+        evaluated=test if options.curves_on_test else holdout,
         average=options.average,
-        positive=positive_index(options, images.class_names),
-        fingerprints=fingerprints,
+        positive=positive_index(options, class_names),
+        fingerprints={name: fingerprint(*raw[name]) for name in ("test", "train", "holdout") if name in raw},
     )
 
 
-def of_classes(images: Images, classes: Sequence[str], name: str) -> Images:
-    """Return the images of some classes alone, in the set's own order of classes.
-
-    Raises:
-        UsageError: if the set has no such class, or one is named twice.
-    """
-    import numpy as np
-
-    for wanted in classes:
-        if wanted not in images.class_names:
-            near = did_you_mean(wanted, images.class_names) or f"; there are {', '.join(images.class_names)}."
-            raise UsageError(f"classes names {wanted!r}, which is not a class of {name}{near}")
-    if len(set(classes)) < len(classes):
-        raise UsageError(f"classes must name each class once. Got {list(classes)!r}.")
-    kept = [label for label, wanted in enumerate(images.class_names) if wanted in classes]
-
-    def part(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        own = np.isin(y, kept)
-        return x[own], np.searchsorted(kept, y[own])
-
-    x, y = part(images.x, images.y)
-    names = [images.class_names[label] for label in kept]
-    if images.test_x is None or images.test_y is None:
-        return replace(images, class_names=names, x=x, y=y)
-    test_x, test_y = part(images.test_x, images.test_y)
-    return replace(images, class_names=names, x=x, y=y, test_x=test_x, test_y=test_y)
+@functools.cache  # a sweep reads its data again and again
+def print_once(line: str) -> None:
+    """Print a note once per process; standard output is for results."""
+    print(line, file=sys.stderr)
 
 
 def positive_index(options: DataOptions, class_names: Sequence[str]) -> int | None:
@@ -256,32 +225,3 @@ def _samples(x: np.ndarray, y: np.ndarray, maximum: int) -> Samples:
     import torch
 
     return Samples(torch.from_numpy(x.astype(np.float32)).div_(maximum), torch.from_numpy(y.astype(np.int64)))
-
-
-def _stratified(indices: np.ndarray, labels: np.ndarray, share: float | int, seed: int, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Split `indices` in two with the classes in proportion; the second holds `share` (a fraction or a count) of them."""
-    from sklearn.model_selection import train_test_split
-
-    try:
-        first, second = train_test_split(indices, test_size=share, stratify=labels, random_state=seed)
-    except ValueError as error:
-        raise UsageError(
-            f"{name} cannot be split with every class on both sides ({str(error).rstrip('.')}): give each class more images."
-        ) from None
-    return first, second
-
-
-def _fold(labels: np.ndarray, n_folds: int, fold: int, seed: int, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return the indices of all folds but one, and of that one; each fold holds the classes in proportion."""
-    import numpy as np
-    from sklearn.model_selection import StratifiedKFold
-
-    smallest = int(np.unique(labels, return_counts=True)[1].min())
-    if smallest < n_folds:
-        raise UsageError(
-            f"{name} cannot be split into {n_folds} folds with every class in each (the smallest class has {smallest} images "
-            "to train on): give each class more images or lower n_folds."
-        )
-    folds = StratifiedKFold(n_folds, shuffle=True, random_state=seed).split(labels, labels)
-    rest, held = list(folds)[fold]
-    return rest, held

@@ -95,6 +95,7 @@ def report_text(evaluation: Evaluation) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     from trainers.command_line import SentenceParser, exit_with_sentence
+    from trainers.saved import describe
 
     first, _, caution = __doc__.strip().split("\n\n")
     parser = SentenceParser(prog="python -m trainers.evaluate", description=first, epilog=caution, allow_abbrev=False)
@@ -109,6 +110,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with exit_with_sentence():
         for model in options.models:
             result = evaluate_saved(model, data_name=options.data, split=options.split, device=options.device)
+            if "data_options" not in describe(model):
+                print(f"{model} was trained on unknown data: it may have seen these images", file=sys.stderr)
             if options.json:
                 print(json.dumps({"model": model, "split": options.split, **result.to_dict()}))
                 continue
@@ -127,14 +130,12 @@ def evaluate_saved(model: str, *, data_name: str | None = None, split: str = "te
     Raises:
         UsageError: if the model cannot be read, the set does not fit it, or there is no hold-out.
     """
-    from trainers.data import DataOptions, load_data
-    from trainers.saved import describe, load
+    from trainers.data import load_data
+    from trainers.saved import data_options_of, load
+    from trainers.seen import check_same_part, check_unseen
 
-    options = DataOptions.from_dict(describe(model).get("data_options", {}))
-    if data_name is not None:
-        size = load(model, device=device).input_shape[1] if data_name.startswith("folder:") else None
-        options = options.replace(data=data_name, image_size=size)
-    classifier, data = load(model, device=device), load_data(options)
+    classifier, options = load(model, device=device), data_options_of(model, data_name)
+    data = load_data(options)
     if (classifier.input_shape, classifier.class_names) != (data.input_shape, data.class_names):
         raise UsageError(
             f"{model} reads images of shape {classifier.input_shape} of the classes {', '.join(classifier.class_names)}; "
@@ -143,6 +144,10 @@ def evaluate_saved(model: str, *, data_name: str | None = None, split: str = "te
     samples = data.test if split == "test" else data.holdout
     if samples is None:
         raise UsageError(f"{model} was trained without a hold-out: use --split=test.")
+    if data_name is None:
+        check_same_part(model, data, split)
+    else:
+        check_unseen(model, data, parts=[split], what="--data")
     return evaluate(classifier, samples, data)
 
 

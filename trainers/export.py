@@ -16,7 +16,7 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,6 +40,7 @@ class Exported:
     n_classes: int
     difference: float
     n_checked: int
+    checked_on: str = "training images"
 
     @property
     def sentence(self) -> str:
@@ -47,7 +48,7 @@ class Exported:
         shape = ", ".join(str(size) for size in self.input_shape)
         return (
             f"{self.path}: images (n, {shape}) in [0, 1] to probabilities (n, {self.n_classes}); onnxruntime differs from the "
-            f"model by at most {self.difference:.1e} on {self.n_checked} training images"
+            f"model by at most {self.difference:.1e} on {self.n_checked} {self.checked_on}"
         )
 
 
@@ -58,12 +59,16 @@ def export_saved(directory: Path | str) -> Exported:
         UsageError: if the folder is no saved model, its classifier cannot be exported, its data are not there to check it
             with, or the two differ by more than rounding; no file is left then.
     """
-    from trainers.data import DataOptions, load_data
-    from trainers.saved import describe, load_classifier
+    from trainers.data import load_data
+    from trainers.saved import data_options_of, describe, load_classifier
 
     directory = Path(directory)
     classifier = load_classifier(directory, device="cpu")
-    images = load_data(DataOptions.from_dict(describe(directory).get("data_options", {}))).train.x.numpy(force=True)
+    if "data_options" not in describe(directory):
+        noise = np.random.default_rng(0).random((N_CHECKED, *classifier.input_shape), dtype=np.float32)
+        exported = export_onnx(classifier, directory / "model.onnx", noise)
+        return replace(exported, checked_on="random images, as the data that it was trained on are unknown")
+    images = load_data(data_options_of(directory)).train.x.numpy(force=True)
     chosen = np.unique(np.linspace(0, len(images) - 1, N_CHECKED).astype(int))
     return export_onnx(classifier, directory / "model.onnx", images[chosen])
 

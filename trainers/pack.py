@@ -41,6 +41,7 @@ def pack(models: Path, destination: Path) -> dict[Path, str]:
     if not folders:
         raise UsageError(f"{models} holds no saved model; train one first: make sweep.")
     destination.mkdir(parents=True, exist_ok=True)
+    _check_only_packed(destination, [folder.name for folder in folders])
     digests = {}
     for folder in folders:
         path = destination / f"{folder.name}.zip"
@@ -53,6 +54,30 @@ def pack(models: Path, destination: Path) -> dict[Path, str]:
     lines = [f"{digest}  {path.name}\n" for path, digest in digests.items()]
     (destination / "SHA256SUMS").write_text("".join(lines), encoding="utf-8")
     return digests
+
+
+def _check_only_packed(destination: Path, names: Sequence[str]) -> None:
+    """Refuse to write over a file that is no packed model, or over the checksums of other files."""
+    sums = destination / "SHA256SUMS"
+    listed = (
+        [line.partition("  ")[2] for line in sums.read_text(encoding="utf-8", errors="replace").splitlines()]
+        if sums.exists()
+        else []
+    )
+    for name in dict.fromkeys([*(f"{name}.zip" for name in names), *listed]):
+        path = destination / name
+        if (path.exists() and not _is_packed(path)) or (name in listed and not name.endswith(".zip")):
+            raise UsageError(
+                f"{destination} must hold packed models alone. Got {name!r}, which is none: choose another folder with --to."
+            )
+
+
+def _is_packed(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return f"{path.stem}/weights.safetensors" in archive.namelist()
+    except (OSError, zipfile.BadZipFile):
+        return False
 
 
 if __name__ == "__main__":

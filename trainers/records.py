@@ -12,6 +12,7 @@ from typing import Any
 # of a study
 SWEEP, VALUES, SEED, CLASSIFIER, GOALS, STUDY_ID = "sweep", "values", "seed", "classifier", "goals", "study_id"
 TERMINATED = "terminated"  # how many trials had ended when the person's own terminator ended the sweep
+DATA = "data:"  # begins the attributes that say which images the trials were trained on, one for each way to split them
 # of a trial
 WORKER = "worker"  # who trains it: host, the file whose lock shows on that host that it lives, and whether it still waits there
 BEAT = "beat"  # counts up while it is trained, for the other hosts
@@ -39,7 +40,7 @@ def epochs_entry(rows: Sequence[Mapping[str, Any]]) -> tuple[str, Any]:
 
 
 def epochs_of(attributes: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return a trial's epochs in order: `epoch`, the metrics, and `last` where training ended by itself."""
+    """Return a trial's epochs in order: `epoch`, the metrics, and `last`: whether training ended by itself, False where unknown."""
     found: dict[int, dict[str, Any]] = {}
     for key, value in attributes.items():
         if key.startswith(_EPOCH):
@@ -47,7 +48,7 @@ def epochs_of(attributes: Mapping[str, Any]) -> list[dict[str, Any]]:
             rows = [{"epoch": number, **value}]
         else:
             rows = value if key.startswith(_EPOCHS) else []
-        for row in rows:
+        for row in ({"last": False, **row} for row in rows):
             if row["epoch"] not in found or row["last"]:  # that it was the last may only have been known later
                 found[row["epoch"]] = row
     return [found[number] for number in sorted(found)]

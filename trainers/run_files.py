@@ -122,7 +122,8 @@ class _Reading:
             sent = record.run
             self.run = self.run or RunFile(sent.run_id)
             self.run.name, self.run.group, self.run.sweep = sent.display_name, sent.run_group, sent.sweep_id
-            self.run.created, self.run.tags = sent.start_time.ToMicroseconds() / 1e6, list(sent.tags)
+            self.run.created = sent.start_time.ToMicroseconds() / 1e6 if sent.HasField("start_time") else math.nan
+            self.run.tags = list(sent.tags)
             _update(self.run.config, sent.config.update)
         elif self.run is None:
             return

@@ -5,16 +5,22 @@ from __future__ import annotations
 import json
 import os
 import re
+import secrets
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trainers import model_class
 from trainers.base import Classifier, Model
 from trainers.errors import UsageError
 
+if TYPE_CHECKING:
+    from trainers.data import DataOptions
+
 FORMAT = 1
+FILES = {"config.json", "weights.safetensors", "metrics.json", "predictions.safetensors", "model.onnx"}  # of a saved model
+LITTER = {".DS_Store", "Thumbs.db", "desktop.ini"}  # what file browsers leave
 
 
 def save(
@@ -25,7 +31,7 @@ def save(
     origin: Mapping[str, Any] | None = None,
     beside: Callable[[Path], Any] | None = None,
 ) -> Path:
-    """Write a fitted classifier, whole or not at all; an earlier model in the folder is replaced.
+    """Write a fitted classifier, whole or not at all; an earlier model in the folder is replaced, and no other file is touched.
 
     Args:
         metrics: what was measured, for metrics.json.
@@ -37,7 +43,7 @@ def save(
     """
     from safetensors.numpy import save_file
 
-    directory = Path(directory)
+    directory = Path(directory).resolve()  # of a link, the folder that it leads to
     check_destination(directory)
     description = {
         "format": FORMAT,
@@ -47,9 +53,8 @@ def save(
         "class_names": classifier.class_names,
         **(origin or {}),
     }
-    partial = directory.with_name(f".{directory.name}.{os.getpid()}.partial")
+    partial = directory.with_name(f".{directory.name}.{secrets.token_hex(4)}.partial")
     try:
-        shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         arrays = {name: array.copy(order="C") for name, array in classifier.state().items()}
         save_file(arrays, partial / "weights.safetensors")
@@ -57,12 +62,33 @@ def save(
         write_json(partial / "metrics.json", metrics)
         if beside is not None:
             beside(partial)
-        if directory.exists():
-            shutil.rmtree(directory)
-        partial.rename(directory)
+        _replace(directory, partial)
     except OSError as error:
         raise UsageError(f"{directory} cannot be written ({error.strerror}): free some space or choose another folder.") from None
+    finally:
+        if partial.exists():  # this call has made it, under a name that nobody else has
+            shutil.rmtree(partial, ignore_errors=True)
     return directory
+
+
+def _replace(directory: Path, partial: Path) -> None:
+    """Put a new folder where an earlier model may be; what is no part of that model moves along into the new one."""
+    if not directory.exists():
+        partial.rename(directory)
+        return
+    earlier = partial.with_suffix(".earlier")
+    directory.rename(earlier)
+    try:
+        partial.rename(directory)
+    except OSError:
+        earlier.rename(directory)
+        raise
+    for path in earlier.iterdir():
+        if path.name in FILES:
+            path.unlink()
+        else:
+            path.rename(directory / path.name)
+    earlier.rmdir()
 
 
 def check_destination(directory: Path) -> None:
@@ -72,13 +98,34 @@ def check_destination(directory: Path) -> None:
         UsageError: if it holds something that is not a saved model, or its parent cannot be written.
     """
     try:
-        if directory.exists() and not (directory / "config.json").exists() and any(directory.iterdir()):
-            raise UsageError(f"{directory} holds files that are not a saved model: choose another folder for the model.")
+        if directory.exists():
+            _check_holds_a_model_alone(directory)
         directory.parent.mkdir(parents=True, exist_ok=True)
         if not os.access(directory.parent, os.W_OK):
             raise PermissionError(None, "no right to write there")
     except OSError as error:
         raise UsageError(f"{directory} cannot be written ({error.strerror}): choose another folder for the model.") from None
+
+
+def _check_holds_a_model_alone(directory: Path) -> None:
+    names = sorted(path.name for path in directory.iterdir() if path.name not in LITTER and not path.name.startswith("._"))
+    others = [name for name in names if name not in FILES and not (name.startswith(".") and name.endswith(".partial"))]
+    if not names:
+        return
+    shown = f"{', '.join(others[:3])}{' …' if len(others) > 3 else ''}"
+    if others:
+        raise UsageError(
+            f"{directory} must be a new folder or one of a saved model alone. Got {shown} in it: choose another folder."
+        )
+    try:
+        known = describe(directory)
+    except UsageError:
+        known = {}
+    if not all(isinstance(known.get(key), kind) for key, kind in (("classifier", str), ("config", dict), ("class_names", list))):
+        raise UsageError(
+            f"{directory} must be a new folder or one of a saved model alone. Got files that are no model of format {FORMAT}: "
+            "choose another folder."
+        )
 
 
 def load(directory: Path | str, *, device: str = "auto") -> Model:
@@ -147,6 +194,24 @@ def describe(directory: Path | str) -> dict[str, Any]:
     if not isinstance(description, dict) or description.get("format") != FORMAT:
         raise UsageError(f"{path} is not a model of format {FORMAT}: train the model anew with this version.")
     return description
+
+
+def data_options_of(directory: Path | str, data: str | None = None) -> DataOptions:
+    """Return which data a saved model is read with: those that it was trained on, or the set `data` split as they were.
+
+    Raises:
+        UsageError: if neither the model nor `data` says which set.
+    """
+    from trainers.data import DataOptions
+
+    description = describe(directory)
+    known = description.get("data_options")
+    if known is None and data is None:
+        raise UsageError(f"{directory} does not say which data it was trained on (unknown): name a set of its classes with --data.")
+    options = DataOptions.from_dict(known or {})
+    if data is None:
+        return options
+    return options.replace(data=data, image_size=description["input_shape"][1] if data.startswith("folder:") else None)
 
 
 def read_metrics(directory: Path | str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import secrets
 import shutil
 import time
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from trainers.data import Data, Samples
 
 UNUSED_SECONDS = 24 * 3600.0  # after which a file goes
+OURS = re.compile(r"(images|products)-[0-9a-f-]{16,}\.(npy|lock|[0-9a-f-]+\.partial)")  # the names of all that is written here
 Form = tuple[tuple[int, ...], np.dtype[Any]]
 IMAGES_FROM = 16 * 2**20  # bytes of images that are worth a file
 
@@ -178,7 +180,7 @@ def _digest(key: str) -> str:
 def _remove_partial(path: Path) -> None:
     """Remove what writers that have died left of a file whose lock is held, and of files like it whose lock nobody holds."""
     kind, _, _ = path.name.partition("-")
-    for partial in path.parent.glob(f"{kind}-*.partial"):
+    for partial in _ours(path.parent, f"{kind}-*.partial"):
         stem, _, _ = partial.name.partition(".")
         with contextlib.suppress(OSError):
             if stem == path.stem:
@@ -188,11 +190,24 @@ def _remove_partial(path: Path) -> None:
                     partial.unlink()
 
 
+def remove_shared(folder: Path) -> None:
+    """Remove the files that processes share in a folder, and the folder itself where nothing else is in it."""
+    for path in _ours(folder, "*"):
+        with contextlib.suppress(OSError):
+            path.unlink()
+    with contextlib.suppress(OSError):  # it is not there, or somebody keeps other files in it
+        folder.rmdir()
+
+
+def _ours(folder: Path, pattern: str) -> list[Path]:
+    return [path for path in folder.glob(pattern) if OURS.fullmatch(path.name)]
+
+
 def _remove_unused(path: Path, others: int | None) -> None:
     """Remove the files like this one that nobody has used for a day, and all but the newest `others`."""
     kind, _, _ = path.name.partition("-")
     used: dict[Path, float] = {}
-    for other in path.parent.glob(f"{kind}-*"):
+    for other in _ours(path.parent, f"{kind}-*"):
         with contextlib.suppress(OSError):
             used[other] = other.stat().st_mtime
     unused = {other for other, when in used.items() if time.time() - when > UNUSED_SECONDS}

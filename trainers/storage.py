@@ -112,6 +112,43 @@ def close(storage: BaseStorage) -> None:
         engine.dispose()
 
 
+class StudyFile:
+    """The file of a local study, watched: after its removal SQLite would go on in a file that no name leads to.
+
+    Args:
+        url: of a storage that is open; there is nothing to watch of one on a server.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.path = Path(url.removeprefix("sqlite:///").removeprefix(JOURNAL).partition("?")[0]) if is_local(url) else None
+        self._identity = self._now()
+
+    def _now(self) -> tuple[int, int] | None:
+        try:
+            found = None if self.path is None else self.path.stat()
+        except OSError:
+            return None
+        return None if found is None else (found.st_dev, found.st_ino)
+
+    @property
+    def lost(self) -> bool:
+        """Whether the file was removed, or another one has its name."""
+        return self._identity is not None and self._now() != self._identity
+
+    def check(self) -> None:
+        """Refuse to go on without the file.
+
+        Raises:
+            UsageError: that says what is left.
+        """
+        if self.lost:
+            assert self.path is not None
+            raise UsageError(
+                f"{self.path} must stay where it is while its sweep runs. It was removed or replaced, and its trials are lost; "
+                f"their run files stay in {self.path.parent / 'wandb'}: restore the file, or run the same command for a new study."
+            )
+
+
 def _engine(storage: BaseStorage) -> Any:
     return getattr(getattr(storage, "_backend", storage), "engine", None)
 

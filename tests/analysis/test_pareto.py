@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -447,3 +448,44 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(
     assert error.startswith("error: ")
     assert sentence in error
     assert error.count("\n") == 1
+
+
+def scored_on(name: str, test: str, held: str = "h", **config: Any) -> RunRecord:
+    origin = {"fingerprints": {"test": test, "holdout": held}}
+    columns = {metric: np.array([0.5]) for metric in ("epoch", "precision", "recall", "f1")}
+    config = {"classifier": "ann", "evaluation_split": "holdout", "provenance": origin, **config}
+    return RunRecord(name, name, state="finished", columns=columns, config=config)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (scored_on("a", "t1"), scored_on("b", "t2")),
+        (scored_on("a", "t1", "h1"), scored_on("b", "t1", "h2")),
+        (scored_on("a", "t1", n_folds=4), scored_on("b", "t1", n_folds=5)),
+        (scored_on("a", "t1", n_folds=4), scored_on("b", "t1")),
+        (scored_on("a", "t1", image_size=8), scored_on("b", "t2", image_size=8)),
+    ],
+)
+def test_runs_scored_on_other_images_do_not_stand_on_one_front(first: RunRecord, second: RunRecord) -> None:
+    with pytest.raises(UsageError, match=r"runs must be scored on the same images to be compared. Those of a and b differ"):
+        candidates(runs_table([first, second]), ["precision", "recall"])
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        scored_on("b", "t1"),
+        scored_on("b", "t2", "h2", image_size=16),
+        replace(scored_on("b", "other"), config={"evaluation_split": "holdout", "provenance": {"fingerprints": "anything"}}),
+        replace(scored_on("b", "t1"), config={"classifier": "ann", "evaluation_split": "holdout"}),
+    ],
+)
+def test_runs_on_the_same_images_in_other_sizes_or_of_unknown_ones_do(second: RunRecord) -> None:
+    found, _ = candidates(runs_table([scored_on("a", "t1"), second]), ["precision", "recall"])
+    assert len(found) == 2
+
+
+def test_folds_of_one_cut_are_compared() -> None:
+    runs = [scored_on(str(fold), "t", f"h{fold}", n_folds=4, fold=fold) for fold in range(4)]
+    assert len(candidates(runs_table(runs), ["precision", "recall"])[0]) == 4

@@ -253,7 +253,7 @@ def test_a_folder_with_other_files_is_refused_before_the_locked_part_is_read(
 ) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     run, row = chosen_of(study_folder)
-    with pytest.raises(UsageError, match="holds files that are not a saved model"):
+    with pytest.raises(UsageError, match="must be a new folder or one of a saved model alone"):
         retrain(run, row, tmp_path, choice={"rule": "f1"})
     assert evaluations == []
 

@@ -43,6 +43,15 @@ def test_a_worker_that_ended_by_an_error_is_dead_at_once(tmp_path: Path) -> None
     assert left_behind(tmp_path) == [lease.path]
 
 
+def test_a_worker_whose_studys_folder_was_moved_is_dead_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), Lease(tmp_path / "before") as lease:
+        raise ZeroDivisionError
+    (tmp_path / "before").rename(tmp_path / "after")
+    trial = trial_of(lease.sign())
+    assert Watch(seconds=1e9, local=True, folder=tmp_path / "after").dead(trial)
+    assert not Watch(seconds=1e9, local=False).dead(trial)
+
+
 def test_a_worker_that_was_killed_is_dead_at_once(tmp_path: Path) -> None:
     code = (
         "import sys, pathlib; from search.leases import Lease\n"

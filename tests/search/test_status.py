@@ -110,7 +110,7 @@ def test_a_running_study_shows_who_trains_what(tmp_path: Path, capsys: pytest.Ca
         "s: no trial has ended",
         "running: trial 0 on left, no epoch yet",
         "running: trial 1 on right, epoch 2, f1 0.3750",
-        "running: trial 2 on ?, no epoch yet",
+        "running: trial 2 on an unknown machine, no epoch yet",
         "waiting: 1",
     ]
 
@@ -276,7 +276,7 @@ def test_watch_shows_what_changes_until_ctrl_c(tmp_path: Path) -> None:
         assert process.wait(timeout=30) == 0
         assert process.stderr is not None
         assert process.stderr.read() == ""
-    assert "running: trial 0 on ?, epoch 1, f1 0.5000\n" in seen
+    assert "running: trial 0 on an unknown machine, epoch 1, f1 0.5000\n" in seen
     assert "s: 1 complete\n" in seen
 
 

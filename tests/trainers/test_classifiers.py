@@ -432,7 +432,7 @@ def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
 
 def test_saving_again_replaces_the_model(model: Path) -> None:
     name = describe(model)["classifier"]
-    (model / "leftover.txt").write_text("of the old model")
+    (model / "model.onnx").write_text("of the old model")
     save(built(name, seed=7).fit(small_data()), model, metrics={"f1": 0.9})
     assert describe(model)["config"]["seed"] == 7
     assert sorted(path.name for path in model.iterdir()) == ["config.json", "metrics.json", "weights.safetensors"]
@@ -441,7 +441,7 @@ def test_saving_again_replaces_the_model(model: Path) -> None:
 
 def test_a_folder_of_other_files_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("mine")
-    with pytest.raises(UsageError, match="holds files that are not a saved model"):
+    with pytest.raises(UsageError, match="must be a new folder or one of a saved model alone"):
         save(built("softmax").fit(small_data()), tmp_path, metrics={})
     assert (tmp_path / "thesis.tex").read_text() == "mine"
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from trainers import datasets
+from trainers import picture_folders, pictures
 from trainers.data import Data, DataOptions, Samples, data_root, fingerprint, load_data
 from trainers.errors import UsageError
 
@@ -261,7 +261,7 @@ def test_pictures_of_any_mode_are_read(folder: Path, mode: str, value: Any) -> N
 def test_pictures_of_16_bits_keep_their_grey(folder: Path) -> None:
     path = folder / "dark" / "deep.png"
     Image.fromarray(np.full((4, 4), 128 * 257, dtype=np.uint16)).save(path)
-    x = datasets.read_pictures([path], 4)
+    x = pictures.read_pictures([path], 4)
     assert x.shape == (1, 1, 4, 4)
     assert np.abs(x.astype(int) - 128).max() <= 1
 
@@ -270,7 +270,7 @@ def test_pictures_of_sub_folders_count_and_other_files_do_not(folder: Path) -> N
     picture(folder / "dark" / "more" / "a.PNG", 3)
     (folder / "dark" / "notes.txt").write_text("no picture")
     (folder / ".hidden").mkdir()
-    _, x, y = datasets.read_folder(folder, 4)
+    _, x, y = picture_folders.read_folder(folder, 4)
     assert (len(x), y.tolist().count(0)) == (21, 11)
 
 
@@ -280,7 +280,7 @@ def test_decoded_pictures_are_kept_and_read_the_same(folder: Path, monkeypatch: 
     def unread(*_: Any, **__: Any) -> Any:
         raise AssertionError("decoded again")
 
-    monkeypatch.setattr(datasets, "read_pictures", unread)
+    monkeypatch.setattr(picture_folders, "read_pictures", unread)
     second = of_folder(folder, holdout=0.2)
     assert rows(second.train) == rows(first.train)
     assert second.fingerprints == first.fingerprints
@@ -436,7 +436,8 @@ def test_cifar10_is_read_from_folders_of_pictures(tmp_path: Path, monkeypatch: p
     for part, count in (("train", 5), ("test", 2)):
         for label in ("cat", "dog"):
             for i in range(count):
-                picture(tmp_path / "cifar10" / part / label / f"{i}.png", (i, 7, 9), mode="RGB", size=(32, 32))
+                path = tmp_path / "cifar10" / part / label / f"{i}.png"
+                picture(path, (i, len(part), ord(label[0])), mode="RGB", size=(32, 32))
     data = digits(data="cifar10", holdout=0.4)
     assert data.input_shape == (3, 32, 32)
     assert (len(data.train), len(data.holdout or ()), len(data.test)) == (6, 4, 4)

@@ -38,7 +38,7 @@ def test_a_file_leaves_the_disk_as_much_as_it_takes(
     free: int, written: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
-    path = tmp_path / "products-1.npy"
+    path = tmp_path / "products-1111111111111111.npy"
 
     held = []
 
@@ -64,32 +64,46 @@ def test_the_newest_files_stay_whether_one_is_written_or_read(tmp_path: Path) ->
     def left() -> list[str]:
         return sorted(path.stem for path in tmp_path.glob("*.npy"))
 
-    others(5.0, "products-c", "products-b", "products-a", "images-a")
-    from_file(tmp_path / "products-1.npy", lambda: np.arange(9.0), 72, others=2)
-    assert left() == ["images-a", "products-1", "products-b", "products-c"]
-    os.utime(tmp_path / "products-1.npy", (0, 0))
-    others(0.0, "products-e", "products-d")
-    found = from_file(tmp_path / "products-1.npy", lambda: pytest.fail("it was to be read"), 72, others=2)
-    assert left() == ["images-a", "products-1", "products-d", "products-e"]
-    (tmp_path / "products-1.npy").unlink()
+    others(5.0, "products-cccccccccccccccc", "products-bbbbbbbbbbbbbbbb", "products-aaaaaaaaaaaaaaaa", "images-aaaaaaaaaaaaaaaa")
+    from_file(tmp_path / "products-1111111111111111.npy", lambda: np.arange(9.0), 72, others=2)
+    assert left() == [
+        "images-aaaaaaaaaaaaaaaa",
+        "products-1111111111111111",
+        "products-bbbbbbbbbbbbbbbb",
+        "products-cccccccccccccccc",
+    ]
+    os.utime(tmp_path / "products-1111111111111111.npy", (0, 0))
+    others(0.0, "products-eeeeeeeeeeeeeeee", "products-dddddddddddddddd")
+    found = from_file(tmp_path / "products-1111111111111111.npy", lambda: pytest.fail("it was to be read"), 72, others=2)
+    assert left() == [
+        "images-aaaaaaaaaaaaaaaa",
+        "products-1111111111111111",
+        "products-dddddddddddddddd",
+        "products-eeeeeeeeeeeeeeee",
+    ]
+    (tmp_path / "products-1111111111111111.npy").unlink()
     np.testing.assert_array_equal(found, np.arange(9.0), "who maps a removed file keeps it")
 
 
 def test_what_killed_writers_left_is_removed_and_what_others_write_is_not(tmp_path: Path) -> None:
-    for name in ("products-1.7-a.partial", "products-2.7-b.partial", "products-3.8-c.partial"):
+    for name in (
+        "products-1111111111111111.7-a.partial",
+        "products-2222222222222222.7-b.partial",
+        "products-3333333333333333.8-c.partial",
+    ):
         (tmp_path / name).touch()
-    with shared._locked(tmp_path / "products-3.lock"):
-        from_file(tmp_path / "products-1.npy", lambda: np.arange(9.0), 72)
-    assert [path.name for path in tmp_path.glob("*.partial")] == ["products-3.8-c.partial"]
+    with shared._locked(tmp_path / "products-3333333333333333.lock"):
+        from_file(tmp_path / "products-1111111111111111.npy", lambda: np.arange(9.0), 72)
+    assert [path.name for path in tmp_path.glob("*.partial")] == ["products-3333333333333333.8-c.partial"]
 
 
 def test_an_agents_folder_keeps_nothing_that_nobody_has_used_for_a_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     (tmp_path / "paretune").mkdir()
-    for name in ("products-1.npy", "products-2.npy"):
+    for name in ("products-1111111111111111.npy", "products-2222222222222222.npy"):
         (tmp_path / "paretune" / name).touch()
-    os.utime(tmp_path / "paretune" / "products-1.npy", (0, 0))
-    assert [path.name for path in (cache_folder() or tmp_path).iterdir()] == ["products-2.npy"]
+    os.utime(tmp_path / "paretune" / "products-1111111111111111.npy", (0, 0))
+    assert [path.name for path in (cache_folder() or tmp_path).iterdir()] == ["products-2222222222222222.npy"]
 
 
 def test_who_has_no_home_has_no_folder(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,7 +131,7 @@ def test_who_has_no_home_has_no_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     ids=["short", "empty", "zeros", "cut", "longer", "head", "type", "shape"],
 )
 def test_a_file_that_is_damaged_or_holds_other_numbers_is_written_anew(damaged: bytes, tmp_path: Path) -> None:
-    path = tmp_path / "products-1.npy"
+    path = tmp_path / "products-1111111111111111.npy"
     path.write_bytes(damaged)
     np.testing.assert_array_equal(from_file(path, lambda: np.arange(9.0), 72, ((9,), np.dtype(float))), np.arange(9.0))
     assert path.read_bytes() == SAVED
@@ -126,17 +140,21 @@ def test_a_file_that_is_damaged_or_holds_other_numbers_is_written_anew(damaged: 
 
 
 def test_files_that_nobody_has_used_for_a_day_are_removed(tmp_path: Path) -> None:
-    for name in ("products-old.npy", "products-new.npy", "other.npy"):
+    for name in ("products-0000000000000000.npy", "products-ffffffffffffffff.npy", "other.npy"):
         (tmp_path / name).touch()
-    for name in ("products-old.npy", "other.npy"):
+    for name in ("products-0000000000000000.npy", "other.npy"):
         os.utime(tmp_path / name, (0, 0))
-    from_file(tmp_path / "products-1.npy", lambda: np.arange(9.0), 72)
-    assert sorted(path.name for path in tmp_path.glob("*.npy")) == ["other.npy", "products-1.npy", "products-new.npy"]
+    from_file(tmp_path / "products-1111111111111111.npy", lambda: np.arange(9.0), 72)
+    assert sorted(path.name for path in tmp_path.glob("*.npy")) == [
+        "other.npy",
+        "products-1111111111111111.npy",
+        "products-ffffffffffffffff.npy",
+    ]
 
 
 def test_two_that_write_the_same_file_do_not_touch_each_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As when a command that ends removes the folder, with its locks, while another's workers write."""
-    path, begun, gone_on = tmp_path / "cache" / "products-1.npy", Semaphore(0), {}
+    path, begun, gone_on = tmp_path / "cache" / "products-1111111111111111.npy", Semaphore(0), {}
 
     def in_halves(file: Any, numbers: np.ndarray) -> None:
         file.write(SAVED[:100])
@@ -167,7 +185,10 @@ def test_two_that_write_the_same_file_do_not_touch_each_others(tmp_path: Path, m
         second_may_go.set()
         np.testing.assert_array_equal(second.result(), np.arange(9.0))
     assert path.read_bytes() == SAVED
-    assert sorted(file.name for file in path.parent.iterdir()) == ["products-1.lock", "products-1.npy"]
+    assert sorted(file.name for file in path.parent.iterdir()) == [
+        "products-1111111111111111.lock",
+        "products-1111111111111111.npy",
+    ]
 
 
 def test_a_file_that_cannot_be_written_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,8 +197,8 @@ def test_a_file_that_cannot_be_written_leaves_nothing_behind(tmp_path: Path, mon
         raise OSError("no space left on device")
 
     monkeypatch.setattr(np, "save", full)
-    np.testing.assert_array_equal(from_file(tmp_path / "products-1.npy", lambda: np.arange(9.0), 72), np.arange(9.0))
-    assert [file.name for file in tmp_path.iterdir()] == ["products-1.lock"]
+    np.testing.assert_array_equal(from_file(tmp_path / "products-1111111111111111.npy", lambda: np.arange(9.0), 72), np.arange(9.0))
+    assert [file.name for file in tmp_path.iterdir()] == ["products-1111111111111111.lock"]
 
 
 def _count_and_compute(path: Path, barrier: Any) -> None:
@@ -193,7 +214,9 @@ def _count_and_compute(path: Path, barrier: Any) -> None:
 def test_one_of_several_processes_computes_and_the_others_wait(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     barrier = context.Barrier(3)
-    processes = [context.Process(target=_count_and_compute, args=(tmp_path / "products-1.npy", barrier)) for _ in range(3)]
+    processes = [
+        context.Process(target=_count_and_compute, args=(tmp_path / "products-1111111111111111.npy", barrier)) for _ in range(3)
+    ]
     for process in processes:
         process.start()
     for process in processes:
@@ -258,3 +281,20 @@ def test_a_model_learns_the_same_of_shared_images(digits: Data, tmp_path: Path, 
         for data in (digits, share_images(digits, tmp_path))
     )
     assert alone == together
+
+
+def test_what_others_keep_in_a_shared_folder_stays(tmp_path: Path) -> None:
+    folder = tmp_path / "cache"
+    own = from_file(folder / f"products-{'1' * 16}.npy", lambda: np.arange(9.0), 72)
+    assert len(own) == 9
+    others = ["notes.txt", "images-2024.npy", "products-final.npy", "images-a.lock"]
+    for name in others:
+        (folder / name).write_text("mine")
+        os.utime(folder / name, (0, 0))
+    from_file(folder / f"products-{'2' * 16}.npy", lambda: np.arange(9.0), 72, others=0)
+    shared.remove_shared(folder)
+    assert sorted(path.name for path in folder.iterdir()) == sorted(others)
+    for name in others:
+        (folder / name).unlink()
+    shared.remove_shared(folder)
+    assert not folder.exists()
