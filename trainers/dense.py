@@ -202,7 +202,7 @@ class Room:
                 before.backward(before.d, before.z, before.a)
 
     def drop(self, generator: torch.Generator, members: Sequence[int], rates: Sequence[float]) -> None:
-        """Draw dropout masks for some of the networks: layer by layer, samples first; the CPU's are those of torch's own dropout."""
+        """Draw dropout masks for some of the networks, layer by layer, samples first; on the CPU those of torch's own dropout."""
         for layer, rate in zip(self.layers, rates, strict=True):
             if rate > 0:
                 assert layer.mask is not None
