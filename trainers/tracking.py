@@ -196,7 +196,9 @@ def track(
 
 
 def resolve_mode(mode: str) -> str:
-    """Return `online`, `offline` or `disabled`.
+    """Return `online`, `offline` or `disabled`: of `auto`, what WANDB_MODE, else `wandb offline` or `wandb disabled` have said.
+
+    Where nobody has said anything, runs are online for who is logged in.
 
     Raises:
         UsageError: if the mode is not one of MODES.
@@ -210,7 +212,11 @@ def resolve_mode(mode: str) -> str:
         return asked
     if asked == "dryrun":
         return "offline"
-    return "online" if logged_in() else "offline"
+    otherwise = "online" if logged_in() else "offline"  # first, as it says where the client is missing
+    import wandb
+
+    said = wandb.setup().settings.mode  # by the settings files of this folder and of the person
+    return said if said in {"offline", "disabled"} else otherwise
 
 
 def logged_in() -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.samples import run_config, run_history, run_records, run_summary
+from tests.samples import ROOT, run_config, run_history, run_records, run_summary, start
 from trainers.base import Epoch
 from trainers.errors import UsageError
 from trainers.tracking import Tracker, logged_in, resolve_mode, track
@@ -32,6 +32,8 @@ def tracked(tracker: Tracker, values: dict[str, Any]) -> Tracker:
 
 @pytest.mark.usefixtures("away")
 def test_a_python_without_the_client_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    import wandb  # noqa: F401  whole, before a part of it is taken away
+
     monkeypatch.setitem(sys.modules, "wandb.sdk.lib", None)
     monkeypatch.delitem(sys.modules, "wandb.sdk.lib.wbauth", raising=False)
     with pytest.raises(UsageError, match=r"wandb is not installed for .*activate the environment"):
@@ -162,3 +164,25 @@ def test_a_run_file_ends_with_the_best_epochs_summary(offline_run: Path) -> None
 def test_dashboards_plot_against_the_epoch(offline_run: Path) -> None:
     defined = [record.metric for record in run_records(offline_run) if record.HasField("metric")]
     assert any((metric.glob_name or metric.name) == "*" and metric.step_metric == "epoch" for metric in defined)
+
+
+@pytest.mark.parametrize(
+    ("said", "mode"),
+    [(["offline"], "offline"), (["disabled"], "disabled"), (["offline", "online"], "online"), (["disabled", "enabled"], "online")],
+    ids=str,
+)
+@pytest.mark.parametrize("flag", ["auto", "offline"])
+def test_what_wandb_s_own_command_has_said_is_respected(said: list[str], mode: str, flag: str, tmp_path: Path) -> None:
+    for word in said:
+        assert start(str(Path(sys.executable).with_name("wandb")), word, cwd=tmp_path).returncode == 0
+    asked = f"from trainers.tracking import resolve_mode; print(resolve_mode({flag!r}))"
+    answer = start(sys.executable, "-c", asked, cwd=tmp_path, PYTHONPATH=str(ROOT), WANDB_API_KEY="a" * 40)
+    assert answer.stdout.strip() == (mode if flag == "auto" else flag), answer.stderr
+
+
+def test_after_wandb_disabled_a_training_writes_no_run(tmp_path: Path) -> None:
+    assert start(str(Path(sys.executable).with_name("wandb")), "disabled", cwd=tmp_path).returncode == 0
+    flags = ["--epochs=1", "--save=none", "--device=cpu"]
+    trained = start(sys.executable, str(ROOT / "trainers" / "softmax.py"), *flags, cwd=tmp_path, WANDB_API_KEY="a" * 40)
+    assert trained.returncode == 0, trained.stderr
+    assert not list((tmp_path / "wandb").glob("*run*"))
