@@ -6,6 +6,7 @@ fills `wandb.config`. W&B's client writes its file in blocks of 32 KiB, so a run
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -105,7 +106,7 @@ class Command:
                     self._stopped = True
                     end(process)
                     return
-            time.sleep(max(POLL, 10 * (time.monotonic() - begin)))
+            wait_for_end(process, max(POLL, 10 * (time.monotonic() - begin)))
 
     def _best(self, rows: Sequence[Mapping[str, float]]) -> int:
         """Return the place of the best row, or of the last where none has a value."""
@@ -166,6 +167,12 @@ class Command:
             **({"WANDB_TAGS": ",".join(attempt.tags)} if attempt.tags else {}),
             "WANDB_SWEEP_PARAM_PATH": str(parameters),
         }
+
+
+def wait_for_end(process: subprocess.Popen[bytes], seconds: float) -> None:
+    """Wait for so many seconds, or until a process has ended: reading a large run file makes the pauses long."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(seconds)
 
 
 def command_line(command: Sequence[str], program: str, values: Mapping[str, Any], json_file: Path) -> list[str]:

@@ -48,6 +48,8 @@ class RunFile:
     name: str = ""
     group: str = ""
     sweep: str = ""
+    project: str = ""
+    entity: str = ""
     state: str = "running"  # or finished, failed, pruned
     created: float = math.nan  # seconds since 1970
     config: dict[str, Any] = field(default_factory=dict)
@@ -122,6 +124,7 @@ class _Reading:
             sent = record.run
             self.run = self.run or RunFile(sent.run_id)
             self.run.name, self.run.group, self.run.sweep = sent.display_name, sent.run_group, sent.sweep_id
+            self.run.project, self.run.entity = sent.project, sent.entity
             self.run.created = sent.start_time.ToMicroseconds() / 1e6 if sent.HasField("start_time") else math.nan
             self.run.tags = list(sent.tags)
             _update(self.run.config, sent.config.update)

@@ -20,7 +20,7 @@ from optuna.trial import TrialState
 
 from analysis.history import load_runs
 from analysis.pareto import main as pareto
-from search.command import Command, command_line
+from search.command import Command, command_line, wait_for_end
 from search.offline import run
 from search.sweep import Sweep, read_sweep
 from search.training import Attempt
@@ -462,3 +462,13 @@ def test_a_sweep_of_a_program_needs_no_network(tmp_path: Path) -> None:
     result = start(*line, cwd=tmp_path, closed=True)
     assert result.returncode == 0, result.stderr
     assert "own: 1 complete" in result.stdout
+
+
+def test_a_pause_ends_with_the_program() -> None:
+    with subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE) as process:
+        wait_for_end(process, 0.01)
+        assert process.poll() is None
+        assert process.stdin is not None
+        process.stdin.close()
+        wait_for_end(process, 3600)
+        assert process.poll() == 0
