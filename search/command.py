@@ -58,6 +58,7 @@ class Command:
         attempt.started({**values, "best_metric": self.sweep.metric, "provenance": _origin()}, str(folder))
         output = folder / "output.log"
         self._before = set(_run_files(folder))  # where a trial is run again, those of the time before
+        self._run_id = attempt.run_id
         with output.open("wb") as log:
             environment = self._environment(attempt, folder, parameters)
             process = start(arguments, environment, log, folder)
@@ -121,7 +122,7 @@ class Command:
         found = self._found(folder)
         goals = self.sweep.goals.keys()
         over = ended or (bool(found) and all(run.state != "running" for run in found))
-        rows = with_latest((_numbers(row) for run in found for row in run.rows), goals)
+        rows = with_latest(map(_numbers, rows_by_step(found)), goals)
         if self.sweep.metric == RUNTIME:  # it counts up: only its end says something
             return (rows[-1:] if over else []), over
         if over and found and (not rows or goals - rows[-1].keys()):
@@ -133,14 +134,27 @@ class Command:
         return rows, over
 
     def _found(self, folder: Path) -> list[RunFile]:
+        """Return the files of the trial's run: of the id that was handed out, else of the only id that there is.
+
+        A program may write other runs beside, such as one for each fold: they are members of the trial, and say nothing of it.
+        """
         from trainers.run_files import read_run
 
         files = [path for path in _run_files(folder) if path not in self._before]
-        return [run for run in map(read_run, files) if run is not None]
+        handed_out = [path for path in files if path.stem == f"run-{self._run_id}"]
+        if not handed_out and len({path.stem for path in files}) > 1:
+            return []
+        return [run for run in map(read_run, handed_out or files) if run is not None]
 
     def _why_nothing(self, folder: Path) -> str:
         """Return why a program that ended well has no result."""
         found, metric = self._found(folder), self.sweep.metric
+        others = {path.stem for path in _run_files(folder) if path not in self._before}
+        if len(others) > 1 and not found:
+            return (
+                f"the program wrote {len(others)} W&B runs, none of which has the id that it was handed, {self._run_id}: log "
+                f"{metric} to the run of a plain wandb.init()"
+            )
         if not found:
             return f"the program wrote no W&B run below {folder}: it must call wandb.init (without dir) and log {metric}"
         names = {name: None for run in found for row in (*run.rows, run.summary) for name in _numbers(row) if name != RUNTIME}
@@ -167,6 +181,17 @@ class Command:
             **({"WANDB_TAGS": ",".join(attempt.tags)} if attempt.tags else {}),
             "WANDB_SWEEP_PARAM_PATH": str(parameters),
         }
+
+
+def rows_by_step(files: Sequence[RunFile]) -> list[dict[str, Any]]:
+    """Return the rows of one run that was written in several files: a later row of a step overwrites and extends, as at W&B."""
+    if len(files) == 1:
+        return files[0].rows
+    rows: dict[Any, dict[str, Any]] = {}
+    for file in files:
+        for place, row in enumerate(file.rows):
+            rows.setdefault(row.get("_step", (file.run_id, place)), {}).update(row)
+    return list(rows.values())
 
 
 def wait_for_end(process: subprocess.Popen[bytes], seconds: float) -> None:

@@ -472,3 +472,51 @@ def test_a_pause_ends_with_the_program() -> None:
         process.stdin.close()
         wait_for_end(process, 3600)
         assert process.poll() == 0
+
+
+# Several runs of one trial
+
+
+FOLDS = """
+import wandb
+with wandb.init() as run:
+    for fold, loss in enumerate((0.1, 0.6, 0.8)):
+        with wandb.init(id=f"{run.id}-fold-{fold}", reinit="create_new") as member:
+            member.log({"loss": loss})
+            member.log({"loss": loss + 0.01})
+    run.log({"loss": 0.5})
+"""
+
+
+def written(folder: Path, program: str) -> list[Epoch]:
+    return trained(script(folder, program), folder)
+
+
+def test_the_runs_of_folds_say_nothing_of_their_trial(tmp_path: Path) -> None:
+    assert [epoch.metrics["loss"] for epoch in written(tmp_path, FOLDS)] == [0.5]
+
+
+def test_the_only_run_counts_whatever_its_id(tmp_path: Path) -> None:
+    program = "import wandb\nwith wandb.init(id='mine') as run:\n    run.log({'loss': 0.3})\n    run.log({'loss': 0.2})\n"
+    assert [epoch.metrics["loss"] for epoch in written(tmp_path, program)] == [0.3, 0.2]
+
+
+def test_a_run_in_two_files_is_one_whose_later_rows_overwrite_and_extend(tmp_path: Path) -> None:
+    program = """
+import wandb
+for losses in ((0.1, 0.2, 0.3), (0.9, 0.8)):
+    with wandb.init() as run:
+        for loss in losses:
+            run.log({"loss": loss, f"of {len(losses)}": 1})
+"""
+    epochs = written(tmp_path, program)
+    assert [epoch.metrics["loss"] for epoch in epochs] == [0.9, 0.8, 0.3]
+    assert {"of 3", "of 2"} <= epochs[0].metrics.keys()
+
+
+def test_several_runs_none_of_which_has_the_id_that_was_handed_out_are_refused(tmp_path: Path) -> None:
+    program = "import wandb\nfor name in 'ab':\n    with wandb.init(id=name) as run:\n        run.log({'loss': 0.3})\n"
+    with pytest.raises(
+        UsageError, match=r"wrote 2 W&B runs, none of which has the id that it was handed, abc: log loss to the run of"
+    ):
+        written(tmp_path, program)
