@@ -192,7 +192,7 @@ def test_interrupted_twice_the_running_trials_are_given_back_and_the_study_stays
 def test_interrupted_once_the_running_trials_end_and_no_other_begins(tmp_path: Path, workers: int) -> None:
     parameters = {**SWEEP["parameters"], "epochs": {"value": 40}, "train_size": {"value": 1000}}
     line = command(tmp_path, f"--workers={workers}", "--trials=500", parameters=parameters)
-    stale = tmp_path / "runs" / "s" / "cache" / "products-1.npy"
+    stale = tmp_path / "runs" / "s" / "cache" / "products-1111111111111111.npy"
     stale.parent.mkdir(parents=True)
     stale.touch()
     with started(line, tmp_path) as process:
