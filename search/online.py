@@ -38,12 +38,16 @@ def create(options: argparse.Namespace) -> str:
         UsageError: without credentials, or if W&B refuses the file.
     """
     from search.definition import read_definition
-    from trainers.tracking import PROJECT, check_online
+    from trainers.tracking import PROJECT, logged_in
 
     definition = read_definition(Path(options.sweep)).values
     if options.data:
         definition.setdefault("parameters", {})["data"] = {"value": options.data}
-    check_online(options.sweep)
+    if not logged_in():
+        raise UsageError(
+            f"an online sweep needs W&B credentials: log in with 'wandb login', or search offline: "
+            f"python sweeps/offline.py {options.sweep}."
+        )
     import wandb
 
     project = options.project or definition.get("project") or PROJECT

@@ -55,7 +55,6 @@ class RunFile:
     config: dict[str, Any] = field(default_factory=dict)
     rows: list[dict[str, Any]] = field(default_factory=list)
     tags: list[str] = field(default_factory=list)
-    file: str = ""
     summaries: list[bytes] = field(default_factory=list, repr=False)  # as they came, the later over the earlier
 
     @functools.cached_property
@@ -168,10 +167,7 @@ def read_run(path: Path) -> RunFile | None:
         except DecodeError:
             break
         reading.take(record)
-    run = reading.whole()
-    if run is not None:
-        run.file = str(path)
-    return run
+    return reading.whole()
 
 
 def ended(state: str, summary: Mapping[str, Any]) -> str:
