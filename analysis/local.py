@@ -2,69 +2,93 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import re
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from analysis.runs import RunRecord, columns_of
 from trainers import records
 from trainers.progress import Progress
-from trainers.run_files import read_run
+from trainers.run_files import RunFile, numbers, read_run
+from trainers.whole_runs import merge_run_files, own_run
 
 if TYPE_CHECKING:
     import optuna
 
 SILENT = 3600.0  # seconds without a line in its file after which a run counts as crashed; W&B's samples come every 15 s
 RUN_FOLDER = re.compile(r"(offline-)?run-\d{8}_\d{6}-.+")  # where nothing but run-*.wandb itself is of interest
+TRIAL_FOLDER = re.compile(r"(.*/trials/[^/]+)/")  # of a trial of a program of the person's own
+Group = tuple[tuple[str, ...], str]  # the files of one id, and their mark
 
 
 def file_runs(path: Path) -> tuple[list[RunRecord], list[Path]]:
     """Read W&B's own files below a folder (or one file); return the runs, and the run files that hold none.
 
-    Many of them are kept together, so that a second reading takes only what has changed (analysis/kept.py).
+    Several files of one id are one run. Many runs are kept together, so that a second reading takes only what has changed
+    (analysis/kept.py).
     """
-    if path.is_file():
-        files = [(str(path), "")]
-        found = read_run_file(path)
-        by_file = {} if found is None else {str(path): found}
-    else:
-        files = sorted(run_files_below(str(path)))
-        by_file = _read_all(path, files)
-    unreadable = [Path(file) for file, _ in files if file not in by_file and file.endswith(".wandb")]
-    for run in by_file.values():
+    groups = [((str(path),), "")] if path.is_file() else _grouped(run_files_below(str(path)))
+    runs, readable = _read_all(path, groups)
+    files = [file for names, _ in groups for file in names]
+    unreadable = [Path(file) for file in files if file not in readable and file.endswith(".wandb")]
+    for run in runs:
         if run.state == "running" and time.time() - os.path.getmtime(run.file) > SILENT:
             run.state = "crashed"
-    return list(by_file.values()), unreadable
+    return runs, unreadable
 
 
-def _read_all(path: Path, files: Sequence[tuple[str, str]]) -> dict[str, RunRecord]:
-    """Return the run of each file (with its mark) below a folder, without the files that hold none."""
+def _grouped(files: Iterable[tuple[str, str]]) -> list[Group]:
+    """Return the files of each run, and a mark that changes with any of them.
+
+    A file has its run's id as its name. In a study each trial has its own runs, whatever ids its program gives them.
+    """
+    found = dict(sorted(files))
+    # what a trial's folder links to is the trial's
+    linked = {os.path.realpath(file) for file in found if os.path.islink(os.path.dirname(file))}
+    by_run: dict[tuple[str, str], list[str]] = {}
+    for file in found:
+        if not linked or os.path.islink(os.path.dirname(file)) or os.path.realpath(file) not in linked:
+            trial = TRIAL_FOLDER.match(file)
+            by_run.setdefault(("" if trial is None else trial[1], os.path.basename(file)), []).append(file)
+    return [(tuple(names), " ".join(found[name] for name in names)) for names in by_run.values()]
+
+
+def _read_all(path: Path, groups: Sequence[Group]) -> tuple[list[RunRecord], set[str]]:
+    """Return the runs of groups of files below a folder, and the files that hold one."""
     from analysis import kept
 
-    if len(files) < kept.WORTHWHILE:
-        runs = {file: read_run_file(Path(file)) for file, _ in files}
-        return {file: run for file, run in runs.items() if run is not None}
+    if len(groups) < kept.WORTHWHILE:
+        return _runs_of([read_run_files(files) for files, _ in groups], groups)
     place = kept.place_of("offline", path.resolve())
-    known = {run.file: (mark, run) for mark, run in kept.read(place)}
-    new: dict[str, tuple[str, RunRecord]] = {}
-    with Progress(
-        f"reading {path}", sum(known.get(file, ("",))[0] != mark for file, mark in files), unit="run", every=2
-    ) as progress:
-        for file, mark in files:
-            if known.get(file, ("",))[0] != mark:
-                run = read_run_file(Path(file))
-                progress.step(file)
-                if run is not None:
-                    new[file] = (mark, run)
-    if new or len(known) > len(files):
-        known = {file: known[file] for file, _ in files if file in known} | new
-        kept.write(place, list(known.values()))
-    return {file: known[file][1] for file, _ in files if file in known}
+    known: dict[str, list[tuple[str, RunRecord]]] = {}
+    for mark, run in kept.read(place):
+        known.setdefault(os.path.basename(run.file), []).append((mark, run))
+
+    def kept_runs(files: tuple[str, ...], mark: str) -> list[RunRecord]:
+        return [run for its_mark, run in known.get(os.path.basename(files[0]), ()) if its_mark == mark and run.file in files]
+
+    found = [kept_runs(files, mark) for files, mark in groups]
+    n_kept = sum(map(len, known.values()))
+    new = [place for place, runs in enumerate(found) if not runs]
+    with Progress(f"reading {path}", len(new), unit="run", every=2) as progress:
+        for number in new:
+            files = groups[number][0]
+            found[number] = read_run_files(files)
+            progress.step(files[-1])
+    if any(found[number] for number in new) or n_kept > sum(map(len, found)):
+        kept.write(place, [(mark, run) for runs, (_, mark) in zip(found, groups, strict=True) for run in runs])
+    return _runs_of(found, groups)
+
+
+def _runs_of(found: Sequence[list[RunRecord]], groups: Sequence[Group]) -> tuple[list[RunRecord], set[str]]:
+    readable = {file for runs, (files, _) in zip(found, groups, strict=True) if runs for file in files}
+    return [run for runs in found for run in runs], readable
 
 
 def run_files_below(folder: str) -> Iterator[tuple[str, str]]:
@@ -73,7 +97,7 @@ def run_files_below(folder: str) -> Iterator[tuple[str, str]]:
         inner = []
         inside = RUN_FOLDER.fullmatch(os.path.basename(folder)) is not None
         for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
+            if entry.is_dir(follow_symlinks=False) or (entry.is_symlink() and RUN_FOLDER.fullmatch(entry.name) and entry.is_dir()):
                 if not inside:
                     inner.append(entry.path)
             elif entry.name.startswith("run-") and entry.name.endswith(".wandb"):
@@ -83,14 +107,29 @@ def run_files_below(folder: str) -> Iterator[tuple[str, str]]:
         yield from run_files_below(path)
 
 
+def read_run_files(files: Sequence[str]) -> list[RunRecord]:
+    """Read the files of one id: one run, or one for each project where several gave it to a run."""
+    if len(files) == 1:
+        found = read_run_file(Path(files[0]))
+        return [] if found is None else [found]
+    readable = [run for run in map(_read, map(Path, files)) if run is not None]
+    return [_record(run) for run in merge_run_files(readable)]
+
+
 def read_run_file(path: Path) -> RunRecord | None:
     """Read one run file; None where not even the run's own record is in it (yet), or it cannot be opened."""
+    found = _read(path)
+    return None if found is None else _record(found)
+
+
+def _read(path: Path) -> RunFile | None:
     try:
-        found = read_run(path)
+        return read_run(path)
     except OSError:
         return None
-    if found is None:
-        return None
+
+
+def _record(found: RunFile) -> RunRecord:
     return RunRecord(
         run=found.run_id,
         name=found.name,
@@ -98,7 +137,7 @@ def read_run_file(path: Path) -> RunRecord | None:
         sweep=found.sweep,
         state=found.state,
         created=found.created,
-        file=str(path),
+        file=found.file,
         config=found.config,
         columns=columns_of(found.rows),
         tags=found.tags,
@@ -144,6 +183,9 @@ def _trial_runs(study: optuna.Study) -> list[RunRecord]:
         if run is None:
             continue
         elsewhere = run.get("path") is not None and run.get("host") != socket.gethostname()
+        epochs = records.epochs_of(attributes)
+        decided = {key.removeprefix(records.SUMMARY): row[key] for row in epochs for key in row if key.startswith(records.SUMMARY)}
+        logged = [{key: row[key] for key in row if key != "last" and not key.startswith(records.SUMMARY)} for row in epochs]
         result.append(
             RunRecord(
                 run=run.get("id") or f"{name}-{trial.number}",
@@ -154,12 +196,11 @@ def _trial_runs(study: optuna.Study) -> list[RunRecord]:
                 created=trial.datetime_start.timestamp() if trial.datetime_start else math.nan,
                 file=f"on {run.get('host', 'an unknown machine')}" if elsewhere else "",
                 config=run.get("config", {}),
-                columns=columns_of(
-                    [{key: value for key, value in row.items() if key != "last"} for row in records.epochs_of(attributes)]
-                ),
+                columns=columns_of(logged),
                 tags=["baseline"] if attributes.get(records.BASELINE) else [],
                 goals=goals,
                 feasible=all(value <= 0 for value in trial.constraints.values()) if trial.constraints else True,
+                read_summary=functools.partial(dict, decided),
             )
         )
     return result
@@ -174,18 +215,45 @@ def trial_of(file: Path, by_id: Mapping[str, RunRecord]) -> RunRecord | None:
 def join(trials: Sequence[RunRecord], files: Sequence[RunRecord]) -> list[RunRecord]:
     """Complete the runs of a study by their files: provenance, summary, and the rows where the file is whole.
 
-    A program may have given its run an id of its own: then the file lies in the folder that the trial was given.
+    A program may have given its run an id of its own: then the file lies in the folder that the trial was given. The other
+    runs of a trial, such as one for each fold, are its members: they have the state `member`, so that no step takes them for
+    results of the sweep.
     """
     by_id = {run.run: run for run in trials}
     of_unknown_id = {run.run: run for run in trials if run.run == run.name}
+    of_trial: dict[str, list[RunRecord]] = {}
     rest = []
     for file in files:
         trial = by_id.get(file.run) or trial_of(Path(file.file), by_id) or of_unknown_id.get(file.name)
         if trial is None:
             rest.append(file)
-            continue
-        trial.file, trial.read_summary = file.file, file.read_summary
-        trial.config = {**file.config, **trial.config}
-        if file.n_rows >= trial.n_rows:
-            trial.columns = file.columns
+        else:
+            of_trial.setdefault(trial.run, []).append(file)
+    for run_id, candidates in of_trial.items():
+        own = _own(candidates, by_id[run_id])
+        if own is not None:
+            _complete(by_id[run_id], own)
+        for member in candidates:
+            if member is not own:
+                member.state = "member"
+                rest.append(member)
     return [*trials, *rest]
+
+
+def _own(candidates: Sequence[RunRecord], trial: RunRecord) -> RunRecord | None:
+    """Return the trial's own run among those in its folder."""
+    if len(candidates) == 1:
+        return candidates[0]
+    by_run = {run.run: run for run in reversed(candidates)}
+    if trial.run in by_run:
+        return by_run[trial.run]
+    metrics = {run_id: {*run.columns, *numbers(run.summary)} for run_id, run in by_run.items()}
+    own_id = own_run(metrics, trial.run, trial.goals)
+    return None if own_id is None else by_run[own_id]
+
+
+def _complete(trial: RunRecord, file: RunRecord) -> None:
+    trial.file, trial.read_summary = file.file, file.read_summary
+    trial.config = {**file.config, **trial.config}
+    if file.n_rows >= trial.n_rows:
+        trial.columns = file.columns

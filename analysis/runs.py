@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainers.base import METRICS
 from trainers.best import best_row, goal_of
+from trainers.whole_runs import summary_values
 
 if TYPE_CHECKING:
     import numpy as np
@@ -193,11 +194,23 @@ def best_values(run: RunRecord) -> tuple[dict[str, float], bool]:
     best = None if on_test else best_row(rows, metric, goal)
     if ours:
         return dict(_latest(rows) if best is None else best), best is not None
+    summary = numbers(run.summary)
+    decided = _decided(run, summary, {**run.goals, metric: goal})
+    if best is not None and not math.isclose(decided.get(metric, best[metric]), best[metric]):
+        best = None
     if best is not None:  # what other rows logged: of the best row's time, or of the first time after it
         place = next(place for place, row in enumerate(rows) if row is best)
         rows = [*rows[:place:-1], *rows[: place + 1]]
-    in_summary = {name: value for name, value in numbers(run.summary).items() if name not in run.columns}
-    return {**in_summary, **_latest(rows)}, best is not None
+    in_summary = {name: value for name, value in summary.items() if name not in run.columns}
+    return {**in_summary, **_latest(rows), **decided}, best is not None
+
+
+def _decided(run: RunRecord, summary: Mapping[str, float], goals: Mapping[str, str]) -> dict[str, float]:
+    """Return the metrics whose value the program decided in its summary."""
+    if run.state == "running" or not summary:
+        return {}
+    decided = summary_values(summary, _latest(run.rows), goals)
+    return {name: value for name, value in decided.items() if math.isfinite(value)}
 
 
 def _metric_of(run: RunRecord, *, ours: bool) -> tuple[str, str]:

@@ -26,12 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with exit_with_sentence():
         if not re.fullmatch(r"[\w.-]+/[\w.-]+/[\w.-]+", options.sweep):
             raise UsageError(f"the sweep must be ENTITY/PROJECT/SWEEP, as wandb sweep prints it. Got {options.sweep!r}.")
-        from trainers.tracking import logged_in
+        from trainers.tracking import check_online
 
-        if not logged_in():
-            raise UsageError(
-                "an online sweep needs W&B credentials: log in with 'wandb login', or search offline: python sweeps/offline.py."
-            )
+        check_online()
         run_agent(options.sweep, options.count, options.device)
     return 0
 

@@ -2,6 +2,7 @@
 
 The program is handed its values as the sweep's `command` says, and through WANDB_SWEEP_PARAM_PATH, from which `wandb.init`
 fills `wandb.config`. W&B's client writes its file in blocks of 32 KiB, so a running program shows its epochs with a delay.
+Of several W&B runs of a program, the one with the id that was handed out (WANDB_RUN_ID) is the trial's.
 """
 
 from __future__ import annotations
@@ -21,23 +22,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search.processes import end, start
-from search.study import best_epoch, with_latest
+from search.study import best_epoch, with_latest, with_summary
 from search.sweep import Sweep
 from search.training import Attempt, Batch, Epochs
+from search.trial_runs import COLOURS, TrialRuns
 from trainers.base import Epoch
 from trainers.errors import UsageError, did_you_mean
 from trainers.provenance import git_commit, versions
 from trainers.tracking import PROJECT
 
 if TYPE_CHECKING:
-    from trainers.run_files import RunFile
+    pass
 
-POLL = 0.25  # seconds between looks at the run file, more where reading it takes long
+POLL = 0.25  # seconds between looks at the run file
+UNKNOWN_POLL = 0.05  # the same while no run file is known: W&B's service holds that of a short run open for little longer
+READING_SHARE = 10  # times the seconds that a reading takes, to the next one, unless the program ends
 KEPT = 500  # rows that a study keeps of a run before it keeps fewer and fewer of them, beside the best and the last
 ENVIRONMENT_VARIABLE = re.compile(r"\$\{envvar:([A-Z0-9_]*)\}")  # capitals only, as at W&B
 # a sweep of W&B's and a service of its client, around this one
 NOT_INHERITED = {"WANDB_SERVICE", "WANDB_SWEEP_ID", "WANDB_RESUME", "WANDB_DISABLED"}
-COLOURS = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")  # ECMA-48's control sequences
 RUNTIME = "_runtime"  # W&B's seconds since the start of a run
 TAIL = 64 * 1024  # bytes at the end of what a program printed, in which its last line is looked for
 
@@ -57,13 +60,12 @@ class Command:
         arguments = command_line(self.sweep.command, self.sweep.program, values, folder / "config.json")
         attempt.started({**values, "best_metric": self.sweep.metric, "provenance": _origin()}, str(folder))
         output = folder / "output.log"
-        self._before = set(_run_files(folder))  # where a trial is run again, those of the time before
-        self._run_id = attempt.run_id
+        runs = TrialRuns(folder, attempt.run_id, output)
         with output.open("wb") as log:
             environment = self._environment(attempt, folder, parameters)
             process = start(arguments, environment, log, folder)
             try:
-                yield from self._watched(process, folder)
+                yield from self._watched(process, runs)
             except BaseException:
                 end(process)
                 raise
@@ -71,8 +73,8 @@ class Command:
             return
         if process.returncode:
             raise UsageError(f"the program {_end_of(process.returncode)}: {_last_line(output)}")
-        if not self._rows(folder, ended=True)[0]:
-            raise UsageError(self._why_nothing(folder))
+        if not self._rows(runs, ended=True)[0]:
+            raise UsageError(self._why_nothing(runs))
 
     def shape(self, values: dict[str, Any]) -> None:
         """Return None: a program of the person's own trains alone."""
@@ -81,7 +83,7 @@ class Command:
         """Never called."""
         raise AssertionError("a program of the person's own trains alone")
 
-    def _watched(self, process: subprocess.Popen[bytes], folder: Path) -> Epochs:
+    def _watched(self, process: subprocess.Popen[bytes], runs: TrialRuns) -> Epochs:
         """Yield the rows that hold an objective, as they become readable, until the program has ended.
 
         When its run has ended the rest waits for the program's end, as only the exit code says whether it went well: then
@@ -91,8 +93,9 @@ class Command:
         seen, kept = 0, set[int]()
         while True:
             code = process.poll()
+            runs.look(process.pid if code is None else None)
             begin = time.monotonic()
-            rows, over = self._rows(folder, ended=code is not None)
+            rows, over = self._rows(runs, ended=code is not None)
             places = {place for place in range(seen, len(rows)) if place % (place // KEPT + 1) == 0} - kept
             if code is not None:
                 if rows:
@@ -107,59 +110,47 @@ class Command:
                     self._stopped = True
                     end(process)
                     return
-            wait_for_end(process, max(POLL, 10 * (time.monotonic() - begin)))
+            pause = POLL if runs.files() else UNKNOWN_POLL
+            wait_for_end(process, max(pause, READING_SHARE * (time.monotonic() - begin)))
 
     def _best(self, rows: Sequence[Mapping[str, float]]) -> int:
         """Return the place of the best row, or of the last where none has a value."""
         found = best_epoch(({**row, "place": place} for place, row in enumerate(rows)), self.sweep.goals)
         return len(rows) - 1 if found is None else int(found["place"])
 
-    def _rows(self, folder: Path, *, ended: bool) -> tuple[list[dict[str, float]], bool]:
-        """Return the rows that hold an objective, and whether they are all.
+    def _rows(self, runs: TrialRuns, *, ended: bool) -> tuple[list[dict[str, float]], bool]:
+        """Return the rows of the trial's own run that hold an objective, and whether they are all.
 
-        The last one also holds objectives that are only in the summary, where W&B looks for them.
+        The last one also holds the objectives that the program decided in the run's summary.
         """
-        found = self._found(folder)
-        goals = self.sweep.goals.keys()
+        found = runs.read()
         over = ended or (bool(found) and all(run.state != "running" for run in found))
-        rows = with_latest(map(_numbers, rows_by_step(found)), goals)
+        run = runs.own(found, self.sweep.goals)
+        if run is None:
+            return [], over
+        rows = with_latest(map(_numbers, run.rows), self.sweep.goals.keys())
         if self.sweep.metric == RUNTIME:  # it counts up: only its end says something
             return (rows[-1:] if over else []), over
-        if over and found and (not rows or goals - rows[-1].keys()):
-            summary = _numbers(found[-1].summary)
-            if rows:
-                rows[-1] = {**{name: summary[name] for name in goals & summary.keys()}, **rows[-1]}
-            elif summary.keys() & goals:
-                rows = [summary]  # what a program only writes into its summary counts as its one row
+        if over:
+            rows = with_summary(rows, _numbers(run.summary), self.sweep.goals, whole=run.state != "running")
         return rows, over
 
-    def _found(self, folder: Path) -> list[RunFile]:
-        """Return the files of the trial's run: of the id that was handed out, else of the only id that there is.
-
-        A program may write other runs beside, such as one for each fold: they are members of the trial, and say nothing of it.
-        """
-        from trainers.run_files import read_run
-
-        files = [path for path in _run_files(folder) if path not in self._before]
-        handed_out = [path for path in files if path.stem == f"run-{self._run_id}"]
-        if not handed_out and len({path.stem for path in files}) > 1:
-            return []
-        return [run for run in map(read_run, handed_out or files) if run is not None]
-
-    def _why_nothing(self, folder: Path) -> str:
+    def _why_nothing(self, runs: TrialRuns) -> str:
         """Return why a program that ended well has no result."""
-        found, metric = self._found(folder), self.sweep.metric
-        others = {path.stem for path in _run_files(folder) if path not in self._before}
-        if len(others) > 1 and not found:
-            return (
-                f"the program wrote {len(others)} W&B runs, none of which has the id that it was handed, {self._run_id}: log "
-                f"{metric} to the run of a plain wandb.init()"
-            )
+        found, metric, goals = runs.read(), self.sweep.metric, self.sweep.goals
         if not found:
-            return f"the program wrote no W&B run below {folder}: it must call wandb.init (without dir) and log {metric}"
-        names = {name: None for run in found for row in (*run.rows, run.summary) for name in _numbers(row) if name != RUNTIME}
-        return f"the program never logged {metric}" + (
-            did_you_mean(metric, names) or f"; it logged {', '.join(names) or 'nothing'}"
+            return f"the program wrote no W&B run below {Path.cwd()} or {runs.folder}: it must call wandb.init and log {metric}"
+        run = runs.own(found, goals)
+        if run is None:
+            return (
+                f"the program wrote {len(found)} W&B runs, none of which has the id that it was handed, {runs.run_id}: log "
+                f"{' and '.join(goals)} to the run of a plain wandb.init()"
+            )
+        names = {name: None for row in (*run.rows, run.summary) for name in _numbers(row) if name != RUNTIME}
+        return (
+            f"the program never logged {metric}"
+            + (" to the trial's own run" if len(found) > 1 else "")
+            + (did_you_mean(metric, names) or f"; it logged {', '.join(names) or 'nothing'}")
         )
 
     def _environment(self, attempt: Attempt, folder: Path, parameters: Path) -> dict[str, str]:
@@ -181,17 +172,6 @@ class Command:
             **({"WANDB_TAGS": ",".join(attempt.tags)} if attempt.tags else {}),
             "WANDB_SWEEP_PARAM_PATH": str(parameters),
         }
-
-
-def rows_by_step(files: Sequence[RunFile]) -> list[dict[str, Any]]:
-    """Return the rows of one run that was written in several files: a later row of a step overwrites and extends, as at W&B."""
-    if len(files) == 1:
-        return files[0].rows
-    rows: dict[Any, dict[str, Any]] = {}
-    for file in files:
-        for place, row in enumerate(file.rows):
-            rows.setdefault(row.get("_step", (file.run_id, place)), {}).update(row)
-    return list(rows.values())
 
 
 def wait_for_end(process: subprocess.Popen[bytes], seconds: float) -> None:
@@ -244,11 +224,6 @@ def _numbers(row: Mapping[str, Any]) -> dict[str, float]:
     from trainers.run_files import INTERNAL, numbers
 
     return {name: value if math.isfinite(value) else math.nan for name, value in numbers(row, INTERNAL - {RUNTIME}).items()}
-
-
-def _run_files(folder: Path) -> list[Path]:
-    """Return the W&B run files of a trial, the oldest first."""
-    return sorted(folder.glob("wandb/*run-*/run-*.wandb"))
 
 
 def _end_of(code: int) -> str:

@@ -303,7 +303,8 @@ class Engine:
         own_pruner = not isinstance(self.study.pruner, optuna.pruners.NopPruner)
         for epoch in batch.epochs:
             values = [epoch.metrics.get(name, math.nan) for name in self.sweep.goals]
-            new.append({"epoch": epoch.number, **epoch.metrics, "last": epoch.last})
+            metrics = {name: value for name, value in epoch.metrics.items() if name != "epoch"}  # programs count in their own way
+            new.append({"epoch": epoch.number, **metrics, "last": epoch.last})
             if epoch.number not in rows:
                 bisect.insort(history, (epoch.number, values))
                 if len(values) == 1 and math.isfinite(values[0]) and not (epoch.number == 1 and epoch.last):

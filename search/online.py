@@ -38,16 +38,12 @@ def create(options: argparse.Namespace) -> str:
         UsageError: without credentials, or if W&B refuses the file.
     """
     from search.definition import read_definition
-    from trainers.tracking import PROJECT, logged_in
+    from trainers.tracking import PROJECT, check_online
 
     definition = read_definition(Path(options.sweep)).values
     if options.data:
         definition.setdefault("parameters", {})["data"] = {"value": options.data}
-    if not logged_in():
-        raise UsageError(
-            f"an online sweep needs W&B credentials: log in with 'wandb login', or search offline: "
-            f"python sweeps/offline.py {options.sweep}."
-        )
+    check_online(options.sweep)
     import wandb
 
     project = options.project or definition.get("project") or PROJECT

@@ -137,7 +137,7 @@ def _training(study: optuna.Study, config: Mapping[str, Any], *, device: str, mo
     from search.settings import Settings
     from search.space import Space
     from search.status import goals_of
-    from search.sweep import Objective, Sweep
+    from search.sweep import Objective, Sweep, runs_file
     from trainers import MODELS, model_class, records
 
     definition = study.user_attrs.get(records.SWEEP, {})
@@ -158,7 +158,7 @@ def _training(study: optuna.Study, config: Mapping[str, Any], *, device: str, mo
     if sweep.classifier is None:
         from search.command import Command
 
-        if sweep.program and not Path(sweep.program).is_file():
+        if sweep.program and runs_file(sweep.command) and not Path(sweep.program).exists():
             raise UsageError(
                 f"program {sweep.program!r} is no file seen from {os.getcwd()}: start this where the sweep was started."
             )
@@ -171,7 +171,10 @@ def _training(study: optuna.Study, config: Mapping[str, Any], *, device: str, mo
 
 
 def _shown(metrics: Mapping[str, float]) -> str:
-    return "  ".join(f"{name} {value:.6f}" for name, value in metrics.items() if name not in TIMES)
+    from trainers import records
+
+    shown = (name for name in metrics if name not in TIMES and not name.startswith(records.SUMMARY))
+    return "  ".join(f"{name} {metrics[name]:.6f}" for name in shown)
 
 
 def _same(recorded: Mapping[str, Any], metrics: Mapping[str, float]) -> bool:

@@ -20,10 +20,11 @@ from optuna.trial import FrozenTrial, TrialState
 from search.suggest import SlotSampler
 from search.sweep import Sweep
 from trainers import records
-from trainers.best import Row, best_row
+from trainers.best import best_row
 from trainers.data import Data, DataOptions
 from trainers.errors import UsageError
 from trainers.storage import open_storage
+from trainers.whole_runs import summary_values
 
 PATIENCE = 20.0  # seconds that the others wait for the process that creates a study
 FIXED = ("program", "command", "method", "metric", "metrics", "parameters", "early_terminate", "scheduler", "controller")
@@ -190,10 +191,21 @@ def feasible(trial: FrozenTrial) -> bool:
     return all(value <= 0 for value in trial.constraints.values()) if trial.constraints else True
 
 
-def best_epoch(rows: Iterable[Row], goals: Mapping[str, str]) -> Row | None:
-    """Return the row that is best by the first objective among those in which every objective has a finite value."""
-    whole = (row for row in rows if all(math.isfinite(row.get(name, math.nan)) for name in goals))
-    return best_row(whole, *next(iter(goals.items())))
+def best_epoch(rows: Iterable[Mapping[str, Any]], goals: Mapping[str, str]) -> dict[str, Any] | None:
+    """Return the row that is best by the first objective among those in which every objective has a finite value.
+
+    An objective that a program decided in its summary (`records.SUMMARY`) has that value, whatever its rows hold.
+    """
+    rows = list(rows)
+    decided = {name: row[key] for row in rows for name in goals if (key := f"{records.SUMMARY}{name}") in row}
+    whole = [row for row in rows if all(math.isfinite(row.get(name, math.nan)) for name in goals if name not in decided)]
+    if not whole or not all(map(math.isfinite, decided.values())):
+        return None
+    name, goal = next(iter(goals.items()))
+    best = best_row(whole, name, goal)
+    if best is None or (name in decided and not math.isclose(best[name], decided[name])):
+        best = whole[-1]
+    return {**best, **decided}
 
 
 def with_latest(rows: Iterable[Mapping[str, float]], names: Collection[str]) -> list[dict[str, float]]:
@@ -208,6 +220,27 @@ def with_latest(rows: Iterable[Mapping[str, float]], names: Collection[str]) -> 
             latest |= new
             found.append({**row, **latest})
     return found
+
+
+def with_summary(
+    rows: Sequence[dict[str, float]], summary: Mapping[str, float], goals: Mapping[str, str], *, whole: bool = True
+) -> list[dict[str, float]]:
+    """Return rows of `with_latest`, the last one with the objectives that the program decided in its summary.
+
+    A run that logged no objective has one row, its summary.
+
+    Args:
+        whole: whether the run ended in order, so that rows and summary are of the same time.
+    """
+    latest = rows[-1] if rows else {}
+    decided = summary_values(summary, latest, goals)
+    if not whole:
+        decided = {name: value for name, value in decided.items() if name not in latest}
+    if not decided:
+        return list(rows)
+    unlogged = {name: value for name, value in decided.items() if name not in latest}
+    marks = {f"{records.SUMMARY}{name}": value for name, value in decided.items() if rows}
+    return [*rows[:-1], {**(latest or summary), **unlogged, **marks}]
 
 
 def best_trial(trials: Sequence[FrozenTrial], goal: str) -> FrozenTrial | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,6 +40,7 @@ MACROS = (
     *("args_json", "args_json_file", "args_append_hydra", "args_override_hydra"),
 )
 LARGEST_GRID = 1_000_000
+PYTHON = re.compile(r"python[0-9.]*(\.exe)?")
 DEFAULT_COMMAND = ("${env}", "${interpreter}", "${program}", "${args}")
 
 
@@ -313,13 +315,13 @@ def _program(definition: Definition, command: tuple[str, ...]) -> tuple[str, typ
         path.stem in MODELS and _is_file(path) and path.resolve().parent == ROOT / "trainers"
     )
     if ours:
-        plain = all(part.startswith("${") and not part.startswith("${envvar:") for part in command)
+        plain = "${program}" in command and all(part.startswith("${") and not part.startswith("${envvar:") for part in command)
         if plain:
             return program, model_class(path.stem)
         if not definition.elsewhere:  # an agent starts a process for each anyway
             definition.notes.append("command holds more than W&B's macros, so each trial is a process of its own.")
         return program, None
-    if not definition.elsewhere and not _is_file(path):
+    if not definition.elsewhere and runs_file(command) and not _exists(path):
         beside = definition.path.parent / path
         if _is_file(beside):
             definition.fault(
@@ -331,6 +333,23 @@ def _program(definition: Definition, command: tuple[str, ...]) -> tuple[str, typ
         near = did_you_mean(program, trainers) or f"; the trainers here are {', '.join(trainers)}."
         definition.fault(("program",), f"program {program!r} is no file seen from {os.getcwd()}{near}")
     return program, None
+
+
+def runs_file(command: Sequence[str]) -> bool:
+    """Whether `command` certainly hands its program to an interpreter as the path of a file.
+
+    A program may also be a module (`-m ${program}`), a command (`${program}` alone), or a label that `command` does not use.
+    """
+    place = list(command).index("${program}") if "${program}" in command else 0
+    before = [part for part in command[:place] if not part.startswith("-") or part in ("-m", "-c")]
+    return bool(before) and (before[-1] == "${interpreter}" or PYTHON.fullmatch(Path(before[-1]).name) is not None)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()  # a folder or an archive that holds a __main__.py runs as well
+    except (OSError, ValueError):
+        return False
 
 
 def _is_file(path: Path) -> bool:

@@ -95,13 +95,11 @@ def _outcome(session: Session, sweep: Sweep, issue: Issue, run: Run | None) -> O
 
 
 def rows_of(session: Session, run: Run, definition: Definition) -> list[dict[str, float]]:
-    """Return the numbers of a run's rows in which every objective is finite; of its summary, where there are none."""
+    """Return the numbers of a run's rows that hold an objective, the last one with what the program decided in its summary."""
+    from search.study import with_latest, with_summary
 
-    def whole(row: Mapping[str, float]) -> bool:
-        return all(math.isfinite(row.get(name, math.nan)) for name in definition.goals)
-
-    rows = [row for row in map(numbers, streams.rows_of(session, run)) if whole(row)]
-    return rows or [row for row in [numbers(json.loads(run.summary))] if whole(row)]
+    rows = with_latest(map(numbers, streams.rows_of(session, run)), definition.goals)
+    return with_summary(rows, numbers(json.loads(run.summary)), definition.goals)
 
 
 def tell(search: Search, number: int, outcome: Outcome) -> None:

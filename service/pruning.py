@@ -80,8 +80,9 @@ def observe(database: Database, searches: Searches, run: Run) -> bool:
         (own,) = watch.read(session, [run])
         if not any(bracket <= len(own) for bracket in rule.brackets) or issue_of(session, sweep, run) is None:
             return False
+        handed_out = sa.select(Issue.run_name).where(Issue.sweep_id == sweep.id)  # the other runs are members of a trial
         others = sa.select(Run).where(
-            Run.project_id == run.project_id, Run.sweep_name == sweep.name, Run.id != run.id, Run.state != "failed"
+            Run.project_id == run.project_id, Run.name.in_(handed_out), Run.id != run.id, Run.state != "failed"
         )
         histories = [own, *watch.read(session, session.scalars(others))]
         stops = rule.should_stop(own, histories, list(definition_of(sweep).goals.values()))

@@ -24,6 +24,8 @@ EXACT = "exact"  # values that a person gave, by name, where the draw that stand
 INTERRUPTED, SURPLUS = "interrupted", "surplus"  # causes of trials that do not count
 GIVEN = (BASELINE, POINT, EXACT)  # what a retried trial keeps
 ENDED_BY = "ended_by"  # the sampler of the person's own study that had nothing left to suggest after this trial
+# of a row: begins the names of objectives whose value a program decided in its summary, where its rows say otherwise
+SUMMARY = "_summary."
 _EPOCH, _EPOCHS = "epoch:", "epochs:"
 
 
@@ -44,7 +46,7 @@ def epochs_of(attributes: Mapping[str, Any]) -> list[dict[str, Any]]:
     found: dict[int, dict[str, Any]] = {}
     for key, value in attributes.items():
         if key.startswith(_EPOCH):
-            number = int(key.removeprefix(_EPOCH))
+            number = int(float(key.removeprefix(_EPOCH)))  # older studies may hold a program's own count, a float
             rows = [{"epoch": number, **value}]
         else:
             rows = value if key.startswith(_EPOCHS) else []

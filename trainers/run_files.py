@@ -55,6 +55,7 @@ class RunFile:
     config: dict[str, Any] = field(default_factory=dict)
     rows: list[dict[str, Any]] = field(default_factory=list)
     tags: list[str] = field(default_factory=list)
+    file: str = ""
     summaries: list[bytes] = field(default_factory=list, repr=False)  # as they came, the later over the earlier
 
     @functools.cached_property
@@ -167,7 +168,10 @@ def read_run(path: Path) -> RunFile | None:
         except DecodeError:
             break
         reading.take(record)
-    return reading.whole()
+    run = reading.whole()
+    if run is not None:
+        run.file = str(path)
+    return run
 
 
 def ended(state: str, summary: Mapping[str, Any]) -> str:

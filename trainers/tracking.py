@@ -216,7 +216,24 @@ def resolve_mode(mode: str) -> str:
     import wandb
 
     said = wandb.setup().settings.mode  # by the settings files of this folder and of the person
-    return said if said in {"offline", "disabled"} else otherwise
+    return {"offline": "offline", "dryrun": "offline", "disabled": "disabled"}.get(said, otherwise)
+
+
+def check_online(sweep_file: str = "") -> None:
+    """Refuse to search at W&B where the person has no credentials, or has said that W&B shall be offline or disabled.
+
+    Raises:
+        UsageError: in one sentence.
+    """
+    instead = f"search offline: python sweeps/offline.py{f' {sweep_file}' if sweep_file else ''}."
+    if not logged_in():
+        raise UsageError(f"an online sweep needs W&B credentials: log in with 'wandb login', or {instead}")
+    mode = resolve_mode("auto")
+    if mode != "online":
+        raise UsageError(
+            f"an online sweep needs W&B, which is {mode} here, by WANDB_MODE or by 'wandb {mode}': change that with "
+            f"WANDB_MODE=online or 'wandb online', or {instead}"
+        )
 
 
 def logged_in() -> bool:

@@ -73,3 +73,15 @@ def test_what_is_no_path_of_a_sweep_is_refused(path: str, capsys: pytest.Capture
 def test_without_credentials_nothing_is_tried(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("trainers.tracking.logged_in", lambda: False)
     assert "needs W&B credentials" in refused(capsys, PATH)
+
+
+@pytest.mark.parametrize("said", ["offline", "disabled"])
+@pytest.mark.parametrize("module", ["search.agent", "search.online"])
+def test_after_wandb_offline_or_disabled_no_online_sweep_begins(said: str, module: str, tmp_path: Path) -> None:
+    assert start(str(Path(sys.executable).with_name("wandb")), said, cwd=tmp_path).returncode == 0
+    asked = PATH if module == "search.agent" else str(ROOT / "sweeps" / "softmax.yaml")
+    environment = {"WANDB_API_KEY": "a" * 40, "WANDB_SILENT": "true", "PYTHONPATH": str(ROOT)}
+    refused = start(sys.executable, "-m", module, asked, cwd=tmp_path, closed=True, **environment)
+    assert refused.returncode == 2
+    assert f"which is {said} here, by WANDB_MODE or by 'wandb {said}'" in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
