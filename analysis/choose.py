@@ -29,7 +29,6 @@ from analysis.language import translate as _
 from analysis.order import TIES
 from analysis.pareto import add_aims, aims_of, check_aims, default_metrics, front_of, goals_of, pareto_front, stated_goals
 from analysis.rules import RULES, Rule, parse_rule
-from analysis.runs import read_by
 from trainers.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
@@ -167,9 +166,7 @@ def aims_by(
         wanted = parse_rule(rule)
         logged = {name for run in runs for name in run.columns}
         if wanted.kind in ("max", "min") and wanted.name in logged and not logged & set(default_metrics(runs)):
-            goal = "maximize" if wanted.kind == "max" else "minimize"
-            read_by(runs, wanted.name, goal)
-            return {wanted.name: goal}
+            return {wanted.name: "maximize" if wanted.kind == "max" else "minimize"}
     return aims_of(runs, metrics, goals)
 
 

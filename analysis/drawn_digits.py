@@ -25,6 +25,7 @@ from trainers.command_line import configure, read_preset
 from trainers.data import DataOptions, Samples, fingerprint
 from trainers.devices import pick_device
 from trainers.errors import UsageError, did_you_mean
+from trainers.locked_readings import on_record
 from trainers.picture_folders import pictures_below, read_folder
 from trainers.progress import Progress
 from trainers.saved import check_destination, describe
@@ -236,10 +237,13 @@ def train_and_read(plan: Plan, data: Data, drawings: Drawings, models: Path, *, 
                     train_size=plan.options.train_size,
                 )
                 trained.append((seed, augment, part, classifier))
-    return [
-        Reading(seed, augment, part, {name: np.asarray(classifier.predict(x)) for name, x in images.items()})
-        for seed, augment, part, classifier in trained
-    ]
+    readings = []
+    for seed, augment, part, classifier in trained:
+        with on_record(part, data.fingerprints["test"], "analysis.drawn_digits") as reading:
+            read = {name: np.asarray(classifier.predict(x)) for name, x in images.items()}
+            reading["accuracy"] = float(np.mean(read["test"] == data.test.y.numpy()))
+        readings.append(Reading(seed, augment, part, read))
+    return readings
 
 
 def results_of(plan: Plan, data: Data, drawings: Drawings, readings: Sequence[Reading]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,6 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print("\n".join(["layers, from the pixels to the output; give one with --layer:", *model.layers()]))
             return 0
         from trainers.data import load_data
+        from trainers.locked_readings import on_record
         from trainers.seen import check_same_part
 
         for layer in options.layer:
@@ -84,7 +86,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         data = load_data(data_options_of(options.model, options.data))
         if options.split != "train":
             check_same_part(options.model, data, options.split)
-        found = embeddings(model, data, options.layer, split=options.split, most=options.images, seed=options.seed)
+        look = on_record(options.model, data.fingerprints["test"], "analysis.embed") if options.split == "test" else nullcontext()
+        with look:
+            found = embeddings(model, data, options.layer, split=options.split, most=options.images, seed=options.seed)
         for path in write(found, Path(options.to or "embedding.png"), method=options.method, seed=options.seed):
             print(f"wrote {path}")
     return 0

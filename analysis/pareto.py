@@ -19,7 +19,6 @@ import numpy as np
 
 from analysis.history import RunRecord, add_sources, as_text, runs_table, sources_of
 from analysis.language import translate as _
-from analysis.runs import read_by
 from trainers.best import known_goal
 from trainers.errors import UsageError, did_you_mean
 from trainers.front import hypervolumes, non_dominated, reference_point
@@ -65,18 +64,13 @@ def hypervolume(values: np.ndarray, goals: Sequence[str], reference: Sequence[fl
 def aims_of(runs: Sequence[RunRecord], metrics: Sequence[str] | None = None, goals: Sequence[str] | None = None) -> dict[str, str]:
     """Return what is weighed, metric -> goal: what is given, else what the runs' sweep looks for, else what the names tell.
 
-    Where metrics are given, programs that are not ours and say none are from now on read at their best row by the first.
-
     Raises:
         UsageError: if a metric's goal is not known, or two sweeps want opposite things of it.
     """
     if metrics and runs:
         candidates(runs_table(runs), metrics)  # whether they are there, before what they are for
-    given, metrics = bool(metrics), metrics or default_metrics(runs)
-    aims = dict(zip(metrics, goals or goals_of(metrics, stated_goals(runs)), strict=True))
-    if given:
-        read_by(runs, *next(iter(aims.items())))
-    return aims
+    metrics = metrics or default_metrics(runs)
+    return dict(zip(metrics, goals or goals_of(metrics, stated_goals(runs)), strict=True))
 
 
 def default_metrics(runs: Sequence[RunRecord]) -> tuple[str, ...]:
@@ -196,10 +190,8 @@ def candidates_by(runs: Sequence[RunRecord], metric: str, goal: str | None = Non
     Raises:
         UsageError: as `candidates` and `goals_of`.
     """
-    candidates(runs_table(runs), [metric], "--metric")
-    goal = goal or goals_of([metric], stated_goals(runs))[0]
-    read_by(runs, metric, goal)
-    return candidates(runs_table(runs), [metric], "--metric")[0], goal
+    runs_left = candidates(runs_table(runs), [metric], "--metric")[0]
+    return runs_left, goal or goals_of([metric], stated_goals(runs))[0]
 
 
 def _metrics_in(runs: pd.DataFrame) -> list[str]:

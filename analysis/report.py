@@ -11,7 +11,7 @@ from __future__ import annotations
 import datetime
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ from analysis.pareto import add_aims, check_aims, front_of, stated_goals
 from trainers.command_line import ROOT
 from trainers.data import DataOptions
 from trainers.errors import UsageError
+from trainers.locked_readings import of_study
 from trainers.saved import describe, load, read_metrics
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class Study:
     origin: dict[str, Any]  # config.json of the chosen model; empty without one
     folder: Path  # of the chosen model
     aims: dict[str, str]  # what the front is of: metric -> goal
+    reads: list[dict[str, Any]] = field(default_factory=list)  # of the locked part, on the study's record
 
     @property
     def chosen(self) -> RunRecord:
@@ -80,7 +82,7 @@ def read_study(
         UsageError: if the model in the source's folder is of another run, or broken.
     """
     runs = load_runs(source)
-    aims = aims_by(runs, rule, metrics, goals)  # before the table: it says by what a program's best row is picked
+    aims = aims_by(runs, rule, metrics, goals)
     table = runs_table(runs)
     choice = choose(table, default_rule(runs, aims) if rule is None else rule, aims, records=runs)
     folder = models / Path(source).name
@@ -112,6 +114,7 @@ def read_study(
         describe(folder) if found["chosen"] else {},
         folder,
         aims,
+        of_study(source),
     )
 
 

@@ -15,10 +15,8 @@ in another precision, it is made anew, and the locked part is read again: on rec
 
 from __future__ import annotations
 
-import datetime
 import json
 import math
-import os
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -37,9 +35,11 @@ from trainers.command_line import ROOT, configure
 from trainers.data import LOCKED_SPLIT, Data, DataOptions, load_data
 from trainers.errors import UsageError
 from trainers.evaluate import Evaluation, evaluate
+from trainers.locked_readings import KEY, new_reading, of_model, put_in_study, read_down, together, write_down
 from trainers.progress import Progress
 from trainers.provenance import provenance
-from trainers.saved import check_destination, describe, load, read_metrics, save, write_json
+from trainers.saved import check_destination, describe, load, read_metrics, save
+from trainers.storage import database
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -140,10 +140,14 @@ def retrain(
     label: str = "retrain",
     n_seeds: int = 1,
     precision: str = "fp32",
+    study: str | None = None,
 ) -> Evaluation | None:
     """Retrain one run into `directory`; return its evaluation, or None where that very model stands there already.
 
     With several seeds, the evaluation and the model are of the run's own seed, the first.
+
+    Args:
+        study: the run's study, as `trainers.storage.database` takes it, on whose record the reading is put; None without one.
     """
     n_epochs, values = int(row["best_epoch"]), config_of(run)
     parts = directory.with_name(f".{directory.name}.parts")
@@ -166,15 +170,18 @@ def retrain(
                 part=parts / f"seed-{seed}",
             )
     classifier = trained[first]
-    when = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
-    read = {"run": run.run, "rule": choice.get("rule"), "when": when, "accuracy": None}
-    reads = [*_earlier_reads(directory, parts), read]  # of every run that this folder has held
-    _write_down(parts / READS, reads)
+    reading = new_reading("analysis.retrain", data.fingerprints["test"], run=run.run, rule=choice.get("rule"))
+    earlier = together(of_model(directory), read_down(parts / READS))  # of every run that this folder has held
+    write_down(parts / READS, [*earlier, reading])
+    if study is not None:
+        put_in_study(study, reading)
     # The one look at the locked part, with those at the other seeds' models below; nothing is chosen by it.
     evaluation = evaluate(classifier, data.test, data)
     kept = keep(classifier, data, seed=first) if isinstance(classifier, Classifier) else None  # what the figures show of it later
     others = [evaluate(trained[seed], data.test, data) for seed in trained if seed != first]
-    read["accuracy"] = evaluation.metrics.get("accuracy")
+    reading["accuracy"] = evaluation.metrics.get("accuracy")
+    if study is not None:
+        put_in_study(study, reading)
     scores = [one.metrics for one in (evaluation, *others)]
     origin = {
         "data_options": data_options.to_dict(),
@@ -183,12 +190,13 @@ def retrain(
         "n_epochs": n_epochs,
         "precision": precision,
         "choice": dict(choice),
+        "study": study,
     }
     holdout = {key: float(value) for key, value in row.items() if isinstance(value, float) and key != "created" and value == value}
     metrics = {
         "split": "test",
-        "locked_part_read": when,
-        "locked_part_reads": reads,
+        "locked_part_read": reading["when"],
+        KEY: [*earlier, reading],
         "n_train": len(data.train),
         "test": evaluation.to_dict(),
         "seeds": [{"seed": seed, **values} for seed, values in zip(trained, scores, strict=True)],
@@ -234,34 +242,12 @@ def _stands(directory: Path, run: RunRecord, n_epochs: int, n_seeds: int, precis
     return "test" in metrics and len(metrics.get("seeds", [None])) >= n_seeds
 
 
-def _earlier_reads(directory: Path, parts: Path) -> list[dict[str, Any]]:
-    """Return the readings of the locked part that the model's metrics hold, then those that ended before it was saved."""
-    try:
-        kept = list(read_metrics(directory).get("locked_part_reads", []))
-    except UsageError:
-        kept = []
-    try:
-        begun = json.loads((parts / READS).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        begun = []
-    known = {(entry["run"], entry["when"]) for entry in kept}
-    return kept + [entry for entry in begun if (entry["run"], entry["when"]) not in known]
-
-
 def _add_reads(directory: Path, parts: Path) -> None:
     """Put readings that another run's interrupted retrain left on the record of the model that stands."""
-    metrics, reads = read_metrics(directory), _earlier_reads(directory, parts)
-    if len(reads) > len(metrics.get("locked_part_reads", [])):
-        _write_down(directory / "metrics.json", {**metrics, "locked_part_reads": reads})
-
-
-def _write_down(path: Path, values: Any) -> None:
-    """Write JSON, whole or not at all, so that not even a machine that stops in the next moment forgets it."""
-    partial = path.with_name(f".{path.name}.partial")
-    write_json(partial, values)
-    with partial.open("rb") as file:
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    metrics, known = read_metrics(directory), of_model(directory)
+    reads = together(known, read_down(parts / READS))
+    if len(reads) > len(known):
+        write_down(directory / "metrics.json", {**metrics, KEY: reads})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -301,9 +287,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 label=label,
                 n_seeds=options.seeds,
                 precision=options.precision,
+                study=study_of(options.source, run),
             )
             if result is None:
-                print(f"{folder.name}: that model stands in {folder} already; its locked part was read, and is read once")
+                print(f"{folder.name}: that model stands in {folder} already: its locked part is not read again")
             else:
                 scores = ", ".join(f"{name} {value:.4f}" for name, value in result.metrics.items())
                 print(f"{folder.name}: locked test part ({result.n_samples:,} images): {scores}; saved in {folder}")
@@ -314,6 +301,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
                 print(export_saved(folder).sentence)
     return 0
+
+
+def study_of(source: str, run: RunRecord) -> str | None:
+    """Return where the study of a run is, as a model keeps it; None where the source is none."""
+    try:
+        _, name = database(source)
+    except UsageError:
+        return None
+    place = source if "://" in source else str(Path(source).resolve())
+    return f"{place}#{run.group}" if "://" in source and name is None else place
 
 
 def _spread_lines(folder: Path) -> list[str]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 LEADING = ["run", "name", "group", "sweep", "state", "created", "file"]
 BEST_METRIC = "f1"  # of our own runs that do not say otherwise
+UNENDED = {"running", "crashed", "killed", "interrupted"}
 
 
 def _no_summary() -> dict[str, Any]:
@@ -44,7 +45,6 @@ class RunRecord:
     tags: list[str] = field(default_factory=list)
     goals: dict[str, str] = field(default_factory=dict)  # what its sweep looked for
     feasible: bool = True  # whether it keeps the constraints of its sweep
-    weighed: tuple[str, str] | None = None  # a metric and its goal by which it is read where it says none (see `read_by`)
     read_summary: Callable[[], Mapping[str, Any]] = _no_summary
 
     def __post_init__(self) -> None:
@@ -133,11 +133,11 @@ def tidy(runs: Sequence[RunRecord]) -> pd.DataFrame:
 
 
 def runs_table(runs: Sequence[RunRecord]) -> pd.DataFrame:
-    """Return one row per run with every value of its best epoch, all from that one epoch.
+    """Return one row per run. Of a trainer of ours: every value of its best epoch, all from that one epoch.
 
-    The best epoch is by the run's `best_metric`, by what its sweep looked for, or by what `read_by` was told. On the locked
-    test part nothing is picked, and the last row counts; so it does for a program that says nothing of all that. What a
-    program logged in other rows, or only wrote into its summary, stands in the row as well.
+    The best epoch is by the run's `best_metric`, else by what its sweep looked for; on the locked test part nothing is picked,
+    and the last row counts. Of other programs a row has the values of W&B's summary: each metric's latest, unless the program
+    decided it by `define_metric` or by writing to the summary.
 
     Adds best_epoch, picked (False where best_epoch is only the last one), epochs, evaluation_split, data, average, classifier,
     baseline and feasible to the columns of the history.
@@ -178,48 +178,27 @@ def _images_of(run: RunRecord) -> str:
     return f"{known['test']} {held}"
 
 
-def read_by(runs: Sequence[RunRecord], metric: str, goal: str) -> None:
-    """Let programs that are not ours, and say no metric of their own, be read at their best row by this one."""
-    for run in runs:
-        run.weighed = (metric, goal)
-
-
 def best_values(run: RunRecord) -> tuple[dict[str, float], bool]:
-    """Return the row of a run's best epoch, and whether it was picked: else it is of the last values."""
+    """Return the row of values that a run stands for, and whether it is of a best epoch that was picked: else it is of the last."""
     from trainers.run_files import numbers
 
-    rows, ours = run.rows, "classifier" in run.config
-    metric, goal = _metric_of(run, ours=ours)
+    rows = run.rows
+    if "classifier" not in run.config:
+        summary, latest = numbers(run.summary), _latest(rows)
+        unlogged = {name: value for name, value in summary.items() if name not in run.columns}
+        return {**unlogged, **latest, **_decided(run, summary, latest)}, False
+    metric = str(run.config.get("best_metric") or next(iter(run.goals), None) or BEST_METRIC)
     on_test = run.config.get("evaluation_split") == "test"
-    best = None if on_test else best_row(rows, metric, goal)
-    if ours:
-        return dict(_latest(rows) if best is None else best), best is not None
-    summary = numbers(run.summary)
-    decided = _decided(run, summary, {**run.goals, metric: goal})
-    if best is not None and not math.isclose(decided.get(metric, best[metric]), best[metric]):
-        best = None
-    if best is not None:  # what other rows logged: of the best row's time, or of the first time after it
-        place = next(place for place, row in enumerate(rows) if row is best)
-        rows = [*rows[:place:-1], *rows[: place + 1]]
-    in_summary = {name: value for name, value in summary.items() if name not in run.columns}
-    return {**in_summary, **_latest(rows), **decided}, best is not None
+    best = None if on_test else best_row(rows, metric, run.goals.get(metric))
+    return dict(_latest(rows) if best is None else best), best is not None
 
 
-def _decided(run: RunRecord, summary: Mapping[str, float], goals: Mapping[str, str]) -> dict[str, float]:
-    """Return the metrics whose value the program decided in its summary."""
-    if run.state == "running" or not summary:
+def _decided(run: RunRecord, summary: Mapping[str, float], latest: Mapping[str, float]) -> dict[str, float]:
+    """Return the metrics whose value a program decided in its summary; of a run that did not end in order it may lag behind."""
+    if run.state in UNENDED:
         return {}
-    decided = summary_values(summary, _latest(run.rows), goals)
-    return {name: value for name, value in decided.items() if math.isfinite(value)}
-
-
-def _metric_of(run: RunRecord, *, ours: bool) -> tuple[str, str]:
-    """Return the metric, with its goal, by which a run's best row is picked."""
-    metric = run.config.get("best_metric") or next(iter(run.goals), None)
-    if metric is None and run.weighed is not None and not ours:
-        return run.weighed
-    metric = str(metric or BEST_METRIC)
-    return metric, run.goals.get(metric) or goal_of(metric)
+    goals = {name: run.goals.get(name) or goal_of(name) for name in [*run.columns, *run.goals] if name != "epoch"}
+    return {name: value for name, value in summary_values(summary, latest, goals).items() if math.isfinite(value)}
 
 
 def _latest(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:

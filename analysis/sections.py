@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ import numpy as np
 from analysis.document import Heading, Paragraph, Picture, Table
 from analysis.history import tidy
 from analysis.language import translate as _
+from trainers.locked_readings import KEY, together
 
 if TYPE_CHECKING:
     from analysis.report import Study
@@ -104,16 +106,43 @@ def _which_images(studies: Sequence[Study]) -> str:
 
 
 def reads_in_words(studies: Sequence[Study]) -> str:
-    """Say for how many chosen configurations the locked part was read."""
-    if any("locked_part_reads" not in study.models["chosen"] for study in studies):
+    """Say how often the locked part was read, by the records of the models and of their studies."""
+    if any(KEY not in study.models["chosen"] for study in studies):
         return _("How often it was read is unknown.")
-    read = {study.name: {entry["run"] for entry in study.models["chosen"].get("locked_part_reads", [])} for study in studies}
-    often = [_("{count} runs of {study}").format(count=len(runs), study=name) for name, runs in read.items() if len(runs) > 1]
-    if often:
-        return _("It was read for {runs}, as the choice was made more than once: take the figures with that caution.").format(
-            runs=_(" and ").join(often)
-        )
-    return _("It was read once for each of them.")
+    of_each = {study.name: readings_of(study) for study in studies}
+    reads = [reading for some in of_each.values() for reading in some]
+    if len({reading.get("run") for reading in reads}) == len(reads) and not _chosen_again(studies, of_each):
+        return _("On record, it was read once for each of them.")
+    by = Counter((name, _reader(reading)) for name, some in of_each.items() for reading in some)
+    parts = [_("{study}: {count} by {command}").format(study=name, count=n, command=command) for (name, command), n in by.items()]
+    words = [_("{count} readings of it are on record ({parts}).").format(count=len(reads), parts="; ".join(parts))]
+    again = _chosen_again(studies, of_each)
+    if again:
+        words.append(_("It was read for {runs}, as the choice was made again.").format(runs=_(" and ").join(again)))
+    return " ".join([*words, _("Take the figures with that caution.")])
+
+
+def readings_of(study: Study) -> list[dict[str, Any]]:
+    """Return the readings of a study's locked part that are on record: of its models, and of the study itself."""
+    reads = together(*(metrics.get(KEY, []) for metrics in study.models.values()), study.reads)
+    part = study.origin.get("provenance", {}).get("fingerprints", {}).get("test")
+    return [reading for reading in reads if part is None or reading.get("fingerprint") in (None, part)]  # not of other data
+
+
+def _reader(reading: Mapping[str, Any]) -> str:
+    """Return the command that read; in records of older versions there are retrains alone."""
+    return str(reading.get("by") or ("analysis.retrain" if "rule" in reading else _("an unknown command")))
+
+
+def _chosen_again(studies: Sequence[Study], of_each: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
+    """Name the studies of which several runs were read for, the default configuration aside."""
+    found = []
+    for study in studies:
+        default = None if study.baseline is None else study.baseline.run
+        runs = {reading.get("run") for reading in of_each[study.name]} - {default, None}
+        if len(runs) > 1:
+            found.append(_("{count} runs of {study}").format(count=len(runs), study=study.name))
+    return found
 
 
 def average_in_words(config: Mapping[str, Any]) -> str:
@@ -455,14 +484,14 @@ def sources_section(studies: Sequence[Study]) -> list[Any]:
             rows.append(["", _("run that was retrained"), _("unknown")])
         read = study.models["chosen"].get("locked_part_read", _("unknown") if study.test else _("never"))
         rows.append(["", _("locked part read"), str(read)])
-    locked = _("locked test part, from the same one reading")
+    locked = _("locked test part, from the reading at the retrain")
     splits = [
         [_("How sure, diagnosis, importance, slices"), _("hold-out (curves: training images too)")],
         [_("Scores by class, calibration, hardest images, t-SNE"), locked],
         [_("Pareto front, F1 against cost, search"), _("hold-out")],
         [_("Loss and accuracy curves"), _("training images and hold-out")],
         [_("Table of the front, choice"), _("hold-out")],
-        [_("Confusion matrix, per-class report"), _("locked test part, once, after the retrain")],
+        [_("Confusion matrix, per-class report"), _("locked test part, after the retrain")],
         [_("Baseline beside tuned"), _("hold-out, and locked test part where it says test")],
     ]
     return [

@@ -19,10 +19,10 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from search.processes import end, start
-from search.study import best_epoch, with_latest, with_summary
+from search.study import with_latest, with_summary
 from search.sweep import Sweep
 from search.training import Attempt, Batch, Epochs
 from search.trial_runs import COLOURS, TrialRuns
@@ -31,13 +31,10 @@ from trainers.errors import UsageError, did_you_mean
 from trainers.provenance import git_commit, versions
 from trainers.tracking import PROJECT
 
-if TYPE_CHECKING:
-    pass
-
 POLL = 0.25  # seconds between looks at the run file
 UNKNOWN_POLL = 0.05  # the same while no run file is known: W&B's service holds that of a short run open for little longer
 READING_SHARE = 10  # times the seconds that a reading takes, to the next one, unless the program ends
-KEPT = 500  # rows that a study keeps of a run before it keeps fewer and fewer of them, beside the best and the last
+KEPT = 500  # rows that a study keeps of a run before it keeps fewer and fewer of them, beside the last
 ENVIRONMENT_VARIABLE = re.compile(r"\$\{envvar:([A-Z0-9_]*)\}")  # capitals only, as at W&B
 # a sweep of W&B's and a service of its client, around this one
 NOT_INHERITED = {"WANDB_SERVICE", "WANDB_SWEEP_ID", "WANDB_RESUME", "WANDB_DISABLED"}
@@ -99,7 +96,7 @@ class Command:
             places = {place for place in range(seen, len(rows)) if place % (place // KEPT + 1) == 0} - kept
             if code is not None:
                 if rows:
-                    places |= ({self._best(rows)} - kept) | {len(rows) - 1}
+                    places |= {len(rows) - 1}
                 epochs = [Epoch(place + 1, rows[place], code == 0 and place == len(rows) - 1) for place in sorted(places)]
                 self._stopped = bool(epochs) and (yield Batch(epochs, ended=True)) is not None
                 return
@@ -112,11 +109,6 @@ class Command:
                     return
             pause = POLL if runs.files() else UNKNOWN_POLL
             wait_for_end(process, max(pause, READING_SHARE * (time.monotonic() - begin)))
-
-    def _best(self, rows: Sequence[Mapping[str, float]]) -> int:
-        """Return the place of the best row, or of the last where none has a value."""
-        found = best_epoch(({**row, "place": place} for place, row in enumerate(rows)), self.sweep.goals)
-        return len(rows) - 1 if found is None else int(found["place"])
 
     def _rows(self, runs: TrialRuns, *, ended: bool) -> tuple[list[dict[str, float]], bool]:
         """Return the rows of the trial's own run that hold an objective, and whether they are all.

@@ -49,6 +49,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def default_mode() -> str:
+    """Return `disabled` where the person has disabled W&B, else `offline`."""
+    from trainers.tracking import resolve_mode
+
+    return "disabled" if resolve_mode("auto") == "disabled" else "offline"
+
+
 def search(sweep: Sweep, fixed: dict[str, Any], options: argparse.Namespace, *, name: str, trials: int) -> optuna.Study:
     """Run the sweep in this process or in several; return its study."""
     from search.interruption import Interruption
@@ -58,7 +65,7 @@ def search(sweep: Sweep, fixed: dict[str, Any], options: argparse.Namespace, *, 
         "name": name,
         "seed": options.seed,
         "storage": options.storage,
-        "mode": options.wandb,
+        "mode": options.wandb or default_mode(),
         "device": options.device,
         "runs": Path(options.runs),
         "lease_seconds": options.lease,
@@ -172,7 +179,7 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str],
         metavar="S",
         help="seconds after which a silent machine's trial is retried (default: 60)",
     )
-    parser.add_argument("--wandb", default="offline", help="offline (default), online, auto or disabled")
+    parser.add_argument("--wandb", help="offline, online, auto or disabled (default: offline, but disabled after 'wandb disabled')")
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda or mps")
     add_fields(parser.add_argument_group("data"), DataOptions)
     options, unknown = parser.parse_known_args(with_underscores(arguments))

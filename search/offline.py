@@ -32,7 +32,7 @@ from search.own_study import bring_own_study
 from search.plan import Outlook, Plan
 from search.processes import end_orphan
 from search.side_by_side import run_with_others
-from search.study import best_epoch, best_trial, check_same_data, finished, open_study
+from search.study import best_trial, check_same_data, counted_row, finished, open_study
 from search.suggest import draw
 from search.sweep import Sweep
 from search.together import Share
@@ -359,7 +359,7 @@ class Engine:
         with contextlib.suppress(UpdateFinishedTrialError, ValueError):
             if trial.user_attrs.get(records.PRUNED):
                 return self.study.tell(number, state=TrialState.PRUNED)
-            best = best_epoch(rows, self.sweep.goals)
+            best = counted_row(rows, self.sweep.goals, ours=self.sweep.classifier is not None)
             if best is None:
                 return self.fail(number, self._why_no_value(rows))
             if self.sweep.settings.constraints:
@@ -556,7 +556,10 @@ def training_of(sweep: Sweep, *, mode: str, device: str, locked_split: int = LOC
         from search.command import Command
 
         if resolve_mode(mode) == "disabled":
-            raise UsageError(f"{sweep.path}: the metrics of {sweep.program} are read from its W&B run: use --wandb=offline.")
+            raise UsageError(
+                f"{sweep.path}: the metrics of {sweep.program} are read from its W&B run, and W&B is disabled here (by --wandb, "
+                "WANDB_MODE or 'wandb disabled'): use --wandb=offline."
+            )
         return Command(sweep, resolve_mode(mode))
     training = InProcess(sweep, mode, device, locked_split, cache)
     searched = {parameter.path[0] for parameter in sweep.space.parameters.values()}

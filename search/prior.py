@@ -19,7 +19,7 @@ import optuna
 from optuna.trial import TrialState
 
 from search.definition import not_yaml
-from search.study import best_epoch, enqueue, finished, with_latest
+from search.study import counted_row, enqueue, finished, with_latest, with_summary
 from search.sweep import Sweep
 from trainers import records
 from trainers.errors import UsageError, did_you_mean
@@ -108,13 +108,17 @@ def _tell(study: optuna.Study, sweep: Sweep, known: Known, encoded: Mapping[str,
     )
 
 
+def _counted(known: Known, sweep: Sweep) -> dict[str, Any] | None:
+    return counted_row(known.rows, sweep.goals, ours=sweep.classifier is not None)
+
+
 def _objective_values(known: Known, sweep: Sweep) -> list[float] | None:
-    row = best_epoch(known.rows, sweep.goals)
+    row = _counted(known, sweep)
     return None if row is None else [row[name] for name in sweep.goals]
 
 
 def _violations(known: Known, sweep: Sweep) -> dict[str, float]:
-    return sweep.violations(known.values, best_epoch(known.rows, sweep.goals) or {})
+    return sweep.violations(known.values, _counted(known, sweep) or {})
 
 
 def check_point(known: Known, sweep: Sweep) -> None:
@@ -203,7 +207,7 @@ def _of_run_files(path: Path, sweep: Sweep) -> Iterator[Known]:
         raise UsageError(f"{path} holds no finished run of W&B's: give {FORMS}.")
     for run in runs:
         rows = with_latest((numbers(row) for row in run.rows), sweep.goals)
-        yield Known(run.run_id, run.config, rows or [numbers(run.summary)])
+        yield Known(run.run_id, run.config, with_summary(rows, numbers(run.summary), sweep.goals))
 
 
 def _of_points(path: Path, sweep: Sweep) -> Iterator[Known]:

@@ -161,7 +161,7 @@ def table(study: optuna.Study, goals: Mapping[str, str]) -> str:
     from optuna.trial import TrialState
 
     from search.study import feasible, finished
-    from trainers import records
+    from trainers import MODELS, records
 
     trials = finished(study.get_trials(deepcopy=False))
     counts = [(WORDS[state.name], sum(trial.state == state for trial in trials)) for state in TrialState]
@@ -181,7 +181,9 @@ def table(study: optuna.Study, goals: Mapping[str, str]) -> str:
         return "\n".join([*lines, *_causes(trials)])
     best = _front(complete, goals, lines) if len(goals) > 1 else _best(complete, goals)
     baseline = [trial for trial in complete if trial.user_attrs.get(records.BASELINE) and trial not in best]
-    return "\n".join([*lines, *_cells([*best, *baseline], goals), *_causes(trials)])
+    return "\n".join(
+        [*lines, *_cells([*best, *baseline], goals, ours=study.user_attrs.get(records.CLASSIFIER) in MODELS), *_causes(trials)]
+    )
 
 
 def _best(complete: Sequence[FrozenTrial], goals: Mapping[str, str]) -> list[FrozenTrial]:
@@ -208,15 +210,15 @@ def _front(complete: Sequence[FrozenTrial], goals: Mapping[str, str], lines: lis
     return front
 
 
-def _cells(trials: Sequence[FrozenTrial], goals: Mapping[str, str]) -> list[str]:
-    from search.study import best_epoch
+def _cells(trials: Sequence[FrozenTrial], goals: Mapping[str, str], *, ours: bool) -> list[str]:
+    from search.study import counted_row
     from trainers import records
 
     names = list(dict.fromkeys(name for trial in trials for name in trial.params))
     values = [values_of(trial) for trial in trials]
     cells = [["trial", *goals, "epoch", *names]]
     for trial, real in zip(trials, values, strict=True):
-        row = best_epoch(records.epochs_of(trial.user_attrs), goals) or {}
+        row = counted_row(records.epochs_of(trial.user_attrs), goals, ours=ours) or {}
         label = f"{trial.number}{' (default)' if trial.user_attrs.get(records.BASELINE) else ''}"
         measured = [
             f"{value:.4f}" + (f" ± {row[f'{name}_std']:.4f}" if f"{name}_std" in row else "")

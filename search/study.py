@@ -77,8 +77,8 @@ def check_same_data(study: optuna.Study, options: DataOptions, data: Data) -> No
     now: dict[str, Any] = {"fingerprints": dict(data.fingerprints), "sizes": data.sizes, "class_names": list(data.class_names)}
     known = study.user_attrs.get(key)
     if known is None:
-        study.set_user_attr(key, now)
-        return
+        known = _data_of_trials(study, options) or now
+        study.set_user_attr(key, known)
     changed = [
         f"{part} {known['sizes'].get(part, 0):,} -> {data.sizes.get(part, 0):,} images"
         if known["sizes"].get(part) != data.sizes.get(part)
@@ -86,13 +86,25 @@ def check_same_data(study: optuna.Study, options: DataOptions, data: Data) -> No
         for part, fingerprint in known["fingerprints"].items()
         if data.fingerprints.get(part) != fingerprint
     ]
-    if known["class_names"] != now["class_names"]:
+    if known["class_names"] not in (None, now["class_names"]):
         changed.insert(0, f"classes {', '.join(known['class_names'])} -> {', '.join(now['class_names'])}")
     if changed:
         raise UsageError(
             f"the study {study.study_name} must go on with the data that its trials were trained on. {data.name} has changed since "
             f"({'; '.join(changed)}): restore the files, or start a new study with --name."
         )
+
+
+def _data_of_trials(study: optuna.Study, options: DataOptions) -> dict[str, Any] | None:
+    """Return the data of a study that an older version began, as its trials' runs say; None where none of them does."""
+    for trial in study.get_trials(deepcopy=False):
+        config = trial.user_attrs.get(records.RUN, {}).get("config", {})
+        origin = config.get("provenance") or {}
+        same = {name: config[name] for name in DataOptions.model_fields if name in config}
+        if "fingerprints" in origin and "data" in config and DataOptions.from_dict(same) == options:
+            sizes = {part: origin[f"n_{part}"] for part in ("train", "holdout", "test") if f"n_{part}" in origin}
+            return {"fingerprints": origin["fingerprints"], "sizes": sizes, "class_names": origin.get("class_names")}
+    return None
 
 
 def _created(study: optuna.Study) -> bool:
@@ -191,21 +203,22 @@ def feasible(trial: FrozenTrial) -> bool:
     return all(value <= 0 for value in trial.constraints.values()) if trial.constraints else True
 
 
-def best_epoch(rows: Iterable[Mapping[str, Any]], goals: Mapping[str, str]) -> dict[str, Any] | None:
-    """Return the row that is best by the first objective among those in which every objective has a finite value.
+def counted_row(rows: Iterable[Mapping[str, Any]], goals: Mapping[str, str], *, ours: bool) -> dict[str, Any] | None:
+    """Return the row that gives a trial its values, among those in which every objective has a finite value; None without one.
 
-    An objective that a program decided in its summary (`records.SUMMARY`) has that value, whatever its rows hold.
+    Args:
+        ours: whether a trainer of ours wrote them: then the row that is best by the first objective counts. Of other programs
+            the latest counts, as in W&B's summary, with the objectives that the program decided there (`records.SUMMARY`).
     """
     rows = list(rows)
-    decided = {name: row[key] for row in rows for name in goals if (key := f"{records.SUMMARY}{name}") in row}
+    marks = {name: f"{records.SUMMARY}{name}" for name in goals}
+    decided = {} if ours else {name: row[mark] for row in rows for name, mark in marks.items() if mark in row}
     whole = [row for row in rows if all(math.isfinite(row.get(name, math.nan)) for name in goals if name not in decided)]
     if not whole or not all(map(math.isfinite, decided.values())):
         return None
-    name, goal = next(iter(goals.items()))
-    best = best_row(whole, name, goal)
-    if best is None or (name in decided and not math.isclose(best[name], decided[name])):
-        best = whole[-1]
-    return {**best, **decided}
+    if ours:
+        return dict(best_row(whole, *next(iter(goals.items()))) or whole[-1])
+    return {**whole[-1], **decided}
 
 
 def with_latest(rows: Iterable[Mapping[str, float]], names: Collection[str]) -> list[dict[str, float]]:

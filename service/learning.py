@@ -103,26 +103,27 @@ def rows_of(session: Session, run: Run, definition: Definition) -> list[dict[str
 
 
 def tell(search: Search, number: int, outcome: Outcome) -> None:
-    """Tell the study how a run ended: by its best row, the constraints as they hold there."""
+    """Tell the study how a run ended: by the row that counts, the constraints as they hold there."""
     import optuna
 
-    from search.study import best_epoch
+    from search.study import counted_row
     from trainers import records
+    from trainers.provenance import written_by_us
 
     if outcome.pruned is not None:
         _prune(search, number, outcome.pruned)
         return
     goals = search.definition.goals
-    best = best_epoch(outcome.rows, goals)
-    if best is None:
+    row = counted_row(outcome.rows, goals, ours=written_by_us(outcome.config))
+    if row is None:
         fail(search, number, outcome.cause or f"it logged no finite {' and '.join(goals)}")
         return
     try:
         trial = optuna.Trial(search.study, search.study.get_trials(deepcopy=False)[number]._trial_id)
         trial.set_user_attr(records.RUN, {"id": outcome.name, "config": dict(outcome.config)})
-        for text, violation in search.definition.violations(outcome.config, best).items():
+        for text, violation in search.definition.violations(outcome.config, row).items():
             trial.set_constraint(text, violation)
-        search.study.tell(number, [best[name] for name in goals])
+        search.study.tell(number, [row[name] for name in goals])
     except (ValueError, RuntimeError):
         return  # it was told before a restart
 

@@ -261,6 +261,11 @@ def train(kind: type[Model], given: Mapping[str, Any], options: argparse.Namespa
         device = str(classifier.device)
         origin = provenance(data, device)
         tracker.describe(run_values(kind, config, data_options, run_options), origin)
+        reading = None
+        if data_options.evaluation_split == "test":
+            from trainers.locked_readings import new_reading
+
+            reading = new_reading(f"trainers.{kind.name}", data.fingerprints["test"])
         print(f"{kind.name} on {data.name}: {len(data.train):,} training images of {len(data.class_names)} classes, on {device}")
         for epoch in classifier.fit_epochs(data):
             tracker.log(epoch)
@@ -275,9 +280,11 @@ def train(kind: type[Model], given: Mapping[str, Any], options: argparse.Namespa
             tracker.log_confusion(result.confusion, result.class_names)
         summary = tracker.summarize()
         if folder is not None:
+            from trainers.locked_readings import KEY, of_model
             from trainers.saved import save
 
-            metrics = {"split": data_options.evaluation_split, "summary": summary, "final": result.to_dict()}
+            reads = [*of_model(folder), *([] if reading is None else [{**reading, "accuracy": result.metrics.get("accuracy")}])]
+            metrics = {"split": data_options.evaluation_split, "summary": summary, "final": result.to_dict(), KEY: reads}
             save(classifier, folder, metrics=metrics, origin={"data_options": data_options.to_dict(), "provenance": origin})
             tracker.log_model(folder, f"{kind.name}-{data_options.short_name}")
             print(f"model saved in {folder}")

@@ -3,7 +3,7 @@
 usage: python -m trainers.evaluate MODEL [MODEL …] [--data NAME] [--split test|holdout] [--json]
 
 It reads the locked test part, or the hold-out by --split=holdout. What it prints of the locked part is a result: nothing
-(model, epoch or setting) may be chosen by it.
+(model, epoch or setting) may be chosen by it. Each reading is put on the model's record, and on that of its study.
 """
 
 from __future__ import annotations
@@ -131,6 +131,7 @@ def evaluate_saved(model: str, *, data_name: str | None = None, split: str = "te
         UsageError: if the model cannot be read, the set does not fit it, or there is no hold-out.
     """
     from trainers.data import load_data
+    from trainers.locked_readings import on_record
     from trainers.saved import data_options_of, load
     from trainers.seen import check_same_part, check_unseen
 
@@ -148,7 +149,12 @@ def evaluate_saved(model: str, *, data_name: str | None = None, split: str = "te
         check_same_part(model, data, split)
     else:
         check_unseen(model, data, parts=[split], what="--data")
-    return evaluate(classifier, samples, data)
+    if split != "test":
+        return evaluate(classifier, samples, data)
+    with on_record(model, data.fingerprints["test"], "trainers.evaluate") as reading:
+        evaluation = evaluate(classifier, samples, data)
+        reading["accuracy"] = evaluation.metrics.get("accuracy")
+    return evaluation
 
 
 if __name__ == "__main__":

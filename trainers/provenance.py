@@ -5,9 +5,12 @@ from __future__ import annotations
 import functools
 import platform
 import subprocess
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from trainers import MODELS
 
 if TYPE_CHECKING:
     from trainers.data import Data
@@ -39,6 +42,12 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
+
+
+def written_by_us(config: Mapping[str, Any]) -> bool:
+    """Whether a trainer of ours wrote a run, by the run's config: other programs may well have a `classifier`, too."""
+    origin = config.get("provenance")
+    return config.get("classifier") in MODELS and isinstance(origin, Mapping) and "fingerprints" in origin
 
 
 def provenance(data: Data, device: str) -> dict[str, Any]:

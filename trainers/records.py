@@ -13,6 +13,7 @@ from typing import Any
 SWEEP, VALUES, SEED, CLASSIFIER, GOALS, STUDY_ID = "sweep", "values", "seed", "classifier", "goals", "study_id"
 TERMINATED = "terminated"  # how many trials had ended when the person's own terminator ended the sweep
 DATA = "data:"  # begins the attributes that say which images the trials were trained on, one for each way to split them
+READ = "locked_part_read:"  # begins the attributes that are readings of the locked test part (trainers/locked_readings.py)
 # of a trial
 WORKER = "worker"  # who trains it: host, the file whose lock shows on that host that it lives, and whether it still waits there
 BEAT = "beat"  # counts up while it is trained, for the other hosts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -79,8 +80,14 @@ def svm_folder(runs_folder: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory, study_folder: Path, svm_folder: Path) -> SimpleNamespace:
-    """The retrained models of both sweeps."""
-    folder = tmp_path_factory.mktemp("models")
-    for source in (study_folder, svm_folder):
+    """The retrained models of both sweeps, and copies of the sweeps, on whose record that is."""
+    folder, runs = tmp_path_factory.mktemp("models"), tmp_path_factory.mktemp("retrained")
+    sources = [copied(source, runs) for source in (study_folder, svm_folder)]
+    for source in sources:
         assert retrain.main([str(source), "--to", str(folder / source.name), "--device", "cpu"]) == 0
-    return SimpleNamespace(folder=folder, sources=[study_folder, svm_folder])
+    return SimpleNamespace(folder=folder, sources=sources)
+
+
+def copied(source: Path, to: Path) -> Path:
+    """Copy a sweep, as a retrain puts its reading of the locked part on the study's record."""
+    return Path(shutil.copytree(source, to / source.name, symlinks=True))

@@ -17,7 +17,7 @@ import wandb
 from analysis import history, kept, local
 from analysis.history import LEADING, RunRecord, load_history, load_runs, runs_table, tidy, write_table
 from analysis.local import read_run_file
-from analysis.runs import columns_of, read_by
+from analysis.runs import columns_of
 from tests.analysis.sources import Run, Server, ServerRun, written_out
 from trainers import tracking
 from trainers.base import METRICS, Epoch
@@ -411,6 +411,9 @@ def test_a_metric_that_one_run_lacks_is_nan_there_and_keeps_its_place() -> None:
     assert math.isnan(table["test_loss"][0])
 
 
+OURS = {"classifier": "ann"}  # in the config of a run
+
+
 def rows_of(**columns: list[float]) -> list[dict[str, float]]:
     lines = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
     return [{"epoch": float(number), **line} for number, line in enumerate(lines, 1)]
@@ -418,19 +421,21 @@ def rows_of(**columns: list[float]) -> list[dict[str, float]]:
 
 def test_every_value_of_a_run_is_from_its_one_best_epoch() -> None:
     rows = rows_of(f1=[0.5, 0.9, 0.7], precision=[0.99, 0.8, 0.7], test_loss=[0.1, 0.2, 0.3])
-    (line,) = runs_table([RunRecord(run="a", config={"evaluation_split": "holdout"}, columns=columns_of(rows))]).to_dict("records")
+    (line,) = runs_table([RunRecord(run="a", config=OURS | {"evaluation_split": "holdout"}, columns=columns_of(rows))]).to_dict(
+        "records"
+    )
     assert (line["best_epoch"], line["f1"], line["precision"], line["test_loss"]) == (2.0, 0.9, 0.8, 0.2)
     assert line["epochs"] == 3
 
 
 def test_of_equal_epochs_the_one_of_lower_loss_is_the_best() -> None:
     rows = rows_of(f1=[0.9, 0.9, 0.9], test_loss=[0.3, 0.1, 0.2])
-    assert runs_table([RunRecord(run="a", columns=columns_of(rows))])["best_epoch"][0] == 2.0
+    assert runs_table([RunRecord(run="a", config=OURS, columns=columns_of(rows))])["best_epoch"][0] == 2.0
 
 
 def test_the_best_epoch_is_by_the_metric_of_the_run_and_the_goal_of_its_sweep() -> None:
     rows = rows_of(f1=[0.9, 0.5], own=[2.0, 1.0])
-    config = {"best_metric": "own"}
+    config = OURS | {"best_metric": "own"}
     lines = [
         RunRecord(run="a", config=config, columns=columns_of(rows)),
         RunRecord(run="b", config=config, columns=columns_of(rows), goals={"own": "minimize"}),
@@ -440,7 +445,7 @@ def test_the_best_epoch_is_by_the_metric_of_the_run_and_the_goal_of_its_sweep() 
 
 def test_nothing_is_picked_on_the_locked_test_part() -> None:
     rows = rows_of(f1=[0.9, 0.5])
-    table = runs_table([RunRecord(run="a", config={"evaluation_split": "test"}, columns=columns_of(rows))])
+    table = runs_table([RunRecord(run="a", config=OURS | {"evaluation_split": "test"}, columns=columns_of(rows))])
     assert (table["f1"][0], table["picked"][0]) == (0.5, False)
 
 
@@ -452,25 +457,23 @@ def of_a_script(**others: Any) -> RunRecord:
     return RunRecord(run="a", columns=columns_of([*logged, {"_step": 6, "size": 12.0}]), **others)
 
 
-def test_a_scripts_run_is_read_at_its_best_row_where_a_metric_is_known() -> None:
-    run = of_a_script()
-    ((last,)) = runs_table([run]).to_dict("records")
-    assert [last[name] for name in ("picked", "val/acc", "val/loss", "size", "best_epoch")] == [False, 0.7, 0.7, 12.0, 6.0]
-    read_by([run], "val/acc", "maximize")
-    swept = of_a_script(goals={"val/acc": "maximize"}, weighed=("val/loss", "maximize"))
-    for line in runs_table([run, swept]).to_dict("records"):
-        assert [line[name] for name in ("picked", "val/acc", "size", "best_epoch")] == [True, 0.8, 12.0, 2.0]
-        assert line["val/loss"] == 0.9, "the latest of that row's time"
+def test_a_scripts_run_has_its_latest_values_as_in_the_summary_of_wandb() -> None:
+    swept = of_a_script(goals={"val/acc": "maximize"}, config={"best_metric": "val/acc"})
+    for line in runs_table([of_a_script(), swept]).to_dict("records"):
+        assert [line[name] for name in ("picked", "val/acc", "val/loss", "size", "best_epoch")] == [False, 0.7, 0.7, 12.0, 6.0]
 
 
-def test_a_run_of_ours_is_read_by_its_own_metric_whatever_is_weighed() -> None:
-    run = RunRecord(run="a", config={"classifier": "ann"}, columns=columns_of(rows_of(f1=[0.9, 0.5], own=[1.0, 2.0])))
-    read_by([run], "own", "maximize")
-    assert runs_table([run])["own"][0] == 1.0
+@pytest.mark.parametrize(("state", "value"), [("finished", 0.8), ("failed", 0.8), ("crashed", 0.7), ("running", 0.7)])
+def test_what_a_script_decides_in_its_summary_counts_once_it_has_ended(state: str, value: float) -> None:
+    run = of_a_script(state=state, read_summary=lambda: {"val/acc": {"max": 0.8}, "val/loss": 0.7, "size": 12.0})
+    assert runs_table([run])["val/acc"][0] == value
 
 
 def test_a_table_calls_no_last_row_best() -> None:
-    script, ours = of_a_script(), RunRecord(run="b", columns=columns_of(rows_of(f1=[0.5, 0.9], n_parameters=[1200.0, 1200.0])))
+    script, ours = (
+        of_a_script(),
+        RunRecord(run="b", config=OURS, columns=columns_of(rows_of(f1=[0.5, 0.9], n_parameters=[1200.0, 1200.0]))),
+    )
     shown = ["run", "best_epoch", "val/acc", "n_parameters"]
     assert history.as_text(runs_table([script, ours]), shown).split() == [
         *("run", "epoch", "val/acc", "n_parameters"),

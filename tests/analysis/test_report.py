@@ -83,9 +83,9 @@ def test_the_page_names_the_chosen_run_the_rule_and_the_reason(page: Page, studi
 
 def test_the_page_says_which_figure_comes_from_which_images(page: Page) -> None:
     assert re.search(r"Pareto front, F1 against cost, search\s*hold-out", page.text)
-    assert re.search(r"Confusion matrix, per-class report\s*locked test part, once, after the retrain", page.text)
+    assert re.search(r"Confusion matrix, per-class report\s*locked test part, after the retrain", page.text)
     assert "evaluated on the locked test part (360 images)" in page.text
-    assert "It was read once for each of them." in page.text
+    assert "On record, it was read once for each of them." in page.text
     assert "hold-out (216 images" in page.text
     assert "on all 1,437 training images" in page.text
 
@@ -359,8 +359,10 @@ def test_a_sweep_older_than_the_folds_is_reported_beside_a_new_one(studies: list
 
 
 def test_the_report_says_when_the_locked_part_was_read_for_several_runs(studies: list[report.Study]) -> None:
-    studies[0].models["chosen"]["locked_part_reads"] = [{"run": "a"}, {"run": "b"}]
-    assert f"read for 2 runs of {studies[0].name}" in sections.reads_in_words(studies)
+    studies[0].models["chosen"]["locked_part_reads"] = [{"run": "another", "rule": "knee"}]  # beside the study's record
+    text = sections.reads_in_words(studies)
+    assert f"read for 2 runs of {studies[0].name}" in text
+    assert "once" not in text
 
 
 def test_a_default_that_won_is_said_and_not_set_beside_itself(studies: list[report.Study]) -> None:

@@ -6,6 +6,7 @@ import json
 import math
 import signal
 import sys
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +19,7 @@ from analysis import retrain as step
 from analysis.choose import choose
 from analysis.history import RunRecord, load_runs, runs_table
 from analysis.retrain import config_of, fit_again, retrain, to_retrain
+from tests.analysis.conftest import copied
 from tests.analysis.sources import Run
 from tests.samples import ROOT, start
 from trainers import checkpoint, model_class
@@ -259,8 +261,10 @@ def test_a_folder_with_other_files_is_refused_before_the_locked_part_is_read(
 
 
 def retrained(source: Path, folder: Path, *flags: str) -> None:
-    """Retrain the chosen run alone, into `folder`."""
-    assert step.main([str(source), "--rule", "run:tiny-0", "--to", str(folder), "--device", "cpu", *flags]) == 0
+    """Retrain the chosen run alone, into `folder`, from a copy of the sweep: the reading is put on a study's record."""
+    with tempfile.TemporaryDirectory() as copies:
+        copy = copied(source, Path(copies))
+        assert step.main([str(copy), "--rule", "run:tiny-0", "--to", str(folder), "--device", "cpu", *flags]) == 0
 
 
 def test_several_seeds_are_read_in_one_session_and_the_first_ones_model_is_kept(
@@ -297,7 +301,8 @@ def test_each_seeds_model_is_that_of_a_run_with_that_seed(study_folder: Path, tm
 
 
 def test_seeds_that_change_nothing_claim_no_interval(svm_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert step.main([str(svm_folder), "--to", str(tmp_path / "model"), "--device", "cpu", "--seeds", "2"]) == 0
+    source = copied(svm_folder, tmp_path)
+    assert step.main([str(source), "--to", str(tmp_path / "model"), "--device", "cpu", "--seeds", "2"]) == 0
     assert metrics_of(tmp_path / "model")["interval"] == {}
     assert len(metrics_of(tmp_path / "model")["seeds"]) == 2
     assert "all 2 seeds gave the same scores" in capsys.readouterr().out
@@ -333,7 +338,7 @@ retrain.main({command})
 
 def test_a_killed_retrain_goes_on_and_ends_as_if_it_had_not_been(study_folder: Path, tmp_path: Path) -> None:
     folder = tmp_path / "model"
-    base = [str(study_folder), "--rule", "run:tiny-0", "--device", "cpu", "--seeds", "2", "--to"]
+    base = [str(copied(study_folder, tmp_path)), "--rule", "run:tiny-0", "--device", "cpu", "--seeds", "2", "--to"]
     (row,) = (row for _, row in runs_table(load_runs(study_folder)).iterrows() if row["name"] == "tiny-0")
     n_epochs = int(row["best_epoch"])
     assert n_epochs == 3, "the test stops a training in its third epoch"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import yaml
 from search import training
 from search.command_line import main, parse, sweep_of
 from search.status import table
-from tests.samples import small_data
+from tests.samples import ROOT, small_data, start
 from trainers import records
 from trainers.data import load_data
 from trainers.errors import UsageError
@@ -165,3 +166,28 @@ def test_errors_of_a_sweep_are_usage_errors(file: str) -> None:
     options, texts, _ = parse([file])
     with pytest.raises(UsageError, match="is not a flag"):
         sweep_of(options, texts, ["word"])
+
+
+@pytest.mark.parametrize(("said", "written"), [("disabled", False), ("offline", True), ("", True)])
+def test_after_wandb_disabled_a_sweep_writes_no_run_files(said: str, written: bool, file: str) -> None:
+    if said:
+        assert start(str(Path(sys.executable).with_name("wandb")), said, cwd=Path()).returncode == 0
+    asked = "import sys; from search.command_line import main; sys.exit(main(sys.argv[1:]))"
+    flags = [file, "--trials=1", "--device=cpu", "--runs=runs", "--name=s", "--train_size=100"]
+    ended = start(sys.executable, "-c", asked, *flags, cwd=Path(), PYTHONPATH=str(ROOT))
+    assert ended.returncode == 0, ended.stderr
+    assert bool(list(Path("runs").rglob("run-*.wandb"))) == written
+    assert len(optuna.load_study(study_name="s", storage="sqlite:///runs/s/study.db").trials) == 1
+
+
+def test_a_program_of_ones_own_cannot_be_searched_while_wandb_is_disabled(
+    away: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    Path("own.py").touch()
+    Path("own.yaml").write_text(
+        yaml.safe_dump({**DEFINITION, "program": "own.py", "parameters": {"rate": {"min": 0.0, "max": 1.0}}})
+    )
+    with pytest.raises(SystemExit):
+        main(["own.yaml", "--trials=1", "--runs=runs"])
+    assert "W&B is disabled here (by --wandb, WANDB_MODE or 'wandb disabled'): use --wandb=offline." in capsys.readouterr().err

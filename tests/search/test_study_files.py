@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from search import offline
 from search.offline import run
 from search.sweep import read_sweep
 from tests.samples import ROOT, start
+from trainers import records
 from trainers.errors import UsageError
 from trainers.storage import StudyFile
 
@@ -102,8 +104,11 @@ def test_a_study_on_a_server_has_no_file_to_watch() -> None:
     file.check()
 
 
+@pytest.mark.parametrize("older", [False, True], ids=["of this version", "of an older one"])
 @pytest.mark.parametrize("change", ["added", "removed", "redrawn", "relabelled"])
-def test_a_sweep_does_not_go_on_over_changed_pictures(change: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sweep_does_not_go_on_over_changed_pictures(
+    change: str, older: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("DATA_ROOT", str(tmp_path / "root"))
     folder, random = tmp_path / "set", np.random.default_rng(0)
 
@@ -125,6 +130,10 @@ def test_a_sweep_does_not_go_on_over_changed_pictures(change: str, tmp_path: Pat
         draw(folder / "dog" / "05.png")
     else:
         (folder / "dog" / "05.png").rename(folder / "cat" / "20.png")
+    if older:  # its trials alone say what they were trained on
+        with sqlite3.connect(next(tmp_path.rglob("study.db"))) as database:
+            assert database.execute(f"DELETE FROM study_user_attributes WHERE key LIKE '{records.DATA}%'").rowcount == 1
+        database.close()
     with pytest.raises(
         UsageError, match=r"must go on with the data that its trials were trained on. folder:.* has changed since \("
     ):

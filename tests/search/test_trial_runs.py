@@ -109,7 +109,7 @@ def test_the_trials_own_run_is_the_one_with_the_id_that_was_handed_out(runs: dic
 @pytest.mark.usefixtures("away")
 def test_a_run_is_found_wherever_its_program_writes_it(init: str) -> None:
     text = f"import os, tempfile, wandb\nrun = {init}\n{LOGS}run.finish()\n"
-    assert value_of(sweep_of(text)) == 1.0
+    assert value_of(sweep_of(text)) == 5.0
     (record,) = load_runs("runs/own")
     assert [row["loss"] for row in record.rows] == [3.0, 1.0, 5.0]
     assert "trials" in Path(record.file).parts
@@ -222,7 +222,7 @@ def test_a_file_that_python_shall_run_must_be_there(command: list[str] | None) -
 @pytest.mark.parametrize(
     ("said", "metric", "goal", "value"),
     [
-        ("", "loss", "minimize", 1.0),
+        ("", "loss", "minimize", 5.0),
         ("run.summary['loss'] = 7", "loss", "minimize", 7.0),
         ("run.summary.update({'a': {'loss': 7}})", "a.loss", "minimize", 7.0),
         ("run.define_metric('loss', summary='min')", "loss", "minimize", 1.0),
@@ -232,7 +232,7 @@ def test_a_file_that_python_shall_run_must_be_there(command: list[str] | None) -
         ("run.define_metric('loss', summary='max')", "loss.max", "minimize", 5.0),
         ("run.define_metric('val/*', summary='mean')", "val/loss", "minimize", 3.0),
         ("run.define_metric('a.loss', summary='mean')", "a.loss", "minimize", 3.0),
-        ("run.define_metric('loss', summary='none')", "loss", "minimize", 1.0),
+        ("run.define_metric('loss', summary='none')", "loss", "minimize", 5.0),
     ],
 )
 @pytest.mark.usefixtures("away")

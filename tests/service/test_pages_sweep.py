@@ -76,14 +76,14 @@ def test_failed_and_stopped_runs_are_on_no_front(shown: Shown) -> None:
     assert [row["state"] for row in found["rows"]] == ["finished", "failed"]
 
 
-def test_a_finished_run_counts_by_its_best_epoch_as_the_search_does(shown: Shown) -> None:
+def test_a_finished_run_counts_by_its_summary_before_and_after_the_search_has_learnt_of_it(shown: Shown) -> None:
     _, sweep = created(shown, metric={"name": "loss", "goal": "minimize"}, method="random")
     own = agent(shown, sweep)
     ended(shown, own, sweep, [{"loss": 3.0}, {"loss": 1.0}, {"loss": 2.0}])
     before = data(shown, sweep)
     assert before["rows"][0]["values"] == [2.0], "the search has not been told yet: the summary"
     beat(shown, own)
-    assert data(shown, sweep, f"?seen={before['signature']}")["rows"][0]["values"] == [1.0]
+    assert data(shown, sweep, f"?seen={before['signature']}")["rows"][0]["values"] == [2.0]
 
 
 def test_ended_runs_are_sent_once(shown: Shown) -> None:

@@ -44,7 +44,7 @@ DEFINITION = {
 
 @pytest.mark.parametrize(
     ("summary", "value"),
-    [({"loss": 0.5}, 0.2), ({"loss": {"mean": 0.55}}, 0.55), ({"loss": {"last": 0.5}}, 0.5), ({"loss": 7}, 7.0)],
+    [({"loss": 0.5}, 0.5), ({"loss": {"mean": 0.55}}, 0.55), ({"loss": {"last": 0.5}}, 0.5), ({"loss": 7}, 7.0)],
     ids=["as logged", "mean", "last", "set"],
 )
 def test_a_trial_has_the_value_that_its_own_run_says(tmp_path: Path, summary: dict[str, object], value: float) -> None:

@@ -111,17 +111,25 @@ def test_an_agent_gets_one_configuration_at_a_time_until_the_cap(asked: Asked) -
     assert [edge["node"]["totalRuns"] for edge in found["agents"]["edges"]] == [4, 0]
 
 
-def test_the_best_row_counts_and_a_failed_run_teaches_nothing(asked: Asked) -> None:
+OURS = {"classifier": {"value": "ann"}, "provenance": {"value": {"fingerprints": {"test": "a"}}}}
+
+
+@pytest.mark.parametrize(
+    ("config", "value"),
+    [(OURS, 0.2), ({}, 0.6), ({"classifier": {"value": "ann"}}, 0.6)],
+    ids=["a trainer of ours: best epoch", "another program: latest row", "another program that has a classifier"],
+)
+def test_one_row_counts_and_a_failed_run_teaches_nothing(asked: Asked, config: dict[str, Any], value: float) -> None:
     _, sweep = created(asked, run_cap=2)
     one = agent(asked, sweep)
     first = beat(asked, one)[0]["run_id"]
     done(asked, first, sweep, loss=0.1, exit_code=1)
     second = beat(asked, one)[0]["run_id"]
-    asked.run(second, sweep=sweep)
+    asked.run(second, sweep=sweep, config=json.dumps(config))
     lines = [json.dumps({"_step": step, "loss": loss}) for step, loss in enumerate([0.9, 0.2, 0.6])]
     asked.stream(second, files={"wandb-history.jsonl": {"offset": 0, "content": lines}}, complete=True)
     beat(asked, one)
-    assert state_of(asked, sweep)["bestLoss"] == pytest.approx(0.2)
+    assert state_of(asked, sweep)["bestLoss"] == pytest.approx(value)
 
 
 def test_a_grid_is_walked_once_by_several_agents(asked: Asked) -> None:
