@@ -6,13 +6,16 @@ import contextlib
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from demo.drawings import Drawings
 from demo.models import Models
 from demo.pages import application
 from tests.demo.strokes import Drawing
 from tests.listening import listening
+from trainers.ann import Ann, AnnConfig
+from trainers.data import DataOptions, load_data
+from trainers.saved import save
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -59,3 +62,29 @@ def said(page: Page) -> dict[str, str]:
     """Return what each model's card says."""
     cards = page.locator(".card").all()
     return {str(card.get_attribute("data-model")): str(card.locator(".label").text_content()) for card in cards}
+
+
+def opened(browser: Browser, address: str, **settings: Any) -> Iterator[Page]:
+    """A page in a window of its own; whatever it complains of fails the test."""
+    context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, "locale": "en", **settings})
+    page = context.new_page()
+    faults: list[str] = []
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(address)
+    page.wait_for_selector(".card")
+    yield page
+    context.close()
+    expected = ("status of 409", "status of 422", "ERR_FAILED")  # the browser's own lines for what the page tells of
+    assert [fault for fault in faults if not any(line in fault for line in expected)] == []
+    assert all(url.startswith((address, "data:")) for url in asked), "nothing is asked of anyone else"
+
+
+def save_models(folder: Path) -> None:
+    """Save two models of 8x8 digits, which need no download, as `first` and `second`."""
+    data = load_data(DataOptions(data="digits", holdout=0.0))
+    for seed, name in enumerate(("first", "second")):
+        model = Ann(AnnConfig(hidden=[64], epochs=25, seed=seed), device="cpu").fit(data)
+        save(model, folder / name, metrics={}, origin={"data_options": {"data": "digits"}})

@@ -15,12 +15,9 @@ import pytest
 from PIL import Image
 
 from demo.models import Models
-from tests.demo.browsing import CHROMIUM, chromium, draw, said, served
+from tests.demo.browsing import CHROMIUM, draw, opened, said, save_models, served
 from tests.demo.strokes import Drawing, drawings
-from trainers.ann import Ann, AnnConfig
-from trainers.data import DataOptions, load_data
 from trainers.mnist_form import mnist_form
-from trainers.saved import save
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -32,19 +29,10 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Models of 8x8 digits, which need no download, and a broken one."""
     folder = tmp_path_factory.mktemp("models")
-    data = load_data(DataOptions(data="digits", holdout=0.0))
-    for seed, name in enumerate(("first", "second")):
-        model = Ann(AnnConfig(hidden=[64], epochs=25, seed=seed), device="cpu").fit(data)
-        save(model, folder / name, metrics={}, origin={"data_options": {"data": "digits"}})
+    save_models(folder)
     (folder / "broken").mkdir()
     (folder / "broken" / "config.json").write_text("{}", encoding="utf-8")
     return folder
@@ -60,24 +48,6 @@ def address(folder: Path, tmp_path: Path) -> Iterator[str]:
 @pytest.fixture
 def page(browser: Browser, address: str) -> Iterator[Page]:
     yield from opened(browser, address)
-
-
-def opened(browser: Browser, address: str, **settings: Any) -> Iterator[Page]:
-    """A page in a window of its own; whatever it complains of fails the test."""
-    context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, "locale": "en", **settings})
-    page = context.new_page()
-    faults: list[str] = []
-    page.on("pageerror", lambda error: faults.append(str(error)))
-    page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
-    page.goto(address)
-    page.wait_for_selector(".card")
-    yield page
-    context.close()
-    expected = ("status of 409", "status of 422", "ERR_FAILED")  # the browser's own lines for what the page tells of
-    assert [fault for fault in faults if not any(line in fault for line in expected)] == []
-    assert all(url.startswith((address, "data:")) for url in asked), "nothing is asked of anyone else"
 
 
 def test_every_digit_is_drawn_and_read(page: Page) -> None:

@@ -13,14 +13,10 @@ import pytest
 from PIL import Image
 
 from demo.models import Models
-from tests.demo.browsing import CHROMIUM, chromium, draw, said, served
+from tests.demo.browsing import CHROMIUM, draw, opened, said, save_models, served
 from tests.demo.photos import photo_of
 from tests.demo.strokes import Drawing, drawings
-from tests.demo.test_browser import opened
-from trainers.ann import Ann, AnnConfig
-from trainers.data import DataOptions, load_data
 from trainers.predict import predictions
-from trainers.saved import save
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -46,19 +42,10 @@ PASTE = """([content, name]) => {
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two models of 8x8 digits, which need no download."""
     folder = tmp_path_factory.mktemp("models")
-    data = load_data(DataOptions(data="digits", holdout=0.0))
-    for seed, name in enumerate(("first", "second")):
-        model = Ann(AnnConfig(hidden=[64], epochs=25, seed=seed), device="cpu").fit(data)
-        save(model, folder / name, metrics={}, origin={"data_options": {"data": "digits"}})
+    save_models(folder)
     return folder
 
 
