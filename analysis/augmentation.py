@@ -3,7 +3,7 @@
 usage: python -m analysis.augmentation SOURCE [SOURCE …] [--metric f1] [--figure FILE.png] [--seed 0]
        python -m analysis.augmentation --drawings DIR [--preset simple_cnn | --model MODEL] [--data mnist] [--seeds 3]
 
-The images are training images, changed by `trainers.augment` as the run's own settings say. The intervals are those of
+The images are training images, changed by `paretune.data.augmentation` as the run's own settings say. The intervals are those of
 Student's t for the mean of the runs' best epochs. It is no controlled comparison: the runs differ in other hyper-parameters.
 
 With --drawings the comparison is a controlled one: a configuration is trained with and without augmentation over the seeds, and
@@ -20,18 +20,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from analysis.confidence import t_interval
-from analysis.history import RunRecord, add_sources, sources_of
-from analysis.language import speak
-from analysis.language import translate as _
-from analysis.pareto import candidates_by
-from trainers.errors import UsageError
+from paretune.analysis.confidence import t_interval
+from paretune.analysis.document.language import speak
+from paretune.analysis.document.language import translate as _
+from paretune.analysis.history import RunRecord, add_sources, sources_of
+from paretune.analysis.pareto import candidates_by
+from paretune.core.errors import UsageError
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-    from trainers.data import Data
+    from paretune.data.dataset import Data
 
 SETTINGS = ("translate", "scale", "rotate", "flip", "crop")
 N_IMAGES, N_COPIES = 6, 4
@@ -125,7 +125,7 @@ def in_words(table: pd.DataFrame, metric: str) -> str:
 
 def settings_of(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the augmentation of a run's config, with the trainer's defaults where it says nothing."""
-    from trainers.ann import AnnConfig
+    from paretune.trainers.ann import AnnConfig
 
     return {name: config.get(name, AnnConfig.model_fields[name].default) for name in SETTINGS}
 
@@ -134,13 +134,13 @@ def augmentation_figure(data: Data, settings: Mapping[str, Any], *, seed: int = 
     """Draw training images in a row, of different classes as far as there are, and changed copies of each below it.
 
     Args:
-        settings: translate, scale, rotate, flip and crop, as `trainers.augment.augment` takes them.
+        settings: translate, scale, rotate, flip and crop, as `paretune.data.augmentation.augment` takes them.
     """
     import torch
     from matplotlib.figure import Figure
 
-    from trainers.augment import augment
-    from trainers.steps import seeded
+    from paretune.data.augmentation import augment
+    from paretune.networks.step import seeded
 
     chosen = examples(data.train.y.numpy(force=True), N_IMAGES, seed)
     images = data.train.x[torch.from_numpy(chosen)]
@@ -171,7 +171,7 @@ def examples(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    from trainers.command_line import SentenceParser, exit_with_sentence
+    from paretune.core.command_line import SentenceParser, exit_with_sentence
 
     parser = SentenceParser(prog="python -m analysis.augmentation", description=__doc__.splitlines()[0], allow_abbrev=False)
     of_runs = add_sources(parser, nargs="*")
@@ -196,7 +196,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if options.drawings is None:
                 _compare_runs(options)
             else:
-                from analysis.drawn_report import run
+                from paretune.analysis.drawn_report import run
 
                 run(options)
     return 0
@@ -204,8 +204,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _add_training(group: argparse._ArgumentGroup) -> list[argparse.Action]:
     """Add the flags that go with --drawings, and return them."""
-    from analysis.language import LANGUAGES
-    from trainers.command_line import ROOT
+    from paretune.analysis.document.language import LANGUAGES
+    from paretune.core.folders import ROOT
 
     languages = ", ".join(f"{code} ({name})" for code, name in LANGUAGES.items())
     return [
@@ -237,11 +237,11 @@ def _compare_runs(options: argparse.Namespace) -> None:
     print(table.to_string(index=False, float_format=lambda value: f"{value:.4f}", na_rep="-"))
     print(f"\n{in_words(table, options.metric)}")
     if options.figure:
-        from analysis.figures import save_figure
-        from analysis.retrain import config_of
-        from trainers import model_class
-        from trainers.command_line import configure
-        from trainers.data import load_data
+        from paretune.analysis.figures.runs import save_figure
+        from paretune.analysis.retrain import config_of
+        from paretune.data.dataset import load_data
+        from paretune.models.registry import model_class
+        from paretune.models.run_config import configure
 
         run = next((run for run in runs if run.config.get("augment")), runs[0])
         _, data_options, _ = configure(model_class(str(run.config.get("classifier"))), config_of(run))

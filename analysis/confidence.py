@@ -22,11 +22,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from analysis.history import RunRecord, add_sources, filters_of, load_runs, runs_table
-from analysis.language import translate as _
-from analysis.order import TIES, better_first
-from analysis.pareto import add_aims, aims_of, check_aims, front_of, pareto_front
-from trainers.best import goal_of
+from paretune.analysis.document.language import translate as _
+from paretune.analysis.history import RunRecord, add_sources, filters_of, load_runs, runs_table
+from paretune.analysis.order import TIES, better_first
+from paretune.analysis.pareto import add_aims, aims_of, check_aims, front_of, pareto_front
+from paretune.core.best_epoch import goal_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -240,7 +240,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    from trainers.command_line import SentenceParser, exit_with_sentence
+    from paretune.core.command_line import SentenceParser, exit_with_sentence
 
     parser = SentenceParser(prog="python -m analysis.confidence", description=__doc__.splitlines()[0], allow_abbrev=False)
     add_sources(parser)
@@ -268,11 +268,11 @@ def table_of(
     """Return the configurations that are or may be on the front, with their intervals, and sentences on what is within noise.
 
     Args:
-        aims: what the front is of, metric -> goal; by default as `analysis.pareto.aims_of`.
+        aims: what the front is of, metric -> goal; by default as `paretune.analysis.pareto.aims_of`.
         chosen: the id of the run that the others are compared with; by default the front's best by each metric.
 
     Raises:
-        UsageError: as `analysis.pareto.candidates`.
+        UsageError: as `paretune.analysis.pareto.candidates`.
     """
     import pandas as pd
 

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from analysis.history import add_sources, sources_of, tidy
-from analysis.language import translate as _
-from trainers.errors import UsageError, did_you_mean
+from paretune.analysis.document.language import translate as _
+from paretune.analysis.history import add_sources, sources_of, tidy
+from paretune.core.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,7 +74,7 @@ def diagnose(history: pd.DataFrame, *, attainable: float = ATTAINABLE, train: st
     """Diagnose one run.
 
     Args:
-        history: its rows of `analysis.history.tidy`: epoch, train_loss, test_loss and, where there are, train_accuracy and
+        history: its rows of `paretune.analysis.history.tidy`: epoch, train_loss, test_loss and, where there are, train_accuracy and
             test_accuracy, or other names of them that `known_curves` finds.
         attainable: the accuracy that other runs on the same data reached on the hold-out.
         train, test: the names of the loss curves, where they are other ones.
@@ -136,7 +136,7 @@ def _judged(curves: dict[str, np.ndarray], history: pd.DataFrame, attainable: fl
 
 def _without_loss(history: pd.DataFrame, *, no_train: bool, no_test: bool) -> str:
     """Say which loss a run lacks, and of a program that is not ours what it logged instead."""
-    from analysis.runs import LEADING
+    from paretune.analysis.sources.run_record import LEADING
 
     ours = "config.classifier" in history and history["config.classifier"].notna().any()
     outside = {*LEADING, "epoch"}
@@ -320,7 +320,7 @@ def rules_table() -> list[list[str]]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    from trainers.command_line import SentenceParser, exit_with_sentence
+    from paretune.core.command_line import SentenceParser, exit_with_sentence
 
     parser = SentenceParser(prog="python -m analysis.diagnose", description=__doc__.splitlines()[0], allow_abbrev=False)
     add_sources(parser)
@@ -357,8 +357,8 @@ def _check_names(history: pd.DataFrame, asked: dict[str, str]) -> None:
 
 
 def _draw(history: pd.DataFrame, table: pd.DataFrame, folder: Path, train: str = "", test: str = "") -> None:
-    from analysis.curves import diagnosis_figure
-    from analysis.figures import save_figure
+    from paretune.analysis.figures.diagnosis import diagnosis_figure
+    from paretune.analysis.figures.runs import save_figure
 
     drawn = [row for row in table.to_dict("records") if row["diagnosis"] != NO_LOSS]
     for row in drawn:

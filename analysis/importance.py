@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from analysis.history import add_sources, sources_of
-from analysis.language import translate as _
-from analysis.parameters import Tried, tried
-from trainers.errors import UsageError, did_you_mean
+from paretune.analysis.document.language import translate as _
+from paretune.analysis.history import add_sources, sources_of
+from paretune.analysis.parameters import Tried, tried
+from paretune.core.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
     import optuna
@@ -173,7 +173,7 @@ def distribution_of(found: Tried, parameter: str) -> optuna.distributions.BaseDi
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    from trainers.command_line import SentenceParser, exit_with_sentence
+    from paretune.core.command_line import SentenceParser, exit_with_sentence
 
     parser = SentenceParser(prog="python -m analysis.importance", description=__doc__.splitlines()[0], allow_abbrev=False)
     add_sources(parser)
@@ -195,9 +195,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _draw(found: Tried, result: Importance, folder: Path) -> None:
-    from analysis.figures import save_figure
-    from analysis.interactive import save_page
-    from analysis.parameter_figures import importance_figure, parallel_figure, parallel_html, slices_figure
+    from paretune.analysis.figures.interactive import save_page
+    from paretune.analysis.figures.parameters import importance_figure, parallel_figure, parallel_html, slices_figure
+    from paretune.analysis.figures.runs import save_figure
 
     order = list(result.table["parameter"])
     save_figure(importance_figure(result), folder / "importance.png")

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from analysis.history import RunRecord
-from analysis.language import translate as _
-from analysis.order import TIES, better_first
-from analysis.pareto import candidates_by
+from paretune.analysis.document.language import translate as _
+from paretune.analysis.history import RunRecord
+from paretune.analysis.order import TIES, better_first
+from paretune.analysis.pareto import candidates_by
 
 if TYPE_CHECKING:
     import pandas as pd

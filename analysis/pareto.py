@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from analysis.history import RunRecord, add_sources, as_text, runs_table, sources_of
-from analysis.language import translate as _
-from trainers.best import known_goal
-from trainers.errors import UsageError, did_you_mean
-from trainers.front import hypervolumes, non_dominated, reference_point
+from paretune.analysis.document.language import translate as _
+from paretune.analysis.history import RunRecord, add_sources, as_text, runs_table, sources_of
+from paretune.core.best_epoch import known_goal
+from paretune.core.errors import UsageError, did_you_mean
+from paretune.core.pareto_front import hypervolumes, non_dominated, reference_point
 
 if TYPE_CHECKING:
     import argparse
@@ -242,7 +242,7 @@ def volumes_of(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    from trainers.command_line import SentenceParser, exit_with_sentence
+    from paretune.core.command_line import SentenceParser, exit_with_sentence
 
     parser = SentenceParser(prog="python -m analysis.pareto", description=__doc__.splitlines()[0], allow_abbrev=False)
     add_sources(parser)
@@ -355,18 +355,18 @@ def _write(
     """Write the pictures and the page that were asked for."""
     name = " and ".join(Path(source.partition("#")[2] or source).name for source in options.sources)
     if options.figure:
-        from analysis.figures import pareto_figure, save_figure
-        from analysis.front_figures import pairs_figure
+        from paretune.analysis.figures.fronts import pairs_figure
+        from paretune.analysis.figures.runs import pareto_figure, save_figure
 
         draw = pareto_figure({name: front}, metrics, goals) if len(metrics) == 2 else pairs_figure(front, metrics, goals)
         print(f"wrote {save_figure(draw, Path(options.figure))}")
     if options.hypervolume:
-        from analysis.figures import save_figure
-        from analysis.front_figures import hypervolume_figure
+        from paretune.analysis.figures.fronts import hypervolume_figure
+        from paretune.analysis.figures.runs import save_figure
 
         print(f"wrote {save_figure(hypervolume_figure({name: volumes}), Path(options.hypervolume))}")
     if options.html:
-        from analysis.interactive import configurations, front_html, save_page
+        from paretune.analysis.figures.interactive import configurations, front_html, save_page
 
         figure = front_html({name: front}, configurations(runs), metrics, goals)
         print(f"wrote {save_page(figure, Path(options.html))}")

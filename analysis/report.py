@@ -15,18 +15,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis import sections, understanding
-from analysis.choose import Choice, aims_by, choose, default_rule
-from analysis.document import Document, write_html, write_pdf
-from analysis.history import RunRecord, add_sources, load_runs, runs_table
-from analysis.language import LANGUAGES, speak, spoken
-from analysis.language import translate as _
-from analysis.pareto import add_aims, check_aims, front_of, stated_goals
-from trainers.command_line import ROOT
-from trainers.data import DataOptions
-from trainers.errors import UsageError
-from trainers.locked_readings import of_study
-from trainers.saved import describe, load, read_metrics
+from paretune.analysis.choose import Choice, aims_by, choose, default_rule
+from paretune.analysis.document import confidence_and_models, sections
+from paretune.analysis.document.document import Document, write_html, write_pdf
+from paretune.analysis.document.language import LANGUAGES, speak, spoken
+from paretune.analysis.document.language import translate as _
+from paretune.analysis.history import RunRecord, add_sources, load_runs, runs_table
+from paretune.analysis.pareto import add_aims, check_aims, front_of, stated_goals
+from paretune.core.errors import UsageError
+from paretune.core.folders import ROOT
+from paretune.data.dataset import DataOptions
+from paretune.models.locked_readings import of_study
+from paretune.models.saved_models import describe, load, read_metrics
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -140,7 +140,7 @@ def comparable(studies: Sequence[Study]) -> Sequence[Study]:
 
 
 def write_report(studies: Sequence[Study], to: Path, language: str = "en") -> tuple[Path, Path]:
-    """Write report.html and report.pdf into a folder, in a language of `analysis.language`; return their paths."""
+    """Write report.html and report.pdf into a folder, in a language of `analysis.document.language`; return their paths."""
     with speak(language):
         document = build_document(comparable([chosen_again(study) for study in studies]), to / "figures")
         try:
@@ -168,14 +168,14 @@ def build_document(studies: Sequence[Study], figures: Path) -> Document:
     document = Document(title, written.format(when=when, count=len(studies)), language=spoken())
     document.add(*sections.summary_section(studies))
     document.add(*sections.front_section(studies, figures))
-    document.add(*understanding.confidence_section(studies))
+    document.add(*confidence_and_models.confidence_section(studies))
     for study in studies:
         document.add(*sections.study_section(study, figures))
-        document.add(*understanding.training_section(study))
-        document.add(*understanding.parameters_section(study, figures))
-        document.add(*understanding.augmentation_section(study))
+        document.add(*confidence_and_models.training_section(study))
+        document.add(*confidence_and_models.parameters_section(study, figures))
+        document.add(*confidence_and_models.augmentation_section(study))
         if "confusion" in study.test:
-            document.add(*understanding.model_section(study, figures))
+            document.add(*confidence_and_models.model_section(study, figures))
     if any(study.test for study in studies):
         document.add(*sections.baseline_section(studies))
     document.add(*sections.sources_section(studies))
@@ -183,7 +183,7 @@ def build_document(studies: Sequence[Study], figures: Path) -> Document:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    from trainers.command_line import SentenceParser, exit_with_sentence
+    from paretune.core.command_line import SentenceParser, exit_with_sentence
 
     parser = SentenceParser(prog="python -m analysis.report", description=__doc__.splitlines()[0], allow_abbrev=False)
     add_sources(parser)

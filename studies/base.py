@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trainers.command_line import ROOT
-from trainers.errors import UsageError, did_you_mean
+from paretune.core.errors import UsageError, did_you_mean
+from paretune.core.folders import ROOT
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from analysis.runs import RunRecord
-    from trainers.data import Data
+    from paretune.analysis.sources.run_record import RunRecord
+    from paretune.data.dataset import Data
 
 SEEDS = (0, 1, 2)
 
@@ -68,8 +68,8 @@ class Study:
         Args:
             smaller: values that the reduced form fixes instead of the file's.
         """
-        from analysis.history import load_runs
-        from search.command_line import main as search
+        from paretune.analysis.history import load_runs
+        from paretune.search.command_line import main as search
 
         name = f"study-{file}{'-quick' if self.quick else ''}"
         reduced = self.less(smaller)
@@ -83,14 +83,14 @@ class Study:
 
         The same seed and images train the same model as the run's last epoch was of.
         """
-        from analysis.retrain import config_of
+        from paretune.analysis.retrain import config_of
 
         return self.trained(config_of(run), int(run.columns["epoch"].max()), label or self.name)
 
     def trained(self, values: Mapping[str, Any], n_epochs: int, label: str) -> tuple[Any, Data]:
         """Train a configuration on all but the test images; return the model, which is kept as `study-LABEL`, and the data."""
-        from analysis.retrain import fit_again
-        from trainers.progress import Progress
+        from paretune.analysis.retrain import fit_again
+        from paretune.core.progress import Progress
 
         part = self.folder(label)
         train_size = values.get("train_size")
@@ -115,7 +115,7 @@ class Study:
 
     def draw(self, figure: Figure, name: str, caption: str, *, width: str = "100%") -> Path:
         """Save a figure with the reduction written on it, and keep it for the page."""
-        from analysis.figures import save_figure
+        from paretune.analysis.figures.runs import save_figure
 
         if self.quick:
             figure.supxlabel(f"reduced form: {self.reduction}", fontsize=7, color="#555555")
@@ -222,7 +222,7 @@ def last(runs: Sequence[RunRecord], metric: str) -> np.ndarray:
 
 def mean_with_interval(values: Sequence[float] | np.ndarray, digits: int = 4) -> str:
     """Return the mean of several seeds with Student's 95 % interval and the values, in words."""
-    from analysis.confidence import t_interval
+    from paretune.analysis.confidence import t_interval
 
     array = np.asarray(values, dtype=np.float64)
     mean = f"{array.mean():.{digits}f}"

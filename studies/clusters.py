@@ -15,8 +15,8 @@ def k4(study: Study) -> None:
     from sklearn.decomposition import PCA
     from sklearn.metrics import adjusted_rand_score
 
-    from analysis.model_figures import maps_figure
-    from trainers.data import DataOptions, load_data
+    from paretune.analysis.figures.models import maps_figure
+    from paretune.data.dataset import DataOptions, load_data
 
     smaller = study.less({"images": 6000})
     data = load_data(DataOptions.from_dict({"data": "fashion_mnist", "holdout": 0.0, "train_size": smaller.get("images")}))

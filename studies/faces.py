@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from paretune.core.errors import UsageError
 from studies.base import Study
-from trainers.errors import UsageError
 
 SHAPE = (44, 28)  # rows, columns
 MOUTH = (slice(30, 40), slice(5, 23))
@@ -19,8 +19,8 @@ def faces(study: Study) -> tuple[np.ndarray, np.ndarray]:
     Raises:
         UsageError: if they are not below DATA_ROOT.
     """
-    from trainers.data import data_root
-    from trainers.pictures import read_pictures
+    from paretune.data.dataset import data_root
+    from paretune.data.pictures import read_pictures
 
     root = data_root() / "faces"
     parts = []
@@ -40,7 +40,7 @@ def k1(study: Study) -> None:
     """Show the mean face and the first ten principal components."""
     from sklearn.decomposition import PCA
 
-    from analysis.galleries import pictures_figure
+    from paretune.analysis.figures.galleries import pictures_figure
 
     images, _ = faces(study)
     flat = images.reshape(len(images), -1)
@@ -68,7 +68,7 @@ def k2(study: Study) -> None:
     """Measure the reconstruction's error against the number of components."""
     from sklearn.decomposition import PCA
 
-    from analysis.figures import COLORS, MARKERS, new_figure
+    from paretune.analysis.figures.runs import COLORS, MARKERS, new_figure
 
     images, test = faces(study)
     flat, held = images.reshape(len(images), -1), test.reshape(len(test), -1)
@@ -127,8 +127,8 @@ def k3(study: Study) -> None:
     from sklearn.decomposition import PCA
     from sklearn.metrics import silhouette_score
 
-    from analysis.figures import COLORS, new_figure
-    from analysis.galleries import pictures_figure
+    from paretune.analysis.figures.galleries import pictures_figure
+    from paretune.analysis.figures.runs import COLORS, new_figure
 
     images, _ = faces(study)
     flat = images.reshape(len(images), -1)

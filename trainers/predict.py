@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainers.errors import UsageError
+from paretune.core.errors import UsageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,7 +25,7 @@ BATCH = 2048
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    from trainers.command_line import SentenceParser, exit_with_sentence
+    from paretune.core.command_line import SentenceParser, exit_with_sentence
 
     parser = SentenceParser(prog="python -m trainers.predict", description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("models", nargs="+", metavar="MODEL", help="folder of a saved model")
@@ -70,8 +70,8 @@ def predictions(
     Raises:
         UsageError: if there is no picture or none can be read, or a model cannot be read.
     """
-    from trainers.digit_pictures import set_of
-    from trainers.saved import describe, load_classifier
+    from paretune.data.digit_pictures import set_of
+    from paretune.models.saved_models import describe, load_classifier
 
     files = _files_of(images)
     classifiers = {model: load_classifier(model, device=device) for model in models}
@@ -104,7 +104,7 @@ def predictions(
 
 
 def _files_of(images: Path) -> list[Path]:
-    from trainers.picture_folders import pictures_below
+    from paretune.data.picture_folders import pictures_below
 
     if images.is_file():
         return [images]
@@ -144,8 +144,8 @@ class Reader:
         return read, np.concatenate(images)
 
     def _image(self, file: Path) -> np.ndarray:
-        from trainers.digit_pictures import read_digit_picture
-        from trainers.pictures import read_pictures
+        from paretune.data.digit_pictures import read_digit_picture
+        from paretune.data.pictures import read_pictures
 
         channels, height, width = self.shape
         if self.set_name is None:

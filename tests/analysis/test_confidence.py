@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 from scipy import optimize, stats
 
-from analysis import confidence as step
-from analysis.choose import choose
-from analysis.confidence import (
+from paretune.analysis import confidence as step
+from paretune.analysis.choose import choose
+from paretune.analysis.confidence import (
     Estimate,
     configurations,
     doubt_of,
@@ -22,7 +22,7 @@ from analysis.confidence import (
     t_interval,
     wilson_interval,
 )
-from analysis.history import RunRecord
+from paretune.analysis.history import RunRecord
 from tests.analysis.tables import runs_of, scored
 
 GOALS = ["maximize", "maximize"]

@@ -12,17 +12,17 @@ import pandas as pd
 import pytest
 from matplotlib.collections import LineCollection
 
-from analysis import importance as step
-from analysis import parameter_figures as figures
-from analysis.figures import save_figure
-from analysis.importance import EVALUATOR_LABELS, importances
-from analysis.parameters import Tried, tried
-from analysis.runs import RunRecord, columns_of
-from search import offline
-from search.sweep import read_sweep
+from paretune.analysis import importance as step
+from paretune.analysis.figures import parameters as figures
+from paretune.analysis.figures.runs import save_figure
+from paretune.analysis.importance import EVALUATOR_LABELS, importances
+from paretune.analysis.parameters import Tried, tried
+from paretune.analysis.sources.run_record import RunRecord, columns_of
+from paretune.core.errors import UsageError
+from paretune.search.engine import worker
+from paretune.search.spec.sweep import read_sweep
 from tests.analysis.reading import is_a_drawing
-from tests.analysis.sources import written_out
-from trainers.errors import UsageError
+from tests.analysis.truth import written_out
 
 
 def tried_of(values: dict[str, list[Any]], scores: np.ndarray, goal: str = "maximize", metric: str = "f1") -> Tried:
@@ -277,7 +277,7 @@ parameters:
 def test_the_command_explains_a_sweep_and_draws_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "searched.yaml"
     path.write_text(SWEEP, encoding="utf-8")
-    offline.run(read_sweep(path), trials=10, name="searched", seed=0, device="cpu", runs=tmp_path)
+    worker.run(read_sweep(path), trials=10, name="searched", seed=0, device="cpu", runs=tmp_path)
     written_out(tmp_path / "searched")
     capsys.readouterr()
     assert step.main([str(tmp_path / "searched"), "--figures", str(tmp_path / "figures")]) == 0

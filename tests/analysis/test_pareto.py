@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis import pareto
-from analysis.history import RunRecord, load_runs, runs_table
-from analysis.pareto import (
+from paretune.analysis import pareto
+from paretune.analysis.history import RunRecord, load_runs, runs_table
+from paretune.analysis.pareto import (
     candidates,
     candidates_by,
     default_metrics,
@@ -27,9 +27,9 @@ from analysis.pareto import (
     stated_goals,
     volumes_of,
 )
+from paretune.core.errors import UsageError
 from tests.analysis.reading import Page, is_a_drawing
 from tests.analysis.tables import runs_of, scored
-from trainers.errors import UsageError
 
 GOALS = ("maximize", "minimize")
 
