@@ -23,12 +23,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from paretune.analysis.confidence import Estimate, configurations, doubt_of
 from paretune.analysis.document.language import translate as _
+from paretune.analysis.findings.aims import add_aims, aims_of, check_aims, default_metrics, goals_of, stated_goals
+from paretune.analysis.findings.confidence import Estimate, configurations, doubt_of
+from paretune.analysis.findings.front import front_of, pareto_front
+from paretune.analysis.findings.order import TIES
 from paretune.analysis.history import RunRecord, add_sources, filters_of, load_runs, runs_table
-from paretune.analysis.order import TIES
-from paretune.analysis.pareto import add_aims, aims_of, check_aims, default_metrics, front_of, goals_of, pareto_front, stated_goals
 from paretune.analysis.rules import RULES, Rule, parse_rule
+from paretune.core.command_line import SentenceParser, exit_with_sentence
 from paretune.core.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
@@ -73,7 +75,7 @@ def choose(
     """Choose from a runs table by a rule.
 
     Args:
-        metrics: what the front is of, with or without the goals (see `paretune.analysis.pareto.aims_of`).
+        metrics: what the front is of, with or without the goals (see `paretune.analysis.findings.aims.aims_of`).
         records: the runs themselves; with them, the choice knows what their sweep looks for, and what is within noise of it.
 
     Raises:
@@ -280,8 +282,6 @@ def _distance_to_ideal(front: pd.DataFrame, metrics: Sequence[str], goals: Seque
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    from paretune.core.command_line import SentenceParser, exit_with_sentence
-
     parser = SentenceParser(prog="python -m analysis.choose", description=__doc__.splitlines()[0], allow_abbrev=False)
     add_sources(parser)
     add_aims(parser)

@@ -17,13 +17,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from paretune.analysis.augmentation import SETTINGS, mean_interval
-from paretune.analysis.confidence import wilson_interval
+from paretune.analysis.findings.augmentation import SETTINGS
+from paretune.analysis.findings.confidence import mean_interval, wilson_interval
 from paretune.analysis.retrain import MAX_SEEDS, fit_again
 from paretune.core.devices import pick_device
 from paretune.core.errors import UsageError, did_you_mean
 from paretune.core.progress import Progress
-from paretune.data.dataset import DataOptions, Samples, fingerprint
+from paretune.data.dataset import fingerprint
+from paretune.data.images import Samples
+from paretune.data.options import DataOptions
 from paretune.data.picture_folders import pictures_below, read_folder
 from paretune.models.locked_readings import on_record
 from paretune.models.registry import model_class

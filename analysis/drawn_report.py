@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from paretune.analysis.augmentation import augmentation_figure
-from paretune.analysis.confidence import LEVEL
 from paretune.analysis.document.document import Document, Heading, Paragraph, Picture, Table, write_html, write_pdf
 from paretune.analysis.document.language import spoken
 from paretune.analysis.document.language import translate as _
 from paretune.analysis.drawn_digits import PARTS, Drawings, Plan, check_before, plan_of, read_drawings, results_of, train_and_read
+from paretune.analysis.figures.augmentation import augmentation_figure
 from paretune.analysis.figures.galleries import pictures_figure
 from paretune.analysis.figures.runs import save_figure
+from paretune.analysis.findings.confidence import LEVEL
 from paretune.core.devices import pick_device
 from paretune.core.errors import UsageError
 from paretune.data.dataset import load_data

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from paretune.data.dataset import Data, Samples, data_root
+from paretune.data.dataset import Data, data_root
+from paretune.data.images import Samples
 
 if TYPE_CHECKING:
-    from paretune.data.dataset import Images
+    from paretune.data.images import Images
 
 N_TRAIN, N_TEST, SIDE, N_CLASSES = 60_000, 10_000, 28, 10
 SEED = 20_261_130

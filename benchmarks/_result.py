@@ -14,7 +14,11 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TypeVar
 
+from paretune.core.host_process import own_process
+
 Side = TypeVar("Side", bound=Hashable)
+
+own_process()  # a benchmark is a command
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,8 @@ if __name__ == "__main__":
 from benchmarks._result import Result, has_mnist, how_many, medians_in_turn, show, times
 
 if TYPE_CHECKING:
-    from paretune.data.dataset import Data, Samples
+    from paretune.data.dataset import Data
+    from paretune.data.images import Samples
 
 NETS = {"simple_cnn": "mnist", "alexnet": "cifar10"}
 BATCH, EPOCHS, SIDE = 256, 10, 4096

@@ -23,7 +23,7 @@ if __name__ == "__main__":
 
 from benchmarks._result import Result, how_many, show
 from paretune.core.folders import ROOT
-from paretune.data.dataset import LOCKED_SPLIT
+from paretune.data.options import LOCKED_SPLIT
 
 LOCKED_SPLITS = (LOCKED_SPLIT, 1, 2, 3, 4)
 GOALS = {"ann": 0.975, "svm": 0.985}

@@ -95,7 +95,7 @@ class Ours:
     """The engine, a trial at a time."""
 
     def __init__(self, folder: Path, mode: str) -> None:
-        from paretune.data.dataset import DataOptions
+        from paretune.data.options import DataOptions
 
         sweep = sweep_in(folder)
         study = open_study(sweep, f"sqlite:///{folder}/study.db", "overhead", seed=0)

@@ -62,7 +62,8 @@ def main() -> int:
 
 def trained(folder: Path, n_train: int) -> Path:
     """Train the simple CNN for one epoch and an rbf SVM with probabilities; return the folder of both."""
-    from paretune.data.dataset import DataOptions, load_data
+    from paretune.data.dataset import load_data
+    from paretune.data.options import DataOptions
     from paretune.models.saved_models import save
     from paretune.painter.first_model import train_first_model
     from paretune.trainers.svm import Svm, SvmConfig
@@ -76,7 +77,7 @@ def trained(folder: Path, n_train: int) -> Path:
 
 def measured(paths: list[Path], drawings_folder: Path) -> tuple[list[Result], list[str]]:
     """Draw every digit with all models of some paths on the page; return the rows and the notes below them."""
-    from paretune.analysis.confidence import wilson_interval
+    from paretune.analysis.findings.confidence import wilson_interval
     from paretune.painter.models import Models
     from tests.painter.browsing import chromium, draw, said, served
     from tests.painter.strokes import drawings

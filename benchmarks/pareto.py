@@ -22,7 +22,7 @@ import numpy as np
 from optuna.study._multi_objective import _is_pareto_front
 
 from benchmarks._result import Result, medians_in_turn, show, times
-from paretune.analysis.pareto import pareto_front
+from paretune.analysis.findings.front import pareto_front
 
 GOAL = "ours < 1 s"
 

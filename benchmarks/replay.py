@@ -177,7 +177,7 @@ def shares(seconds: float, theirs: float, start: float, steps: dict[str, float])
 
 def to_the_volume(runs: dict[int, Timed], theirs: float) -> list[Result]:
     """Return the seconds to the hypervolume that the least of the sweeps ends with, ours and W&B's way, over the seeds."""
-    from paretune.analysis.pareto import hypervolume
+    from paretune.analysis.findings.front import hypervolume
 
     def volume(trials: Sequence[FrozenTrial]) -> float:
         points = [trial.values for trial in trials if trial.values]

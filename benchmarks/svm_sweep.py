@@ -105,7 +105,9 @@ class Sides:
     def __init__(self, n_images: int) -> None:
         from dataclasses import replace
 
-        from paretune.data.dataset import DataOptions, Samples, load_data
+        from paretune.data.dataset import load_data
+        from paretune.data.images import Samples
+        from paretune.data.options import DataOptions
         from paretune.trainers.svm import Svm
 
         data = load_data(DataOptions(data="mnist", holdout=0.0, train_size=n_images))

@@ -116,8 +116,9 @@ def study(folder: Path, aims: dict[str, str]) -> dict[str, Any]:
         aims: what the front is of, metric -> goal; the first of them decides what is best.
     """
     from paretune.analysis.choose import choose
+    from paretune.analysis.findings.aims import aims_of
+    from paretune.analysis.findings.front import front_of
     from paretune.analysis.history import load_runs, runs_table
-    from paretune.analysis.pareto import aims_of, front_of
 
     runs = load_runs(folder)
     found: dict[str, Any] = {"runs": records(runs)}

@@ -16,7 +16,8 @@ import pytest
 import torch
 
 from paretune.core.epoch import Epoch
-from paretune.data.dataset import Data, Samples
+from paretune.data.dataset import Data
+from paretune.data.images import Samples
 from paretune.kernel_svm.int8_products import AT_ONCE
 
 ROOT = Path(__file__).resolve().parents[1]

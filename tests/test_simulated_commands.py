@@ -13,7 +13,8 @@ import optuna
 import pytest
 from PIL import Image
 
-from paretune.data.dataset import DataOptions, load_data
+from paretune.data.dataset import load_data
+from paretune.data.options import DataOptions
 from tests.samples import ROOT, start
 
 SIMULATED = {"PYTHONPATH": f"{ROOT / 'tests' / 'simulated_process'}:{ROOT}", "SIMULATED_DEVICES": "2"}

@@ -14,7 +14,8 @@ from torch import nn
 from paretune.batched import training
 from paretune.core.devices import pick_device
 from paretune.data import augmentation
-from paretune.data.dataset import Data, Samples
+from paretune.data.dataset import Data
+from paretune.data.images import Samples
 from paretune.kernel_svm import batched_solver
 from paretune.models.contract import Model
 from paretune.models.registry import model_class
@@ -271,7 +272,7 @@ def _plant_generator(patch: pytest.MonkeyPatch) -> Model:
 
 
 def _plant_array(patch: pytest.MonkeyPatch) -> Model:
-    from paretune.networks import device_metrics
+    from paretune.models import device_metrics
 
     patch.setattr(device_metrics, "to_host", lambda tensors: [tensor.numpy() for tensor in tensors])
     return Autoencoder(AutoencoderConfig(**SMALL, hidden=[4]))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from paretune.models.device_metrics import DeviceMetrics
+
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])  # `wandb agent` starts this file from any folder
 
@@ -21,8 +23,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from paretune.batched.losses import SquaredError
-    from paretune.data.dataset import Samples
-    from paretune.networks.device_metrics import DeviceMetrics
+    from paretune.data.images import Samples
+    from paretune.models.device_metrics import DeviceMetrics
 
 
 class AutoencoderConfig(GradientConfig):
@@ -60,8 +62,6 @@ class Autoencoder(GradientModel):
         return functional.mse_loss(outputs, images)
 
     def evaluated_epoch(self, samples: Samples) -> DeviceMetrics:
-        from paretune.networks.device_metrics import DeviceMetrics
-
         return DeviceMetrics("test", (self.outputs(samples.x) - samples.x).square().mean().view(1, 1), [len(samples)])
 
     def mean_loss(self, x: Any, y: Any) -> float:

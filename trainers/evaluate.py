@@ -13,12 +13,12 @@ import sys
 from collections.abc import Sequence
 
 from paretune.core.command_line import SentenceParser, exit_with_sentence
+from paretune.models.evaluation import evaluate_saved, report_text
+from paretune.models.programs import load_program
+from paretune.models.saved_models import describe
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    from paretune.models.evaluation import evaluate_saved, report_text
-    from paretune.models.saved_models import describe
-
     first, _, caution = __doc__.strip().split("\n\n")
     parser = SentenceParser(prog="python -m trainers.evaluate", description=first, epilog=caution, allow_abbrev=False)
     parser.add_argument("models", nargs="+", metavar="MODEL", help="folder of a saved model")
@@ -26,10 +26,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--split", choices=["test", "holdout"], default="test", help="which part is read (default: test, the locked part)"
     )
+    parser.add_argument("--program", metavar="FILE", help="the program of a model that does not come with paretune")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     parser.add_argument("--json", action="store_true", help="one JSON object per model")
     options = parser.parse_args(arguments)
     with exit_with_sentence():
+        if options.program:
+            load_program(options.program)
         for model in options.models:
             result = evaluate_saved(model, data_name=options.data, split=options.split, device=options.device)
             if "data_options" not in describe(model):

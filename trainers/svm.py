@@ -10,6 +10,12 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from paretune.core.metrics import confusion_matrix, named, scores
+from paretune.kernel_svm import cuml
+from paretune.kernel_svm.decisions import PairwiseMachine, calibrated_probabilities, winners
+from paretune.kernel_svm.gram import Prepared, gram_of
+from paretune.kernel_svm.pair_solver import evaluated_decisions, kernel_matrix, laid_out, pairs_of, solve, training_decisions
+
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])  # `wandb agent` starts this file from any folder
 
@@ -28,7 +34,8 @@ from paretune.models.contract import Classifier, ClassifierConfig, ModelConfig
 if TYPE_CHECKING:
     from torch import nn
 
-    from paretune.data.dataset import Data, Samples
+    from paretune.data.dataset import Data
+    from paretune.data.images import Samples
     from paretune.kernel_svm.decisions import PairwiseMachine
     from paretune.kernel_svm.gram import Gram
     from paretune.kernel_svm.pair_solver import Solution
@@ -98,8 +105,6 @@ class Svm(Classifier):
             self._fit(_flat(data.train.x), y, weights)
             metrics = self._scores(data.train, data, "train", self.decisions(data.train.x))
         else:
-            from paretune.kernel_svm.pair_solver import evaluated_decisions, training_decisions
-
             solution = self._solve(gram, y, weights)
             metrics = self._scores(data.train, data, "train", training_decisions(gram, self._kernel(), solution))
         seconds = time.perf_counter() - begin
@@ -110,7 +115,6 @@ class Svm(Classifier):
 
     def _gram(self, data: Data) -> Gram | None:
         """Return the inner products to fit on, None where the ordinary way is the better or the exacter one."""
-        from paretune.kernel_svm.gram import Prepared, gram_of
 
         def prepare() -> Prepared:
             self._state.clear()
@@ -134,8 +138,6 @@ class Svm(Classifier):
 
     def _solve(self, gram: Gram, y: np.ndarray, weights: list[float] | None) -> Solution:
         """Fit on inner products; `_gram` has left what the preparation has learnt."""
-        from paretune.kernel_svm.pair_solver import kernel_matrix, solve
-
         config = self.config
         solution = solve(gram, self._kernel(), penalty=config.C, tolerance=config.tolerance, weights=weights)
         self._keep(solution, gram.classes, gram.images.train[gram.order[solution.support]].astype(np.float64))
@@ -156,8 +158,7 @@ class Svm(Classifier):
 
     def _fit_at_once(self, data: Data, y: np.ndarray, weights: list[float] | None) -> np.ndarray | None:
         """Fit on a GPU and return the decisions (n_train, n_pairs) of the training images; None where another way is the better."""
-        from paretune.kernel_svm import batched_solver, cuml
-        from paretune.kernel_svm.pair_solver import laid_out, pairs_of
+        from paretune.kernel_svm import batched_solver
 
         config, (classes, counts) = self.config, np.unique(y, return_counts=True)
         batched = batched_solver.suits(len(y), config.kernel, self.device)
@@ -274,8 +275,6 @@ class Svm(Classifier):
 
     def _laid_out(self) -> PairwiseMachine:
         """Return the machine that decides, laid out at the first use after a fit or load."""
-        from paretune.kernel_svm.decisions import PairwiseMachine
-
         if self._machine is None:
             state = self._state
             self._machine = PairwiseMachine(
@@ -297,8 +296,6 @@ class Svm(Classifier):
     def _scores(self, samples: Samples, data: Data, part: str, decisions: np.ndarray) -> dict[str, float]:
         import torch
 
-        from paretune.core.metrics import confusion_matrix, named, scores
-
         labels, loss = self._labels(decisions), self._loss(decisions, samples.y)
         confusion = confusion_matrix(samples.y.cpu(), torch.from_numpy(labels), len(self.class_names)).numpy()
         losses = {} if loss is None else {"loss": loss}
@@ -316,8 +313,6 @@ class Svm(Classifier):
         return float(-np.log(np.clip(likelihood, np.finfo(np.float64).eps, 1.0)).mean())
 
     def _probabilities(self, decisions: np.ndarray) -> np.ndarray:
-        from paretune.kernel_svm.decisions import calibrated_probabilities
-
         classes = self._state["classes"]
         result = np.zeros((len(decisions), max(len(self.class_names), int(classes.max()) + 1)))
         result[:, classes] = calibrated_probabilities(decisions, len(classes), self._state["calibration"])
@@ -336,8 +331,6 @@ class Svm(Classifier):
         return self._labels(decisions), self._probabilities(decisions) if "calibration" in self._state else None
 
     def _labels(self, decisions: np.ndarray) -> np.ndarray:
-        from paretune.kernel_svm.decisions import winners
-
         return self._state["classes"][winners(decisions, len(self._state["classes"]))]
 
     def inference_module(self) -> nn.Module:
@@ -345,7 +338,11 @@ class Svm(Classifier):
 
         if "calibration" not in self._state:
             raise UsageError("this svm was trained without probabilities: train it with --probability=True to export it.")
-        return SvmInference(self._state, self.config, len(self.class_names))
+        config = self.config
+        projected = config.pca is not None
+        return SvmInference(
+            self._state, self._kernel(), len(self.class_names), scaled=config.scaling == "standard", projected=projected
+        )
 
     def state(self) -> dict[str, np.ndarray]:
         return dict(self._state)

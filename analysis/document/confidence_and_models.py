@@ -4,15 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from paretune.analysis.document.document import Heading, Paragraph, Picture, Table
 from paretune.analysis.document.language import translate as _
+from paretune.analysis.document.study import Study
+from paretune.analysis.figures.models import (
+    calibration,
+    calibration_figure,
+    class_scores_figure,
+    confusions_in_words,
+    embedding_figure,
+    hardest_figure,
+    precision_recall_figure,
+)
+from paretune.analysis.figures.parameters import importance_figure, parallel_figure, parallel_html, slices_figure
+from paretune.analysis.figures.runs import save_figure
+from paretune.analysis.findings.augmentation import compare_augmentation, in_words
+from paretune.analysis.findings.confidence import table_of
+from paretune.analysis.findings.diagnosis import diagnose_runs, rules_table
+from paretune.analysis.findings.parameters import tried
 from paretune.analysis.history import tidy
+from paretune.analysis.locked_part import FILE, load_kept
 from paretune.core.errors import UsageError
-
-if TYPE_CHECKING:
-    from paretune.analysis.report import Study
+from paretune.search.importance import importances
 
 MOST_CURVES = 400  # runs of a sweep whose curves are diagnosed for the report: the newest
 COLUMN_LABELS = {"name": "name", "front": "front", "repeats": "repeats", "p(front)": "p(front)"}  # metrics keep their names
@@ -20,8 +35,6 @@ COLUMN_LABELS = {"name": "name", "front": "front", "repeats": "repeats", "p(fron
 
 def confidence_section(studies: Sequence[Study]) -> list[Any]:
     """The front with the intervals that can be stated, and which runs are within noise of the chosen one."""
-    from paretune.analysis.confidence import table_of
-
     blocks: list[Any] = [Heading(_("How sure the choice is"))]
     for study in studies:
         table, notes = table_of(study.runs, study.aims, chosen=str(study.choice.run["run"]))
@@ -55,8 +68,6 @@ def confidence_section(studies: Sequence[Study]) -> list[Any]:
 
 def training_section(study: Study) -> list[Any]:
     """What the curves say of every run, by stated rules."""
-    from paretune.analysis.diagnose import diagnose_runs, rules_table
-
     with_curves = [run for run in study.runs if run.n_rows > 1][-MOST_CURVES:]
     if not with_curves:
         return []
@@ -80,23 +91,18 @@ def training_section(study: Study) -> list[Any]:
 
 def parameters_section(study: Study, figures: Path) -> list[Any]:
     """Which hyper-parameters mattered for the score that is shown, and how the runs lie in them."""
-    from paretune.analysis.figures.parameters import importance_figure, parallel_figure, parallel_html, slices_figure
-    from paretune.analysis.figures.runs import save_figure
-    from paretune.analysis.importance import importances
-    from paretune.analysis.parameters import tried
-
     word = _("F1") if study.metric == "f1" else study.metric
     heading = Heading(_("What mattered in {study}").format(study=study.name), 2)
     found = tried(study.runs, study.metric, study.goals.get(study.metric))
     try:
-        result = importances(found)
+        result = importances(found, translate=_)
     except UsageError as error:
         return [heading, Paragraph(_("No importance is given: {why}").format(why=f"{str(error).rstrip('.')}."))]
     order = list(result.table["parameter"])
     name = study.name
     return [
         heading,
-        Paragraph(result.in_words()),
+        Paragraph(result.in_words(_)),
         Picture(
             save_figure(importance_figure(result), figures / f"importance-{name}.png"),
             _("Importance for {metric} on the hold-out.").format(metric=word),
@@ -117,18 +123,6 @@ def parameters_section(study: Study, figures: Path) -> list[Any]:
 
 def model_section(study: Study, figures: Path) -> list[Any]:
     """What the retrained model does with the images of the locked part, from what its one reading kept."""
-    from paretune.analysis.figures.models import (
-        calibration,
-        calibration_figure,
-        class_scores_figure,
-        confusions_in_words,
-        embedding_figure,
-        hardest_figure,
-        precision_recall_figure,
-    )
-    from paretune.analysis.figures.runs import save_figure
-    from paretune.analysis.locked_part import FILE, load_kept
-
     heading = Heading(_("What the retrained {study} does with the locked test part").format(study=study.name), 2)
     if not (study.folder / FILE).exists():
         return [heading, Paragraph(_("What it predicted for each image is unknown: no predictions are kept with the model."))]
@@ -193,8 +187,6 @@ def model_section(study: Study, figures: Path) -> list[Any]:
 
 def augmentation_section(study: Study) -> list[Any]:
     """What the runs with and without augmentation reached; nothing where the sweep did not vary it."""
-    from paretune.analysis.augmentation import compare_augmentation, in_words
-
     if study.metric != "f1" or {run.config.get("augment") for run in study.runs if run.state == "finished"} != {True, False}:
         return []
     table = compare_augmentation(study.runs)

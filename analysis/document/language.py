@@ -1,8 +1,8 @@
 """What the report says, in the language of its reader: English as it stands in the code, or a catalogue's translation.
 
-A catalogue is YAML below `analysis/locale/LANGUAGE/`: the English text as key, its translation as value. Text that reaches the
-report stands in the code as `_("… {name} …").format(name=…)`, with `_` for `translate`, inside functions: what is translated
-when a module is imported would stay English.
+A catalogue is YAML below `analysis/document/locale/LANGUAGE/`: the English text as key, its translation as value. Text that
+reaches the report stands in the code as `_("… {name} …").format(name=…)`, with `_` for `translate`, inside functions: what is
+translated when a module is imported would stay English.
 """
 
 from __future__ import annotations

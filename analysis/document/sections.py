@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import datetime
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from paretune.analysis.document.document import Heading, Paragraph, Picture, Table
 from paretune.analysis.document.language import translate as _
+from paretune.analysis.document.study import Study, searched, short
+from paretune.analysis.figures.fronts import hypervolume_figure, pairs_figure
+from paretune.analysis.figures.interactive import pareto_html
+from paretune.analysis.figures.runs import (
+    confusion_figure,
+    curves_figure,
+    pareto_figure,
+    save_figure,
+    search_figure,
+    tradeoff_figure,
+)
+from paretune.analysis.findings.confidence import wilson_interval
+from paretune.analysis.findings.front import volumes_of
 from paretune.analysis.history import tidy
+from paretune.analysis.locked_part import load_kept
+from paretune.core.errors import UsageError
 from paretune.models.locked_readings import KEY, together
-
-if TYPE_CHECKING:
-    from paretune.analysis.report import Study
+from paretune.models.registry import MODELS, model_class
 
 MOST_COLUMNS = 6
 SCORES = ("accuracy", "precision", "recall", "f1")
@@ -30,7 +42,6 @@ STATE_LABELS = {
     "interrupted": "interrupted, tried again",
     "running": "still running",
 }
-SAME_FOR_ALL = {"classifier", "evaluation_split", "best_metric", "preset", "average", "positive_class", "curves_on_test", "holdout"}
 
 
 def sizes(study: Study) -> dict[str, int]:
@@ -82,8 +93,6 @@ def summary_section(studies: Sequence[Study]) -> list[Any]:
 
 def _locked_cells(study: Study) -> list[str]:
     """Return what was measured on the locked part: scores, right answers, Wilson's interval."""
-    from paretune.analysis.confidence import wilson_interval
-
     test = study.test
     cells = [value_of(test.get(name)) for name in SCORES]
     if "confusion" not in test:
@@ -170,11 +179,6 @@ def left_out_in_words(studies: Sequence[Study]) -> str:
 
 def front_section(studies: Sequence[Study], figures: Path) -> list[Any]:
     """The Pareto front: figure, table, and the search that led to it."""
-    from paretune.analysis.figures.fronts import hypervolume_figure, pairs_figure
-    from paretune.analysis.figures.interactive import pareto_html
-    from paretune.analysis.figures.runs import pareto_figure, save_figure, search_figure, tradeoff_figure
-    from paretune.analysis.pareto import volumes_of
-
     tables = {study.name: study.front for study in studies}
     chosen = {study.name: str(study.choice.run["run"]) for study in studies}
     aims, metric = studies[0].aims, studies[0].metric
@@ -258,29 +262,8 @@ def _column_head(name: str, is_chosen: bool) -> str:
     return _("{run} (chosen)").format(run=number) if is_chosen else number
 
 
-def searched(study: Study) -> list[str]:
-    """Return the hyper-parameters whose values differ between the runs."""
-    names = dict.fromkeys(name for run in study.runs for name in run.config if name not in SAME_FOR_ALL and name != "provenance")
-    return [
-        name
-        for name in names
-        if len({json.dumps(run.config.get(name), sort_keys=True, default=str) for run in study.runs if run.config}) > 1
-    ]
-
-
-def short(value: Any) -> str:
-    """Return a value as a table shows it."""
-    if value is None:
-        return "–"
-    if isinstance(value, bool):
-        return _("yes") if value else _("no")
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
 def study_section(study: Study, figures: Path) -> list[Any]:
     """One classifier: the rule, the curves, the confusion matrix and the per-class report."""
-    from paretune.analysis.figures.runs import curves_figure, save_figure
-
     run, choice, parts = study.chosen, study.choice, sizes(study)
     history = tidy([run])
     left_out = ", ".join(
@@ -322,8 +305,6 @@ def study_section(study: Study, figures: Path) -> list[Any]:
 
 def _class_blocks(study: Study, figures: Path) -> list[Any]:
     """The confusion matrix and the scores of each class on the locked part."""
-    from paretune.analysis.figures.runs import confusion_figure, save_figure
-
     test, config = study.test, study.chosen.config
     confusion, names = np.array(test["confusion"]), list(test["per_class"])
     title = _("{study}, locked test part, {count:,} images").format(study=study.name, count=int(test["n_samples"]))
@@ -348,8 +329,6 @@ def _class_blocks(study: Study, figures: Path) -> list[Any]:
 
 def fixed_names(study: Study) -> list[str]:
     """Return the hyper-parameters worth naming beside the searched ones; of a program of one's own, none."""
-    from paretune.models.registry import MODELS, model_class
-
     if study.classifier not in MODELS:
         return []
     defaults = model_class(study.classifier).Config().to_dict()
@@ -418,9 +397,6 @@ def tuned_against_default(study: Study) -> list[str]:
     Both read the same images, so that only those count that one of them reads rightly and the other does not (McNemar 1947).
     """
     from scipy.stats import binomtest
-
-    from paretune.analysis.locked_part import load_kept
-    from paretune.core.errors import UsageError
 
     try:
         tuned, default = load_kept(study.folder), load_kept(study.folder.with_name(f"{study.folder.name}-baseline"))

@@ -6,17 +6,18 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
-from paretune.analysis.figures.runs import COLORS
+from paretune.analysis.figures.runs import COLORS, empty_figure, styled
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from paretune.analysis.sources.run_record import RunRecord
 
 STYLES = ("-", "--")
 
 
+@styled
 def curve_grid_figure(
     rows: Sequence[Mapping[str, Sequence[RunRecord]]], metric: str, *, part: str, label: str = "", log: bool = False
 ) -> Figure:
@@ -28,9 +29,11 @@ def curve_grid_figure(
         label: what the axis says instead of the metric; `log` makes it logarithmic.
         part: what `test_loss` and `test_accuracy` were measured on.
     """
+    from matplotlib.ticker import MaxNLocator
+
     n_columns = max(len(row) for row in rows)
     size = (max(4.6, 2.9 * n_columns), max(3.0, 2.3 * len(rows)))
-    figure = Figure(figsize=size, layout="constrained")
+    figure = empty_figure(*size)
     panels = figure.subplots(len(rows), n_columns, squeeze=False, sharex=True, sharey=True)
     for line, row in zip(panels, rows, strict=True):
         for axes, (title, runs) in zip(line, row.items(), strict=False):

@@ -6,11 +6,10 @@ import textwrap
 from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
-from paretune.analysis.diagnose import Diagnosis
 from paretune.analysis.document.language import translate as _
-from paretune.analysis.figures.runs import COLORS, GREY, MARKERS, label_of, new_figure
+from paretune.analysis.figures.runs import COLORS, GREY, MARKERS, label_of, new_figure, styled
+from paretune.analysis.findings.diagnosis import Diagnosis
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
 LOG_FROM = 4  # largest over smallest loss
 
 
+@styled
 def diagnosis_figure(history: pd.DataFrame, diagnosis: Diagnosis, *, title: str, part: str = "") -> Figure:
     """Draw loss and accuracy over the epochs of one run, mark the epoch of the diagnosis, and write its reason above.
 
@@ -26,6 +26,8 @@ def diagnosis_figure(history: pd.DataFrame, diagnosis: Diagnosis, *, title: str,
         history: the rows of one run, as `paretune.analysis.history.tidy` lays them out.
         part: what `test_loss` and `test_accuracy` were measured on; by default the hold-out.
     """
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
+
     figure, panels = new_figure(8.4, 3.4, 2)
     for axes, name in zip(panels, ("loss", "accuracy"), strict=True):
         for place, (column, label) in enumerate(((f"train_{name}", _("training")), (f"test_{name}", part or _("hold-out")))):

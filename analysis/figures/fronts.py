@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
 
 from paretune.analysis.document.language import translate as _
-from paretune.analysis.figures.runs import COLORS, GREY, MARKERS, frame, label_of, new_figure
+from paretune.analysis.figures.runs import COLORS, GREY, MARKERS, empty_figure, frame, label_of, new_figure, styled
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 SIDE = 1.75  # inches of one panel of the grid
 MOST_CHARACTERS = 24  # of one line of a panel's label
 LINES = ["-", "--", "-.", ":"]
 
 
+@styled
 def pairs_figure(table: pd.DataFrame, metrics: Sequence[str], goals: Sequence[str], chosen: str | None = None) -> Figure:
     """Draw every pair of three or more metrics, the lower triangle of a grid; on its diagonal how each metric is spread.
 
@@ -27,8 +29,10 @@ def pairs_figure(table: pd.DataFrame, metrics: Sequence[str], goals: Sequence[st
         table: runs with a bool column `on_front`, which is that of all the metrics together.
         chosen: the id of the chosen run.
     """
+    from matplotlib.lines import Line2D
+
     n_metrics = len(metrics)
-    figure = Figure(figsize=(SIDE * n_metrics + 0.5, SIDE * n_metrics + 0.6), layout="constrained")
+    figure = empty_figure(SIDE * n_metrics + 0.5, SIDE * n_metrics + 0.6)
     grid = figure.subplots(n_metrics, n_metrics, sharex="col", squeeze=False)
     values = table[list(metrics)].to_numpy(dtype=np.float64)
     front, pick = table["on_front"].to_numpy(dtype=bool), table["run"].eq(chosen).to_numpy()
@@ -70,6 +74,8 @@ def _pair(axes: Axes, x: np.ndarray, y: np.ndarray, front: np.ndarray, pick: np.
 
 def _spread(axes: Axes, values: np.ndarray, front: np.ndarray) -> None:
     """Draw a histogram inside the panel's frame, the front's runs below and hatched."""
+    from matplotlib.ticker import MaxNLocator
+
     edges = np.linspace(*axes.get_xlim(), 13)
     axes.hist(
         [values[front], values[~front]],
@@ -86,6 +92,8 @@ def _spread(axes: Axes, values: np.ndarray, front: np.ndarray) -> None:
 
 def _label(axes: Axes, metrics: Sequence[str], goals: Sequence[str], i: int, j: int) -> None:
     """Name the axes at the grid's edges, with the direction that is better."""
+    from matplotlib.ticker import MaxNLocator
+
     arrows = {"maximize": _("→ better"), "minimize": _("← better")}
     across, up = (f"{textwrap.fill(label_of(metrics[k]), MOST_CHARACTERS)}\n{arrows[goals[k]]}" for k in (j, i))
     axes.tick_params(labelsize=7.5, labelbottom=i == len(metrics) - 1, labelleft=j in (0, i))
@@ -100,8 +108,11 @@ def _label(axes: Axes, metrics: Sequence[str], goals: Sequence[str], i: int, j: 
         axes.set_ylabel(up, fontsize=8.5)
 
 
+@styled
 def hypervolume_figure(volumes: Mapping[str, np.ndarray]) -> Figure:
     """Draw the hypervolume after each finished run (n_runs,), in the order of their creation, by name."""
+    from matplotlib.ticker import MaxNLocator
+
     figure, (axes,) = new_figure(4.2, 2.7)
     for place, (name, after) in enumerate(volumes.items()):
         number = np.arange(1, len(after) + 1)

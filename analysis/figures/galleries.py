@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.figure import Figure
+
+from paretune.analysis.figures.runs import empty_figure, styled
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
+@styled
 def pictures_figure(pictures: Mapping[str, np.ndarray], *, columns: int, centred: bool = False) -> Figure:
     """Draw pictures, each (height, width) or (height, width, 3), as a gallery in their order.
 
@@ -21,7 +26,7 @@ def pictures_figure(pictures: Mapping[str, np.ndarray], *, columns: int, centred
     n_rows = math.ceil(len(pictures) / columns)
     height, width = next(iter(pictures.values())).shape[:2]
     side = 2.4 if columns == 1 else min(1.5, 11 / columns)
-    figure = Figure(figsize=(side * columns, n_rows * (side * height / width + 0.42)), layout="constrained")
+    figure = empty_figure(side * columns, n_rows * (side * height / width + 0.42))
     panels = figure.subplots(n_rows, columns, squeeze=False).flat
     for axes in panels:
         axes.axis("off")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
+from paretune.analysis.figures.runs import empty_figure, styled
 from paretune.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def grid_of(first: np.ndarray, second: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -30,12 +33,13 @@ def grid_of(first: np.ndarray, second: np.ndarray, values: np.ndarray) -> tuple[
     return rows, columns, np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
 
 
+@styled
 def grid_figure(
     first: np.ndarray, second: np.ndarray, values: np.ndarray, *, names: tuple[str, str], metric: str, best: str = "min"
 ) -> Figure:
     """Draw a metric over two hyper-parameters; the best point, `min` or `max`, is marked on the map."""
     rows, columns, table = grid_of(first, second, values)
-    figure = Figure(figsize=(8.6, 3.8), layout="constrained")
+    figure = empty_figure(8.6, 3.8)
     axes = figure.add_subplot(1, 2, 1)
     edges = [_edges(columns), _edges(rows)]
     drawn = axes.pcolormesh(*edges, table, cmap="cividis", rasterized=True)

@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from paretune.analysis.document.document import plotly_script
 from paretune.analysis.document.language import translate as _
+from paretune.analysis.document.study import SAME_FOR_ALL, Study, searched, short
+from paretune.analysis.figures.runs import COLORS, GREY, frame, label_of
 from paretune.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from paretune.analysis.history import RunRecord
-    from paretune.analysis.report import Study
+    import pandas as pd
+
+    from paretune.analysis.sources.run_record import RunRecord
 
 SYMBOLS = ["circle", "square", "triangle-up", "diamond"]
 MOST_LINES, MOST_CHARACTERS = 25, 70  # of one run's configuration on hover
@@ -27,8 +29,6 @@ def pareto_html(
     studies: Sequence[Study], metrics: Sequence[str] = ("precision", "recall"), goals: Sequence[str] = ("maximize", "maximize")
 ) -> str:
     """Return a figure of all studies together as HTML that needs no other file."""
-    from paretune.analysis.document.sections import searched
-
     shown = {
         run.run: {name: run.config.get(name) for name in names}
         for study, names in [(study, searched(study)) for study in studies]
@@ -47,8 +47,6 @@ def configurations(runs: Sequence[RunRecord]) -> dict[str, dict[str, Any]]:
 
 def differing(configs: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return the names whose values differ between configurations; what follows from the others is left out."""
-    from paretune.analysis.document.sections import SAME_FOR_ALL
-
     names = dict.fromkeys(name for config in configs for name in config if name not in SAME_FOR_ALL and name != "provenance")
     texts = {name: {json.dumps(config.get(name), sort_keys=True, default=str) for config in configs} for name in names}
     return [name for name in names if len(texts[name]) > 1]
@@ -68,9 +66,8 @@ def front_html(
         configs: by run id, what a run's label shows of its configuration.
         chosen: the id of the chosen run, by name.
     """
+    import pandas as pd
     from plotly import graph_objects
-
-    from paretune.analysis.figures.runs import COLORS, frame, label_of
 
     figure = graph_objects.Figure()
     together = pd.concat(list(tables.values()))
@@ -109,7 +106,7 @@ def front_html(
 
 def _text(row: pd.Series, metrics: Sequence[str], config: Mapping[str, Any]) -> str:
     """Return a run's label: its name, its metrics, its best epoch, then its configuration."""
-    from paretune.analysis.document.sections import short
+    import pandas as pd
 
     lines = [f"<b>{escape(str(row['name'] or row['run']))}</b>"]
     lines += [f"{escape(metric)} {row[metric]:.5g}" for metric in dict.fromkeys([*metrics, "f1"]) if metric in row]
@@ -120,8 +117,6 @@ def _text(row: pd.Series, metrics: Sequence[str], config: Mapping[str, Any]) -> 
 
 
 def _marker(part: pd.DataFrame, place: int, chosen: str | None, *, on_front: bool) -> dict[str, Any]:
-    from paretune.analysis.figures.runs import COLORS, GREY
-
     picks = [run == chosen for run in part["run"]]
     return {
         "symbol": SYMBOLS[place % len(SYMBOLS)],

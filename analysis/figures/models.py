@@ -12,14 +12,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from paretune.analysis.document.language import translate as _
-from paretune.analysis.figures.runs import COLORS, GREY, label_of, new_figure
+from paretune.analysis.figures.runs import COLORS, GREY, empty_figure, label_of, new_figure, styled
 from paretune.analysis.locked_part import Kept, entropies
+from paretune.core.metrics import class_scores
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 N_BINS = 15
 MOST_CURVES = 10  # with more classes: the mean, the three best and the three worst
@@ -59,10 +60,9 @@ def confusions_in_words(labels: np.ndarray, predicted: np.ndarray, class_names: 
     )
 
 
+@styled
 def class_scores_figure(labels: np.ndarray, predicted: np.ndarray, class_names: Sequence[str], *, title: str = "") -> Figure:
     """Draw precision, recall and F1 of each class as bars."""
-    from paretune.core.metrics import class_scores
-
     n_classes = len(class_names)
     confusion = np.bincount(labels * n_classes + predicted, minlength=n_classes**2).reshape(n_classes, n_classes)
     scores = class_scores(confusion)
@@ -111,6 +111,7 @@ def precision_at(curve: PrecisionRecall, recalls: np.ndarray) -> np.ndarray:
     return np.array([best[np.flatnonzero(curve.recall >= level)[-1]] for level in recalls])
 
 
+@styled
 def precision_recall_figure(labels: np.ndarray, probabilities: np.ndarray, class_names: Sequence[str]) -> Figure:
     """Draw the precision-recall curves, one class against the rest, with their average precision (AP)."""
     curves = sorted(precision_recall(labels, probabilities, class_names), key=lambda curve: -curve.average_precision)
@@ -162,10 +163,11 @@ def calibration(labels: np.ndarray, probabilities: np.ndarray, n_bins: int = N_B
     return Calibration(mean_confidence, accuracy, counts, float(np.average(np.abs(accuracy - mean_confidence), weights=counts)))
 
 
+@styled
 def calibration_figure(labels: np.ndarray, probabilities: np.ndarray, n_bins: int = N_BINS) -> Figure:
     """Draw the reliability diagram: accuracy over confidence per bin, and below how many images have which confidence."""
     found = calibration(labels, probabilities, n_bins)
-    figure = Figure(figsize=(4.2, 4.4), layout="constrained")
+    figure = empty_figure(4.2, 4.4)
     axes, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     low = max(0.0, min(float(found.confidence.min()), float(found.accuracy.min())) - 0.05)
     axes.plot([low, 1], [low, 1], "--", color=GREY, lw=1, label=_("perfectly calibrated"))
@@ -190,6 +192,7 @@ def _bins_in_words(counts: np.ndarray) -> str:
     return _("{bins} bins of {low} or {high} images").format(bins=len(counts), low=low, high=high)
 
 
+@styled
 def hardest_figure(kept: Kept, class_names: Sequence[str], side: int = 5) -> Figure | None:
     """Draw the side x side images of highest entropy with their true and predicted class; None without probabilities."""
     if kept.probabilities is None or len(kept.hardest) == 0:
@@ -197,7 +200,7 @@ def hardest_figure(kept: Kept, class_names: Sequence[str], side: int = 5) -> Fig
     side = min(side, max(3, int(np.sqrt(len(kept.hardest)))))
     bits = entropies(kept.probabilities)
     longest = max(map(len, class_names))
-    figure = Figure(figsize=(side * (1.25 if longest <= 3 else 1.6), side * 1.5 + 0.1), layout="constrained")
+    figure = empty_figure(side * (1.25 if longest <= 3 else 1.6), side * 1.5 + 0.1)
     for place, axes in enumerate(figure.subplots(side, side).flat):
         axes.axis("off")
         if place >= len(kept.hardest):
@@ -246,6 +249,7 @@ def embedding_figure(
     return maps_figure(points, labels, class_names, method=method)
 
 
+@styled
 def maps_figure(
     maps: Mapping[str, np.ndarray], labels: np.ndarray, class_names: Sequence[str], *, method: Literal["tsne", "pca"] = "tsne"
 ) -> Figure:

@@ -6,20 +6,17 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import matplotlib
 import numpy as np
-from matplotlib.collections import LineCollection
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from paretune.analysis.document.language import translate as _
-from paretune.analysis.figures.runs import COLORS, GREY, label_of, new_figure, window
+from paretune.analysis.figures.runs import COLORS, GREY, empty_figure, label_of, new_figure, styled, window
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-    from paretune.analysis.importance import Importance
-    from paretune.analysis.parameters import Tried
+    from paretune.analysis.findings.parameters import Tried
+    from paretune.search.importance import Importance
 
 MOST_AXES = 8  # of parallel coordinates, the metric's aside
 MOST_SLICES = 12
@@ -29,6 +26,7 @@ COLUMNS = 4
 PER_INCH = 17  # characters of a line above or below a figure
 
 
+@styled
 def importance_figure(result: Importance) -> Figure:
     """Draw the importance of each hyper-parameter as a bar, the largest on top, with the interval of the resamples."""
     table = result.table
@@ -47,12 +45,16 @@ def importance_figure(result: Importance) -> Figure:
     return figure
 
 
+@styled
 def parallel_figure(found: Tried, order: Sequence[str] = ()) -> Figure:
     """Draw each run as a line through its values; the better its rank, the darker and thicker the line.
 
     Args:
         order: the parameters from left to right; at most MOST_AXES are drawn. By default as they were found.
     """
+    import matplotlib
+    from matplotlib.collections import LineCollection
+
     parameters = list(order or found.values)[:MOST_AXES]
     figure, (axes,) = new_figure(8.4, 3.9)
     lines, names = [], [*parameters, label_of(found.metric)]
@@ -97,6 +99,8 @@ def _axis(found: Tried, parameter: str) -> tuple[np.ndarray, list[tuple[float, s
 
     A run without the parameter lies at the bottom, at a dash.
     """
+    from matplotlib.ticker import MaxNLocator
+
     column = found.values[parameter]
     absent = column.isna().to_numpy()
     if found.discrete(parameter):
@@ -126,6 +130,8 @@ def _axis(found: Tried, parameter: str) -> tuple[np.ndarray, list[tuple[float, s
 
 def _metric_axis(found: Tried) -> tuple[np.ndarray, list[tuple[float, str]]]:
     """Return the height of each run on the metric's axis, the best at the top; the worst quarter may lie at the bottom."""
+    from matplotlib.ticker import MaxNLocator
+
     sign = 1.0 if found.goal == "maximize" else -1.0
     scores = sign * found.scores
     low, high = max(window(scores, "maximize")[0], scores.min()), scores.max()
@@ -141,6 +147,7 @@ def short(text: str) -> str:
     return text if len(text) <= MOST_CHARACTERS else text[: MOST_CHARACTERS - 1] + "…"
 
 
+@styled
 def slices_figure(found: Tried, order: Sequence[str] = ()) -> Figure:
     """Draw the metric against each searched parameter: numbers on an axis, choices as strips with their median.
 
@@ -150,7 +157,7 @@ def slices_figure(found: Tried, order: Sequence[str] = ()) -> Figure:
     parameters = list(order or found.values)[:MOST_SLICES]
     n_columns = min(COLUMNS, len(parameters))
     n_rows = -(-len(parameters) // n_columns)
-    figure = Figure(figsize=(8.4 if n_columns > 2 else 4.2, 2.0 * n_rows + 0.3), layout="constrained")
+    figure = empty_figure(8.4 if n_columns > 2 else 4.2, 2.0 * n_rows + 0.3)
     grid = figure.subplots(n_rows, n_columns, squeeze=False, sharey=True)
     limits, best = window(found.scores, found.goal), int(found.better_first[0])
     for axes, parameter in zip(grid.flat, parameters, strict=False):
@@ -180,6 +187,8 @@ def _marks_in_words(outside: int) -> str:
 
 def _slice_axis(axes: Axes, found: Tried, parameter: str) -> np.ndarray:
     """Set up the horizontal axis of one slice; return the place of each run (n_runs,)."""
+    from matplotlib.ticker import MaxNLocator, NullFormatter
+
     axes.tick_params(labelsize=7.5)
     column = found.values[parameter]
     if not found.discrete(parameter):
@@ -202,6 +211,7 @@ def _slice_axis(axes: Axes, found: Tried, parameter: str) -> np.ndarray:
     return at + np.random.default_rng(0).uniform(-0.2, 0.2, len(at))
 
 
+@styled
 def parallel_html(found: Tried, order: Sequence[str] = ()) -> str:
     """Return parallel coordinates of every searched parameter and the metric as HTML that needs no other file.
 

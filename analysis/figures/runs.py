@@ -5,21 +5,20 @@ Colours: Okabe and Ito 2008, "Color Universal Design".
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-import matplotlib
 import numpy as np
-import pandas as pd
-
-matplotlib.use("Agg")
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from paretune.analysis.document.language import translate as _
 from paretune.core.errors import UsageError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7"]
 MARKERS = ["o", "s", "^", "D"]
@@ -43,7 +42,10 @@ STYLE: Any = {
     "axes.axisbelow": True,
     "legend.frameon": False,
 }
-matplotlib.rcParams.update(STYLE)
+
+
+Wanted = ParamSpec("Wanted")
+Drawn = TypeVar("Drawn")
 
 
 def label_of(metric: str) -> str:
@@ -51,12 +53,33 @@ def label_of(metric: str) -> str:
     return _(LABELS[metric]) if metric in LABELS else metric
 
 
+def styled(draw: Callable[Wanted, Drawn]) -> Callable[Wanted, Drawn]:
+    """Let a function draw in STYLE, and leave matplotlib's own settings as they are."""
+
+    @functools.wraps(draw)
+    def in_style(*args: Wanted.args, **settings: Wanted.kwargs) -> Drawn:
+        from matplotlib import rc_context
+
+        with rc_context(STYLE):
+            return draw(*args, **settings)
+
+    return in_style
+
+
+def empty_figure(width: float, height: float) -> Figure:
+    """Return a figure of so many inches without panels; whoever draws in it is `styled`."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
 def new_figure(width: float, height: float, columns: int = 1) -> tuple[Figure, list[Axes]]:
     """Return an empty figure of so many inches, and its panels in a row."""
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = empty_figure(width, height)
     return figure, list(figure.subplots(1, columns, squeeze=False)[0])
 
 
+@styled
 def save_figure(figure: Figure, path: Path) -> Path:
     """Write a figure as PNG (or by the file's ending), at 200 dots per inch.
 
@@ -73,6 +96,7 @@ def save_figure(figure: Figure, path: Path) -> Path:
     return path
 
 
+@styled
 def pareto_figure(
     tables: Mapping[str, pd.DataFrame],
     metrics: Sequence[str] = ("precision", "recall"),
@@ -85,6 +109,8 @@ def pareto_figure(
         tables: runs with a bool column `on_front`, by classifier.
         chosen: the id of the chosen run, by classifier.
     """
+    from matplotlib.ticker import MaxNLocator
+
     figure, panels = new_figure(4.2 * len(tables), 3.8, len(tables))
     for place, (axes, (name, table)) in enumerate(zip(panels, tables.items(), strict=True)):
         x, y = (table[metric].to_numpy(dtype=np.float64) for metric in metrics)
@@ -161,8 +187,11 @@ def _shade(
     axes.plot(line_x, line_y, color=color, lw=1.2, zorder=2)
 
 
+@styled
 def tradeoff_figure(tables: Mapping[str, pd.DataFrame], chosen: Mapping[str, str] | None = None) -> Figure:
     """Draw F1 against `n_parameters` and against `seconds`, all classifiers together."""
+    from matplotlib.ticker import NullFormatter
+
     figure, panels = new_figure(8.4, 3.3, 2)
     for axes, metric in zip(panels, ("n_parameters", "seconds"), strict=True):
         for place, (name, table) in enumerate(tables.items()):
@@ -182,6 +211,7 @@ def tradeoff_figure(tables: Mapping[str, pd.DataFrame], chosen: Mapping[str, str
     return figure
 
 
+@styled
 def curves_figure(history: pd.DataFrame, *, title: str, n_epochs: int, part: str = "") -> Figure:
     """Draw loss and accuracy over the epochs of one run, on the training images and on `part`, which is the hold-out by default.
 
@@ -189,6 +219,8 @@ def curves_figure(history: pd.DataFrame, *, title: str, n_epochs: int, part: str
         history: the rows of one run.
         n_epochs: the epoch that is marked as the best.
     """
+    from matplotlib.ticker import MaxNLocator
+
     figure, panels = new_figure(8.4, 3.1, 2)
     for axes, name in zip(panels, ("loss", "accuracy"), strict=True):
         for place, (column, label) in enumerate(((f"train_{name}", _("training")), (f"test_{name}", part or _("hold-out")))):
@@ -205,8 +237,11 @@ def curves_figure(history: pd.DataFrame, *, title: str, n_epochs: int, part: str
     return figure
 
 
+@styled
 def search_figure(tables: Mapping[str, pd.DataFrame], metric: str = "f1") -> Figure:
     """Draw each trial's value and the best so far, in the order of the trials, which are counted from 0 as in their names."""
+    from matplotlib.ticker import MaxNLocator
+
     figure, (axes,) = new_figure(8.4, 2.9)
     lows = []
     for place, (name, table) in enumerate(tables.items()):
@@ -230,6 +265,7 @@ def search_figure(tables: Mapping[str, pd.DataFrame], metric: str = "f1") -> Fig
     return figure
 
 
+@styled
 def confusion_figure(confusion: np.ndarray, class_names: Sequence[str], *, title: str) -> Figure:
     """Draw a confusion matrix (n_classes, n_classes): counts as numbers, mistakes as shades."""
     n_classes = len(class_names)

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from paretune.analysis.sources.run_record import columns_of
+from paretune.runs.wandb_files import INTERNAL
 
 if TYPE_CHECKING:
     import numpy as np
@@ -109,8 +110,6 @@ def _numbers(table: pa.Table) -> dict[int, np.ndarray]:
 
 def _equal_rows(part: pa.Table, numbers: dict[int, np.ndarray], start: int, stop: int) -> dict[str, np.ndarray] | None:
     """Return the columns of a run whose rows all hold an epoch and the same numbers, and nothing else; None of another."""
-    from paretune.runs.wandb_files import INTERNAL
-
     found = {}
     for place, (field, column) in enumerate(zip(part.schema, part.columns, strict=True)):
         if place == 0 or column.null_count == len(column) or field.name in INTERNAL:

@@ -12,9 +12,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from paretune.analysis.sources import parquet_cache
 from paretune.analysis.sources.run_record import RunRecord, columns_of
 from paretune.core.progress import Progress
 from paretune.runs import study_schema
+from paretune.runs.study_storage import close, database, open_storage, readable_errors
 from paretune.runs.wandb_files import RunFile, numbers, read_run
 from paretune.runs.whole_runs import merge_run_files, own_run
 
@@ -61,8 +63,6 @@ def _grouped(files: Iterable[tuple[str, str]]) -> list[Group]:
 
 def _read_all(path: Path, groups: Sequence[Group]) -> tuple[list[RunRecord], set[str]]:
     """Return the runs of groups of files below a folder, and the files that hold one."""
-    from paretune.analysis.sources import parquet_cache
-
     if len(groups) < parquet_cache.WORTHWHILE:
         return _runs_of([read_run_files(files) for files, _ in groups], groups)
     place = parquet_cache.place_of("offline", path.resolve())
@@ -152,8 +152,6 @@ def study_runs(source: str | Path) -> list[RunRecord]:
         UsageError: if it cannot be read.
     """
     import optuna
-
-    from paretune.runs.study_storage import close, database, open_storage, readable_errors
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     url, wanted = database(source)

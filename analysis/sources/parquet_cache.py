@@ -16,6 +16,7 @@ from typing import Any
 
 from paretune.analysis.sources.run_record import RunRecord
 from paretune.core.folders import ROOT
+from paretune.runs.wandb_files import read_run
 
 WORTHWHILE = 20  # run files below which reading them again costs nothing
 VERSION = "2"
@@ -62,8 +63,6 @@ def _ours(run: RunRecord) -> bool:
 
 
 def _summary_in(file: str) -> Mapping[str, Any]:
-    from paretune.runs.wandb_files import read_run
-
     found = read_run(Path(file)) if Path(file).is_file() else None
     return {} if found is None else found.summary
 

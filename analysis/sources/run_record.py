@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from paretune.core.best_epoch import best_row, goal_of
 from paretune.core.epoch import METRICS
+from paretune.runs.wandb_files import INTERNAL, numbers
 from paretune.runs.whole_runs import summary_values
 
 if TYPE_CHECKING:
@@ -69,8 +70,6 @@ class RunRecord:
 def columns_of(logged: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
     """Lay logged rows out as columns; a row of tables and images alone is no row."""
     import numpy as np
-
-    from paretune.runs.wandb_files import INTERNAL, numbers
 
     columns = _columns_of_equal_rows(logged, INTERNAL)
     if columns is not None:
@@ -180,8 +179,6 @@ def _images_of(run: RunRecord) -> str:
 
 def best_values(run: RunRecord) -> tuple[dict[str, float], bool]:
     """Return the row of values that a run stands for, and whether it is of a best epoch that was picked: else it is of the last."""
-    from paretune.runs.wandb_files import numbers
-
     rows = run.rows
     if "classifier" not in run.config:
         summary, latest = numbers(run.summary), _latest(rows)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from paretune.analysis.sources import bulk, parquet_cache
 from paretune.analysis.sources.run_record import RunRecord, columns_of
 from paretune.core.errors import UsageError
+from paretune.core.progress import Progress
+from paretune.runs.tracking import logged_in
 from paretune.runs.wandb_files import ended
 
 if TYPE_CHECKING:
@@ -30,8 +32,6 @@ def server_runs(source: str, filters: Mapping[str, Any] | None = None) -> list[R
     Raises:
         UsageError: without credentials, or if there is no such project or sweep.
     """
-    from paretune.runs.tracking import logged_in
-
     if not logged_in():
         raise UsageError(
             f"{source} is no folder here, and W&B cannot be asked for it: log in with 'wandb login', or give a folder."
@@ -71,8 +71,6 @@ def _pull(
 
     import requests
     import wandb
-
-    from paretune.core.progress import Progress
 
     marks = {run.id: _mark(run) for run in fresh}
     with Progress(f"pulling {source}", len(fresh), unit="run", every=2) as progress, ThreadPoolExecutor(AT_A_TIME) as pool:

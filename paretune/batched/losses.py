@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from paretune.core.metrics import count_values
-from paretune.networks.device_metrics import DeviceMetrics
+from paretune.models.device_metrics import DeviceMetrics
 
 if TYPE_CHECKING:
     from paretune.batched.networks import Room

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from paretune.batched.onednn import products_of
-from paretune.networks.step import bare_step
+from paretune.core.step import bare_step
 
 aten = torch.ops.aten
 SELU = (1.6732632423543772, 1.0507009873554805)  # alpha, scale

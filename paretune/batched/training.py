@@ -17,17 +17,17 @@ import torch
 
 from paretune.batched.networks import Room, Stack, described, outputs_of, update_of
 from paretune.core.devices import numerics
+from paretune.core.step import clipped, n_threads, seed_of, step_of, watched
 from paretune.models import checkpoint
 from paretune.models.contract import noted
-from paretune.networks.device_metrics import DeviceMetrics, Stopwatch, read_metrics
-from paretune.networks.step import clipped, n_threads, seed_of, step_of, watched
-from paretune.networks.training_state import Run
+from paretune.models.device_metrics import DeviceMetrics, Stopwatch, read_metrics
+from paretune.models.training_state import GradientTrained, Run
 
 if TYPE_CHECKING:
     from paretune.core.epoch import Epoch
-    from paretune.data.dataset import Data, Samples
+    from paretune.data.dataset import Data
+    from paretune.data.images import Samples
     from paretune.models.contract import ModelConfig
-    from paretune.networks.loop import GradientModel
 
 # What the configurations of one program may differ in; whoever has ended leaves it, so `epochs` too.
 FREE = (
@@ -49,7 +49,7 @@ def key_of(config: ModelConfig) -> str:
     return json.dumps([values, places], sort_keys=True)
 
 
-def is_written_out(model: GradientModel) -> bool:
+def is_written_out(model: GradientTrained) -> bool:
     """Whether a model that knows its data's shape can train in a program: plain dense layers, on the CPU or CUDA, in fp32."""
     if model.precision != "fp32" or model.device.type not in ("cpu", "cuda"):
         return False
@@ -66,13 +66,13 @@ def room_of(device: torch.device) -> int:
     return ROOM if device.type != "cuda" else int(GPU_SHARE * torch.cuda.mem_get_info(device)[0]) // 4
 
 
-def n_weights(model: GradientModel) -> int:
+def n_weights(model: GradientTrained) -> int:
     """Return how many numbers a model that knows its data's shape will learn."""
     with torch.device("meta"):
         return sum(parameter.numel() for parameter in model.network().parameters())
 
 
-def n_kept(model: GradientModel) -> int:
+def n_kept(model: GradientTrained) -> int:
     """Return how many numbers a program keeps of a model's batches, a model that knows its data's shape: five a layer's output."""
     with torch.device("meta"):
         layers = [layer for layer in model.network().modules() if isinstance(layer, torch.nn.Linear)]
@@ -89,7 +89,7 @@ class Program:
         x: training images (n_samples, …) as the networks take them.
     """
 
-    def __init__(self, models: Sequence[GradientModel], optimizers: Sequence[torch.optim.Optimizer], x: torch.Tensor) -> None:
+    def __init__(self, models: Sequence[GradientTrained], optimizers: Sequence[torch.optim.Optimizer], x: torch.Tensor) -> None:
         self.models, self.optimizers, self.x = models, optimizers, x.flatten(1)
         nets = [layers for model in models if model._net is not None and (layers := described(model._net)) is not None]
         assert len(nets) == len(models), "only of models that are written out"
@@ -193,7 +193,7 @@ class Program:
 
 
 def fit_together(
-    models: Sequence[GradientModel],
+    models: Sequence[GradientTrained],
     data: Data,
     *,
     stopped: set[int],
@@ -247,7 +247,7 @@ def fit_together(
             _release(programs)
 
 
-def _begun(models: Sequence[GradientModel], data: Data, paths: Sequence[Path | None]) -> dict[int, Run]:
+def _begun(models: Sequence[GradientTrained], data: Data, paths: Sequence[Path | None]) -> dict[int, Run]:
     data = data.to(models[0].device)
     runs = {}
     for place, (model, path) in enumerate(zip(models, paths, strict=True)):

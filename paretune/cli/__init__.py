@@ -6,6 +6,8 @@ import importlib
 import sys
 from collections.abc import Sequence
 
+from paretune.core.errors import did_you_mean
+
 COMMANDS = {
     "sweep": ("paretune.search.command_line", "search a sweep file here, without account or network"),
     "check": ("paretune.search.check", "say every fault of a sweep file"),
@@ -42,8 +44,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     name, *rest = given
     if name not in COMMANDS:
-        from paretune.core.errors import did_you_mean
-
         near = did_you_mean(name, COMMANDS) or "; 'paretune --help' lists them."
         print(f"error: paretune: {name!r} is no command{near}", file=sys.stderr)
         return 2

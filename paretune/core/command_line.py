@@ -10,11 +10,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
 from paretune.core.errors import UsageError, did_you_mean
+from paretune.core.host_process import own_process
 
 
 @contextlib.contextmanager
 def exit_with_sentence() -> Iterator[None]:
     """Turn a person's mistake into one sentence on stderr and exit code 2, and Ctrl-C into exit code 130."""
+    own_process()
     try:
         yield
     except UsageError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 import time
 from types import TracebackType
@@ -70,3 +71,9 @@ def duration(seconds: float) -> str:
     if seconds < 3600:
         return f"{seconds // 60} min {seconds % 60:02d} s"
     return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
+
+
+@functools.cache  # a sweep reads its data again and again
+def print_once(line: str) -> None:
+    """Print a note once per process; standard output is for results."""
+    print(line, file=sys.stderr)

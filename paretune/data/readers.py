@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from paretune.core.errors import UsageError, did_you_mean
-from paretune.data.dataset import Images, print_once
+from paretune.core.progress import print_once
+from paretune.data.images import Images
 from paretune.data.picture_folders import LabelledPictures, read_folder, read_parts
 
 DIGITS = [str(digit) for digit in range(10)]

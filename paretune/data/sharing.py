@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from paretune.core.shared_arrays import IMAGES_FROM, digest, mapped
-from paretune.data.dataset import Data, Samples
+from paretune.data.dataset import Data
+from paretune.data.images import Samples
 
 
 def share_images(data: Data, folder: Path) -> Data:
     """Return the same data with its images mapped from files in a folder; few images stay as they are."""
-
-    from paretune.data.dataset import Samples
 
     def shared(part: str) -> Samples | None:
         samples: Samples | None = getattr(data, part)

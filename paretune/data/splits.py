@@ -14,7 +14,8 @@ import numpy as np
 from paretune.core.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
-    from paretune.data.dataset import DataOptions, Images
+    from paretune.data.images import Images
+    from paretune.data.options import DataOptions
 
 LOCKED_SHARE = 0.2
 MOST_NAMED = 3  # pairs of equal images that a note names

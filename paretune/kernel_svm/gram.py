@@ -23,6 +23,7 @@ import numpy as np
 from paretune.core.memory import available_memory
 from paretune.core.shared_arrays import from_file
 from paretune.kernel_svm.int8_products import ROWS, Pixels, pixels_of
+from paretune.kernel_svm.libsvm import CACHE_MEGABYTES, threads
 
 if TYPE_CHECKING:
     import torch
@@ -372,8 +373,6 @@ def memory_needed(counts: np.ndarray, n_evaluated: int, n_calibrated: int = 0) -
     That is first the float64 problems with the solver's caches, then, for probabilities, the float64 kernel values of the images to
     calibrate on, a copy of them or of the part that a fold trains on, and one more cache.
     """
-    from paretune.kernel_svm.pair_solver import CACHE_MEGABYTES, threads
-
     largest = int(np.sort(counts)[-2:].sum())
     n_pairs = len(counts) * (len(counts) - 1) // 2
     cache = min(CACHE_MEGABYTES * 2**20, 4 * largest**2)

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from paretune.networks.step import n_threads
+from paretune.core.step import n_threads
+from paretune.kernel_svm.libsvm import CACHE_MEGABYTES, threads
 
 if TYPE_CHECKING:
     import torch
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from paretune.kernel_svm.gram import Chosen, Gram
     from paretune.kernel_svm.kernels import Kernel
 
-CACHE_MEGABYTES = 200  # of libsvm's rows, a problem
 CHUNK = 2**15  # kernel values that are mapped at a time: they stay in the core's cache
 BLOCK_BYTES = 2**20  # of kernel values with support vectors at a time: they stay there, too
 
@@ -265,10 +265,3 @@ def _side_by_side(n_tasks: int) -> Iterator[ThreadPoolExecutor]:
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-
-
-def threads() -> int:
-    """Return how many problems are solved at once: as many as torch has threads."""
-    import torch
-
-    return torch.get_num_threads()

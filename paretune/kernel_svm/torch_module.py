@@ -15,7 +15,7 @@ from torch import nn
 from paretune.kernel_svm.decisions import pair_coefficients
 
 if TYPE_CHECKING:
-    from paretune.trainers.svm import SvmConfig
+    from paretune.kernel_svm.kernels import Kernel
 
 
 class SvmInference(nn.Module):
@@ -23,6 +23,8 @@ class SvmInference(nn.Module):
 
     Args:
         state: what the classifier learnt, with its calibration.
+        scaled: whether the pixels are standardized first.
+        projected: whether they are then mapped to their principal components.
     """
 
     vectors: torch.Tensor
@@ -39,14 +41,14 @@ class SvmInference(nn.Module):
     centre: torch.Tensor
     directions: torch.Tensor
 
-    def __init__(self, state: Mapping[str, np.ndarray], config: SvmConfig, n_classes: int) -> None:
+    def __init__(self, state: Mapping[str, np.ndarray], kernel: Kernel, n_classes: int, *, scaled: bool, projected: bool) -> None:
         super().__init__()
-        self.kernel, self.degree, self.coef0, self.gamma = config.kernel, config.degree, config.coef0, float(state["gamma"])
+        self.kernel = kernel
         coefficients, offset = pair_coefficients(state["dual_coef"], state["intercept"], state["n_support"])
         present = len(state["classes"])
         pairs = [(i, j) for i in range(present) for j in range(i + 1, present)]
         firsts, seconds = (np.eye(present)[[pair[end] for pair in pairs]] for end in (0, 1))  # (n_pairs, n_present)
-        self.scaled, self.projected = config.scaling == "standard", config.pca is not None
+        self.scaled, self.projected = scaled, projected
         arrays = {
             "vectors": state["support_vectors"].T,  # (n_features, n_support)
             "norms": np.square(state["support_vectors"]).sum(axis=1),
@@ -83,10 +85,10 @@ class SvmInference(nn.Module):
         return ((raw / raw.sum(dim=1, keepdim=True)) @ self.places).float()
 
     def _kernel(self, x: torch.Tensor) -> torch.Tensor:
-        values = x @ self.vectors  # (n_samples, n_support)
-        if self.kernel == "rbf":
+        values, kernel = x @ self.vectors, self.kernel  # (n_samples, n_support)
+        if kernel.name == "rbf":
             distances = (values * -2 + self.norms + (x * x).sum(dim=1, keepdim=True)).clamp_min(0)
-            return torch.exp(-self.gamma * distances)
-        if self.kernel == "poly":
-            return (self.gamma * values + self.coef0) ** self.degree
-        return torch.tanh(self.gamma * values + self.coef0) if self.kernel == "sigmoid" else values
+            return torch.exp(-kernel.gamma * distances)
+        if kernel.name == "poly":
+            return (kernel.gamma * values + kernel.coef0) ** kernel.degree
+        return torch.tanh(kernel.gamma * values + kernel.coef0) if kernel.name == "sigmoid" else values

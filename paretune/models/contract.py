@@ -9,12 +9,14 @@ import contextlib
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, runtime_checkable
 
 from pydantic import Field
 
 from paretune.core.config import Config
+from paretune.core.devices import check_precision, pick_device
 from paretune.core.epoch import METRICS, Epoch
 from paretune.core.errors import UsageError, did_you_mean
 from paretune.models import checkpoint
@@ -41,6 +43,18 @@ class ClassifierConfig(ModelConfig):
     )
 
 
+@dataclass(frozen=True)
+class Source:
+    """The program that a model's class is from."""
+
+    file: str
+    sha256: str
+
+    def to_dict(self) -> dict[str, str]:
+        """Return what a run's config and a saved model keep of it."""
+        return {"file": self.file, "sha256": self.sha256}
+
+
 class Model(ABC):
     """What can be trained: built from a Config, fitted on Data, saved as plain arrays.
 
@@ -56,6 +70,7 @@ class Model(ABC):
     name: ClassVar[str]
     Config: ClassVar[type[ModelConfig]]
     METRICS: ClassVar[tuple[str, ...]]  # of its epochs
+    source: ClassVar[Source | None] = None  # the file of a model that does not come with the package
     BEST_METRIC: ClassVar[str]  # by which a run's best epoch is picked, unless the run says otherwise
     PRECISIONS: ClassVar[tuple[str, ...]] = ("fp32",)
 
@@ -64,8 +79,6 @@ class Model(ABC):
         self.device_name = device
         self.precision = precision
         if precision != "fp32":
-            from paretune.core.devices import check_precision
-
             check_precision(precision, self.device)
             if precision not in self.PRECISIONS:
                 raise UsageError(f"precision must be {' or '.join(self.PRECISIONS)} for {self.name}. Got {precision!r}.")
@@ -131,8 +144,6 @@ class Model(ABC):
     @property
     def device(self) -> torch.device:
         """The device that trains and predicts."""
-        from paretune.core.devices import pick_device
-
         return pick_device(self.device_name)
 
     @property
@@ -219,6 +230,14 @@ def noted(failed: dict[int, Exception] | None, place: int) -> Iterator[None]:
         if failed is None:
             raise
         failed[place] = error
+
+
+@runtime_checkable
+class Layered(Protocol):
+    """A model with layers that can be listed before it is trained."""
+
+    def layer_table(self) -> str:
+        """Return the layers of the untrained network, with shapes and parameters, as a text."""
 
 
 class Classifier(Model):

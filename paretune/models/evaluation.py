@@ -9,9 +9,15 @@ import numpy as np
 
 from paretune.core.errors import UsageError
 from paretune.core.metrics import class_scores, confusion_matrix, scores
+from paretune.data.dataset import load_data
+from paretune.models.contract import Classifier
+from paretune.models.locked_readings import on_record
+from paretune.models.saved_models import data_options_of, load
+from paretune.models.seen_images import check_same_part, check_unseen
 
 if TYPE_CHECKING:
-    from paretune.data.dataset import Data, Samples
+    from paretune.data.dataset import Data
+    from paretune.data.images import Samples
     from paretune.models.contract import Model
 
 
@@ -46,8 +52,6 @@ class Evaluation:
 def evaluate(classifier: Model, samples: Samples, data: Data) -> Evaluation:
     """Score a fitted model on one part of the data, averaging as the data say."""
     import torch
-
-    from paretune.models.contract import Classifier
 
     if not isinstance(classifier, Classifier):
         loss = classifier.mean_loss(samples.x, samples.y)
@@ -93,11 +97,6 @@ def evaluate_saved(model: str, *, data_name: str | None = None, split: str = "te
     Raises:
         UsageError: if the model cannot be read, the set does not fit it, or there is no hold-out.
     """
-    from paretune.data.dataset import load_data
-    from paretune.models.locked_readings import on_record
-    from paretune.models.saved_models import data_options_of, load
-    from paretune.models.seen_images import check_same_part, check_unseen
-
     classifier, options = load(model, device=device), data_options_of(model, data_name)
     data = load_data(options)
     if (classifier.input_shape, classifier.class_names) != (data.input_shape, data.class_names):

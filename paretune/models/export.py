@@ -22,7 +22,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from paretune.core.command_line import SentenceParser, exit_with_sentence
 from paretune.core.errors import UsageError
+from paretune.data.dataset import load_data
+from paretune.models.saved_models import data_options_of, describe, load_classifier
 
 if TYPE_CHECKING:
     from paretune.models.contract import Classifier
@@ -59,9 +62,6 @@ def export_saved(directory: Path | str) -> Exported:
         UsageError: if the folder is no saved model, its classifier cannot be exported, its data are not there to check it
             with, or the two differ by more than rounding; no file is left then.
     """
-    from paretune.data.dataset import load_data
-    from paretune.models.saved_models import data_options_of, describe, load_classifier
-
     directory = Path(directory)
     classifier = load_classifier(directory, device="cpu")
     if "data_options" not in describe(directory):
@@ -145,8 +145,6 @@ def _quiet() -> Iterator[None]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    from paretune.core.command_line import SentenceParser, exit_with_sentence
-
     parser = SentenceParser(prog="python -m paretune.models.export", description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("models", nargs="+", metavar="MODEL", help="folder of a saved model")
     options = parser.parse_args(arguments)

@@ -20,6 +20,7 @@ from typing import Any
 from paretune.core.errors import UsageError
 from paretune.models.saved_models import describe, read_metrics, write_json
 from paretune.runs import study_schema
+from paretune.runs.study_storage import close, database, open_storage, readable_errors
 
 KEY = "locked_part_reads"
 Reading = dict[str, Any]
@@ -53,8 +54,6 @@ def of_study(source: str) -> list[Reading]:
     """Return the readings that a study has on record; none where the source is no study."""
     import optuna
 
-    from paretune.runs.study_storage import close, database, open_storage, readable_errors
-
     try:
         url, wanted = database(source)
     except UsageError:  # W&B's run files alone, or a project at W&B
@@ -70,8 +69,6 @@ def of_study(source: str) -> list[Reading]:
 def put_in_study(source: str, reading: Reading) -> None:
     """Put a reading on a study's record, or complete it there; say so where that is not possible, and go on."""
     import optuna
-
-    from paretune.runs.study_storage import close, database, open_storage, readable_errors
 
     try:
         url, name = database(source)

@@ -11,12 +11,11 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from paretune.core.command_line import SentenceParser, exit_with_sentence
 from paretune.core.errors import UsageError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    from paretune.core.command_line import SentenceParser, exit_with_sentence
-
     parser = SentenceParser(prog="python -m paretune.models.pack", description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("models", nargs="?", default="models", help="folder of saved models (default: models)")
     parser.add_argument("--to", default="dist", help="folder for the packed models (default: dist)")

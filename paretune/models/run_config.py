@@ -10,8 +10,8 @@ from pydantic import Field
 
 from paretune.core.config import Config
 from paretune.core.errors import UsageError, did_you_mean
-from paretune.data.dataset import DataOptions
-from paretune.models.registry import TRAINERS
+from paretune.data.options import DataOptions
+from paretune.models.registry import TRAINERS, program_of
 
 if TYPE_CHECKING:
     from paretune.models.contract import Model, ModelConfig
@@ -62,13 +62,13 @@ def configure(kind: type[Model], values: Mapping[str, Any]) -> tuple[ModelConfig
     for key in rest:
         if key not in kind.Config.model_fields:
             names = [*kind.Config.model_fields, *DataOptions.model_fields, *RunOptions.model_fields]
-            raise UsageError(f"{key} is not a hyper-parameter of trainers/{kind.name}.py{did_you_mean(key, names) or '.'}")
+            raise UsageError(f"{key} is not a hyper-parameter of {program_of(kind)}{did_you_mean(key, names) or '.'}")
     config, data_options, run_options = kind.Config.from_dict(rest), DataOptions.from_dict(data), RunOptions.from_dict(run)
     if data_options.evaluation_split == "holdout":
         names = kind.metric_names(config)
         if run_options.best_metric not in names:
             near = did_you_mean(run_options.best_metric, names) or f"; there are {', '.join(names)}."
-            raise UsageError(f"best_metric {run_options.best_metric!r} is not logged by trainers/{kind.name}.py{near}")
+            raise UsageError(f"best_metric {run_options.best_metric!r} is not logged by {program_of(kind)}{near}")
     elif getattr(config, "early_stopping", None) is not None:
         raise UsageError("early_stopping needs a hold-out to watch. Got holdout=0 or curves_on_test: drop one of the two.")
     return config, data_options, run_options

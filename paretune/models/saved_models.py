@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from paretune.core.errors import UsageError
+from paretune.data.options import DataOptions
 from paretune.models.contract import Classifier, Model
-from paretune.models.registry import model_class
+from paretune.models.programs import saved_class
 
 if TYPE_CHECKING:
-    from paretune.data.dataset import DataOptions
+    from paretune.data.options import DataOptions
 
 FORMAT = 1
 FILES = {"config.json", "weights.safetensors", "metrics.json", "predictions.safetensors", "model.onnx"}  # of a saved model
@@ -51,6 +52,7 @@ def save(
         "config": classifier.config.to_dict(),
         "input_shape": list(classifier.input_shape),
         "class_names": classifier.class_names,
+        **({} if classifier.source is None else {"program": classifier.source.to_dict()}),
         **(origin or {}),
     }
     partial = directory.with_name(f".{directory.name}.{secrets.token_hex(4)}.partial")
@@ -132,14 +134,14 @@ def load(directory: Path | str, *, device: str = "auto") -> Model:
     """Read a saved model, knowing only its folder.
 
     Raises:
-        UsageError: if the folder is no saved model, or a file in it is broken.
+        UsageError: if the folder is no saved model, a file in it is broken, or it is of a program that has not been loaded.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
     directory = Path(directory)
     description = describe(directory)
-    kind = model_class(str(description.get("classifier")))
+    kind = saved_class(directory, description)
     try:
         classifier = kind(kind.Config.from_dict(description["config"]), device=device)
         channels, height, width = description["input_shape"]
@@ -151,6 +153,24 @@ def load(directory: Path | str, *, device: str = "auto") -> Model:
     except (OSError, SafetensorError, KeyError, ValueError, TypeError, RuntimeError, OverflowError) as error:
         raise UsageError(f"{directory} is a broken model ({_reason(error)}): train it anew or fetch it again.") from None
     return classifier
+
+
+def check_whole(directory: Path | str) -> None:
+    """Refuse a model that cannot be loaded. Of one of a program, which is not imported for this, the files are read alone.
+
+    Raises:
+        UsageError: as `load`.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    if "program" not in describe(directory):
+        load(directory, device="cpu")
+        return
+    try:
+        load_file(Path(directory) / "weights.safetensors")
+    except (OSError, SafetensorError) as error:
+        raise UsageError(f"{directory} is a broken model ({_reason(error)}): train it anew or fetch it again.") from None
 
 
 def _reason(error: Exception) -> str:
@@ -202,8 +222,6 @@ def data_options_of(directory: Path | str, data: str | None = None) -> DataOptio
     Raises:
         UsageError: if neither the model nor `data` says which set.
     """
-    from paretune.data.dataset import DataOptions
-
     description = describe(directory)
     known = description.get("data_options")
     if known is None and data is None:

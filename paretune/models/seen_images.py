@@ -12,7 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from paretune.core.errors import UsageError
+from paretune.core.progress import print_once
 from paretune.core.shared_arrays import kept
+from paretune.data.dataset import load_data
+from paretune.data.options import DataOptions
 from paretune.models.saved_models import describe
 
 if TYPE_CHECKING:
@@ -30,8 +33,6 @@ def check_unseen(model: str, data: Data, *, parts: Iterable[str] = ("test", "hol
     Raises:
         UsageError: that says how many of the locked images it was.
     """
-    from paretune.data.dataset import print_once
-
     seen = _seen_images(str(Path(model).resolve()), _written(model), data.input_shape)
     if seen is None:
         print_once(f"{what}: which images {model} was trained on is unknown: it may have seen those that {data.name} sets apart")
@@ -76,8 +77,6 @@ def _written(model: str) -> int:
 @functools.lru_cache(maxsize=8)  # the trials of a sweep start from one model
 def _seen_images(model: str, written: int, shape: tuple[int, int, int]) -> frozenset[int] | None:
     """Return the hashes of the images, in the form of `shape`, that a model or one that it started from was trained on."""
-    from paretune.data.dataset import DataOptions, load_data
-
     description = describe(model)
     options, start = description.get("data_options"), description.get("config", {}).get("start_from")
     recorded = description.get("provenance", {}).get("fingerprints", {}).get("train")

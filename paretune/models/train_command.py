@@ -18,11 +18,22 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from paretune.core.command_line import SentenceParser, exit_with_sentence, with_underscores
 from paretune.core.config import add_fields, value_from_text
 from paretune.core.deferred_gc import collect_as_usual, collecting_later
+from paretune.core.devices import pick_device
 from paretune.core.errors import UsageError, did_you_mean
 from paretune.core.folders import ROOT
-from paretune.data.dataset import DataOptions
-from paretune.models.registry import model_class
+from paretune.core.metrics import named
+from paretune.core.shared_arrays import cache_folder
+from paretune.data.dataset import load_data
+from paretune.data.options import DataOptions
+from paretune.data.provenance import provenance
+from paretune.models.contract import Layered
+from paretune.models.evaluation import evaluate
+from paretune.models.locked_readings import KEY, new_reading, of_model
+from paretune.models.programs import load_program
+from paretune.models.registry import model_class, program_of
 from paretune.models.run_config import RunOptions, configure, run_values
+from paretune.models.saved_models import check_destination, save
+from paretune.runs.tracking import track
 
 if TYPE_CHECKING:
     from paretune.core.epoch import Epoch
@@ -32,9 +43,14 @@ if TYPE_CHECKING:
 
 
 def main(name: str, arguments: Sequence[str] | None = None) -> int:
-    """Train the classifier `name` as the command line says; return the exit code."""
-    kind = model_class(name)
-    parser = build_parser(name, kind)
+    """Train a model as the command line says; return the exit code.
+
+    Args:
+        name: of a model that comes with the package, or the file of a program with a model (`main(__file__)`).
+    """
+    with exit_with_sentence():
+        kind = load_program(name) if name.endswith(".py") else model_class(name)
+    parser = build_parser(kind.name, kind)
     with exit_with_sentence(), collecting_later():
         options, given = parse(parser, kind, sys.argv[1:] if arguments is None else arguments)
         if options.summary:
@@ -53,7 +69,7 @@ def _finish_on_signal(signum: int, frame: Any) -> NoReturn:
 def build_parser(name: str, kind: type[Model]) -> argparse.ArgumentParser:
     """Return a parser with one flag per field."""
     parser = SentenceParser(
-        prog=f"trainers/{name}.py",
+        prog=program_of(kind),
         usage="%(prog)s [--FLAG=VALUE ...]",
         description=(sys.modules[kind.__module__].__doc__ or "").splitlines()[0],
         epilog="Flags take Python literals: --hidden='[64, 32]' --batch_norm=True --learning_rate=1e-3. --a-b means --a_b.",
@@ -97,15 +113,9 @@ def train_in_sweep(kind: type[Model], device: str) -> None:
 
 def train(kind: type[Model], given: Mapping[str, Any], options: argparse.Namespace) -> None:
     """Run one training from start to saved model, tracked."""
-    from paretune.core.shared_arrays import cache_folder
-    from paretune.data.provenance import provenance
-    from paretune.runs.tracking import track
-
     in_sweep = bool(os.environ.get("WANDB_SWEEP_ID"))
     folder = model_folder(kind.name, options.save, in_sweep)
     if folder is not None:
-        from paretune.models.saved_models import check_destination
-
         check_destination(folder)
     ready = None if in_sweep else prepare(kind, given, options.device)  # a mistake is refused before a run begins
     with track(
@@ -122,12 +132,10 @@ def train(kind: type[Model], given: Mapping[str, Any], options: argparse.Namespa
             data = replace(data, cache=cache_folder())
         collect_as_usual()
         device = str(classifier.device)
-        origin = provenance(data, device)
+        origin = provenance(data, device, None if kind.source is None else kind.source.to_dict())
         tracker.describe(run_values(kind, config, data_options, run_options), origin)
         reading = None
         if data_options.evaluation_split == "test":
-            from paretune.models.locked_readings import new_reading
-
             reading = new_reading(f"trainers.{kind.name}", data.fingerprints["test"])
         print(f"{kind.name} on {data.name}: {len(data.train):,} training images of {len(data.class_names)} classes, on {device}")
         for epoch in classifier.fit_epochs(data):
@@ -135,17 +143,12 @@ def train(kind: type[Model], given: Mapping[str, Any], options: argparse.Namespa
             print(epoch_line(epoch, getattr(config, "epochs", 1)), flush=True)
         result = final_evaluation(classifier, data)
         if data.evaluated is None:
-            from paretune.core.metrics import named
-
             tracker.log_final(named(result.metrics, "test"))
             print(f"locked test part: {', '.join(f'{name} {value:.4f}' for name, value in result.metrics.items())}")
         if result.confusion is not None:
             tracker.log_confusion(result.confusion, result.class_names)
         summary = tracker.summarize()
         if folder is not None:
-            from paretune.models.locked_readings import KEY, of_model
-            from paretune.models.saved_models import save
-
             reads = [*of_model(folder), *([] if reading is None else [{**reading, "accuracy": result.metrics.get("accuracy")}])]
             metrics = {"split": data_options.evaluation_split, "summary": summary, "final": result.to_dict(), KEY: reads}
             save(classifier, folder, metrics=metrics, origin={"data_options": data_options.to_dict(), "provenance": origin})
@@ -155,9 +158,6 @@ def train(kind: type[Model], given: Mapping[str, Any], options: argparse.Namespa
 
 def prepare(kind: type[Model], values: Mapping[str, Any], device: str) -> tuple[Model, ModelConfig, DataOptions, RunOptions, Data]:
     """Return the untrained classifier, its checked values, and its data."""
-    from paretune.core.devices import pick_device
-    from paretune.data.dataset import load_data
-
     config, data_options, run_options = configure(kind, values)
     pick_device(device)
     return kind(config, device=device), config, data_options, run_options, load_data(data_options)
@@ -165,8 +165,6 @@ def prepare(kind: type[Model], values: Mapping[str, Any], device: str) -> tuple[
 
 def final_evaluation(classifier: Model, data: Data) -> Evaluation:
     """Evaluate the trained classifier on the part that its run is judged by."""
-    from paretune.models.evaluation import evaluate
-
     return evaluate(classifier, data.test if data.evaluated is None else data.evaluated, data)
 
 
@@ -188,14 +186,10 @@ def epoch_line(epoch: Epoch, epochs: int) -> str:
 
 def print_summary(kind: type[Model], given: Mapping[str, Any]) -> None:
     """Print the layer table of a network, without training it."""
-    from paretune.data.dataset import load_data
-
     config, data_options, _ = configure(kind, given)
     classifier = kind(config, device="cpu")
-    if not hasattr(classifier, "network"):
-        raise UsageError(f"--summary is for networks; trainers/{kind.name}.py has no layers.")
-    from paretune.networks.builder import layer_table
-
+    if not isinstance(classifier, Layered):
+        raise UsageError(f"--summary is for networks; {program_of(kind)} has no layers.")
     data = load_data(data_options)
     classifier.start(data)
-    print(layer_table(classifier.network(), data.input_shape))
+    print(classifier.layer_table())

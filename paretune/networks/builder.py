@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from paretune.core.errors import UsageError, did_you_mean
+from paretune.networks.backbone import Backbone
 from paretune.networks.cpu_convolutions import Dropout
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
@@ -82,8 +83,6 @@ def build_network(
         channels = block["channels"]
     features = channels * height * width
     if backbone is not None:
-        from paretune.networks.backbone import Backbone
-
         layers["backbone"] = chosen = Backbone(backbone)
         features = chosen.n_features
     layers["flatten"] = nn.Flatten()

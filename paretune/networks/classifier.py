@@ -13,8 +13,10 @@ import numpy as np
 from pydantic import Field
 
 from paretune.core.errors import UsageError
+from paretune.core.metrics import confusion_matrix
 from paretune.core.shared_arrays import derived, kept
 from paretune.models.contract import Classifier, ClassifierConfig
+from paretune.models.device_metrics import DeviceMetrics, to_host
 from paretune.networks.loop import GradientConfig, GradientModel
 
 if TYPE_CHECKING:
@@ -22,8 +24,9 @@ if TYPE_CHECKING:
     from torch import nn
 
     from paretune.batched.losses import CrossEntropy
-    from paretune.data.dataset import Data, Samples
-    from paretune.networks.device_metrics import DeviceMetrics
+    from paretune.data.dataset import Data
+    from paretune.data.images import Samples
+    from paretune.models.device_metrics import DeviceMetrics
 
 
 class GradientClassifierConfig(GradientConfig, ClassifierConfig):
@@ -54,8 +57,6 @@ class GradientClassifier(GradientModel, Classifier):
 
     def _learn_inputs(self, data: Data) -> None:
         import torch
-
-        from paretune.networks.device_metrics import to_host
 
         x = data.train.x
 
@@ -101,14 +102,9 @@ class GradientClassifier(GradientModel, Classifier):
     def train_counts(self, labels: torch.Tensor, outputs: Sequence[torch.Tensor]) -> torch.Tensor:
         import torch
 
-        from paretune.core.metrics import confusion_matrix
-
         return confusion_matrix(labels, torch.cat(list(outputs)).argmax(dim=1), len(self.class_names))
 
     def evaluated_epoch(self, samples: Samples) -> DeviceMetrics:
-        from paretune.core.metrics import confusion_matrix
-        from paretune.networks.device_metrics import DeviceMetrics
-
         logits = self.outputs(samples.x, prepared=True)
         counts = confusion_matrix(samples.y, logits.argmax(dim=1), len(self.class_names))
         return DeviceMetrics("test", loss_of(self.config.loss, logits, samples.y).view(1, 1), [len(samples)], counts[None])

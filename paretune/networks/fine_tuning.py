@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from paretune.core.errors import UsageError, did_you_mean
+from paretune.models.saved_models import load
 
 if TYPE_CHECKING:
     from torch import nn
@@ -18,8 +19,6 @@ def take_over(net: nn.Module, folder: str) -> None:
         UsageError: if the folder is no saved model, or nothing of it fits.
     """
     import torch
-
-    from paretune.models.saved_models import load
 
     if folder == "imagenet":
         from paretune.networks.backbone import take_imagenet

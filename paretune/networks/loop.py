@@ -17,9 +17,13 @@ from pydantic import Field
 from paretune.core.devices import PRECISIONS, numerics
 from paretune.core.epoch import Epoch
 from paretune.core.errors import UsageError
+from paretune.core.host_process import is_ours
+from paretune.core.step import clipped, n_threads, seeded, step_of, watched
 from paretune.models.contract import Model, ModelConfig
-from paretune.networks.step import clipped, n_threads, seeded, step_of, watched
-from paretune.networks.training_state import Run, Standing
+from paretune.models.device_metrics import DeviceMetrics, Stopwatch, read_metrics
+from paretune.models.seen_images import check_unseen
+from paretune.models.training_state import Run, Standing
+from paretune.networks.fine_tuning import keep_statistics, take_over, trained_parameters
 
 if TYPE_CHECKING:
     import torch
@@ -27,8 +31,9 @@ if TYPE_CHECKING:
 
     from paretune.batched.losses import CrossEntropy, SquaredError
     from paretune.batched.training import Program
-    from paretune.data.dataset import Data, Samples
-    from paretune.networks.device_metrics import DeviceMetrics
+    from paretune.data.dataset import Data
+    from paretune.data.images import Samples
+    from paretune.models.device_metrics import DeviceMetrics
 
     WrittenLoss = CrossEntropy | SquaredError
 
@@ -85,6 +90,12 @@ class GradientModel(Model):
         """Build the untrained network for `self.input_shape` and `self.class_names`."""
         raise NotImplementedError
 
+    def layer_table(self) -> str:
+        """Return the layers of the untrained network, with shapes and parameters, as a text."""
+        from paretune.networks.builder import layer_table
+
+        return layer_table(self.network(), self.input_shape)
+
     def check(self, data: Data) -> None:
         """Refuse a configuration that does not suit the data, before anything is trained.
 
@@ -94,8 +105,6 @@ class GradientModel(Model):
         if self.config.early_stopping is not None and data.evaluation_split != "holdout":
             raise UsageError("early_stopping needs a hold-out to watch. Got holdout=0 or curves_on_test: drop one of the two.")
         if self.config.start_from not in (None, "imagenet"):
-            from paretune.models.seen_images import check_unseen
-
             check_unseen(self.config.start_from, data)
 
     def loss(self, outputs: torch.Tensor, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -144,7 +153,7 @@ class GradientModel(Model):
         import torch
 
         run = Run.of(self, data)
-        program = run.program()
+        program = _written(run)
         try:
             while run.now.epoch < self.config.epochs:
                 epoch = run.conclude(*(self._by_autograd(run) if program is None else self._written_out(run, program)))
@@ -158,8 +167,6 @@ class GradientModel(Model):
 
     def _by_autograd(self, run: Run) -> tuple[dict[str, float], float]:
         """Train and evaluate an epoch; return its metrics and the seconds of its training."""
-        from paretune.networks.device_metrics import Stopwatch, read_metrics
-
         watch, optimizer = Stopwatch(self.device), run.now.optimizer
         with (
             seeded(self.device, self.config.seed, run.number),
@@ -208,9 +215,6 @@ class GradientModel(Model):
     ) -> DeviceMetrics:
         """Go once through the training images; `forward` is the context of the forward pass, which sets its precision."""
         import torch
-
-        from paretune.networks.device_metrics import DeviceMetrics
-        from paretune.networks.fine_tuning import keep_statistics
 
         net, config = self._net, self.config
         assert net is not None
@@ -262,7 +266,6 @@ class GradientModel(Model):
         import torch
 
         from paretune.networks.cpu_convolutions import convolves, keep_freed_memory
-        from paretune.networks.fine_tuning import take_over, trained_parameters
         from paretune.networks.optimizers import build_optimizer, build_schedule
 
         config, device = self.config, self.device
@@ -272,7 +275,7 @@ class GradientModel(Model):
         on_cpu = device.type == "cpu"
         if convolves(net) and (on_cpu or self.precision == "bf16"):
             net = net.to(memory_format=torch.channels_last)  # in which convolutions are the fastest
-            if on_cpu:
+            if on_cpu and is_ours():
                 keep_freed_memory()
         if config.start_from is not None:
             take_over(net, config.start_from)
@@ -370,3 +373,10 @@ class GradientModel(Model):
         """The count of trainable weights."""
         assert self._net is not None
         return sum(weight.numel() for weight in self._net.parameters())
+
+
+def _written(run: Run) -> Program | None:
+    """Return a training written out; None where autograd is needed."""
+    from paretune.batched.training import Program, is_written_out
+
+    return Program([run.model], [run.now.optimizer], run.x) if is_written_out(run.model) else None

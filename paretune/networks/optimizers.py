@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from paretune.core.errors import UsageError, did_you_mean
+from paretune.core.host_process import is_ours
 
 OPTIMIZERS: dict[str, Any] = {
     "sgd": torch.optim.SGD,
@@ -47,7 +48,8 @@ def build_optimizer(
     Raises:
         UsageError: if a setting is not one of this optimizer's, or its value does not suit it.
     """
-    _leave_the_compiler_out()
+    if is_ours():
+        _leave_the_compiler_out()
     kind = OPTIMIZERS[name]
     known = set(inspect.signature(kind).parameters) - OURS
     values: dict[str, Any] = {"momentum": momentum} if "momentum" in known else {}

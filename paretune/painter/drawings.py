@@ -29,6 +29,7 @@ from typing import Any
 
 import numpy as np
 
+from paretune.core.command_line import SentenceParser, exit_with_sentence
 from paretune.core.errors import UsageError
 from paretune.data.digit_form import mnist_form
 
@@ -288,8 +289,6 @@ def _drawing(path: PurePosixPath, sizes: Mapping[str, int], read: Callable[[str]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    from paretune.core.command_line import SentenceParser, exit_with_sentence
-
     parser = SentenceParser(prog="python -m paretune.painter.drawings", description=__doc__.splitlines()[0], allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True, metavar="merge|pack")
     merge = commands.add_parser("merge", help="add the drawings of other folders or zips", allow_abbrev=False)

@@ -6,6 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from paretune.core.errors import UsageError
+from paretune.core.progress import Progress
+from paretune.data.dataset import load_data
+from paretune.data.provenance import provenance
+from paretune.models.registry import model_class
+from paretune.models.run_config import configure
+from paretune.models.saved_models import check_destination, save
 
 PRESET, NAME = "simple_cnn", "simple_cnn-mnist"
 
@@ -19,19 +25,13 @@ def train_first_model(models: Path, *, device: str = "auto", train_size: int | N
         UsageError: if there is such a folder already, it cannot be written, or MNIST is neither here nor to be had (the sentence
             says where it is looked for).
     """
-    from paretune.core.progress import Progress
-    from paretune.data.dataset import load_data
-    from paretune.data.provenance import provenance
-    from paretune.models.run_config import configure
-    from paretune.models.saved_models import check_destination, save
-    from paretune.trainers.ann import Ann
-
     folder = models / NAME
     if folder.exists():
         raise UsageError(f"{folder} is there already and does not read drawings: remove it, or name another folder of models.")
     check_destination(folder)
-    config, data_options, _ = configure(Ann, {"preset": PRESET, "epochs": 1, "data": "mnist", "train_size": train_size})
-    model: Any = Ann(config, device=device)
+    kind = model_class("ann")
+    config, data_options, _ = configure(kind, {"preset": PRESET, "epochs": 1, "data": "mnist", "train_size": train_size})
+    model: Any = kind(config, device=device)
     data = load_data(data_options)
     with Progress(folder.name, -(-len(data.train) // model.config.batch_size), unit="batch", every=5) as progress:
         model.watch = lambda done, _: progress.reach(done, "the first model, one epoch")

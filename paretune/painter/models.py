@@ -17,6 +17,7 @@ import numpy as np
 
 from paretune.core.errors import UsageError
 from paretune.data.digit_form import digits_form, mnist_form
+from paretune.models.saved_models import describe, load_classifier
 
 if TYPE_CHECKING:
     from paretune.models.contract import Classifier
@@ -108,8 +109,6 @@ def model_folders(paths: Sequence[Path]) -> list[Path]:
 
 def read_model(folder: Path, *, device: str = "auto") -> Shown:
     """Load a model and find out how it is shown a drawing."""
-    from paretune.models.saved_models import describe, load_classifier
-
     shown = Shown(folder.name, folder)
     try:
         description = describe(folder)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from paretune.core.errors import UsageError
+from paretune.core.host_process import is_ours
 
 if TYPE_CHECKING:
     import optuna
@@ -203,3 +204,11 @@ def database(source: str | Path, name: str | None = None) -> tuple[str, str | No
     if file.suffix != ".db" or not file.is_file():
         raise UsageError(f"{source} holds no study: give its folder (runs/NAME), its study.db, or a storage URL with #NAME.")
     return f"sqlite:///{file}", name
+
+
+def quiet_optuna() -> None:
+    """Let Optuna tell warnings alone, in a process that is a command's."""
+    import optuna
+
+    if is_ours():
+        optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from paretune.core.best_epoch import best_row
 from paretune.core.errors import UsageError
+from paretune.core.metrics import class_scores
 
 if TYPE_CHECKING:
     import numpy as np
@@ -73,8 +74,6 @@ class Tracker:
         if self.run is None:
             return
         import wandb
-
-        from paretune.core.metrics import class_scores
 
         names = list(class_names)
         cells = [[names[i], names[j], int(confusion[i, j])] for i in range(len(names)) for j in range(len(names))]

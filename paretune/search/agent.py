@@ -14,7 +14,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from paretune.core.command_line import SentenceParser, exit_with_sentence
+from paretune.core.devices import pick_device
 from paretune.core.errors import UsageError
+from paretune.models.registry import MODELS, model_class
+from paretune.runs.tracking import check_online
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,8 +29,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with exit_with_sentence():
         if not re.fullmatch(r"[\w.-]+/[\w.-]+/[\w.-]+", options.sweep):
             raise UsageError(f"the sweep must be ENTITY/PROJECT/SWEEP, as wandb sweep prints it. Got {options.sweep!r}.")
-        from paretune.runs.tracking import check_online
-
         check_online()
         run_agent(options.sweep, options.count, options.device)
     return 0
@@ -41,8 +42,6 @@ def run_agent(path: str, count: int | None, device: str) -> None:
     """
     import wandb
 
-    from paretune.core.devices import pick_device
-    from paretune.models.registry import MODELS, model_class
     from paretune.models.train_command import train_in_sweep
 
     pick_device(device)

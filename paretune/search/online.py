@@ -15,6 +15,8 @@ from typing import Any
 from paretune.core.command_line import SentenceParser, exit_with_sentence
 from paretune.core.errors import UsageError
 from paretune.core.folders import ROOT
+from paretune.runs.tracking import PROJECT, check_online, logged_in
+from paretune.search.spec.yaml_lines import read_definition
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,9 +40,6 @@ def create(options: argparse.Namespace) -> str:
     Raises:
         UsageError: without credentials, or if W&B refuses the file.
     """
-    from paretune.runs.tracking import PROJECT, check_online
-    from paretune.search.spec.yaml_lines import read_definition
-
     definition = read_definition(Path(options.sweep)).values
     if options.data:
         definition.setdefault("parameters", {})["data"] = {"value": options.data}
@@ -63,8 +62,6 @@ def prior_run(path: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     Raises:
         UsageError: without credentials, or if there is no such run.
     """
-    from paretune.runs.tracking import logged_in
-
     if not logged_in():
         raise UsageError(f"{path} is no file here, and W&B cannot be asked for it: log in with 'wandb login' first.")
     import wandb

@@ -21,6 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 from paretune.core.command_line import SentenceParser, exit_with_sentence
 from paretune.core.errors import UsageError
+from paretune.models.registry import MODELS
+from paretune.runs import study_schema
+from paretune.runs.study_storage import database, open_storage, readable_errors
 
 if TYPE_CHECKING:
     import optuna
@@ -40,8 +43,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     with exit_with_sentence():
         study = open_existing(options.study, options.name)
-        from paretune.runs.study_storage import database, readable_errors
-
         with readable_errors(database(options.study)[0], writing=False):
             if options.export:
                 export(study, Path(options.export))
@@ -70,8 +71,6 @@ def open_existing(source: str, name: str | None = None) -> optuna.Study:
     """
     import optuna
 
-    from paretune.runs.study_storage import database, open_storage, readable_errors
-
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     url, name = database(source, name)
     with readable_errors(url, writing=False):
@@ -86,7 +85,6 @@ def open_existing(source: str, name: str | None = None) -> optuna.Study:
 
 def report(study: optuna.Study) -> str:
     """Return everything that the command prints."""
-    from paretune.runs import study_schema
     from paretune.search.engine.study import finished
 
     trials = study.get_trials(deepcopy=False)
@@ -128,8 +126,6 @@ def _causes(trials: Sequence[FrozenTrial]) -> list[str]:
     """Return a line per cause of failure."""
     from optuna.trial import TrialState
 
-    from paretune.runs import study_schema
-
     causes: dict[str, list[int]] = {}
     for trial in trials:
         if trial.state == TrialState.FAIL:
@@ -139,8 +135,6 @@ def _causes(trials: Sequence[FrozenTrial]) -> list[str]:
 
 def goals_of(study: optuna.Study) -> dict[str, str]:
     """Return the goal of each objective by its name."""
-    from paretune.runs import study_schema
-
     known = study.user_attrs.get(study_schema.GOALS)
     if known:
         return dict(known)
@@ -160,8 +154,6 @@ def table(study: optuna.Study, goals: Mapping[str, str]) -> str:
     """Return how the trials ended, and the best of them (with several objectives, the front) with what was searched."""
     from optuna.trial import TrialState
 
-    from paretune.models.registry import MODELS
-    from paretune.runs import study_schema
     from paretune.search.engine.study import feasible, finished
 
     trials = finished(study.get_trials(deepcopy=False))
@@ -212,7 +204,6 @@ def _front(complete: Sequence[FrozenTrial], goals: Mapping[str, str], lines: lis
 
 
 def _cells(trials: Sequence[FrozenTrial], goals: Mapping[str, str], *, ours: bool) -> list[str]:
-    from paretune.runs import study_schema
     from paretune.search.engine.study import counted_row
 
     names = list(dict.fromkeys(name for trial in trials for name in trial.params))
@@ -235,8 +226,6 @@ def values_of(trial: FrozenTrial) -> dict[str, Any]:
 
     What Optuna drew may be a quantile or a JSON text; the run's config holds what it stood for.
     """
-    from paretune.runs import study_schema
-
     config = trial.user_attrs.get(study_schema.RUN, {}).get("config", {})
     found = {}
     for name, drawn in trial.params.items():
@@ -258,8 +247,6 @@ def export(study: optuna.Study, path: Path) -> None:
         UsageError: if the file is of another kind, or cannot be written.
     """
     import pandas as pd
-
-    from paretune.runs import study_schema
 
     if path.suffix not in {".csv", ".parquet", ".json"}:
         raise UsageError(f"--export must end in .csv, .parquet or .json. Got {path}.")

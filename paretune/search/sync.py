@@ -12,6 +12,7 @@ from pathlib import Path
 
 from paretune.core.command_line import SentenceParser, exit_with_sentence
 from paretune.core.errors import UsageError
+from paretune.runs.tracking import logged_in
 
 AT_ONCE = 100  # run folders per call of wandb sync: command lines have a length
 
@@ -26,8 +27,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         runs = offline_runs([Path(folder) for folder in options.folders])
         if not runs:
             raise UsageError(f"no offline run that is not uploaded yet is below {' or '.join(options.folders)}.")
-        from paretune.runs.tracking import logged_in
-
         if not logged_in():
             raise UsageError(f"uploading {len(runs)} offline runs needs W&B credentials: log in with 'wandb login' first.")
         for start in range(0, len(runs), AT_ONCE):

@@ -12,8 +12,10 @@ import pytest
 from scipy import stats
 
 from paretune.analysis import augmentation as step
-from paretune.analysis.augmentation import augmentation_figure, compare_augmentation, examples, in_words, mean_interval, settings_of
+from paretune.analysis.figures.augmentation import augmentation_figure, examples
 from paretune.analysis.figures.runs import save_figure
+from paretune.analysis.findings.augmentation import compare_augmentation, in_words, settings_of
+from paretune.analysis.findings.confidence import mean_interval
 from paretune.analysis.sources.run_record import RunRecord, columns_of
 from paretune.core.errors import UsageError
 from paretune.search.engine import worker

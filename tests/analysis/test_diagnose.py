@@ -12,7 +12,9 @@ import pandas as pd
 import pytest
 
 from paretune.analysis import diagnose as step
-from paretune.analysis.diagnose import (
+from paretune.analysis.figures.diagnosis import diagnosis_figure
+from paretune.analysis.figures.runs import save_figure
+from paretune.analysis.findings.diagnosis import (
     FINE,
     IMPROVING,
     KIND_WORDS,
@@ -27,8 +29,6 @@ from paretune.analysis.diagnose import (
     rules_table,
     smoothed,
 )
-from paretune.analysis.figures.diagnosis import diagnosis_figure
-from paretune.analysis.figures.runs import save_figure
 from tests.analysis.reading import is_a_drawing
 
 Curves = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]

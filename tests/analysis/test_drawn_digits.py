@@ -21,7 +21,9 @@ from paretune.analysis.document.language import speak
 from paretune.analysis.drawn_digits import FORMED, FULL, Drawings, plan_of, read_drawings
 from paretune.analysis.drawn_report import MOST_SHOWN, build_document, gallery_figure, table_of, words_of
 from paretune.core.errors import UsageError
-from paretune.data.dataset import DataOptions, Samples, load_data
+from paretune.data.dataset import load_data
+from paretune.data.images import Samples
+from paretune.data.options import DataOptions
 from paretune.models.saved_models import describe, load
 from paretune.networks.loop import GradientModel
 from tests.analysis.reading import Page, is_a_drawing, pictures_of

@@ -37,7 +37,7 @@ def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 def serve(monkeypatch: pytest.MonkeyPatch, runs: list[ServerRun]) -> Server:
     server = Server(runs)
     monkeypatch.setattr(wandb, "Api", server)
-    monkeypatch.setattr(tracking, "logged_in", lambda: True)
+    monkeypatch.setattr("paretune.analysis.sources.server.logged_in", lambda: True)
     return server
 
 
@@ -351,7 +351,7 @@ def test_a_database_that_holds_no_study_is_refused(tmp_path: Path) -> None:
 
 def test_the_server_is_not_asked_without_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     server = serve(monkeypatch, [])
-    monkeypatch.setattr(tracking, "logged_in", lambda: False)
+    monkeypatch.setattr("paretune.analysis.sources.server.logged_in", lambda: False)
     with pytest.raises(UsageError, match=r"^me/project is no folder here, [^\n]*wandb login"):
         load_runs("me/project")
     assert server.asked == []

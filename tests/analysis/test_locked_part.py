@@ -14,7 +14,8 @@ from scipy.stats import entropy
 
 from paretune.analysis.locked_part import FILE, entropies, keep, load_kept, reduced, save_kept, stratified_sample, two_layers
 from paretune.core.errors import UsageError
-from paretune.data.dataset import DataOptions, load_data
+from paretune.data.dataset import load_data
+from paretune.data.options import DataOptions
 from paretune.models.contract import Classifier
 from paretune.models.registry import model_class
 from paretune.models.saved_models import describe, load, read_metrics

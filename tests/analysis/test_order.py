@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from paretune.analysis.choose import choose
-from paretune.analysis.order import better_first
+from paretune.analysis.findings.order import better_first
 from tests.analysis.tables import runs_of, scored
 
 

@@ -20,7 +20,8 @@ from paretune.analysis.choose import choose
 from paretune.analysis.history import RunRecord, load_runs, runs_table
 from paretune.analysis.retrain import config_of, fit_again, retrain, to_retrain
 from paretune.core.errors import UsageError
-from paretune.data.dataset import DataOptions, load_data
+from paretune.data.dataset import load_data
+from paretune.data.options import DataOptions
 from paretune.models import checkpoint
 from paretune.models.contract import Classifier
 from paretune.models.export import run_onnx

@@ -14,7 +14,8 @@ from paretune.batched import training
 from paretune.batched.networks import FORMS, Room
 from paretune.batched.training import fit_together, is_written_out, key_of
 from paretune.core.epoch import Epoch
-from paretune.data.dataset import Data, DataOptions, data_root, load_data
+from paretune.data.dataset import Data, data_root, load_data
+from paretune.data.options import DataOptions
 from paretune.models.registry import model_class
 from paretune.networks import loop
 from paretune.networks.builder import ACTIVATIONS

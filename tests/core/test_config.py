@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 
 from paretune.core.config import Config, value_fits, value_from_text
 from paretune.core.errors import UsageError
-from paretune.data.dataset import DataOptions
+from paretune.data.options import DataOptions
 from paretune.models.registry import MODELS, model_class
 from paretune.models.run_config import RunOptions, configure
 from paretune.models.train_command import build_parser, parse

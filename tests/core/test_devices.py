@@ -9,9 +9,10 @@ from torch.nn import functional
 
 from paretune.core.devices import numerics
 from paretune.core.errors import UsageError
-from paretune.data.dataset import Data, DataOptions, load_data
+from paretune.core.step import seeded
+from paretune.data.dataset import Data, load_data
+from paretune.data.options import DataOptions
 from paretune.models.contract import Classifier
-from paretune.networks.step import seeded
 from paretune.trainers.ann import Ann, AnnConfig
 from paretune.trainers.softmax import Softmax, SoftmaxConfig
 from paretune.trainers.svm import Svm

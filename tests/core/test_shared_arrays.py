@@ -20,7 +20,9 @@ import torch
 
 from paretune.core import shared_arrays
 from paretune.core.shared_arrays import cache_folder, derived, from_file
-from paretune.data.dataset import Data, DataOptions, load_data
+from paretune.data import sharing
+from paretune.data.dataset import Data, load_data
+from paretune.data.options import DataOptions
 from paretune.data.sharing import share_images
 from paretune.trainers.ann import Ann, AnnConfig
 
@@ -228,7 +230,7 @@ def test_one_of_several_processes_computes_and_the_others_wait(tmp_path: Path) -
 
 @pytest.fixture
 def digits(monkeypatch: pytest.MonkeyPatch) -> Data:
-    monkeypatch.setattr(shared_arrays, "IMAGES_FROM", 0)
+    monkeypatch.setattr(sharing, "IMAGES_FROM", 0)
     return load_data(DataOptions())
 
 
@@ -248,7 +250,7 @@ def test_shared_images_are_the_same_and_are_written_once(digits: Data, tmp_path:
 
 
 def test_curves_on_test_score_the_shared_test_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shared_arrays, "IMAGES_FROM", 0)
+    monkeypatch.setattr(sharing, "IMAGES_FROM", 0)
     data = share_images(load_data(DataOptions(holdout=0.0, curves_on_test=True)), tmp_path)
     assert data.evaluated is data.test
     assert data.holdout is None

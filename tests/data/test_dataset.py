@@ -13,7 +13,9 @@ from PIL import Image
 
 from paretune.core.errors import UsageError
 from paretune.data import picture_folders, pictures
-from paretune.data.dataset import Data, DataOptions, Samples, data_root, fingerprint, load_data
+from paretune.data.dataset import Data, data_root, fingerprint, load_data
+from paretune.data.images import Samples
+from paretune.data.options import DataOptions
 
 
 def digits(**options: Any) -> Data:

@@ -13,9 +13,10 @@ import pytest
 from PIL import Image
 
 from paretune.core.errors import UsageError
-from paretune.data.dataset import DataOptions, data_root, load_data
+from paretune.data.dataset import data_root, load_data
 from paretune.data.digit_form import digits_form, mnist_form
 from paretune.data.digit_pictures import CROPPED, LEFT, SWAPPED, SWAPPED_AND_CROPPED, read_digit_picture
+from paretune.data.options import DataOptions
 from paretune.data.photo import is_dark_on_light, read_ink
 from paretune.models.saved_models import load_classifier, save
 from paretune.trainers.ann import Ann, AnnConfig

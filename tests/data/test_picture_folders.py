@@ -11,7 +11,9 @@ import pytest
 from PIL import Image
 
 from paretune.core.errors import UsageError
-from paretune.data.dataset import Data, DataOptions, Samples, load_data
+from paretune.data.dataset import Data, load_data
+from paretune.data.images import Samples
+from paretune.data.options import DataOptions
 from paretune.data.picture_folders import part_folders, pictures_below, read_folder, read_parts
 
 SIDE = 4

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from paretune.core.errors import UsageError
-from paretune.data.dataset import Data, DataOptions, Images, Samples, load_data
+from paretune.data.dataset import Data, load_data
+from paretune.data.images import Images, Samples
+from paretune.data.options import DataOptions
 from paretune.data.splits import WholeSet, equal_groups, equal_images_note, split_images
 
 

@@ -11,7 +11,8 @@ import torch
 from sklearn.svm import SVC
 
 from paretune.core.errors import UsageError
-from paretune.data.dataset import Data, DataOptions, load_data
+from paretune.data.dataset import Data, load_data
+from paretune.data.options import DataOptions
 from paretune.kernel_svm import batched_solver
 from paretune.kernel_svm.kernels import Kernel
 from paretune.kernel_svm.pair_solver import pairs_of

@@ -12,7 +12,9 @@ import torch
 from sklearn.svm import SVC
 
 from paretune.core.errors import UsageError
-from paretune.data.dataset import Data, DataOptions, Samples, load_data
+from paretune.data.dataset import Data, load_data
+from paretune.data.images import Samples
+from paretune.data.options import DataOptions
 from paretune.kernel_svm import gram, pair_solver
 from paretune.kernel_svm.kernels import Kernel
 from paretune.trainers.svm import Svm, SvmConfig
@@ -179,7 +181,7 @@ def test_decisions_in_small_blocks_are_the_same(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_width_that_rounding_would_show_in_goes_the_ordinary_way(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gram, "DOUBLE_TO", 0)
-    monkeypatch.setattr(pair_solver, "solve", lambda *_, **__: pytest.fail("the ordinary way was to be taken"))
+    monkeypatch.setattr("paretune.trainers.svm.solve", lambda *_, **__: pytest.fail("the ordinary way was to be taken"))
     Svm(SvmConfig(gamma=1e5), device="cpu").fit(small_data())
 
 

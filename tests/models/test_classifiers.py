@@ -283,7 +283,7 @@ def test_any_number_of_classes_and_any_shape_trains(name: str, n_classes: int, s
 def test_balanced_weights_lift_the_recall_of_a_rare_class(name: str) -> None:
     import torch
 
-    from paretune.data.dataset import Samples
+    from paretune.data.images import Samples
 
     random = np.random.default_rng(0)
     y = np.array([0] * 190 + [1] * 10)

@@ -12,7 +12,8 @@ import onnxruntime
 import pytest
 
 from paretune.core.errors import UsageError
-from paretune.data.dataset import Data, DataOptions, load_data
+from paretune.data.dataset import Data, load_data
+from paretune.data.options import DataOptions
 from paretune.models import export
 from paretune.models.contract import Classifier
 from paretune.models.export import export_onnx, export_saved, run_onnx

@@ -12,7 +12,8 @@ from PIL import Image
 
 from paretune.analysis import embed
 from paretune.core.errors import UsageError
-from paretune.data.dataset import DataOptions, load_data
+from paretune.data.dataset import load_data
+from paretune.data.options import DataOptions
 from paretune.models.evaluation import evaluate_saved
 from paretune.models.saved_models import save
 from paretune.models.seen_images import check_unseen

@@ -13,9 +13,9 @@ import torch
 from paretune.core.devices import pick_device
 from paretune.core.epoch import Epoch
 from paretune.core.errors import UsageError
+from paretune.core.step import n_threads, seeded
 from paretune.models.saved_models import save
 from paretune.networks.classifier import loss_of
-from paretune.networks.step import n_threads, seeded
 from paretune.trainers.ann import Ann, AnnConfig
 from paretune.trainers.softmax import Softmax, SoftmaxConfig
 from tests.samples import small_data

@@ -13,10 +13,12 @@ from pathlib import Path
 import pytest
 
 from paretune.core.errors import UsageError
-from paretune.data.dataset import DataOptions, data_root, load_data
+from paretune.data.dataset import data_root, load_data
+from paretune.data.options import DataOptions
 from paretune.models.saved_models import describe, load, read_metrics, save
-from paretune.painter.__main__ import main, models_of
+from paretune.painter.__main__ import main
 from paretune.painter.first_model import NAME, train_first_model
+from paretune.painter.server import models_of
 from paretune.painter.sockets import open_socket, page_address
 from paretune.trainers.svm import Svm, SvmConfig
 from tests.painter.test_models import model_of
@@ -77,7 +79,7 @@ def test_nothing_is_trained_where_only_models_are_named_and_one_reads(
 ) -> None:
     data = load_data(DataOptions(data="digits", holdout=0.0, train_size=100))
     save(Svm(SvmConfig(), device="cpu").fit(data), tmp_path / "small", metrics={}, origin={"data_options": {"data": "digits"}})
-    monkeypatch.setattr("paretune.painter.first_model.train_first_model", lambda *_, **__: pytest.fail("it was trained"))
+    monkeypatch.setattr("paretune.painter.server.train_first_model", lambda *_, **__: pytest.fail("it was trained"))
     assert [shown.name for shown in models_of([tmp_path / "small"], device="cpu").readers] == ["small"]
 
 
@@ -85,8 +87,8 @@ def test_what_is_trained_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     def train(models: Path, *, device: str) -> Path:
         return save(model_of(), models / NAME, metrics={})
 
-    monkeypatch.setattr("paretune.painter.first_model.train_first_model", train)
-    monkeypatch.setattr("paretune.painter.__main__.ROOT", tmp_path)
+    monkeypatch.setattr("paretune.painter.server.train_first_model", train)
+    monkeypatch.setattr("paretune.painter.server.ROOT", tmp_path)
     save(model_of(names=["cat", "dog"]), tmp_path / "pets", metrics={})
     assert [shown.name for shown in models_of([tmp_path / "pets"], device="cpu").readers] == [NAME]
 

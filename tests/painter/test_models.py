@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from paretune.data.dataset import DataOptions, load_data
+from paretune.data.dataset import load_data
+from paretune.data.options import DataOptions
 from paretune.models.contract import Model
 from paretune.models.saved_models import save
 from paretune.painter.models import Models, answer, as_read, forms_of, read_model

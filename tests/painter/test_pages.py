@@ -32,6 +32,8 @@ from tests.painter.test_models import model_of
 from tests.painter.writing import ink_of, png_of
 from tests.samples import ROOT
 
+PAINTER = ROOT / "paretune" / "painter"
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -199,9 +201,9 @@ def test_the_page_speaks_the_readers_language(client: TestClient, address: str, 
 
 
 def test_the_texts_are_the_same_in_both_languages_and_all_used() -> None:
-    texts = {language: yaml.safe_load((ROOT / f"demo/locale/{language}.yaml").read_text("utf-8")) for language in pages.LANGUAGES}
+    texts = {language: yaml.safe_load((PAINTER / f"locale/{language}.yaml").read_text("utf-8")) for language in pages.LANGUAGES}
     assert list(texts["en"]) == list(texts["es"])
-    used = (ROOT / "demo/templates/painter.html").read_text("utf-8") + (ROOT / "demo/static/painter.js").read_text("utf-8")
+    used = (PAINTER / "templates/painter.html").read_text("utf-8") + (PAINTER / "static/painter.js").read_text("utf-8")
     for name in texts["en"]:
         assert f"texts.{name}" in used, name
         holes = [{part.split("}")[0] for part in texts[language][name].split("{")[1:]} for language in pages.LANGUAGES]

@@ -123,7 +123,7 @@ def offline_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tracked")
     code = (
         "from pathlib import Path; import numpy as np\n"
-        "from tests.trainers.test_tracking import HELD_OUT, tracked\n"
+        "from tests.runs.test_tracking import HELD_OUT, tracked\n"
         "from paretune.runs.tracking import track\n"
         "with track(mode='offline', project='p', name='n', group='g', job_type='j', tags=['t'], run_id='abc',\n"
         "           directory=Path('here'), quiet=True) as tracker:\n"

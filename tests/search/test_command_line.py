@@ -13,8 +13,9 @@ import yaml
 from paretune.core.errors import UsageError
 from paretune.data.dataset import load_data
 from paretune.runs import study_schema
-from paretune.search.command_line import main, parse, sweep_of
+from paretune.search.command_line import main, parse
 from paretune.search.engine import in_process
+from paretune.search.offline import sweep_of
 from paretune.search.status import table
 from tests.samples import ROOT, small_data, start
 

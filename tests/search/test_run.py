@@ -10,7 +10,8 @@ import pytest
 import yaml
 from optuna.trial import FrozenTrial, TrialState
 
-from paretune.data.dataset import Data, DataOptions
+from paretune.data.dataset import Data
+from paretune.data.options import DataOptions
 from paretune.runs import study_schema
 from paretune.search.engine import in_process
 from paretune.search.engine.worker import run

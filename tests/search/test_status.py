@@ -280,18 +280,42 @@ def test_watch_shows_what_changes_until_ctrl_c(tmp_path: Path) -> None:
     assert "s: 1 complete\n" in seen
 
 
-@pytest.mark.parametrize("module", ["check", "status", "run", "agent", "online", "sync"])
-def test_help_is_quick_and_loads_nothing_heavy(module: str, tmp_path: Path) -> None:
+HELPFUL = {
+    **{
+        f"paretune.search.{name}": f"python -m paretune.search.{name} "
+        for name in ("check", "status", "run", "agent", "online", "sync")
+    },
+    str(ROOT / "sweeps" / "offline.py"): "sweeps/offline.py SWEEP.yaml ",
+    "paretune.painter": "python -m paretune.painter ",
+}
+
+
+def loaded_by(command: str, argument: str, folder: Path) -> tuple[str, str]:
+    """Return what a module or a script prints, and which of the libraries that take long to load it has loaded by its end."""
     code = (
-        f"import sys, runpy; sys.argv = ['x', '--help']\n"
-        f"try:\n    runpy.run_module('search.{module}', run_name='__main__')\n"
+        f"import sys, runpy; sys.argv = ['x', {argument!r}]\n"
+        f"try:\n    runpy.{'run_path' if command.endswith('.py') else 'run_module'}({command!r}, run_name='__main__')\n"
         "except SystemExit as end:\n    assert not end.code\n"
-        "print(sorted({'torch', 'optuna', 'wandb', 'pandas', 'sklearn'} & sys.modules.keys()))"
+        "print(sorted({'torch', 'optuna', 'wandb', 'pandas', 'sklearn', 'matplotlib'} & sys.modules.keys()))"
     )
-    result = start(sys.executable, "-c", code, cwd=tmp_path, PYTHONPATH=str(ROOT))
+    result = start(sys.executable, "-c", code, cwd=folder, PYTHONPATH=str(ROOT))
     assert result.returncode == 0, result.stderr
-    assert result.stdout.splitlines()[-1] == "[]"
-    assert result.stdout.startswith("usage: python -m search.")
+    *printed, found = result.stdout.splitlines()
+    return "\n".join(printed), found
+
+
+@pytest.mark.parametrize("command", HELPFUL, ids=lambda command: Path(command).name)
+def test_help_is_quick_and_loads_nothing_heavy(command: str, tmp_path: Path) -> None:
+    printed, found = loaded_by(command, "--help", tmp_path)
+    assert found == "[]"
+    assert printed.startswith(f"usage: {HELPFUL[command]}")
+
+
+@pytest.mark.parametrize("sweep", ["ann", "svm", "softmax"])
+def test_a_whole_check_loads_nothing_heavy(sweep: str, tmp_path: Path) -> None:
+    printed, found = loaded_by("paretune.search.check", str(ROOT / "sweeps" / f"{sweep}.yaml"), tmp_path)
+    assert found == "[]"
+    assert f"{sweep}.yaml: " in printed
 
 
 @pytest.mark.skipif(os.cpu_count() is not None and os.getloadavg()[0] > 2 * (os.cpu_count() or 1), reason="the machine is busy")

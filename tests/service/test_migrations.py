@@ -16,8 +16,9 @@ from alembic.migration import MigrationContext
 
 from paretune.core.errors import UsageError
 from paretune.service.store import migrations, streams
-from paretune.service.store.database import Base, Database, Run
+from paretune.service.store.database import Database
 from paretune.service.store.migrations.__main__ import write_step
+from paretune.service.store.tables import Base, Run
 from tests.postgres import binaries, postgres
 
 OLD_KEYS = '{"loss": {"number": 8}}'  # as the first version kept them; a colon before a number would be SQLAlchemy's

@@ -26,8 +26,9 @@ from starlette.testclient import TestClient
 
 from paretune.core.errors import UsageError
 from paretune.service.store.accounts import RESERVED, add_user, revoke_keys
-from paretune.service.store.database import Database, Project, Run, RunFile
+from paretune.service.store.database import Database
 from paretune.service.store.filters import condition_of
+from paretune.service.store.tables import Project, Run, RunFile
 from paretune.service.web import curves, login, tables
 from paretune.service.web import pages as web
 from paretune.service.web.filter_text import filter_of

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import sqlalchemy as sa
 
-from paretune.service.store.database import Run
+from paretune.service.store.tables import Run
 from tests.listening import listening
 from tests.painter.browsing import CHROMIUM, chromium
 from tests.service.browsing import Shown

@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from paretune.service.store.accounts import add_user
-from paretune.service.store.database import Run
+from paretune.service.store.tables import Run
 from paretune.service.web import importance, sweep_data
 from paretune.service.web.importance import computed_beside, importance_of
 from paretune.service.web.sweep_data import Kept, SweepData

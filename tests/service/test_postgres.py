@@ -13,7 +13,8 @@ import sqlalchemy as sa
 from optuna.trial import TrialState
 from starlette.testclient import TestClient
 
-from paretune.service.store.database import Database, Issue
+from paretune.service.store.database import Database
+from paretune.service.store.tables import Issue
 from tests.postgres import needs_postgres, postgres
 from tests.service.serving import Asked, authorization
 from tests.service.store.test_filters import flat_plain, holds, names, random_filter

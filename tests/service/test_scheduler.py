@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from paretune.service.store.database import Issue, now
+from paretune.service.store.tables import Issue, now
 from paretune.service.sweeps import study_feedback
 from tests.service.serving import KEY, Asked, client, listening
 from tests.service.sweeps.test_sweeps import DEFINITION, agent, beat, command, created, done, set_state, state_of

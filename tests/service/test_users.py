@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from paretune.service.__main__ import main
 from paretune.service.store.accounts import account_of
-from paretune.service.store.database import Project
+from paretune.service.store.tables import Project
 from tests.service.serving import KEY, Asked
 
 

@@ -62,7 +62,8 @@ def test_a_model_of_a_study_is_that_of_its_curve(folder: Path) -> None:
     done("f4", folder)
     runs = load_runs(folder / "runs" / "study-f3-quick")
     first = min(runs, key=lambda run: run.config["seed"])
-    from paretune.data.dataset import DataOptions, load_data
+    from paretune.data.dataset import load_data
+    from paretune.data.options import DataOptions
 
     data = load_data(DataOptions.from_dict({"data": "fashion_mnist", "holdout": 0.0}))
     predicted = load(folder / "models" / "study-f3-quick", device="cpu").predict(data.test.x)  # type: ignore[attr-defined]

@@ -119,7 +119,8 @@ def test_a_saved_one_is_the_same_and_no_classifier(tmp_path: Path) -> None:
 
 
 def test_a_saved_one_is_evaluated_on_the_locked_part(tmp_path: Path) -> None:
-    from paretune.data.dataset import DataOptions, load_data
+    from paretune.data.dataset import load_data
+    from paretune.data.options import DataOptions
 
     data = load_data(DataOptions())
     model = built(hidden=[5], epochs=1).fit(data)

@@ -10,7 +10,8 @@ import pytest
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from paretune.core.errors import UsageError
-from paretune.data.dataset import DataOptions, load_data
+from paretune.data.dataset import load_data
+from paretune.data.options import DataOptions
 from paretune.models.evaluation import Evaluation, evaluate, evaluate_saved, report_text
 from paretune.models.saved_models import save
 from paretune.trainers.evaluate import main

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 
 from optuna.trial import FrozenTrial, TrialState
 
+from paretune.networks.loop import SMALL_STEP, GradientConfig, GradientModel
 from paretune.search.engine.liveness import running
 from paretune.search.engine.study import finished
+from paretune.search.sampling.sampler_options import STARTUP
 from paretune.search.spec.search_options import MOST_AT_ONCE, Settings
 from paretune.search.spec.sweep import Sweep
 
@@ -54,8 +56,6 @@ def most_at_once(sweep: Sweep, trials: Sequence[FrozenTrial], mine: int = 0) -> 
 
 def _startup(settings: Settings) -> int:
     """Return how many trials a sampler draws at random before it learns."""
-    from paretune.search.sampling.samplers import STARTUP
-
     if settings.sampler not in ("auto", "tpe", "gp"):
         return 0
     return int(settings.sampler_options.get("n_startup_trials", STARTUP))
@@ -63,8 +63,6 @@ def _startup(settings: Settings) -> int:
 
 def shape_of(kind: type[Model], config: ModelConfig, data: Data, device: str) -> tuple[str, int] | None:
     """Return what trials of one program have in common, and how many fit into one; None for a trial that trains alone."""
-    from paretune.networks.loop import SMALL_STEP, GradientConfig, GradientModel
-
     if not issubclass(kind, GradientModel) or not isinstance(config, GradientConfig):
         return None
     from paretune.batched.training import is_written_out, key_of, n_kept, n_weights, room_of

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from paretune.core.deferred_gc import collect_as_usual
 from paretune.core.devices import pick_device
 from paretune.core.epoch import Epoch
-from paretune.data.dataset import LOCKED_SPLIT, Data, DataOptions, load_data
+from paretune.data.dataset import Data, load_data
+from paretune.data.options import LOCKED_SPLIT, DataOptions
 from paretune.data.provenance import provenance
 from paretune.data.sharing import share_images
 from paretune.models.run_config import configure, run_values

@@ -25,6 +25,7 @@ from paretune.core.epoch import Epoch
 from paretune.core.errors import UsageError, did_you_mean
 from paretune.core.provenance import git_commit, versions
 from paretune.runs.tracking import PROJECT
+from paretune.runs.wandb_files import INTERNAL, numbers
 from paretune.search.engine.in_process import Attempt, Batch, Epochs
 from paretune.search.engine.study import with_latest, with_summary
 from paretune.search.engine.trial_runs import COLOURS, TrialRuns
@@ -213,8 +214,6 @@ def _origin() -> dict[str, Any]:
 
 def _numbers(row: Mapping[str, Any]) -> dict[str, float]:
     """Return a row's numbers; infinity as NaN, which every storage of a study keeps."""
-    from paretune.runs.wandb_files import INTERNAL, numbers
-
     return {name: value if math.isfinite(value) else math.nan for name, value in numbers(row, INTERNAL - {RUNTIME}).items()}
 
 

@@ -19,7 +19,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from paretune.core.best_epoch import best_row
 from paretune.core.errors import UsageError
-from paretune.data.dataset import Data, DataOptions
+from paretune.data.dataset import Data
+from paretune.data.options import DataOptions
 from paretune.runs import study_schema
 from paretune.runs.study_storage import open_storage
 from paretune.runs.whole_runs import summary_values

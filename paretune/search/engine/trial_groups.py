@@ -10,27 +10,23 @@ import contextlib
 import inspect
 import itertools
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import optuna
 from optuna.trial import FrozenTrial
 
 from paretune.runs import study_schema
 from paretune.search.engine.batches import Share, most_at_once
+from paretune.search.engine.contract import Worker
 from paretune.search.engine.liveness import n_workers, running
 from paretune.search.engine.study import finished
 
-if TYPE_CHECKING:
-    import optuna
-
-    from paretune.search.engine.worker import Engine
-
-    Asked = tuple[optuna.Trial, dict[str, Any]]  # a trial and the values that its training gets
-
+Asked = tuple[optuna.Trial, dict[str, Any]]  # a trial and the values that its training gets
 MOST_SHARED = 4  # trials that one worker asks for at once where others may join from elsewhere, who shall find some
 
 
-def run_with_others(engine: Engine, trial: optuna.Trial, values: dict[str, Any]) -> Iterator[FrozenTrial | None]:
-    """Run a trial, and with it others where that pays; yield what `Engine.run_trial` returns of each, as each ends.
+def run_with_others(engine: Worker, trial: optuna.Trial, values: dict[str, Any]) -> Iterator[FrozenTrial | None]:
+    """Run a trial, and with it others where that pays; yield what `Worker.run_trial` returns of each, as each ends.
 
     Raises:
         KeyboardInterrupt: at the person's second interrupt; all that has not ended is given back.
@@ -50,12 +46,12 @@ def run_with_others(engine: Engine, trial: optuna.Trial, values: dict[str, Any])
     _return(engine, groups)
 
 
-def _return(engine: Engine, groups: list[list[Asked]]) -> None:
+def _return(engine: Worker, groups: list[list[Asked]]) -> None:
     for trial, _ in itertools.chain.from_iterable(groups):
         engine.return_unfinished(trial)
 
 
-def _groups(engine: Engine, first: Asked) -> list[list[Asked]]:
+def _groups(engine: Worker, first: Asked) -> list[list[Asked]]:
     """Ask for more trials and part them by their shape; one that trains alone is a group of its own.
 
     No more are asked for than one program takes, than depend on no result, and than this worker's share of the rest. Where there
@@ -85,12 +81,12 @@ def _has_killed(trial: optuna.Trial) -> bool:
     return bool(trial.user_attrs.get(study_schema.ATTEMPT))
 
 
-def _shape(engine: Engine, asked: Asked) -> tuple[str, int] | None:
+def _shape(engine: Worker, asked: Asked) -> tuple[str, int] | None:
     """Return what a trial has in common with those that it may train with, and how many may; None where it trains alone."""
     return None if _has_killed(asked[0]) else engine.training.shape(asked[1])
 
 
-def _run(engine: Engine, group: list[Asked]) -> Iterator[FrozenTrial | None]:
+def _run(engine: Worker, group: list[Asked]) -> Iterator[FrozenTrial | None]:
     """Run trials of one shape, an epoch of each at a time."""
     for trial, _ in group:
         engine.begin(trial)

@@ -29,13 +29,15 @@ from paretune.core.epoch import Epoch
 from paretune.core.errors import UsageError
 from paretune.core.folders import ROOT
 from paretune.core.progress import Progress
-from paretune.data.dataset import LOCKED_SPLIT, DataOptions
+from paretune.data.options import LOCKED_SPLIT, DataOptions
 from paretune.models.run_config import configure
 from paretune.runs import study_schema
 from paretune.runs.study_storage import StudyFile, is_local, readable_errors, settle
 from paretune.runs.tracking import resolve_mode
 from paretune.search.engine.batches import Share
+from paretune.search.engine.contract import Claim, Course
 from paretune.search.engine.in_process import Attempt, Batch, InProcess, Training
+from paretune.search.engine.in_subprocess import Command
 from paretune.search.engine.liveness import SECONDS, Claims, Lease, Watch, left_behind, running, shared_cache, waits
 from paretune.search.engine.signals import Interruption
 from paretune.search.engine.stopping_rules import Outlook, Plan
@@ -439,10 +441,6 @@ class Engine:
             raise UsageError(f"the first {len(ended)} trials failed; the last one: {told.user_attrs.get(study_schema.CAUSE)}")
 
 
-Claim = tuple[Outlook, optuna.Trial | None, dict[str, Any]]  # a trial only where there is work, and its values
-Course = Generator[bool, None, FrozenTrial | None]
-
-
 def ended(course: Course) -> FrozenTrial | None:
     """Go through a trial's course to its end and return the told trial."""
     while True:
@@ -554,8 +552,6 @@ def check_options(name: str, mode: str, device: str) -> None:
 def training_of(sweep: Sweep, *, mode: str, device: str, locked_split: int = LOCKED_SPLIT, cache: Path | None = None) -> Training:
     """Return what trains the trials: in process for our classifiers (with the data loaded), else a process per trial."""
     if sweep.classifier is None:
-        from paretune.search.engine.in_subprocess import Command
-
         if resolve_mode(mode) == "disabled":
             raise UsageError(
                 f"{sweep.path}: the metrics of {sweep.program} are read from its W&B run, and W&B is disabled here (by --wandb, "

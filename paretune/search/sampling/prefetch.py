@@ -8,28 +8,22 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import TYPE_CHECKING
 
+import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from paretune.search.engine.contract import Claim, Worker
 from paretune.search.engine.liveness import n_workers, running
 from paretune.search.engine.study import finished
 from paretune.search.sampling.slot_sampler import SlotSampler
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    import optuna
-
-    from paretune.search.engine.worker import Claim, Engine
 
 
 class Ahead:
     """One worker's next trial; asked for in a thread where the sweep says so, else when it is wanted."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Worker) -> None:
         sweep = engine.sweep
         self._wanted = sweep.settings.ahead and sweep.alone is None and sweep.blind is None
         self._engine = engine

@@ -21,6 +21,8 @@ from optuna.trial import TrialState
 from paretune.core.errors import UsageError, did_you_mean
 from paretune.runs import study_schema
 from paretune.runs.study_storage import close, database, open_storage, readable_errors
+from paretune.runs.wandb_files import numbers, read_run
+from paretune.search import online
 from paretune.search.engine.study import counted_row, enqueue, finished, with_latest, with_summary
 from paretune.search.spec.sweep import Sweep
 from paretune.search.spec.yaml_lines import not_yaml
@@ -166,9 +168,7 @@ def read_prior(source: str, sweep: Sweep) -> Iterator[Known]:
     elif path.suffix in {".yaml", ".yml", ".json", ".csv"}:
         yield from _of_points(path, sweep)
     elif re.fullmatch(r"[\w.-]+/[\w.-]+/[\w.-]+", source):
-        from paretune.search.online import prior_run
-
-        config, rows = prior_run(source)
+        config, rows = online.prior_run(source)
         yield Known(source, config, rows)
     else:
         raise UsageError(f"--prior takes {FORMS}. Got {source!r}.")
@@ -198,8 +198,6 @@ def _of_trials(study: optuna.Study) -> Iterator[Known]:
 
 
 def _of_run_files(path: Path, sweep: Sweep) -> Iterator[Known]:
-    from paretune.runs.wandb_files import numbers, read_run
-
     files = sorted(path.rglob("run-*.wandb")) if path.is_dir() else [path]
     try:
         runs = [run for run in map(read_run, files) if run is not None and run.state == "finished"]
@@ -213,8 +211,6 @@ def _of_run_files(path: Path, sweep: Sweep) -> Iterator[Known]:
 
 
 def _of_points(path: Path, sweep: Sweep) -> Iterator[Known]:
-    from paretune.runs.wandb_files import numbers
-
     points = _points(path)
     if not points:
         raise UsageError(f"{path} holds no point: give a list of mappings of parameters to values.")

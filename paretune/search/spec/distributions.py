@@ -8,18 +8,34 @@ every sampler searches it: normal, log-normal, beta, values with probabilities, 
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
 
 Path = tuple[str, ...]  # the names of a nested parameter, from the outside in
 TAIL = 1e-12  # quantiles 0 and 1 of a normal distribution are infinite
+
+
+@dataclass(frozen=True)
+class Range:
+    """The numbers from `low` to `high` that Optuna draws: all or only whole ones, on a linear or logarithmic scale."""
+
+    low: float
+    high: float
+    only_whole: bool = False
+    log: bool = False
+
+
+UNIT = Range(0.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -27,7 +43,16 @@ class Parameter:
     """A searched parameter that Optuna draws as it is: whole numbers, and numbers on a linear or logarithmic scale."""
 
     path: Path
-    distribution: BaseDistribution
+    span: Range  # that Optuna draws from, where it draws a number
+
+    @functools.cached_property
+    def distribution(self) -> BaseDistribution:
+        """What Optuna draws from."""
+        from optuna.distributions import FloatDistribution, IntDistribution
+
+        if self.span.only_whole:
+            return IntDistribution(int(self.span.low), int(self.span.high))
+        return FloatDistribution(self.span.low, self.span.high, log=self.span.log)
 
     @property
     def name(self) -> str:
@@ -40,40 +65,47 @@ class Parameter:
 
     def encode(self, value: Any) -> Any:
         """Return the draw of a value that `contains`."""
-        return int(value) if isinstance(self.distribution, IntDistribution) else float(value)
+        return int(value) if self.span.only_whole else float(value)
 
     def contains(self, value: Any) -> bool:
         """Whether the parameter can take a value."""
         if isinstance(value, bool) or not isinstance(value, int | float):
             return False
-        if isinstance(self.distribution, IntDistribution) and isinstance(value, float) and not value.is_integer():
+        if self.span.only_whole and isinstance(value, float) and not value.is_integer():
             return False
-        return self.distribution.low <= value <= self.distribution.high  # type: ignore[attr-defined]
+        return self.span.low <= value <= self.span.high
 
     def ends(self) -> list[Any]:
         """Return the values by which the trainer's limits are checked: every choice, or both ends of a range."""
-        return [self.distribution.low, self.distribution.high]  # type: ignore[attr-defined]
+        return [self.span.low, self.span.high]
 
     def n_values(self) -> float:
         """Return how many values there are at most, before a grid makes a list of them."""
-        if isinstance(self.distribution, IntDistribution):
-            return self.distribution.high - self.distribution.low + 1
-        return math.inf
+        return self.span.high - self.span.low + 1 if self.span.only_whole else math.inf
 
     def grid(self) -> list[Any] | None:
         """Return every value in the order in which W&B tries them; None where they cannot be counted."""
-        if isinstance(self.distribution, IntDistribution):
-            return list(range(self.distribution.low, self.distribution.high + 1))
-        return None
+        return list(range(int(self.span.low), int(self.span.high) + 1)) if self.span.only_whole else None
 
 
 @dataclass(frozen=True)
 class Choices(Parameter):
     """One of several values. What Optuna cannot hold as a choice (lists, mappings, True beside 1) is kept as JSON text."""
 
-    distribution: CategoricalDistribution
     values: tuple[Any, ...]
     as_text: bool
+
+    @property
+    def choices(self) -> tuple[Any, ...]:
+        """The values as Optuna holds them."""
+        return tuple(map(_text, self.values)) if self.as_text else self.values
+
+    @functools.cached_property
+    def distribution(self) -> BaseDistribution:
+        """What Optuna draws from."""
+        from optuna.distributions import CategoricalDistribution
+
+        return CategoricalDistribution(self.choices)
 
     @classmethod
     def of(cls, path: Path, values: Sequence[Any]) -> Choices:
@@ -84,15 +116,14 @@ class Choices(Parameter):
         kept = list(first.values())
         plain = all(value is None or isinstance(value, bool | int | float | str) for value in kept)
         as_text = not plain or len({_hashable(value) for value in kept}) < len(kept)
-        choices = [_text(value) for value in kept] if as_text else kept
-        return cls(path, CategoricalDistribution(choices), tuple(kept), as_text)
+        return cls(path, UNIT, tuple(kept), as_text)
 
     def decode(self, drawn: Any) -> Any:
         return json.loads(drawn) if self.as_text else drawn
 
     def encode(self, value: Any) -> Any:
         texts = [_text(choice) for choice in self.values]
-        return self.distribution.choices[texts.index(_text(value))]
+        return self.choices[texts.index(_text(value))]
 
     def contains(self, value: Any) -> bool:
         return _text(value) in {_text(choice) for choice in self.values}
@@ -111,15 +142,21 @@ class Choices(Parameter):
 class Weighted(Choices):
     """Values with probabilities: the quantile lies in the part of [0, 1] that belongs to the value."""
 
-    distribution: FloatDistribution  # type: ignore[assignment]
     bounds: tuple[float, ...]  # upper bound of each value's part
+
+    @functools.cached_property
+    def distribution(self) -> BaseDistribution:
+        """What Optuna draws from."""
+        from optuna.distributions import FloatDistribution
+
+        return FloatDistribution(self.span.low, self.span.high)
 
     @classmethod
     def with_probabilities(cls, path: Path, values: Sequence[Any], probabilities: Sequence[float]) -> Weighted:
         """Build from two YAML lists of one length; the probabilities add up to 1."""
         sums = np.cumsum(probabilities)
         bounds = sums / sums[-1]  # np.sum rounds otherwise, and the last bound would not be 1
-        return cls(path, FloatDistribution(0.0, 1.0), tuple(values), False, tuple(bounds.tolist()))
+        return cls(path, UNIT, tuple(values), False, tuple(bounds.tolist()))
 
     def decode(self, drawn: Any) -> Any:
         place = int(np.searchsorted(self.bounds, drawn, side="right"))
@@ -155,7 +192,6 @@ class Quantile(Parameter):
     the support is unbounded, nothing beyond the quantiles TAIL and 1 - TAIL is drawn.
     """
 
-    distribution: FloatDistribution
     inverse: Callable[[float], float]  # quantile -> number
     cumulative: Callable[[float], float]  # number -> quantile
     support: tuple[float, float]
@@ -250,23 +286,23 @@ def _hashable(value: Any) -> Any:
 
 def uniform(path: Path, low: float, high: float) -> Parameter:
     """X uniform in [low, high]."""
-    return Parameter(path, FloatDistribution(float(low), float(high)))
+    return Parameter(path, Range(float(low), float(high)))
 
 
 def int_uniform(path: Path, low: int, high: int) -> Parameter:
     """A whole number in [low, high], each as likely."""
-    return Parameter(path, IntDistribution(low, high))
+    return Parameter(path, Range(low, high, only_whole=True))
 
 
 def log_uniform(path: Path, low: float, high: float) -> Parameter:
     """X in [low, high] with log(X) uniform; log(1/X) is so, too, which makes it W&B's `inv_log_uniform_values` as well."""
-    return Parameter(path, FloatDistribution(float(low), float(high), log=True))
+    return Parameter(path, Range(float(low), float(high), log=True))
 
 
 def q_uniform(path: Path, low: float, high: float, q: float) -> Parameter:
     """round(X / q) * q with X uniform in [low, high]."""
     span = high - low
-    return UniformSteps(path, _unit(), lambda u: low + u * span, lambda x: (x - low) / span if span else 0.5, (low, high), q)
+    return UniformSteps(path, UNIT, lambda u: low + u * span, lambda x: (x - low) / span if span else 0.5, (low, high), q)
 
 
 def q_log_uniform(path: Path, low: float, high: float, q: float) -> Parameter:
@@ -274,7 +310,7 @@ def q_log_uniform(path: Path, low: float, high: float, q: float) -> Parameter:
     first, span = math.log(low), math.log(high) - math.log(low)
     return Quantile(
         path,
-        _unit(),
+        UNIT,
         lambda u: math.exp(first + u * span),
         lambda x: (math.log(x) - first) / span if span else 0.5,
         (low, high),
@@ -286,7 +322,7 @@ def normal(path: Path, mu: float, sigma: float, q: float | None = None) -> Param
     """X normal with mean mu and standard deviation sigma."""
     from scipy.special import ndtr, ndtri
 
-    return Quantile(path, _unit(), lambda u: mu + sigma * ndtri(u), lambda x: ndtr((x - mu) / sigma), (-math.inf, math.inf), q)
+    return Quantile(path, UNIT, lambda u: mu + sigma * ndtri(u), lambda x: ndtr((x - mu) / sigma), (-math.inf, math.inf), q)
 
 
 def log_normal(path: Path, mu: float, sigma: float, q: float | None = None) -> Parameter:
@@ -296,15 +332,11 @@ def log_normal(path: Path, mu: float, sigma: float, q: float | None = None) -> P
     def cumulative(x: float) -> float:
         return ndtr((math.log(x) - mu) / sigma) if x > 0 else 0.0
 
-    return Quantile(path, _unit(), lambda u: math.exp(mu + sigma * ndtri(u)), cumulative, (0.0, math.inf), q)
+    return Quantile(path, UNIT, lambda u: math.exp(mu + sigma * ndtri(u)), cumulative, (0.0, math.inf), q)
 
 
 def beta(path: Path, a: float, b: float, q: float | None = None) -> Parameter:
     """X in [0, 1], beta-distributed with the shapes a and b."""
     from scipy.special import betainc, betaincinv
 
-    return Quantile(path, _unit(), lambda u: betaincinv(a, b, u), lambda x: betainc(a, b, x), (0.0, 1.0), q)
-
-
-def _unit() -> FloatDistribution:
-    return FloatDistribution(0.0, 1.0)
+    return Quantile(path, UNIT, lambda u: betaincinv(a, b, u), lambda x: betainc(a, b, x), (0.0, 1.0), q)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from paretune.core.errors import did_you_mean
-from paretune.search.sampling.samplers import check_sampler
+from paretune.search.sampling.sampler_options import check_sampler
 from paretune.search.spec.expression import Expression, read_constraint, read_expression
 from paretune.search.spec.space import Space
 from paretune.search.spec.yaml_lines import Definition, Place, check_keys

@@ -157,7 +157,7 @@ class Space:
         """
         ordered = sorted(self.parameters.values(), key=lambda parameter: parameter.path)
         seen: set[tuple[tuple[str, Any], ...]] = set()
-        for row in itertools.product(*(parameter.distribution.choices for parameter in ordered)):  # type: ignore[attr-defined]
+        for row in itertools.product(*(parameter.choices for parameter in ordered)):  # type: ignore[attr-defined]
             drawn = dict(zip((parameter.name for parameter in ordered), row, strict=True))
             if self.conditions:
                 drawn = self.existing(drawn)
@@ -181,7 +181,7 @@ class Space:
         """Return how many combinations a grid has."""
         if self.conditions:
             return sum(1 for _ in self.combinations())
-        counts: list[int] = [len(p.distribution.choices) for p in self.parameters.values()]  # type: ignore[attr-defined]
+        counts: list[int] = [len(p.choices) for p in self.parameters.values()]  # type: ignore[attr-defined]
         return math.prod(counts)
 
     def as_grid(self) -> Space:

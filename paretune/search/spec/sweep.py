@@ -16,7 +16,7 @@ from typing import Any
 
 from paretune.core.config import value_fits
 from paretune.core.errors import UsageError, did_you_mean
-from paretune.data.dataset import DataOptions
+from paretune.data.options import DataOptions
 from paretune.models.contract import Model
 from paretune.models.registry import MODELS, TRAINERS, model_class
 from paretune.models.run_config import RunOptions, configure, read_preset

@@ -15,7 +15,8 @@ from paretune.core.errors import UsageError
 from paretune.service.store import runs
 from paretune.service.store.accounts import Account
 from paretune.service.store.artifact_tables import COMMITTED, Artifact, ArtifactAlias, ArtifactCollection, ArtifactMember
-from paretune.service.store.database import Project, made_once, now, number_of
+from paretune.service.store.database import made_once
+from paretune.service.store.tables import Project, now, number_of
 
 LATEST = "latest"
 REGISTRY = "wandb-registry-"  # how the names of W&B's registries begin

@@ -30,8 +30,8 @@ from paretune.service.store.artifact_tables import (
     ArtifactMember,
     RunArtifact,
 )
-from paretune.service.store.database import Project, Run, as_json, now, number_of
 from paretune.service.store.files import Content, Files, checked_name
+from paretune.service.store.tables import Project, Run, as_json, now, number_of
 
 FULL, INCREMENTAL, PATCH = "FULL", "INCREMENTAL", "PATCH"
 MOST_MANIFEST = 256 * 2**20  # bytes; it is read as a whole

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from ariadne import ObjectType, QueryType
 
 from paretune.service.graphql.shared import context_of
-from paretune.service.store.database import Entity, Membership, User, global_id
+from paretune.service.store.tables import Entity, Membership, User, global_id
 
 query = QueryType()
 entity_type = ObjectType("Entity")

@@ -19,7 +19,7 @@ from paretune.service.artifacts.artifact_values import checked_tags
 from paretune.service.graphql.artifacts import files_of, tag_values
 from paretune.service.graphql.shared import as_time, binder, connection, context_of, counted, page_of
 from paretune.service.store.artifact_tables import Artifact, ArtifactAlias, ArtifactCollection, ArtifactMember
-from paretune.service.store.database import Project, as_json, global_id
+from paretune.service.store.tables import Project, as_json, global_id
 
 query = QueryType()
 mutation = MutationType()

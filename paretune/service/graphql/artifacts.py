@@ -27,7 +27,7 @@ from paretune.service.store.artifact_tables import (
     ArtifactMember,
     RunArtifact,
 )
-from paretune.service.store.database import Project, Run, RunFile, User, as_json, global_id, now, number_of
+from paretune.service.store.tables import Project, Run, RunFile, User, as_json, global_id, now, number_of
 
 query = QueryType()
 mutation = MutationType()

@@ -16,8 +16,8 @@ from paretune.service.graphql.query_limits import MOST_IN_PAGE
 from paretune.service.graphql.shared import Context, as_time, binder, connection, context_of, page_of, writable_run
 from paretune.service.store import runs
 from paretune.service.store.artifact_tables import ArtifactFile, ArtifactManifest
-from paretune.service.store.database import Run, RunFile, number_of
 from paretune.service.store.files import checked_name
+from paretune.service.store.tables import Run, RunFile, number_of
 
 mutation = MutationType()
 run_type = ObjectType("Run")

@@ -13,7 +13,7 @@ from paretune.service.graphql.accounts import entity_values, user_values
 from paretune.service.graphql.query_limits import PAGE
 from paretune.service.graphql.shared import as_time, binder, connection, context_of, page_of
 from paretune.service.store import runs
-from paretune.service.store.database import Entity, Project, Run
+from paretune.service.store.tables import Entity, Project, Run
 
 query = QueryType()
 mutation = MutationType()

@@ -26,7 +26,7 @@ from paretune.service.graphql.shared import (
     writable_run,
 )
 from paretune.service.store import runs, segments, streams
-from paretune.service.store.database import Run
+from paretune.service.store.tables import Run
 
 mutation = MutationType()
 run_type = ObjectType("Run")

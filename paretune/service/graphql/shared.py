@@ -16,9 +16,10 @@ from paretune.core.errors import UsageError
 from paretune.service.graphql.query_limits import MOST_IN_PAGE, PAGE
 from paretune.service.store import runs
 from paretune.service.store.accounts import Account
-from paretune.service.store.database import Database, Run
+from paretune.service.store.database import Database
 from paretune.service.store.files import Files
 from paretune.service.store.safe_json import is_whole
+from paretune.service.store.tables import Run
 from paretune.service.sweeps.heartbeats import Pulses
 from paretune.service.sweeps.searches import Searches
 

@@ -12,13 +12,15 @@ from ariadne import MutationType, ObjectType
 from sqlalchemy.orm import joinedload
 
 from paretune.core.errors import UsageError
+from paretune.search.engine.stopping_rules import Plan
 from paretune.service.graphql.query_limits import MOST_IN_PAGE
 from paretune.service.graphql.shared import Context, GoneError, as_time, binder, connection, context_of, page_of
 from paretune.service.store import runs
-from paretune.service.store.database import Agent, Issue, Project, Run, Sweep, Value, global_id, names_of, now, number_of
 from paretune.service.store.filters import SWEEP_FIELDS, condition_of
 from paretune.service.store.safe_json import is_whole
+from paretune.service.store.tables import Agent, Issue, Project, Run, Sweep, Value, global_id, names_of, now, number_of
 from paretune.service.sweeps import agents, searches, study_feedback, sweeps
+from paretune.service.sweeps.definitions import definition_of
 
 mutation = MutationType()
 project_type = ObjectType("Project")
@@ -151,15 +153,13 @@ sweep_field("controllerRunName")(lambda sweep, _: sweeps.scheduler_run(sweep) if
 
 def expected_runs(sweep: Sweep) -> int | None:
     """Return how many runs a sweep will have; None of one without an end."""
-    from paretune.search.engine.stopping_rules import Plan
-
-    plan = Plan(searches.definition_of(sweep), searches.definition_of(sweep).run_cap or searches.ENDLESS)
+    plan = Plan(definition_of(sweep), definition_of(sweep).run_cap or searches.ENDLESS)
     return None if plan.trials >= searches.ENDLESS else plan.trials
 
 
 def best_loss(sweep: Sweep, context: Context) -> float | None:
     """Return the best value of a sweep's metric so far."""
-    definition = searches.definition_of(sweep)
+    definition = definition_of(sweep)
     if len(definition.objectives) != 1:
         return None
     better = max if definition.goal == "maximize" else min

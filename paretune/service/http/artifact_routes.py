@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
@@ -15,14 +13,12 @@ from starlette.routing import Route
 from paretune.service.artifacts import artifact_collections as collections
 from paretune.service.artifacts import artifacts
 from paretune.service.http.auth import permitted
+from paretune.service.http.service import Service
 from paretune.service.store import runs
 from paretune.service.store.accounts import Account
 from paretune.service.store.artifact_tables import Artifact, ArtifactCollection, ArtifactFile, ArtifactManifest, ArtifactMember
-from paretune.service.store.database import Entity, Project
 from paretune.service.store.files import Content
-
-if TYPE_CHECKING:
-    from paretune.service.http.app import Service
+from paretune.service.store.tables import Entity, Project
 
 
 def routes(service: Service) -> list[Route]:

@@ -15,7 +15,8 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from paretune.service.store.database import Agent, Database, Run, Sweep, now
+from paretune.service.store.database import Database
+from paretune.service.store.tables import Agent, Run, Sweep, now
 from paretune.service.sweeps.agents import SILENCE
 
 MOST_OPERATIONS = 300  # that are counted each by its name

@@ -24,8 +24,9 @@ import sqlalchemy as sa
 
 from paretune.core.errors import UsageError
 from paretune.service.store import blob_index, migrations
-from paretune.service.store.database import Database, driven, now
+from paretune.service.store.database import Database, driven
 from paretune.service.store.files import Files
+from paretune.service.store.tables import now
 
 SERVICE, STUDIES, DUMP, SAID = "service.db", "studies.db", "database.dump", "backup.json"
 CONTENT = re.compile(r"contents/([0-9a-f]{2})/(\1[0-9a-f]{62})")

@@ -16,8 +16,9 @@ import sqlalchemy as sa
 from paretune.core.errors import UsageError
 from paretune.service.operations import backup
 from paretune.service.store import blob_index, migrations, runs, segments
-from paretune.service.store.database import Run, Segment, driven, now
+from paretune.service.store.database import driven
 from paretune.service.store.files import Files
+from paretune.service.store.tables import Run, Segment, now
 
 LEAST_FREE = 2**30  # bytes
 AHEAD = timedelta(minutes=1)  # that a moment in the database may be later than the clock

@@ -12,8 +12,9 @@ from sqlalchemy.orm import Session
 from paretune.service.artifacts import artifacts
 from paretune.service.store import blob_index
 from paretune.service.store.artifact_tables import PENDING, Artifact
-from paretune.service.store.database import Database, now
+from paretune.service.store.database import Database
 from paretune.service.store.files import Files
+from paretune.service.store.tables import now
 
 FIRST, EVERY = 300.0, 3600.0  # seconds after the start, and from then on
 UNCOMMITTED = timedelta(days=7)  # after which a client is not waited for any more

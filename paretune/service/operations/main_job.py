@@ -23,6 +23,11 @@ from paretune.core.command_line import SentenceParser, exit_with_sentence
 from paretune.core.errors import UsageError
 from paretune.core.folders import ROOT
 from paretune.core.progress import Progress
+from paretune.painter.sockets import open_socket
+from paretune.search.places.process_groups import end, end_orphan, start
+from paretune.search.spec.sweep import read_sweep
+from paretune.service.store.accounts import FIRST_USER, add_key, add_user, has_users, remove_key
+from paretune.service.store.database import Database
 
 FOLDER = ROOT / "runs" / "service"
 PATIENCE = 60.0  # seconds for the server to answer
@@ -65,11 +70,6 @@ def serving(folder: Path) -> Iterator[Server]:
     Raises:
         UsageError: if another such command is at work in the folder, or the server does not start.
     """
-    from paretune.painter.sockets import open_socket
-    from paretune.search.places.process_groups import end, end_orphan, start
-    from paretune.service.store.accounts import FIRST_USER, add_key, add_user, has_users, remove_key
-    from paretune.service.store.database import Database
-
     folder.mkdir(parents=True, exist_ok=True)
     with _alone(folder), open_socket("127.0.0.1", 0) as free:
         port = int(free.getsockname()[1])
@@ -186,8 +186,6 @@ class Server:
 
     @contextlib.contextmanager
     def _agents(self, path: str, workers: int) -> Iterator[list[subprocess.Popen[bytes]]]:
-        from paretune.search.places.process_groups import end, start
-
         agents: list[subprocess.Popen[bytes]] = []
         wanted = 0 if self.state(path)["state"] == "FINISHED" else workers
         try:
@@ -225,8 +223,6 @@ class Server:
 
 def definition_of(file: Path, data: str, trials: int | None) -> dict[str, Any]:
     """Return a sweep file's definition with its data, and its number of runs."""
-    from paretune.search.spec.sweep import read_sweep
-
     definition = dict(read_sweep(file).definition)
     definition["parameters"] = {**definition.get("parameters", {}), "data": {"value": data}}
     return definition if trials is None else {**definition, "run_cap": trials}

@@ -12,7 +12,8 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from paretune.core.errors import UsageError
-from paretune.service.store.database import ApiKey, Database, Entity, Membership, User
+from paretune.service.store.database import Database
+from paretune.service.store.tables import ApiKey, Entity, Membership, User
 
 ROLES = ("admin", "member", "viewer")
 REMOVED = "removed"  # the role of who has left; the runs stay, and say whose they were

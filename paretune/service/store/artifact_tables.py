@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy import ForeignKey, String, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from paretune.service.store.database import CONTENT, NAME, NEVER_AGAIN, Base, LongWords, Project, Run, Words, global_id, now
+from paretune.service.store.tables import CONTENT, NAME, NEVER_AGAIN, Base, LongWords, Project, Run, Words, global_id, now
 
 PENDING, COMMITTED = "PENDING", "COMMITTED"
 LOGGED, USED = "logged", "used"

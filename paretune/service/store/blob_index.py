@@ -9,13 +9,13 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from paretune.service.store import artifact_tables  # noqa: F401  (its tables name contents, too)
-from paretune.service.store.database import CONTENT, Base
+from paretune.service.store.tables import CONTENT, Base
 
 PIECE = 1 << 20  # bytes read at once
 
 
 def naming() -> list[sa.Column[str]]:
-    """Return the columns that name contents: those of `info` CONTENT (paretune/service/store/database.py)."""
+    """Return the columns that name contents: those of `info` CONTENT (paretune/service/store/tables.py)."""
     return [column for table in Base.metadata.sorted_tables for column in table.columns if column.info == CONTENT]
 
 

@@ -20,8 +20,9 @@ from sqlalchemy.orm import Session
 from paretune.core.errors import UsageError
 from paretune.service.store import columns, compaction, runs, segments, streams
 from paretune.service.store.accounts import Account
-from paretune.service.store.database import Database, Run, Segment
+from paretune.service.store.database import Database
 from paretune.service.store.files import Files
+from paretune.service.store.tables import Run, Segment
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -14,8 +14,9 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from paretune.service.store import columns, segments, streams
-from paretune.service.store.database import Chunk, Database, Run, Segment
+from paretune.service.store.database import Database
 from paretune.service.store.files import Files
+from paretune.service.store.tables import Chunk, Run, Segment
 
 MOST_LINES = 200_000  # of one segment
 MOST_BYTES = 8 * 2**20  # of the compressed chunks of one segment

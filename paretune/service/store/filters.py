@@ -16,8 +16,8 @@ import sqlalchemy as sa
 from sqlalchemy.orm import aliased
 
 from paretune.core.errors import UsageError, did_you_mean
-from paretune.service.store.database import Run, Sweep, User, Value
 from paretune.service.store.re2 import expression_of
+from paretune.service.store.tables import Run, Sweep, User, Value
 
 Fields = Mapping[str, sa.orm.InstrumentedAttribute[Any]]
 FIELDS: Fields = {

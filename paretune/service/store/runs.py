@@ -16,7 +16,9 @@ from sqlalchemy.orm import Session, joinedload
 from paretune.core.errors import UsageError
 from paretune.service.store import safe_json, streams
 from paretune.service.store.accounts import Account
-from paretune.service.store.database import (
+from paretune.service.store.database import made_once
+from paretune.service.store.filters import condition_of, flat_values, order_of
+from paretune.service.store.tables import (
     Chunk,
     Entity,
     FormerRun,
@@ -29,11 +31,9 @@ from paretune.service.store.database import (
     User,
     Value,
     as_json,
-    made_once,
     names_of,
     now,
 )
-from paretune.service.store.filters import condition_of, flat_values, order_of
 
 UNCATEGORIZED = "uncategorized"  # the project of a run that names none, as at W&B
 SILENCE = timedelta(minutes=5)  # after which a running run has crashed

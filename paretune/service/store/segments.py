@@ -15,8 +15,8 @@ from sqlalchemy.orm import Session
 
 from paretune.core.errors import UsageError
 from paretune.service.store import columns
-from paretune.service.store.database import Run, Segment
 from paretune.service.store.files import Files
+from paretune.service.store.tables import Run, Segment
 
 if TYPE_CHECKING:
     import pyarrow as pa

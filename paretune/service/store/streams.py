@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from paretune.core.errors import UsageError
 from paretune.service.store import safe_json, segments
-from paretune.service.store.database import Chunk, Run, Segment, as_json
+from paretune.service.store.tables import Chunk, Run, Segment, as_json
 
 HISTORY, EVENTS, LOG = "history", "events", "log"
 FILES = {"wandb-history.jsonl": HISTORY, "wandb-events.jsonl": EVENTS, "output.log": LOG}

@@ -15,10 +15,14 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from paretune.search.engine.stopping_rules import Outlook
+from paretune.search.sampling.slot_sampler import draw
 from paretune.service.store import runs
-from paretune.service.store.database import Agent, Database, Issue, Run, Sweep, now
+from paretune.service.store.database import Database
+from paretune.service.store.tables import Agent, Issue, Run, Sweep, now
 from paretune.service.sweeps import sweeps
-from paretune.service.sweeps.searches import ENDLESS, OVER, Search, Searches, definition_of
+from paretune.service.sweeps.definitions import definition_of
+from paretune.service.sweeps.searches import ENDLESS, OVER, Search, Searches
 from paretune.service.sweeps.study_feedback import ENDED, MOST_TIMES, UNSTARTED, learn, waiting_to_be_told
 
 SILENCE = timedelta(seconds=60)  # of an agent, after which its unstarted run is another's
@@ -76,9 +80,6 @@ def _at_once(session: Session, sweep: Sweep, agent: Agent) -> Commands | None:
 
 def _suggested(database: Database, search: Search, sweep: Sweep, agent: int) -> Commands:
     """Ask the study for a configuration; the sweep ends where there will be none."""
-    from paretune.search.engine.stopping_rules import Outlook
-    from paretune.search.sampling.slot_sampler import draw
-
     outlook = learn(database, search, sweep)
     with database.session(writing=True) as session:  # much may have come to pass while others had their turn
         found = session.get_one(Sweep, sweep.id)

@@ -8,7 +8,8 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from paretune.service.store.database import Agent, Database, Sweep, now
+from paretune.service.store.database import Database
+from paretune.service.store.tables import Agent, Sweep, now
 
 REMEMBERED = 30.0  # seconds for which an agent is not looked up again; one that was deleted meanwhile goes on as long
 MOST_REMEMBERED = 10_000

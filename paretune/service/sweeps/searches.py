@@ -7,24 +7,22 @@ suggestion of seconds holds nobody else up.
 from __future__ import annotations
 
 import contextlib
-import functools
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING
 
+import optuna
 import sqlalchemy as sa
+from optuna.storages import BaseStorage
 
-from paretune.service.store.database import Database, Sweep, driven
-from paretune.service.sweeps.pruning import Watch
-
-if TYPE_CHECKING:
-    import optuna
-    from optuna.storages import BaseStorage
-
-    from paretune.search.engine.stopping_rules import Plan
-    from paretune.search.spec.sweep import Sweep as Definition
+from paretune.runs.study_storage import close, open_storage
+from paretune.search.engine.stopping_rules import Plan
+from paretune.search.engine.study import open_study
+from paretune.search.spec.sweep import Sweep as Definition
+from paretune.service.store.database import Database, driven
+from paretune.service.store.tables import Sweep
+from paretune.service.sweeps.definitions import definition_of
+from paretune.service.sweeps.histories import Watch
 
 ENDLESS = 10**9  # trials of a sweep without run_cap
 WAITING = 24  # requests that wait for a study at the same time; the server has 40 threads for all that is asked of it
@@ -69,9 +67,6 @@ class Searches:
         place = self._place(sweep.id)
         with place.opening:
             if place.search is None:
-                from paretune.search.engine.stopping_rules import Plan
-                from paretune.search.engine.study import open_study
-
                 definition = definition_of(sweep)
                 study = open_study(definition, self.storage, f"{sweep.id}-{sweep.name}", seed=sweep.id)
                 place.search = Search(definition, study, Plan(definition, definition.run_cap or ENDLESS))
@@ -114,15 +109,11 @@ class Searches:
         """The storage of all studies, with one pool of connections."""
         with self._lock:
             if self._storage is None:
-                from paretune.runs.study_storage import open_storage
-
                 self._storage = open_storage(self.url)
             return self._storage
 
     def close(self) -> None:
         """Let go of every study and of the connections."""
-        from paretune.runs.study_storage import close
-
         with self._lock:
             self._places.clear()
             if self._storage is not None:
@@ -134,20 +125,3 @@ class Searches:
             place = self._places.setdefault(number, _Place())
             place.asked = time.monotonic()
             return place
-
-
-def definition_of(sweep: Sweep) -> Definition:
-    """Return what a sweep's text says; it was checked when it came."""
-    return read_definition(sweep.definition, sweep.name)
-
-
-@functools.lru_cache(maxsize=512)
-def read_definition(text: str, name: str) -> Definition:
-    """Read a sweep that a client sent.
-
-    Raises:
-        UsageError: a sentence for every fault.
-    """
-    from paretune.search.spec.sweep import read_sweep
-
-    return read_sweep(Path(f"{name}.yaml"), text=text)

@@ -7,21 +7,26 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING
 
+import optuna
 import sqlalchemy as sa
+from optuna.trial import TrialState
 from sqlalchemy.orm import Session
 
+from paretune.core.provenance import written_by_us
+from paretune.runs import study_schema
 from paretune.runs.wandb_files import numbers
+from paretune.search.engine.stopping_rules import Outlook
+from paretune.search.engine.study import counted_row, with_latest, with_summary
+from paretune.search.sampling.warm_start import Known, add, identities
+from paretune.search.spec.hyperband import History
+from paretune.search.spec.sweep import Sweep as Definition
 from paretune.service.store import runs, streams
-from paretune.service.store.database import Database, Issue, Project, Run, Sweep, now
-from paretune.service.sweeps.pruning import history_of
-from paretune.service.sweeps.searches import OVER, Search, definition_of
-
-if TYPE_CHECKING:
-    from paretune.search.engine.stopping_rules import Outlook
-    from paretune.search.spec.hyperband import History
-    from paretune.search.spec.sweep import Sweep as Definition
+from paretune.service.store.database import Database
+from paretune.service.store.tables import Issue, Project, Run, Sweep, now
+from paretune.service.sweeps.definitions import definition_of
+from paretune.service.sweeps.histories import history_of
+from paretune.service.sweeps.searches import OVER, Search
 
 UNSTARTED = timedelta(seconds=90)  # after which a run that was handed out and never began is handed out again
 MOST_TIMES = 2  # that a configuration is handed out
@@ -96,20 +101,12 @@ def _outcome(session: Session, sweep: Sweep, issue: Issue, run: Run | None) -> O
 
 def rows_of(session: Session, run: Run, definition: Definition) -> list[dict[str, float]]:
     """Return the numbers of a run's rows that hold an objective, the last one with what the program decided in its summary."""
-    from paretune.search.engine.study import with_latest, with_summary
-
     rows = with_latest(map(numbers, streams.rows_of(session, run)), definition.goals)
     return with_summary(rows, numbers(json.loads(run.summary)), definition.goals)
 
 
 def tell(search: Search, number: int, outcome: Outcome) -> None:
     """Tell the study how a run ended: by the row that counts, the constraints as they hold there."""
-    import optuna
-
-    from paretune.core.provenance import written_by_us
-    from paretune.runs import study_schema
-    from paretune.search.engine.study import counted_row
-
     if outcome.pruned is not None:
         _prune(search, number, outcome.pruned)
         return
@@ -129,24 +126,18 @@ def tell(search: Search, number: int, outcome: Outcome) -> None:
 
 
 def _prune(search: Search, number: int, history: History) -> None:
-    import optuna
-
     try:
         trial = optuna.Trial(search.study, search.study.get_trials(deepcopy=False)[number]._trial_id)
         for step, values in history[-1:] if len(search.study.directions) == 1 else ():
             if math.isfinite(values[0]):
                 trial.report(values[0], step)  # what the sampler learns of it
-        search.study.tell(number, state=optuna.trial.TrialState.PRUNED)
+        search.study.tell(number, state=TrialState.PRUNED)
     except (ValueError, RuntimeError):
         return  # it was told before a restart
 
 
 def fail(search: Search, number: int, cause: str) -> None:
     """Tell the study that a trial has no result, and why."""
-    from optuna.trial import TrialState
-
-    from paretune.runs import study_schema
-
     trial = search.study.get_trials(deepcopy=False)[number]
     try:
         search.study._storage.set_trial_user_attr(trial._trial_id, study_schema.CAUSE, cause)
@@ -157,10 +148,6 @@ def fail(search: Search, number: int, cause: str) -> None:
 
 def _forget_lost(search: Search, known: set[int | None]) -> None:
     """Let trials be tried again that were asked for just before the server died, and so never handed out."""
-    from optuna.trial import TrialState
-
-    from paretune.runs import study_schema
-
     for trial in search.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         if trial.number not in known:
             fail(search, trial.number, study_schema.INTERRUPTED)
@@ -182,8 +169,6 @@ def prior_runs(session: Session, sweep: Sweep) -> Sequence[Run]:
 
 def tell_priors(database: Database, search: Search, sweep: Sweep) -> str:
     """Add the runs that were there before to the study, each once, as runs it has learnt from; return in words what came of it."""
-    from paretune.search.sampling.warm_start import Known, add, identities
-
     if search.definition.method == "grid" or not search.definition.space.parameters:
         return ""  # which learns from nothing
     with database.session() as session:

@@ -12,8 +12,9 @@ from sqlalchemy.orm import Session
 from paretune.core.errors import UsageError
 from paretune.service.store import runs
 from paretune.service.store.accounts import Account
-from paretune.service.store.database import Issue, Project, Run, Sweep, as_json, names_of, now
-from paretune.service.sweeps.searches import OVER, read_definition
+from paretune.service.store.tables import Issue, Project, Run, Sweep, as_json, names_of, now
+from paretune.service.sweeps.definitions import read_definition
+from paretune.service.sweeps.searches import OVER
 
 STATES = ("PENDING", "RUNNING", "PAUSED", "FINISHED", "CANCELED")
 

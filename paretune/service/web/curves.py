@@ -15,8 +15,8 @@ from sqlalchemy.orm import Session
 
 from paretune.service.graphql.runs import log_line
 from paretune.service.store import streams
-from paretune.service.store.database import Run, RunFile
 from paretune.service.store.files import Files
+from paretune.service.store.tables import Run, RunFile
 from paretune.service.web.words import as_float
 
 MOST_POINTS = 1000  # of a curve

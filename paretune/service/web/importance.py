@@ -15,6 +15,7 @@ from typing import Any
 
 from paretune.core.errors import UsageError
 from paretune.core.folders import ROOT
+from paretune.search.importance import Scored, importances
 
 RESAMPLES = 20  # of the runs, for the intervals
 MOST_SECONDS = 300
@@ -38,9 +39,6 @@ def importance_of(rows: Sequence[Mapping[str, Any]], parameters: Sequence[str], 
     import numpy as np
     import pandas as pd
 
-    from paretune.analysis.importance import importances
-    from paretune.analysis.parameters import Tried
-
     columns: dict[str, list[Any]] = {}
     for name in parameters:
         values = [row["config"].get(name) for row in rows]
@@ -51,7 +49,7 @@ def importance_of(rows: Sequence[Mapping[str, Any]], parameters: Sequence[str], 
     table = pd.DataFrame(columns, index=[row["run"] for row in rows], dtype=object)
     scores = np.array([row["values"][0] for row in rows], dtype=np.float64)
     finite = np.isfinite(scores)
-    found = Tried(table[finite], scores[finite], list(table.index[finite]), metric, goal, "", {})
+    found = Scored(table[finite], scores[finite], list(table.index[finite]), metric, goal, "", {})
     try:
         result = importances(found, n_resamples=RESAMPLES)
     except UsageError as error:

@@ -19,8 +19,9 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from paretune.service.store.accounts import Account, account_in, digest_of
-from paretune.service.store.database import ApiKey, Database, User
+from paretune.service.store.database import Database
 from paretune.service.store.files import Files
+from paretune.service.store.tables import ApiKey, User
 
 COOKIE = "paretune"
 LASTS = 30 * 24 * 3600  # seconds of a session

@@ -12,6 +12,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from paretune.painter.drawings import Drawings
+from paretune.painter.models import Models
+from paretune.painter.pages import application
 from paretune.service.store.accounts import Account
 
 BODY = b"<body>"
@@ -23,10 +26,6 @@ BAR = {
 
 def painter_of(models: Path, drawings: Path) -> ASGIApp:
     """Return the painter for a folder of saved models, collecting into a folder of drawings."""
-    from paretune.painter.drawings import Drawings
-    from paretune.painter.models import Models
-    from paretune.painter.pages import application
-
     return application(Models([models]), Drawings(drawings), own_names=False)
 
 

@@ -10,9 +10,9 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from paretune.service.store import runs
-from paretune.service.store.database import Entity, Project, Run, Sweep
 from paretune.service.store.safe_json import is_whole
-from paretune.service.web.pages import Visit
+from paretune.service.store.tables import Entity, Project, Run, Sweep
+from paretune.service.web.visits import Visit
 
 PAGE = 100
 

@@ -14,12 +14,12 @@ from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Re
 
 from paretune.core.errors import UsageError
 from paretune.service.store import runs, streams
-from paretune.service.store.database import Project, Run, RunFile
 from paretune.service.store.safe_json import is_whole
+from paretune.service.store.tables import Project, Run, RunFile
 from paretune.service.web import curves, tables, words
 from paretune.service.web.filter_text import quoted
-from paretune.service.web.pages import Visit, back
 from paretune.service.web.runs_page import set_tags
+from paretune.service.web.visits import Visit, back
 
 MOST_FILES = 1000  # listed
 MOST_NOTES = 50_000  # characters

@@ -14,9 +14,9 @@ from starlette.responses import RedirectResponse, Response
 
 from paretune.core.errors import UsageError
 from paretune.service.store import runs
-from paretune.service.store.database import Run, Sweep, as_json
+from paretune.service.store.tables import Run, Sweep, as_json
 from paretune.service.web import tables, words
-from paretune.service.web.pages import Visit, back
+from paretune.service.web.visits import Visit, back
 
 MOST_COMPARED = 20
 MOST_CHANGED = 1000  # runs at once

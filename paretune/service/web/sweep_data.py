@@ -16,15 +16,17 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
+import numpy as np
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, load_only
 
 from paretune.core.best_epoch import goal_of
 from paretune.core.errors import UsageError
+from paretune.core.pareto_front import hypervolumes, non_dominated, reference_point
 from paretune.service.graphql.shared import strict
 from paretune.service.store import runs, streams
-from paretune.service.store.database import Agent, Issue, Run, Sweep, now
 from paretune.service.store.filters import holds
+from paretune.service.store.tables import Agent, Issue, Run, Sweep, now
 from paretune.service.sweeps.agents import SILENCE
 from paretune.service.sweeps.searches import Searches
 from paretune.service.web import curves
@@ -329,10 +331,6 @@ def _analysis(rows: Sequence[Mapping[str, Any]], objectives: Mapping[str, str]) 
     done = [row for row in rows if row["state"] == "finished" and _finite(row["values"])]
     if not done or not objectives:
         return {"front": [], "volumes": []}
-    import numpy as np
-
-    from paretune.core.pareto_front import hypervolumes, non_dominated, reference_point
-
     goals = list(objectives.values())
     values = np.array([row["values"] for row in done], dtype=np.float64)
     front = [row["run"] for row, on_front in zip(done, non_dominated(values, goals), strict=True) if on_front]

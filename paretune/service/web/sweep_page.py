@@ -10,15 +10,15 @@ from starlette.responses import Response
 
 from paretune.core.errors import UsageError
 from paretune.service.store import runs
-from paretune.service.store.database import Run, as_json
 from paretune.service.store.filters import holds
+from paretune.service.store.tables import Run, as_json
 from paretune.service.sweeps import sweeps
 from paretune.service.sweeps.searches import OVER
 from paretune.service.web import words
-from paretune.service.web.pages import Visit, back
 from paretune.service.web.run_page import as_json as answered
 from paretune.service.web.runs_page import set_tags
 from paretune.service.web.sweep_data import CHOSEN, MOST_METRICS, goals_of, objectives_of, run_cap
+from paretune.service.web.visits import Visit, back
 
 ACTIONS = {"pause": "PAUSED", "resume": "RUNNING", "stop": "FINISHED", "cancel": "CANCELED"}
 

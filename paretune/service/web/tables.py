@@ -15,9 +15,9 @@ from sqlalchemy.orm import Session, defer, joinedload
 from paretune.core.best_epoch import known_goal
 from paretune.core.errors import UsageError, did_you_mean
 from paretune.service.store import runs, streams
-from paretune.service.store.database import Project, Run, User, Value
 from paretune.service.store.filters import condition_of, order_of
 from paretune.service.store.safe_json import is_whole
+from paretune.service.store.tables import Project, Run, User, Value
 from paretune.service.web import words
 from paretune.service.web.filter_text import COMPUTED, FIELD_OF, filter_of, quoted, values_asked
 

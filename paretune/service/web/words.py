@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
-from paretune.service.store.database import now
+from paretune.service.store.tables import now
 
 TITLES = {
     400: "Not understood",

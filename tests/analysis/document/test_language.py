@@ -14,12 +14,13 @@ from paretune.analysis.document.language import LANGUAGES, catalogue, speak, spo
 from paretune.core.errors import UsageError
 from tests.samples import ROOT
 
+SAYING = [*sorted((ROOT / "analysis").rglob("*.py")), ROOT / "paretune" / "search" / "importance.py"]
 OTHERS = [language for language in LANGUAGES if language != "en"]
 
 
 def asked() -> Iterator[tuple[str, str]]:
     """Yield every text that the code gives to `_`, with its place."""
-    for path in sorted((ROOT / "analysis").glob("*.py")):
+    for path in SAYING:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "_":
                 (argument,) = node.args
@@ -29,7 +30,7 @@ def asked() -> Iterator[tuple[str, str]]:
 
 def words() -> Iterator[tuple[str, str]]:
     """Yield the values of the tables of words that the code looks up and gives to `_`, with the table's name."""
-    for path in sorted((ROOT / "analysis").glob("*.py")):
+    for path in SAYING:
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(node.value, ast.Dict | ast.Tuple):
                 target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0]
@@ -63,7 +64,7 @@ def test_a_translation_fills_in_the_same_names(language: str) -> None:
 @pytest.mark.parametrize("language", OTHERS)
 def test_no_text_is_translated_twice(language: str) -> None:
     keys = Counter[str]()
-    for path in (ROOT / "analysis" / "locale" / language).glob("*.yaml"):
+    for path in (ROOT / "analysis" / "document" / "locale" / language).glob("*.yaml"):
         node = yaml.compose(path.read_text(encoding="utf-8"))
         keys.update(key.value for key, _ in node.value)
     assert [key for key, count in keys.items() if count > 1] == []

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 
 from paretune.analysis.figures.fronts import hypervolume_figure, pairs_figure
 from paretune.analysis.figures.runs import frame, pareto_figure, save_figure
-from paretune.analysis.pareto import front_of
+from paretune.analysis.findings.front import front_of
 from tests.analysis.reading import is_a_drawing
 from tests.analysis.tables import runs_of, scored
 

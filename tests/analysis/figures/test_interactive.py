@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from paretune.analysis.figures.interactive import MOST_LINES, configurations, front_html, save_page
+from paretune.analysis.findings.front import front_of
 from paretune.analysis.history import RunRecord
-from paretune.analysis.pareto import front_of
 from tests.analysis.reading import Page
 from tests.analysis.tables import runs_of, scored
 

@@ -21,7 +21,7 @@ from paretune.analysis.figures.runs import (
     tradeoff_figure,
     window,
 )
-from paretune.analysis.pareto import front_of
+from paretune.analysis.findings.front import front_of
 from tests.analysis.reading import is_a_drawing
 from tests.analysis.tables import runs_of, scored
 

@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from paretune.core.epoch import Epoch
-from paretune.data.dataset import Data, DataOptions
+from paretune.data.dataset import Data
+from paretune.data.options import DataOptions
 from paretune.models import checkpoint
 from paretune.search.engine import in_process as training
 from paretune.search.engine.in_process import Attempt, InProcess

@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from paretune.batched import training as population
 from paretune.batched.training import Program
-from paretune.networks.training_state import Run
+from paretune.models.training_state import Run
 from paretune.runs import study_schema
 from paretune.runs.tracking import Tracker
 from paretune.search.engine import batches, in_process, trial_groups

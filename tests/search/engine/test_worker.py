@@ -18,7 +18,8 @@ import yaml
 from optuna.trial import FrozenTrial, TrialState
 
 from paretune.core.errors import UsageError
-from paretune.data.dataset import Data, DataOptions
+from paretune.data.dataset import Data
+from paretune.data.options import DataOptions
 from paretune.runs import study_schema
 from paretune.search.engine import in_process
 from paretune.search.engine.study import finished, open_study

@@ -15,16 +15,8 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import TrialState
 
 from paretune.core.errors import UsageError
-from paretune.search.sampling.samplers import (
-    OPTIONS,
-    PROCESS_UNTIL,
-    SAMPLERS,
-    STARTUP,
-    PatientProcess,
-    build_sampler,
-    check_sampler,
-    chosen,
-)
+from paretune.search.sampling.sampler_options import OPTIONS, SAMPLERS, STARTUP, check_sampler
+from paretune.search.sampling.samplers import PROCESS_UNTIL, PatientProcess, build_sampler, chosen
 from tests.samples import ROOT
 
 NUMBERS = {"x": FloatDistribution(-2.0, 2.0), "rate": FloatDistribution(1e-4, 1.0, log=True)}

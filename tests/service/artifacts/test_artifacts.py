@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from paretune.service.operations.garbage_collection import Cleaning, clean, delete_expired
 from paretune.service.store.accounts import add_user
 from paretune.service.store.artifact_tables import Artifact, ArtifactMember
-from paretune.service.store.database import global_id, now
+from paretune.service.store.tables import global_id, now
 from tests.postgres import needs_postgres, postgres
 from tests.service.logging_artifacts import COMMIT, CREATE, FILES, MANIFEST, Logged, digest_of, md5, path_of
 from tests.service.serving import KEY, Asked, authorization

@@ -18,11 +18,12 @@ import sqlalchemy as sa
 from starlette.testclient import TestClient
 
 from paretune.core.errors import UsageError
-from paretune.service.http import app, auth
+from paretune.service.http import auth, service
 from paretune.service.store import runs, streams
 from paretune.service.store.accounts import account_of, add_key, add_user, revoke_keys
-from paretune.service.store.database import Chunk, Database, Run, RunFile, now
+from paretune.service.store.database import Database
 from paretune.service.store.files import Files
+from paretune.service.store.tables import Chunk, Run, RunFile, now
 from tests.listening import listening
 from tests.service.serving import KEY, Asked, authorization
 from tests.waiting import wait_until
@@ -347,7 +348,7 @@ def test_a_run_that_is_not_there_is_a_404(asked: Asked) -> None:
 
 
 def test_what_is_too_large_is_refused(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app, "MOST_BODY", 1000)
+    monkeypatch.setattr(service, "MOST_BODY", 1000)
     asked.run()
     assert asked.client.post("/files/someone/tried/r1/file_stream", content=b"x" * 1001).status_code == 413
     monkeypatch.setattr("paretune.service.store.files.MOST_BYTES", 10)
@@ -402,7 +403,7 @@ def test_a_file_comes_back_as_it_was_sent(asked: Asked) -> None:
     assert of_run(asked, fields)["fileCount"] == 1
     with asked.database.session() as session:
         (file_id,) = session.scalars(sa.select(RunFile.id))
-    from paretune.service.store.database import global_id
+    from paretune.service.store.tables import global_id
 
     delete = "mutation M($files: [ID!]!) { deleteFiles(input: {files: $files}) { success } }"
     assert "there is no file" in asked.told(delete, key=OTHER, files=[global_id("File", str(file_id))])["errors"][0]["message"]

@@ -23,8 +23,9 @@ from paretune.service.__main__ import main
 from paretune.service.http.app import application
 from paretune.service.operations import backup
 from paretune.service.store import compaction, migrations
-from paretune.service.store.database import Base, Database, Run, RunFile
+from paretune.service.store.database import Database
 from paretune.service.store.files import Files
+from paretune.service.store.tables import Base, Run, RunFile
 from paretune.service.sweeps.searches import Searches
 from tests.listening import listening as served
 from tests.postgres import binaries, needs_postgres, postgres
@@ -324,4 +325,4 @@ def test_every_column_that_names_contents_says_so() -> None:
         if "digest" in column.name and not column.info.get("content")
     }
     own = {"api_key.digest", "artifact.digest"}  # of a key, and what a client says of an artifact
-    assert named == own, "a content that a backup does not know is lost (CONTENT in paretune/service/store/database.py)"
+    assert named == own, "a content that a backup does not know is lost (CONTENT in paretune/service/store/tables.py)"

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from paretune.service.__main__ import main
 from paretune.service.store import compaction, migrations
-from paretune.service.store.database import Run, RunFile, Segment, now
+from paretune.service.store.tables import Run, RunFile, Segment, now
 from tests.service.operations.test_backup import CREATE, refused
 from tests.service.serving import Asked
 from tests.service.store.test_segments import rows, stream

@@ -17,7 +17,8 @@ import sqlalchemy as sa
 from paretune.core.errors import UsageError
 from paretune.core.folders import ROOT
 from paretune.service.operations import main_job
-from paretune.service.store.database import ApiKey, Database, Run, Sweep
+from paretune.service.store.database import Database
+from paretune.service.store.tables import ApiKey, Run, Sweep
 
 SWEEP = ROOT / "sweeps" / "svm.yaml"
 

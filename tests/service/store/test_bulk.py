@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from paretune.service.store import bulk, compaction
 from paretune.service.store.accounts import add_user
-from paretune.service.store.database import Segment
+from paretune.service.store.tables import Segment
 from tests.samples import ROOT
 from tests.service.serving import Asked, authorization, client, listening
 from tests.service.store.test_segments import exact, rows, stored, stream

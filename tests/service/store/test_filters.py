@@ -14,8 +14,8 @@ import sqlalchemy as sa
 from paretune.core.errors import UsageError
 from paretune.service.store import runs
 from paretune.service.store.accounts import Account
-from paretune.service.store.database import Project, Run
 from paretune.service.store.filters import flat_values
+from paretune.service.store.tables import Project, Run
 from tests.service.serving import Asked
 
 COMPARED = {"$gt": lambda a, b: a > b, "$gte": lambda a, b: a >= b, "$lt": lambda a, b: a < b, "$lte": lambda a, b: a <= b}

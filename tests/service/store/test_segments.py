@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 
 from paretune.core.errors import UsageError
 from paretune.service.store import columns, compaction, segments, streams
-from paretune.service.store.database import Chunk, Database, Run, Segment
+from paretune.service.store.database import Database
+from paretune.service.store.tables import Chunk, Run, Segment
 from tests.postgres import binaries, postgres
 from tests.service.serving import Asked
 
@@ -515,9 +516,9 @@ def test_readers_see_each_row_once_while_runs_are_written_and_compacted(
 def test_the_server_compacts_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import time
 
-    from paretune.service.http import app
+    from paretune.service.http import service
 
-    monkeypatch.setattr(app, "CRASHES", 0.05)
+    monkeypatch.setattr(service, "CRASHES", 0.05)
     asked = Asked(tmp_path)
     with asked.client:
         asked.run()

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from paretune.service.http.app import Service
+from paretune.service.http.service import Service
 from paretune.service.store.accounts import add_user
-from paretune.service.store.database import Agent, Run, Sweep, names_of, now
+from paretune.service.store.tables import Agent, Run, Sweep, names_of, now
 from tests.service.serving import Asked, authorization
 from tests.service.sweeps.test_sweeps import agent, beat, created
 

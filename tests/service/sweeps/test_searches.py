@@ -14,9 +14,9 @@ from optuna.trial import TrialState
 
 from paretune.search.spec.hyperband import Hyperband
 from paretune.service.store import streams
-from paretune.service.store.database import Issue, Run
-from paretune.service.sweeps import agents, pruning, searches, study_feedback
-from paretune.service.sweeps.pruning import Watch, history_of
+from paretune.service.store.tables import Issue, Run
+from paretune.service.sweeps import agents, histories, searches, study_feedback
+from paretune.service.sweeps.histories import Watch, history_of
 from tests.service.serving import Asked
 from tests.service.sweeps.test_sweeps import DEFINITION, agent, beat, created, done, set_state, state_of, sweep_row
 
@@ -37,16 +37,14 @@ def issues(asked: Asked) -> list[Issue]:
 
 def held(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, threading.Event]:
     """Let a suggestion wait; return what says that it does, and what lets it go on."""
-    from paretune.search.sampling import slot_sampler
-
-    waits, goes_on, real = threading.Event(), threading.Event(), slot_sampler.draw
+    waits, goes_on, real = threading.Event(), threading.Event(), agents.draw
 
     def slow(*arguments: Any) -> Any:
         waits.set()
         assert goes_on.wait(30)
         return real(*arguments)
 
-    monkeypatch.setattr(slot_sampler, "draw", slow)
+    monkeypatch.setattr(agents, "draw", slow)
     return waits, goes_on
 
 
@@ -300,8 +298,8 @@ def test_only_lines_that_are_new_are_read(asked: Asked, monkeypatch: pytest.Monk
     one, two = agent(asked, sweep), agent(asked, sweep)
     names = [beat(asked, each)[0]["run_id"] for each in (one, two)]
     read: list[int] = []
-    real = pruning.Seen._note
-    monkeypatch.setattr(pruning.Seen, "_note", lambda seen, line: (read.append(1), real(seen, line)))
+    real = histories.Seen._note
+    monkeypatch.setattr(histories.Seen, "_note", lambda seen, line: (read.append(1), real(seen, line)))
     for name in names:
         asked.run(name, sweep=sweep)
     for step in range(10):

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from paretune.service.store.database import Agent, Issue, now
+from paretune.service.store.tables import Agent, Issue, now
 from paretune.service.sweeps import agents, study_feedback
 from tests.service import serving
 from tests.service.serving import KEY, Asked, client
@@ -230,7 +230,7 @@ def test_a_cancelled_sweep_ends_its_runs_cleanly_first(asked: Asked) -> None:
     set_state(asked, identifier, "CANCELED")
     assert asked.stream(first["run_id"]).json() == {"stopped": True}
     assert beat(asked, one, first["run_id"]) == [], "it is given the time to end"
-    from paretune.service.store.database import Run
+    from paretune.service.store.tables import Run
 
     with asked.database.session(writing=True) as session:
         session.execute(sa.update(Run).values(stop_asked_at=now() - 2 * agents.GRACE))
@@ -266,7 +266,7 @@ def test_early_terminate_stops_what_falls_behind_and_nothing_else(asked: Asked) 
 
 
 def sweep_row(asked: Asked, name: str) -> Any:
-    from paretune.service.store.database import Sweep
+    from paretune.service.store.tables import Sweep
 
     with asked.database.session() as session:
         return session.scalar(sa.select(Sweep).where(Sweep.name == name))
@@ -292,7 +292,7 @@ def test_a_sweep_with_faults_is_refused_by_its_sentences(asked: Asked, changes: 
 
 
 def test_an_agent_of_nothing_gets_a_404_and_leaves(asked: Asked) -> None:
-    from paretune.service.store.database import global_id
+    from paretune.service.store.tables import global_id
 
     query = "mutation H($id: ID!) { agentHeartbeat(input: {id: $id}) { commands } }"
     for identifier in (global_id("Agent", "77"), "nonsense"):

@@ -1,7 +1,7 @@
 """The tables through time: opening a database brings it to the tables of this program.
 
 Each file `versions/NNNN_what.py` is one step, a migration of alembic, and names the one before it. A change of the tables in
-paretune/service/store/database.py (or wherever else tables of `Base` are declared) goes with a new step:
+paretune/service/store/tables.py (or wherever else tables of `Base` are declared) goes with a new step:
 
     python -m paretune.service.store.migrations new "runs say who stopped them"
 

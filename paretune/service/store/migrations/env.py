@@ -3,8 +3,8 @@
 from alembic import context
 
 from paretune.service.store import artifact_tables  # noqa: F401  (its tables are of the same database)
-from paretune.service.store.database import Base
 from paretune.service.store.migrations import VERSION_TABLE
+from paretune.service.store.tables import Base
 
 connection = context.config.attributes["connection"]
 context.configure(

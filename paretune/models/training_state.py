@@ -6,17 +6,42 @@ import copy
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 from paretune.core.epoch import Epoch
+from paretune.data.images import Samples
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from paretune.batched.training import Program
-    from paretune.data.dataset import Data, Samples
-    from paretune.networks.loop import GradientModel
+    from paretune.data.dataset import Data
+
+
+class GradientTrained(Protocol):
+    """What a training needs of its model: one that is trained by gradient descent, as paretune.networks.loop trains it."""
+
+    config: Any
+    precision: str
+    _net: nn.Module | None
+    _standing: Standing | None
+
+    @property
+    def device(self) -> torch.device: ...
+    @property
+    def n_parameters(self) -> int: ...
+    def network(self) -> nn.Module: ...
+    def written_loss(self) -> Any: ...
+    def check(self, data: Data) -> None: ...
+    def start(self, data: Data) -> None: ...
+    def resume(self, state: Mapping[str, Any]) -> None: ...
+    def leave_checkpoint(self, path: Path) -> None: ...
+    def training_inputs(self, x: torch.Tensor) -> torch.Tensor: ...
+    def whole_inputs(self, x: torch.Tensor) -> torch.Tensor: ...
+    def _learn_inputs(self, data: Data) -> None: ...
+    def _begin(self, data: Data) -> Standing: ...
+    def _threads(self, n_images: int | None = None) -> int | None: ...
 
 
 @dataclass
@@ -69,17 +94,15 @@ class Standing:
 class Run:
     """One training in progress: its model, what it trains and is scored on, and where it stands."""
 
-    model: GradientModel
+    model: GradientTrained
     data: Data  # on the model's device
     x: torch.Tensor  # training images as the batches are taken from
     evaluated: Samples | None  # images as the network takes them
     now: Standing
 
     @classmethod
-    def of(cls, model: GradientModel, data: Data) -> Run:
+    def of(cls, model: GradientTrained, data: Data) -> Run:
         """Check a model against the data and lay out its training, from the start or from where the resumed one stands."""
-        from paretune.data.dataset import Samples
-
         model.check(data)
         model.start(data)
         data = data.to(model.device)
@@ -94,12 +117,6 @@ class Run:
     def number(self) -> int:
         """The number of the next epoch."""
         return self.now.epoch + 1
-
-    def program(self) -> Program | None:
-        """Return this training written out; None where autograd is needed."""
-        from paretune.batched.training import Program, is_written_out
-
-        return Program([self.model], [self.now.optimizer], self.x) if is_written_out(self.model) else None
 
     def conclude(self, metrics: dict[str, float], seconds: float) -> Epoch:
         """Take note of an epoch that took `seconds` to train; return it with the metrics of every epoch added."""

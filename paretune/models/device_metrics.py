@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from paretune.core.metrics import named, scores
 
 if TYPE_CHECKING:
+    import torch
+
     from paretune.data.dataset import Data
 
 
@@ -51,6 +52,8 @@ def to_host(tensors: Sequence[torch.Tensor]) -> list[np.ndarray]:
     """Return tensors of one device as arrays: they are joined as bytes, so that the host waits for one copy."""
     if tensors[0].device.type == "cpu":
         return [tensor.numpy(force=True) for tensor in tensors]
+    import torch
+
     raw = torch.cat([tensor.detach().contiguous().flatten().view(torch.uint8) for tensor in tensors]).cpu()
     parts = raw.split([tensor.numel() * tensor.element_size() for tensor in tensors])
     return [part.clone().view(tensor.dtype).view(tensor.shape).numpy() for part, tensor in zip(parts, tensors, strict=True)]
@@ -69,6 +72,8 @@ class Stopwatch:
         self._stop: Any = None
 
     def _now(self) -> Any:
+        import torch
+
         if self.device.type == "cuda":
             event = torch.cuda.Event(enable_timing=True)
             event.record(torch.cuda.current_stream(self.device))

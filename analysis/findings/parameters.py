@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from paretune.analysis.document.language import translate as _
-from paretune.analysis.history import RunRecord
-from paretune.analysis.order import TIES, better_first
-from paretune.analysis.pareto import candidates_by
+from paretune.analysis.findings.aims import candidates_by
+from paretune.analysis.findings.order import TIES, better_first
+from paretune.analysis.sources.run_record import RunRecord
+from paretune.search.importance import Scored
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,38 +24,14 @@ NO_PARAMETERS = {
     *("data", "average", "positive_class", "curves_on_test", "holdout", "split_seed", "n_folds", "fold"),
 }
 
-MOST_CHOICES = 8  # different numbers; as many are choices, and more are a range
 ABSENT = "–"
 
 
 @dataclass(frozen=True)
-class Tried:
-    """The finished runs: `values` (a row per run, a column per searched parameter) and `scores` of one metric.
+class Tried(Scored):
+    """The finished runs of a sweep, as the figures show them."""
 
-    A value is a number, True or False, or a text; None and lists and mappings are JSON text. pd.NA: the run lacks it.
-    """
-
-    values: pd.DataFrame  # index: run ids
-    scores: np.ndarray  # (n_runs,)
-    names: list[str]  # of the runs
-    metric: str
-    goal: str
-    split: str  # the part that the metric was measured on
-    left_out: dict[str, str]  # parameter: why
-    ties: pd.DataFrame | None = None  # a row per run: what tells equals apart (analysis.order)
-
-    def numeric(self, parameter: str) -> bool:
-        """Whether every value of a parameter is a number."""
-        return all(isinstance(value, float) for value in self.values[parameter].dropna())
-
-    def on_log_axis(self, parameter: str) -> bool:
-        """Whether a numeric parameter's values are positive and span more than two decades."""
-        numbers = self.values[parameter].dropna()
-        return bool(self.numeric(parameter) and numbers.min() > 0 and numbers.max() > 100 * numbers.min())
-
-    def discrete(self, parameter: str) -> bool:
-        """Whether a parameter's values are choices: texts, or at most MOST_CHOICES different numbers."""
-        return not self.numeric(parameter) or self.values[parameter].nunique() <= MOST_CHOICES
+    ties: pd.DataFrame | None = None  # a row per run: what tells equals apart (findings/order.py)
 
     def choices(self, parameter: str) -> list[str]:
         """Return the different values of a parameter as texts, in order; a dash, for runs that lack it, stands last."""
