@@ -21,7 +21,7 @@ from paretune.analysis.figures.interactive import differing
 from paretune.core.best_epoch import goal_of
 from paretune.core.command_line import SentenceParser, exit_with_sentence
 from paretune.core.errors import UsageError
-from paretune.runs.study_storage import database, open_storage, readable_errors
+from paretune.runs.study_storage import database, open_storage, quiet_optuna, readable_errors
 from paretune.runs.tracking import logged_in
 
 if TYPE_CHECKING:
@@ -170,10 +170,9 @@ def study_server(source: str, port: int | None = None) -> tuple[WSGIServer, str]
     Raises:
         UsageError: if there is no study, or the port is taken.
     """
-    import optuna
     from optuna_dashboard import wsgi
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    quiet_optuna()
     url, wanted = database(source)
     with readable_errors(url, writing=False):
         storage = open_storage(url, writing=False)

@@ -16,7 +16,7 @@ from paretune.analysis.sources import parquet_cache
 from paretune.analysis.sources.run_record import RunRecord, columns_of
 from paretune.core.progress import Progress
 from paretune.runs import study_schema
-from paretune.runs.study_storage import close, database, open_storage, readable_errors
+from paretune.runs.study_storage import close, database, open_storage, quiet_optuna, readable_errors
 from paretune.runs.wandb_files import RunFile, numbers, read_run
 from paretune.runs.whole_runs import merge_run_files, own_run
 
@@ -153,7 +153,7 @@ def study_runs(source: str | Path) -> list[RunRecord]:
     """
     import optuna
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    quiet_optuna()
     url, wanted = database(source)
     with readable_errors(url, writing=False):
         storage = open_storage(url, writing=False)

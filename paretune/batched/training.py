@@ -34,6 +34,8 @@ FREE = (
     *("seed", "epochs", "early_stopping", "optimizer", "learning_rate", "momentum", "weight_decay", "optimizer_settings"),
     *("schedule", "schedule_settings", "clip_norm", "dropout"),
 )
+# what a program does in place of a model's own methods
+WRITTEN_OUT = ("fit_epochs", "loss", "changed", "outputs", "train_counts", "evaluated_epoch", "training_inputs", "_train_epoch")
 EVALUATED_TOGETHER = 4096  # images at once outside training, of all the models taken together
 TOGETHER = 400_000  # weights in one program on the CPU: with gradients and momenta, what its cache holds (docs/decisions.md)
 ROOM = 250_000_000  # numbers that all programs at once may keep of their batches in ordinary memory: 1 GB
@@ -53,7 +55,7 @@ def is_written_out(model: GradientTrained) -> bool:
     """Whether a model that knows its data's shape can train in a program: plain dense layers, on the CPU or CUDA, in fp32."""
     if model.precision != "fp32" or model.device.type not in ("cpu", "cuda"):
         return False
-    if model.config.train_only is not None or model.written_loss() is None:
+    if model.config.train_only is not None or model.written_loss() is None or not model.keeps(*WRITTEN_OUT):
         return False
     if model._net is not None:
         return described(model._net) is not None

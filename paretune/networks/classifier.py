@@ -78,6 +78,8 @@ class GradientClassifier(GradientModel, Classifier):
         return x if self._changes else self.whole_inputs(x)  # images are changed as they are, anew in each epoch
 
     def whole_inputs(self, x: torch.Tensor) -> torch.Tensor:
+        if not self.keeps("inputs"):
+            return self.inputs(x)
         key = self._inputs_key
         return kept("inputs", key, x, lambda: derived(x, key, lambda: self.inputs(x)))
 
@@ -86,7 +88,7 @@ class GradientClassifier(GradientModel, Classifier):
             return images
         from paretune.data.augmentation import augment
 
-        return (augment(images, **self._changes) - self._shift) / self._spread
+        return self.inputs(augment(images, **self._changes))
 
     def written_loss(self) -> CrossEntropy | None:
         from paretune.batched.losses import CrossEntropy

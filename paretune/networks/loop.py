@@ -90,6 +90,11 @@ class GradientModel(Model):
         """Build the untrained network for `self.input_shape` and `self.class_names`."""
         raise NotImplementedError
 
+    @classmethod
+    def keeps(cls, *methods: str) -> bool:
+        """Whether these methods are paretune's own: shortcuts do what these do, and not what a subclass of a person's own may."""
+        return all(getattr(cls, method).__module__.startswith("paretune.") for method in methods)
+
     def layer_table(self) -> str:
         """Return the layers of the untrained network, with shapes and parameters, as a text."""
         from paretune.networks.builder import layer_table

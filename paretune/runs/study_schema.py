@@ -11,6 +11,7 @@ from typing import Any
 
 # of a study
 SWEEP, VALUES, SEED, CLASSIFIER, GOALS, STUDY_ID = "sweep", "values", "seed", "classifier", "goals", "study_id"
+PROGRAM = "program"  # SHA-256 of the program of a model that does not come with paretune
 TERMINATED = "terminated"  # how many trials had ended when the person's own terminator ended the sweep
 DATA = "data:"  # begins the attributes that say which images the trials were trained on, one for each way to split them
 READ = "locked_part_read:"  # begins the attributes that are readings of the locked test part (paretune/models/locked_readings.py)

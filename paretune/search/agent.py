@@ -11,12 +11,11 @@ import os
 import re
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from paretune.core.command_line import SentenceParser, exit_with_sentence
 from paretune.core.devices import pick_device
 from paretune.core.errors import UsageError
-from paretune.models.registry import MODELS, model_class
+from paretune.models.programs import program_model
 from paretune.runs.tracking import check_online
 
 
@@ -51,10 +50,9 @@ def run_agent(path: str, count: int | None, device: str) -> None:
     except (wandb.Error, ValueError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise UsageError(f"{path}: W&B has no such sweep ({reason}).") from None
-    name = Path(program).stem
-    if name not in MODELS:
+    kind = program_model(program)
+    if kind is None:
         raise UsageError(f"{path} runs {program!r}, which is not a trainer of ours: use 'wandb agent {path}'.")
-    kind = model_class(name)
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     wandb.agent(sweep, function=lambda: train_in_sweep(kind, device), entity=entity, project=project, count=count)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from paretune.core.errors import UsageError, did_you_mean
+from paretune.runs.study_storage import quiet_optuna
 
 if TYPE_CHECKING:
     import optuna
@@ -170,7 +171,7 @@ def study_of(found: Scored, parameters: Sequence[str], rows: np.ndarray) -> optu
     """Return an Optuna study in memory that holds the runs `rows` as finished trials."""
     import optuna
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    quiet_optuna()
     distributions = {name: distribution_of(found, name) for name in parameters}
     trials = []
     for row in rows:

@@ -15,6 +15,8 @@ from optuna.trial import FrozenTrial
 
 from paretune.core.errors import UsageError
 from paretune.core.folders import ROOT
+from paretune.models.contract import Model
+from paretune.models.programs import check_program, load_program
 from paretune.models.registry import MODELS, model_class
 from paretune.models.run_config import NOT_GIVEN
 from paretune.runs import study_schema
@@ -106,6 +108,16 @@ def again(study: optuna.Study, trial: FrozenTrial, folder: Path, *, device: str,
         raise UsageError(f"trial {trial.number} did not run again: {error}") from None
 
 
+def _classifier(study: optuna.Study, name: str, program: str) -> type[Model] | None:
+    """Return the model that a study's trials trained in process; None of a program that was started for each."""
+    known = study.user_attrs.get(study_schema.PROGRAM)
+    if known is None:
+        return model_class(name) if name in MODELS else None
+    kind = load_program(program)
+    check_program(name, {"file": program, "sha256": known}, f"the study {study.study_name}")
+    return kind
+
+
 def _training(study: optuna.Study, config: Mapping[str, Any], *, device: str, mode: str) -> tuple[Training, dict[str, Any]]:
     """Return what trains as the study did, and the values of a trial."""
     definition = study.user_attrs.get(study_schema.SWEEP, {})
@@ -117,7 +129,7 @@ def _training(study: optuna.Study, config: Mapping[str, Any], *, device: str, mo
         name=study.study_name,
         program=definition.get("program", ""),
         command=tuple(definition.get("command") or ("${env}", "${interpreter}", "${program}", "${args}")),
-        classifier=model_class(name) if name in MODELS else None,
+        classifier=_classifier(study, name, definition.get("program", "")),
         method="random",
         objectives=objectives,
         space=Space(),

@@ -23,7 +23,7 @@ from paretune.core.command_line import SentenceParser, exit_with_sentence
 from paretune.core.errors import UsageError
 from paretune.models.registry import MODELS
 from paretune.runs import study_schema
-from paretune.runs.study_storage import database, open_storage, readable_errors
+from paretune.runs.study_storage import database, open_storage, quiet_optuna, readable_errors
 
 if TYPE_CHECKING:
     import optuna
@@ -71,7 +71,7 @@ def open_existing(source: str, name: str | None = None) -> optuna.Study:
     """
     import optuna
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    quiet_optuna()
     url, name = database(source, name)
     with readable_errors(url, writing=False):
         storage = open_storage(url, writing=False)
@@ -174,9 +174,12 @@ def table(study: optuna.Study, goals: Mapping[str, str]) -> str:
         return "\n".join([*lines, *_causes(trials)])
     best = _front(complete, goals, lines) if len(goals) > 1 else _best(complete, goals)
     baseline = [trial for trial in complete if trial.user_attrs.get(study_schema.BASELINE) and trial not in best]
-    return "\n".join(
-        [*lines, *_cells([*best, *baseline], goals, ours=study.user_attrs.get(study_schema.CLASSIFIER) in MODELS), *_causes(trials)]
-    )
+    return "\n".join([*lines, *_cells([*best, *baseline], goals, ours=in_process(study)), *_causes(trials)])
+
+
+def in_process(study: optuna.Study) -> bool:
+    """Whether a study's trials were trained by a model of paretune's, and not by a program that was started for each."""
+    return study.user_attrs.get(study_schema.CLASSIFIER) in MODELS or study_schema.PROGRAM in study.user_attrs
 
 
 def _best(complete: Sequence[FrozenTrial], goals: Mapping[str, str]) -> list[FrozenTrial]:

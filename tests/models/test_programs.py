@@ -43,7 +43,7 @@ class Mine(Ann):
     Config: ClassVar[Any] = MineConfig
 
     def inputs(self, x: Any) -> Any:
-        return super().inputs(x) ** self.config.power
+        return super().inputs(x**self.config.power)
 
 
 if __name__ == "__main__":
@@ -166,6 +166,36 @@ def test_a_saved_model_is_loaded_by_its_very_program_alone(monkeypatch: pytest.M
         load("model", device="cpu")
 
 
+OVERRIDDEN = {
+    "inputs": "    def inputs(self, x):\n        return super().inputs(x**self.config.epsilon)\n",
+    "loss": "    def loss(self, *given):\n        return self.config.epsilon * super().loss(*given)\n",
+    "changed": "    def changed(self, images):\n        return super().changed(images) * self.config.epsilon\n",
+}
+
+
+@pytest.mark.parametrize("method", OVERRIDDEN)
+def test_trials_of_a_model_that_overrides_a_method_are_as_each_alone(method: str, away: Path) -> None:
+    text = f"""\
+from paretune.trainers.ann import Ann, AnnConfig
+class OwnConfig(AnnConfig):
+    epsilon: float = 1.0
+class Own(Ann):
+    Config = OwnConfig
+{OVERRIDDEN[method]}
+{GUARD}"""
+    Path("own.py").write_text(text)
+    kind: Any = load_program("own.py")
+    data = small_data()
+    configs = [kind.Config(epochs=2, hidden=[8], epsilon=epsilon) for epsilon in (0.5, 1.0, 3.0)]
+    alone = [[epoch.metrics["train_loss"] for epoch in kind(config, device="cpu").fit_epochs(small_data())] for config in configs]
+    assert len({tuple(losses) for losses in alone}) == 3, "the method counts"
+    assert away.is_dir()
+    for shared in (data, small_data()):
+        together = list(kind.fit_population(configs, shared, device="cpu"))
+        losses = [[epochs[place].metrics["train_loss"] for epochs in together] for place in range(3)]
+        assert losses == [pytest.approx(one, rel=1e-5) for one in alone]
+
+
 def ran(*arguments: str, code: int = 0) -> str:
     """Start Python in the person's repository."""
     done = start(sys.executable, *arguments, cwd=Path(), PYTHONPATH=str(ROOT))
@@ -183,9 +213,9 @@ def test_a_model_in_another_repository_goes_the_whole_way() -> None:
     ran(str(ROOT / "sweeps" / "offline.py"), "mine.yaml", *flags)
     (trials,) = [path for path in Path("runs").iterdir() if path.name == "s"]
     assert not (trials / "trials").exists(), "it trained in process"
-    assert "f1" in ran("-m", "paretune.search.status", "runs/s")
+    assert "power" in ran("-m", "paretune.search.status", "runs/s")
     assert "every epoch is as recorded" in ran("-m", "paretune.search.run", "runs/s", "--trial=1", "--device=cpu")
-    assert "power" in ran("-m", "paretune.analysis.pareto", "runs/s")
+    assert "best_epoch" in ran("-m", "paretune.analysis.pareto", "runs/s")
     retrain = ["-m", "paretune.analysis.retrain", "runs/s", "--to=kept", "--device=cpu"]
     assert "--program" in ran(*retrain, code=2)
     ran(*retrain, "--program=mine.py")

@@ -186,7 +186,10 @@ def test_kept_memory_is_asked_for_once_and_only_where_the_library_can(monkeypatc
 PROGRAM = """
 import sys
 from tests.samples import small_data
+from paretune.core.host_process import own_process
 from paretune.trainers.ann import Ann, AnnConfig
+
+own_process()
 
 for values in ({"hidden": [8]}, {"hidden": [8], "optimizer": "rmsprop"}, {"n_conv": 1, "n_hidden": 0, "optimizer": "NAME"}):
     model = Ann(AnnConfig.from_dict({"epochs": 2, "batch_size": 16, "optimizer": "NAME", **values}), device="cpu")

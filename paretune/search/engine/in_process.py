@@ -109,7 +109,8 @@ class InProcess:
         resolved = run_values(classifier, config, data_options, run_options)
         if len(members) > 1:
             resolved |= {"repeats": len(members), "repeats_over": self.sweep.settings.over}
-        origin = provenance(members[0][1], str(pick_device(self.device)))
+        source = classifier.source
+        origin = provenance(members[0][1], str(pick_device(self.device)), None if source is None else source.to_dict())
         with track(
             mode=self.mode,
             project=self.sweep.project,

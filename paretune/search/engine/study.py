@@ -22,7 +22,7 @@ from paretune.core.errors import UsageError
 from paretune.data.dataset import Data
 from paretune.data.options import DataOptions
 from paretune.runs import study_schema
-from paretune.runs.study_storage import open_storage
+from paretune.runs.study_storage import open_storage, quiet_optuna
 from paretune.runs.whole_runs import summary_values
 from paretune.search.sampling.slot_sampler import SlotSampler
 from paretune.search.spec.sweep import Sweep
@@ -41,7 +41,7 @@ def open_study(sweep: Sweep, storage: str | BaseStorage, name: str, *, seed: int
     Raises:
         UsageError: if the study was started from another definition or seed.
     """
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    quiet_optuna()
     store = open_storage(storage) if isinstance(storage, str) else storage
     directions = [optuna.study.StudyDirection[objective.goal.upper()] for objective in sweep.objectives]
     try:
@@ -57,6 +57,9 @@ def open_study(sweep: Sweep, storage: str | BaseStorage, name: str, *, seed: int
         study_schema.VALUES: {**DataOptions().to_dict(), **sweep.space.fixed},
         study_schema.SEED: seed,
     }
+    source = None if sweep.classifier is None else sweep.classifier.source
+    if source is not None:
+        expected[study_schema.PROGRAM] = source.sha256
     if not (mine or _created(study)):
         mine = True  # who began to create it has died
     if mine:

@@ -18,7 +18,8 @@ from paretune.core.config import value_fits
 from paretune.core.errors import UsageError, did_you_mean
 from paretune.data.options import DataOptions
 from paretune.models.contract import Model
-from paretune.models.registry import MODELS, TRAINERS, model_class
+from paretune.models.programs import program_model, shipped_model
+from paretune.models.registry import MODELS, program_of
 from paretune.models.run_config import RunOptions, configure, read_preset
 from paretune.search.spec.hyperband import Hyperband, read_hyperband
 from paretune.search.spec.scheduler import Scheduler, read_scheduler
@@ -311,13 +312,17 @@ def _program(definition: Definition, command: tuple[str, ...]) -> tuple[str, typ
         return "", None
     path = Path(program)
     trainers = [f"trainers/{name}.py" for name in MODELS]
-    ours = path.as_posix().removeprefix("./") in trainers or (
-        path.stem in MODELS and _is_file(path) and path.resolve().parent == TRAINERS
-    )
-    if ours:
-        plain = "${program}" in command and all(part.startswith("${") and not part.startswith("${envvar:") for part in command)
+    plain = "${program}" in command and all(part.startswith("${") and not part.startswith("${envvar:") for part in command)
+    ours = shipped_model(program)
+    if ours is None and plain and not definition.elsewhere and _is_file(path):
+        try:
+            return program, program_model(program)
+        except UsageError as error:
+            definition.fault(("program",), str(error))
+            return program, None
+    if ours is not None:
         if plain:
-            return program, model_class(path.stem)
+            return program, ours
         if not definition.elsewhere:  # an agent starts a process for each anyway
             definition.notes.append("command holds more than W&B's macros, so each trial is a process of its own.")
         return program, None
@@ -467,7 +472,7 @@ def _objective(
         hint = did_you_mean(name, metrics) or f"; there are {', '.join(metrics)}."
         if classifier.name == "svm" and name.endswith("_loss"):
             hint = "; an svm has a loss only with 'probability: {value: true}' among the parameters."
-        definition.fault((*place, "name"), f"{where}.name {name!r} is not logged by trainers/{classifier.name}.py{hint}")
+        definition.fault((*place, "name"), f"{where}.name {name!r} is not logged by {program_of(classifier)}{hint}")
     return Objective(name, str(goal), None if target is None else float(target), str(impute), str(while_running))
 
 
@@ -495,10 +500,10 @@ def _check_against_config(
     tops = dict.fromkeys([*(parameter.path[0] for parameter in space.parameters.values()), *space.fixed])
     for name in {**tops, **_faulty(definition)}:
         if name not in fields:
-            near = did_you_mean(name, fields) or f"; 'python trainers/{classifier.name}.py --help' lists them."
+            near = did_you_mean(name, fields) or f"; 'python {program_of(classifier)} --help' lists them."
             definition.fault(
                 ("parameters", name),
-                f"parameters.{name} is not a hyper-parameter of trainers/{classifier.name}.py{near}",
+                f"parameters.{name} is not a hyper-parameter of {program_of(classifier)}{near}",
             )
     before = len(definition.faults)
     for name in [name for name in tops if name in fields]:
