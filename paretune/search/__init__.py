@@ -1,1 +1,1 @@
-"""The sweep engine: a W&B sweep YAML, checked, searched by Optuna. Imports `trainers`, never `analysis`."""
+"""The sweep engine: a W&B sweep YAML, checked, searched by Optuna. Never imports trainers or analysis."""

@@ -2,7 +2,7 @@
 
 SQLite (writing ahead) by default, PostgreSQL by URL. A config or summary is kept whole as JSON text, with NaN and Infinity as
 Python writes them, and beside it each of its values as a row, by which runs are filtered and ordered. A change of the tables goes
-with a step of service/migrations.
+with a step of migrations/.
 """
 
 from __future__ import annotations
