@@ -12,11 +12,13 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from paretune.core.locks import locked
 
 if TYPE_CHECKING:
     import torch
@@ -43,7 +45,7 @@ def from_file(
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(path.with_suffix(".lock")):
+        with locked(path.with_suffix(".lock")):
             _remove_partial(path)
             _remove_unused(path, others)
             found = _read(path, n_bytes, form)
@@ -167,7 +169,7 @@ def _remove_partial(path: Path) -> None:
             if stem == path.stem:
                 partial.unlink()
             else:
-                with _locked(path.with_name(f"{stem}.lock"), wait=False):
+                with locked(path.with_name(f"{stem}.lock"), wait=False):
                     partial.unlink()
 
 
@@ -198,12 +200,3 @@ def _remove_unused(path: Path, others: int | None) -> None:
     for other in unused - {path}:
         with contextlib.suppress(OSError):
             other.unlink()
-
-
-@contextlib.contextmanager
-def _locked(path: Path, *, wait: bool = True) -> Iterator[None]:
-    import fcntl
-
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)  # freed by the system when its holder dies
-        yield

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from paretune.core.errors import UsageError
-from paretune.models.saved_models import describe, read_metrics, write_json
+from paretune.core.locks import locked
+from paretune.models.saved_models import LOCK, describe, read_metrics, write_json
 from paretune.runs import study_schema
 from paretune.runs.study_storage import close, database, open_storage, readable_errors
 
@@ -106,7 +107,7 @@ def on_record(model: Path | str, fingerprint: str | None, by: str) -> Iterator[R
 
 def _put_with_model(directory: Path, reading: Reading, *, silent: bool = False) -> None:
     try:
-        with _locked(directory):
+        with locked(directory / LOCK):
             metrics = read_metrics(directory)
             known = metrics.get(KEY, [])
             if (
@@ -119,22 +120,6 @@ def _put_with_model(directory: Path, reading: Reading, *, silent: bool = False) 
         if not silent:
             reason = error.strerror if isinstance(error, OSError) else error
             print(f"note: this reading of the locked part is not on the record of {directory}: {reason}", file=sys.stderr)
-
-
-@contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    """Hold a folder, so that of two processes that change a file in it neither loses what the other has written."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        yield
-        return
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
 
 
 def write_down(path: Path, values: Any) -> None:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from paretune.data.options import DataOptions
 
 FORMAT = 1
-FILES = {"config.json", "weights.safetensors", "metrics.json", "predictions.safetensors", "model.onnx"}  # of a saved model
+LOCK = ".lock"  # of whoever changes a file of a saved model
+FILES = {"config.json", "weights.safetensors", "metrics.json", "predictions.safetensors", "model.onnx", LOCK}  # of a saved model
 LITTER = {".DS_Store", "Thumbs.db", "desktop.ini"}  # what file browsers leave
 
 

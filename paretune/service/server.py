@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import fcntl
 import functools
 import socket
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from pathlib import Path
 import uvicorn
 
 from paretune.core.errors import UsageError
+from paretune.core.locks import locked
 from paretune.painter.sockets import is_loopback, network_address, open_socket, page_address
 from paretune.service.http import metrics
 from paretune.service.http.app import application
@@ -37,10 +37,10 @@ def only_server(options: argparse.Namespace) -> Iterator[None]:
     if options.database:
         yield
         return
-    with open(Path(options.data) / "server.lock", "w") as file:  # whose end, even by a crash, frees the lock
+    with contextlib.ExitStack() as held:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            held.enter_context(locked(Path(options.data) / "server.lock", wait=False))
+        except BlockingIOError:
             raise UsageError(
                 f"a server runs on {options.data} already: end it first, or name another folder with --data."
             ) from None

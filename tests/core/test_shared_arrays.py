@@ -47,7 +47,7 @@ def test_a_file_leaves_the_disk_as_much_as_it_takes(
 
     def compute() -> np.ndarray:
         try:
-            with shared_arrays._locked(path.with_suffix(".lock"), wait=False):
+            with shared_arrays.locked(path.with_suffix(".lock"), wait=False):
                 held.append(False)
         except BlockingIOError:
             held.append(True)
@@ -95,7 +95,7 @@ def test_what_killed_writers_left_is_removed_and_what_others_write_is_not(tmp_pa
         "products-3333333333333333.8-c.partial",
     ):
         (tmp_path / name).touch()
-    with shared_arrays._locked(tmp_path / "products-3333333333333333.lock"):
+    with shared_arrays.locked(tmp_path / "products-3333333333333333.lock"):
         from_file(tmp_path / "products-1111111111111111.npy", lambda: np.arange(9.0), 72)
     assert [path.name for path in tmp_path.glob("*.partial")] == ["products-3333333333333333.8-c.partial"]
 

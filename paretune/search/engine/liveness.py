@@ -8,7 +8,6 @@ trial counts as dead when this process has seen its beat stand still for the len
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import secrets
 import socket
@@ -16,11 +15,12 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from optuna.trial import TrialState
 
 from paretune.core.errors import UsageError
+from paretune.core.locks import is_free, locked
 from paretune.core.shared_arrays import remove_shared
 from paretune.runs import study_schema
 
@@ -38,24 +38,22 @@ class Lease:
     def __init__(self, folder: Path, *, seconds: float = SECONDS) -> None:
         self.seconds = seconds
         self.path = (folder / "workers" / f"{os.getpid()}-{secrets.token_hex(4)}.lock").resolve()
-        self._file: IO[str] | None = None
+        self._held = contextlib.ExitStack()
 
     def __enter__(self) -> Lease:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = open(self.path, "w", encoding="utf-8")
+            self._held.enter_context(locked(self.path))
         except OSError as error:
             raise UsageError(
                 f"{self.path.parent} cannot be written ({error.strerror}): choose another folder with --runs."
             ) from None
-        fcntl.flock(self._file, fcntl.LOCK_EX)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        assert self._file is not None
         if kind is None:  # else it may leave a trial behind, which the free file shows to the next worker
             self.path.unlink(missing_ok=True)
-        self._file.close()
+        self._held.close()
 
     def sign(self, *, waits: bool = False) -> dict[str, Any]:
         """Return what a trial keeps of its worker, and whether it waits there for another one to end."""
@@ -100,9 +98,9 @@ class Watch:
             return True  # it died between asking and signing, which happens with the claims held
         if worker is not None and "lock" in worker:
             lock = Path(worker["lock"])
-            free = _is_free(lock)
+            free = is_free(lock)
             if free is None and self.folder is not None:
-                free = _is_free(self.folder / lock.parent.name / lock.name)
+                free = is_free(self.folder / lock.parent.name / lock.name)
             if free is not None:
                 return free
         beat, now = trial.user_attrs.get(study_schema.BEAT), time.monotonic()
@@ -115,7 +113,7 @@ class Watch:
 
 def left_behind(folder: Path) -> list[Path]:
     """Return the files of workers that have ended without removing them."""
-    return [path for path in (folder / "workers").glob("*.lock") if _is_free(path)]
+    return [path for path in (folder / "workers").glob("*.lock") if is_free(path)]
 
 
 def n_workers(folder: Path, trials: Sequence[optuna.trial.FrozenTrial]) -> int:
@@ -127,7 +125,7 @@ def n_workers(folder: Path, trials: Sequence[optuna.trial.FrozenTrial]) -> int:
         if worker is None or "lock" not in worker or worker["lock"] in found | seen:
             continue
         seen.add(worker["lock"])
-        free = _is_free(Path(worker["lock"]))
+        free = is_free(Path(worker["lock"]))
         if free is False or (free is None and (trial.state == TrialState.RUNNING or worker.get("host") != here)):
             found.add(worker["lock"])
     return len(found)
@@ -145,21 +143,8 @@ def shared_cache(folder: Path) -> Iterator[Path]:
 
 
 def _remove(cache: Path) -> None:
-    if not any(_is_free(path) is False for path in (cache.parent / "workers").glob("*.lock")):
+    if not any(is_free(path) is False for path in (cache.parent / "workers").glob("*.lock")):
         remove_shared(cache)
-
-
-def _is_free(path: Path) -> bool | None:
-    """Whether nobody holds a lock file; None where it is not on this machine."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return False
-            return True
-    except OSError:
-        return None
 
 
 class Claims:
@@ -171,13 +156,13 @@ class Claims:
 
     def __enter__(self) -> None:
         try:
-            self._held.file = open(self.path, "a", encoding="utf-8")
-            fcntl.flock(self._held.file, fcntl.LOCK_EX)
+            self._held.lock = contextlib.ExitStack()
+            self._held.lock.enter_context(locked(self.path))
         except OSError as error:
             raise UsageError(f"{self.path} cannot be written ({error.strerror}): choose another folder with --runs.") from None
 
     def __exit__(self, *_: object) -> None:
-        self._held.file.close()
+        self._held.lock.close()
 
 
 def waits(trial: optuna.trial.FrozenTrial | optuna.Trial) -> bool:

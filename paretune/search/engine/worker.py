@@ -43,7 +43,7 @@ from paretune.search.engine.signals import Interruption
 from paretune.search.engine.stopping_rules import Outlook, Plan
 from paretune.search.engine.study import best_trial, check_same_data, counted_row, finished, open_study
 from paretune.search.engine.trial_groups import run_with_others
-from paretune.search.places.process_groups import end_orphan
+from paretune.search.places.process_groups import check_groups, end_orphan
 from paretune.search.sampling.prefetch import Ahead
 from paretune.search.sampling.slot_sampler import draw
 from paretune.search.spec.hyperband import History
@@ -552,6 +552,7 @@ def check_options(name: str, mode: str, device: str) -> None:
 def training_of(sweep: Sweep, *, mode: str, device: str, locked_split: int = LOCKED_SPLIT, cache: Path | None = None) -> Training:
     """Return what trains the trials: in process for our classifiers (with the data loaded), else a process per trial."""
     if sweep.classifier is None:
+        check_groups()
         if resolve_mode(mode) == "disabled":
             raise UsageError(
                 f"{sweep.path}: the metrics of {sweep.program} are read from its W&B run, and W&B is disabled here (by --wandb, "

@@ -1,6 +1,6 @@
 """Become a program that the system ends when the process that started it dies; run as a script, by process_groups.py.
 
-usage: python tether.py PARENT PROGRAM [ARGUMENT …]
+usage: python die_with_parent.py PARENT PROGRAM [ARGUMENT …]
 
 Linux alone knows this: prctl(2), PR_SET_PDEATHSIG, which stays through the exec.
 """

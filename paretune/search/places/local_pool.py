@@ -43,8 +43,10 @@ class Work:
 
 
 def cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0))
+    """Return how many cores this process may use; where the system does not tell, how many there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def environments(workers: int, gpus: Sequence[str]) -> list[dict[str, str]]:
@@ -212,7 +214,7 @@ class Crew:
             print(f"\n{once if self.requests == 1 else 'giving the running trials back'}", file=sys.stderr, flush=True)
             for process in self.processes:
                 if process is not None and process.pid is not None and process.is_alive():
-                    os.kill(process.pid, signal.SIGTERM if self.requests < 3 else signal.SIGKILL)
+                    (process.terminate if self.requests < 3 else process.kill)()
 
         before = {number: signal.signal(number, take) for number in (signal.SIGINT, signal.SIGTERM)}
         try:

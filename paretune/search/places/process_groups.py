@@ -25,7 +25,21 @@ GRACE = 30.0  # seconds from the request to end to the kill, as under W&B's agen
 RECORD = "process.json"
 TETHER = Path(__file__).with_name("die_with_parent.py")
 LINUX = sys.platform == "linux"
+GROUPS = hasattr(os, "killpg") and hasattr(os, "setsid")
 STARTED = 19  # place of the time at which a process began, in ticks since the boot, behind its name in /proc/PID/stat
+
+
+def check_groups() -> None:
+    """Refuse a system on which a program could not be ended with all that it has started.
+
+    Raises:
+        UsageError: in one sentence.
+    """
+    if not GROUPS:
+        raise UsageError(
+            "programs of your own need a system with process groups (Linux, macOS), by which all that they start can be ended: "
+            "search them there, in WSL, or online by wandb agent."
+        )
 
 
 def start(arguments: Sequence[str], environment: Mapping[str, str], output: IO[Any], folder: Path) -> subprocess.Popen[bytes]:
@@ -74,8 +88,8 @@ def end_orphan(folder: Path, grace: float = 5.0) -> bool:
         group, began = int(kept["group"]), kept["began"]
     except (OSError, ValueError, KeyError, TypeError):
         return False
-    now = _began(group)
-    if began[0] != _boot() or (now is not None and now != began):  # a number is free again when its group has ended
+    now = _began(group) if GROUPS else None
+    if not GROUPS or began[0] != _boot() or (now is not None and now != began):  # a number is free again when its group has ended
         return False
     for how in (signal.SIGTERM, signal.SIGKILL):
         try:

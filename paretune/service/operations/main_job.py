@@ -22,6 +22,7 @@ from typing import Any
 from paretune.core.command_line import SentenceParser, exit_with_sentence
 from paretune.core.errors import UsageError
 from paretune.core.folders import ROOT
+from paretune.core.locks import locked
 from paretune.core.progress import Progress
 from paretune.painter.sockets import open_socket
 from paretune.search.places.process_groups import end, end_orphan, start
@@ -239,11 +240,9 @@ def _alone(folder: Path) -> Iterator[None]:
     Raises:
         UsageError: if another command has it.
     """
-    import fcntl
-
-    with (folder / "lock").open("w") as file:
+    with contextlib.ExitStack() as held:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held.enter_context(locked(folder / "lock", wait=False))
         except OSError:
             raise UsageError(f"another such command is at work in {folder}: wait for it, or name another --folder.") from None
         yield

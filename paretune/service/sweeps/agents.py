@@ -1,6 +1,6 @@
 """What agents are told at each heartbeat: to start a run, to stop one, to leave.
 
-The configurations come from the same engine as offline (paretune/search/), or were enqueued by a client's own scheduler. Each is handed
+The configurations come from the same engine as offline, or were enqueued by a client's own scheduler. Each is handed
 out once; one whose run never began is handed out a second time, not a third. No transaction is open while the study is asked.
 """
 
