@@ -16,6 +16,7 @@ trials = $(if $(TRIALS),--trials $(TRIALS)) $(if $(WORKERS),--workers $(WORKERS)
 REQUIREMENTS = requirements.txt requirements-dev.txt
 HASH := $(shell cat $(REQUIREMENTS) | cksum | cut -d' ' -f1)
 READY = $(VENV)/.ready-$(HASH)
+INSTALLED = $(VENV)/.installed-$(shell (pwd; cat pyproject.toml) | cksum | cut -d' ' -f1)# this checkout, in editable mode
 
 .DEFAULT_GOAL := help
 HOST =# of the command line alone: some shells and compilers export another HOST
@@ -37,13 +38,17 @@ $(READY):
 	@$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@rm -f $(VENV)/.ready-* && touch $@
 
-setup: $(READY) ## install everything into .venv
+$(INSTALLED): $(READY)
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@rm -f $(VENV)/.installed-* && touch $@
+
+setup: $(INSTALLED) ## install everything into .venv
 
 ifdef SERVICE
-sweep: $(READY)
-	$(RUN) -m service.main_job sweeps/ann.yaml sweeps/svm.yaml --data '$(DATA)' $(trials) --rule '$(RULE)' --seeds $(SEEDS) --to 'reports/$(SET)' --language '$(LANGUAGE)'
+sweep: $(INSTALLED)
+	$(RUN) -m paretune.service.operations.main_job sweeps/ann.yaml sweeps/svm.yaml --data '$(DATA)' $(trials) --rule '$(RULE)' --seeds $(SEEDS) --to 'reports/$(SET)' --language '$(LANGUAGE)'
 else
-sweep: $(READY) ## ANN and SVM sweeps, front, choice, retrain, locked test, report (SERVICE=1: through a server of one's own)
+sweep: $(INSTALLED) ## ANN and SVM sweeps, front, choice, retrain, locked test, report (SERVICE=1: through a server of one's own)
 	$(RUN) sweeps/offline.py sweeps/ann.yaml --seed $(SEED) --data '$(DATA)' $(trials)
 	$(RUN) sweeps/offline.py sweeps/svm.yaml --seed $(SEED) --data '$(DATA)' $(trials)
 	$(RUN) -m analysis.retrain 'runs/ann-$(SET)' --rule '$(RULE)' --seeds $(SEEDS)
@@ -52,56 +57,56 @@ sweep: $(READY) ## ANN and SVM sweeps, front, choice, retrain, locked test, repo
 
 endif
 
-report: $(READY) ## write the report of finished sweeps anew
+report: $(INSTALLED) ## write the report of finished sweeps anew
 	$(RUN) -m analysis.report 'runs/ann-$(SET)' 'runs/svm-$(SET)' --rule '$(RULE)' --to 'reports/$(SET)' --language '$(LANGUAGE)'
 
-study: $(READY) ## reproduce one system of the source documents: NAME=f3 (QUICK=1: in two minutes at most)
+study: $(INSTALLED) ## reproduce one system of the source documents: NAME=f3 (QUICK=1: in two minutes at most)
 	$(RUN) -m studies $(or $(NAME),--help) $(if $(QUICK),--quick) $(if $(BACKBONE),--backbone $(BACKBONE))
 
-studies: $(READY) ## reproduce them all (hours; QUICK=1: each in two minutes at most)
+studies: $(INSTALLED) ## reproduce them all (hours; QUICK=1: each in two minutes at most)
 	$(RUN) -m studies all $(if $(QUICK),--quick)
 
-dashboard: $(READY) ## watch a sweep in the browser: SOURCE=runs/NAME, or entity/project[/sweep] at W&B
+dashboard: $(INSTALLED) ## watch a sweep in the browser: SOURCE=runs/NAME, or entity/project[/sweep] at W&B
 	$(RUN) -m analysis.dashboard '$(or $(SOURCE),runs/ann-$(SET))'
 
-paint: $(READY) ## draw digits in the browser, read by every saved model at each stroke; MODELS=models HOST=127.0.0.1
-	$(RUN) -m demo $(if $(MODELS),'$(MODELS)') $(if $(HOST),--host $(HOST)) $(if $(PORT),--port $(PORT)) $(if $(DRAWINGS),--drawings '$(DRAWINGS)')
+paint: $(INSTALLED) ## draw digits in the browser, read by every saved model at each stroke; MODELS=models HOST=127.0.0.1
+	$(RUN) -m paretune.painter $(if $(MODELS),'$(MODELS)') $(if $(HOST),--host $(HOST)) $(if $(PORT),--port $(PORT)) $(if $(DRAWINGS),--drawings '$(DRAWINGS)')
 
-serve: $(READY) ## a server for W&B's own client on this machine: HOST=127.0.0.1 PORT=8080 FOLDER=service-data DATABASE=URL
-	$(RUN) -m service $(if $(HOST),--host $(HOST)) $(if $(PORT),--port $(PORT)) $(if $(FOLDER),--data '$(FOLDER)') $(if $(DATABASE),--database '$(DATABASE)')
+serve: $(INSTALLED) ## a server for W&B's own client on this machine: HOST=127.0.0.1 PORT=8080 FOLDER=service-data DATABASE=URL
+	$(RUN) -m paretune.service $(if $(HOST),--host $(HOST)) $(if $(PORT),--port $(PORT)) $(if $(FOLDER),--data '$(FOLDER)') $(if $(DATABASE),--database '$(DATABASE)')
 
-agent: $(READY) ## create the sweep SWEEP=... at W&B and start an agent (needs: wandb login)
-	$(RUN) -m search.online $(SWEEP) --data '$(DATA)' $(if $(TRIALS),--count $(TRIALS))
+agent: $(INSTALLED) ## create the sweep SWEEP=... at W&B and start an agent (needs: wandb login)
+	$(RUN) -m paretune.search.online $(SWEEP) --data '$(DATA)' $(if $(TRIALS),--count $(TRIALS))
 
-sync: $(READY) ## upload the offline runs to W&B (needs: wandb login)
-	$(RUN) -m search.sync
+sync: $(INSTALLED) ## upload the offline runs to W&B (needs: wandb login)
+	$(RUN) -m paretune.search.sync
 
-evaluate: $(READY) ## evaluate the saved models on the locked test set
+evaluate: $(INSTALLED) ## evaluate the saved models on the locked test set
 	$(RUN) -m trainers.evaluate models/*/
 
-models: $(READY) ## pack the saved models with checksums into dist/
-	$(RUN) -m trainers.pack models
+models: $(INSTALLED) ## pack the saved models with checksums into dist/
+	$(RUN) -m paretune.models.pack models
 
-test: $(READY) ## run the tests
+test: $(INSTALLED) ## run the tests
 	$(RUN) -m pytest
 
-check: $(READY) ## ruff format, ruff lint, mypy
+check: $(INSTALLED) ## ruff format, ruff lint, mypy
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 
-fix: $(READY) ## format and mend what ruff can mend
+fix: $(INSTALLED) ## format and mend what ruff can mend
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
 
-bench: $(READY) ## run the benchmarks (JSON=1 prints one JSON object a line)
+bench: $(INSTALLED) ## run the benchmarks (JSON=1 prints one JSON object a line)
 	@for file in $(filter-out benchmarks/gpu.py,$(wildcard benchmarks/[a-z]*.py)); do $(RUN) $$file $(if $(JSON),--json) || exit 1; done
 
 # With PYTHON= on the command line that Python is used as it is: no virtual environment, no network.
 GPU_PYTHON = $(if $(filter command line,$(origin PYTHON)),$(PYTHON),$(RUN))
 FOR ?= $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 
-gpu: $(if $(filter command line,$(origin PYTHON)),,$(READY)) ## on an NVIDIA GPU: tests beside the CPU, then speeds, 8 minutes at most; QUICK=1 SIMULATED=1 TO=FOLDER PYTHON=python3
+gpu: $(if $(filter command line,$(origin PYTHON)),,$(INSTALLED)) ## on an NVIDIA GPU: tests beside the CPU, then speeds, 8 minutes at most; QUICK=1 SIMULATED=1 TO=FOLDER PYTHON=python3
 	$(GPU_PYTHON) benchmarks/gpu.py $(if $(QUICK),--quick) $(if $(SIMULATED),--simulated) $(if $(TO),--to '$(TO)')
 
 gpu-wheels: ## fill wheels/ with what `make gpu` needs on a machine without pydantic and network: FOR=3.12

@@ -1,1 +1,1 @@
-"""From run histories to a decision: python -m analysis.<step>. Imports `trainers`, never `search`."""
+"""From run histories to a decision: python -m analysis.<step>. Never imports paretune.trainers."""

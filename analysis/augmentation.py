@@ -3,7 +3,7 @@
 usage: python -m analysis.augmentation SOURCE [SOURCE …] [--metric f1] [--figure FILE.png] [--seed 0]
        python -m analysis.augmentation --drawings DIR [--preset simple_cnn | --model MODEL] [--data mnist] [--seeds 3]
 
-The images are training images, changed by `trainers.augment` as the run's own settings say. The intervals are those of
+The images are training images, changed by `paretune.data.augmentation` as the run's own settings say. The intervals are those of
 Student's t for the mean of the runs' best epochs. It is no controlled comparison: the runs differ in other hyper-parameters.
 
 With --drawings the comparison is a controlled one: a configuration is trained with and without augmentation over the seeds, and
@@ -14,165 +14,25 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from analysis.confidence import t_interval
-from analysis.history import RunRecord, add_sources, sources_of
-from analysis.language import speak
-from analysis.language import translate as _
-from analysis.pareto import candidates_by
-from trainers.errors import UsageError
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.figure import Figure
-
-    from trainers.data import Data
-
-SETTINGS = ("translate", "scale", "rotate", "flip", "crop")
-N_IMAGES, N_COPIES = 6, 4
-
-
-def compare_augmentation(runs: Sequence[RunRecord], metric: str = "f1") -> pd.DataFrame:
-    """Compare the finished runs with and without augmentation.
-
-    Returns:
-        a row for augment False and one for True, where there are runs: augment, runs, best, median, mean, low and high (the
-        t interval of the mean, NaN of a single run) of `metric`, and gap (the median train accuracy minus that of the
-        hold-out; NaN where not logged).
-
-    Raises:
-        UsageError: if the runs do not say whether they augmented, or cannot be compared by `metric`.
-    """
-    import pandas as pd
-
-    table, goal = candidates_by(runs, metric)
-    augmented = {run.run: run.config.get("augment") for run in runs}
-    table = table.assign(augment=[augmented[run] for run in table["run"]])
-    table = table[table["augment"].isin([True, False])]
-    if table.empty:
-        raise UsageError("no finished run says whether it augmented its training images: give a sweep of the ann.")
-    lines: list[dict[str, Any]] = []
-    for augment, part in table.groupby(table["augment"].astype(bool)):
-        values = part[metric].to_numpy(dtype=np.float64)
-        low, high = mean_interval(values)
-        gaps = part["train_accuracy"] - part["test_accuracy"] if {"train_accuracy", "test_accuracy"} <= set(part) else pd.Series()
-        lines.append(
-            {
-                "augment": bool(augment),
-                "runs": len(part),
-                "best": values.max() if goal == "maximize" else values.min(),
-                "median": np.median(values),
-                "mean": values.mean(),
-                "low": low,
-                "high": high,
-                "gap": gaps.median(),
-            }
-        )
-    return pd.DataFrame(lines)
-
-
-def mean_interval(values: np.ndarray) -> tuple[float, float]:
-    """Return the 95 % interval of the mean of values (n,); NaN of fewer than two."""
-    if len(values) < 2:
-        return float("nan"), float("nan")
-    low, high = t_interval(values.mean(), values.std(ddof=1), len(values))
-    return float(low), float(high)
-
-
-def in_words(table: pd.DataFrame, metric: str) -> str:
-    """Say what the comparison shows, and that it is not a controlled one."""
-    if len(table) < 2:
-        count = table["runs"].iloc[0]
-        if count == 1:
-            text = _("There is one finished run alone, and thus nothing to compare it with.")
-        elif table["augment"].iloc[0]:
-            text = _("All {count} finished runs were trained with augmentation: there is nothing to compare them with.")
-        else:
-            text = _("All {count} finished runs were trained without augmentation: there is nothing to compare them with.")
-        return text.format(count=count)
-    without, augmented = table.iloc[0], table.iloc[1]
-    if np.isfinite([without["gap"], augmented["gap"]]).all():
-        text = _(
-            "The median {metric} was {augmented:.4f} over {n_augmented} runs with augmentation and {without:.4f} over {n_without} "
-            "runs without; the train accuracy less that of the hold-out was {gap_augmented:.1f} and {gap_without:.1f} points "
-            "(median), where the train accuracy is measured on the changed images."
-        )
-    else:
-        text = _(
-            "The median {metric} was {augmented:.4f} over {n_augmented} runs with augmentation and {without:.4f} over {n_without} "
-            "runs without."
-        )
-    shown = text.format(
-        metric=metric,
-        augmented=augmented["median"],
-        n_augmented=augmented["runs"],
-        without=without["median"],
-        n_without=without["runs"],
-        gap_augmented=100 * augmented["gap"],
-        gap_without=100 * without["gap"],
-    )
-    caution = _(
-        "This is not a controlled comparison: the runs differ in their other hyper-parameters too, and it was the search that "
-        "chose how many of each kind there are."
-    )
-    return f"{shown} {caution}"
-
-
-def settings_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the augmentation of a run's config, with the trainer's defaults where it says nothing."""
-    from trainers.ann import AnnConfig
-
-    return {name: config.get(name, AnnConfig.model_fields[name].default) for name in SETTINGS}
-
-
-def augmentation_figure(data: Data, settings: Mapping[str, Any], *, seed: int = 0) -> Figure:
-    """Draw training images in a row, of different classes as far as there are, and changed copies of each below it.
-
-    Args:
-        settings: translate, scale, rotate, flip and crop, as `trainers.augment.augment` takes them.
-    """
-    import torch
-    from matplotlib.figure import Figure
-
-    from trainers.augment import augment
-    from trainers.steps import seeded
-
-    chosen = examples(data.train.y.numpy(force=True), N_IMAGES, seed)
-    images = data.train.x[torch.from_numpy(chosen)]
-    rows = [images]
-    for copy in range(N_COPIES):
-        with seeded(images.device, seed, copy):
-            rows.append(augment(images, **settings))
-    figure = Figure(figsize=(0.72 * N_IMAGES + 0.6, 0.72 * len(rows) + 0.3), layout="constrained")
-    for place, (line, row) in enumerate(zip(figure.subplots(len(rows), len(images), squeeze=False), rows, strict=True)):
-        for axes, image in zip(line, row.clamp(0, 1).movedim(1, -1).numpy(force=True), strict=True):
-            axes.imshow(image[..., 0] if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-            axes.set(xticks=[], yticks=[])
-            axes.spines[:].set_visible(place == 0)
-        line[0].set_ylabel(_("original") if place == 0 else _("copy {number}").format(number=place), fontsize=8)
-    for axes, label in zip(figure.axes, data.train.y[torch.from_numpy(chosen)], strict=False):
-        axes.set_title(data.class_names[int(label)], fontsize=8)
-    return figure
-
-
-def examples(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Return indices of `count` images, one of each class in turn, drawn at random."""
-    order = np.random.default_rng(seed).permutation(len(labels))
-    turns = np.zeros(len(labels), dtype=np.int64)  # how many of its class stand before an image
-    for label in np.unique(labels):
-        own = np.flatnonzero(labels[order] == label)
-        turns[own] = np.arange(len(own))
-    return order[np.lexsort((labels[order], turns))][:count]
+from paretune.analysis.document.language import LANGUAGES, speak
+from paretune.analysis.drawn_report import run
+from paretune.analysis.figures.augmentation import augmentation_figure
+from paretune.analysis.figures.runs import save_figure
+from paretune.analysis.findings.augmentation import compare_augmentation, in_words, settings_of
+from paretune.analysis.history import add_sources, sources_of
+from paretune.analysis.retrain import config_of
+from paretune.core.command_line import SentenceParser, exit_with_sentence
+from paretune.core.errors import UsageError
+from paretune.core.folders import ROOT
+from paretune.data.dataset import load_data
+from paretune.models.registry import model_class
+from paretune.models.run_config import configure
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    from trainers.command_line import SentenceParser, exit_with_sentence
-
     parser = SentenceParser(prog="python -m analysis.augmentation", description=__doc__.splitlines()[0], allow_abbrev=False)
     of_runs = add_sources(parser, nargs="*")
     group = parser.add_argument_group("the runs of a sweep")
@@ -196,17 +56,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if options.drawings is None:
                 _compare_runs(options)
             else:
-                from analysis.drawn_report import run
-
                 run(options)
     return 0
 
 
 def _add_training(group: argparse._ArgumentGroup) -> list[argparse.Action]:
     """Add the flags that go with --drawings, and return them."""
-    from analysis.language import LANGUAGES
-    from trainers.command_line import ROOT
-
     languages = ", ".join(f"{code} ({name})" for code, name in LANGUAGES.items())
     return [
         group.add_argument("--preset", help="the configuration that is trained, as trainers/ann.py takes it (default: simple_cnn)"),
@@ -237,12 +92,6 @@ def _compare_runs(options: argparse.Namespace) -> None:
     print(table.to_string(index=False, float_format=lambda value: f"{value:.4f}", na_rep="-"))
     print(f"\n{in_words(table, options.metric)}")
     if options.figure:
-        from analysis.figures import save_figure
-        from analysis.retrain import config_of
-        from trainers import model_class
-        from trainers.command_line import configure
-        from trainers.data import load_data
-
         run = next((run for run in runs if run.config.get("augment")), runs[0])
         _, data_options, _ = configure(model_class(str(run.config.get("classifier"))), config_of(run))
         figure = augmentation_figure(load_data(data_options), settings_of(run.config), seed=options.seed)

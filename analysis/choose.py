@@ -23,13 +23,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from analysis.confidence import Estimate, configurations, doubt_of
-from analysis.history import RunRecord, add_sources, filters_of, load_runs, runs_table
-from analysis.language import translate as _
-from analysis.order import TIES
-from analysis.pareto import add_aims, aims_of, check_aims, default_metrics, front_of, goals_of, pareto_front, stated_goals
-from analysis.rules import RULES, Rule, parse_rule
-from trainers.errors import UsageError, did_you_mean
+from paretune.analysis.document.language import translate as _
+from paretune.analysis.findings.aims import add_aims, aims_of, check_aims, default_metrics, goals_of, stated_goals
+from paretune.analysis.findings.confidence import Estimate, configurations, doubt_of
+from paretune.analysis.findings.front import front_of, pareto_front
+from paretune.analysis.findings.order import TIES
+from paretune.analysis.history import RunRecord, add_sources, filters_of, load_runs, runs_table
+from paretune.analysis.rules import RULES, Rule, parse_rule
+from paretune.core.command_line import SentenceParser, exit_with_sentence
+from paretune.core.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,7 +75,7 @@ def choose(
     """Choose from a runs table by a rule.
 
     Args:
-        metrics: what the front is of, with or without the goals (see `analysis.pareto.aims_of`).
+        metrics: what the front is of, with or without the goals (see `paretune.analysis.findings.aims.aims_of`).
         records: the runs themselves; with them, the choice knows what their sweep looks for, and what is within noise of it.
 
     Raises:
@@ -157,7 +159,7 @@ def averaged(runs: pd.DataFrame, repeats: Mapping[str, Estimate]) -> pd.DataFram
 def aims_by(
     runs: Sequence[RunRecord], rule: str | None, metrics: Sequence[str] | None = None, goals: Sequence[str] | None = None
 ) -> dict[str, str]:
-    """Return what is weighed, metric -> goal, as `analysis.pareto.aims_of`; where runs log none of that, what the rule names.
+    """Return what is weighed, metric -> goal, as `pareto.aims_of`; where runs log none of that, what the rule names.
 
     Raises:
         UsageError: as `aims_of`, or if the rule cannot be read.
@@ -280,8 +282,6 @@ def _distance_to_ideal(front: pd.DataFrame, metrics: Sequence[str], goals: Seque
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    from trainers.command_line import SentenceParser, exit_with_sentence
-
     parser = SentenceParser(prog="python -m analysis.choose", description=__doc__.splitlines()[0], allow_abbrev=False)
     add_sources(parser)
     add_aims(parser)

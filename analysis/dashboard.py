@@ -17,7 +17,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainers.errors import UsageError
+from paretune.analysis.figures.interactive import differing
+from paretune.core.best_epoch import goal_of
+from paretune.core.command_line import SentenceParser, exit_with_sentence
+from paretune.core.errors import UsageError
+from paretune.runs.study_storage import database, open_storage, quiet_optuna, readable_errors
+from paretune.runs.tracking import logged_in
 
 if TYPE_CHECKING:
     from wsgiref.simple_server import WSGIServer
@@ -85,8 +90,6 @@ def panels_of(configs: Sequence[Mapping[str, Any]], metric: str) -> dict[str, li
     """Return W&B's panels by the section that they stand in."""
     from wandb_workspaces.reports import v2
 
-    from analysis.interactive import differing
-
     curves = [
         v2.LinePlot(title=title, x="epoch", y=names, layout=v2.Layout(x=8 * place, y=0, w=8, h=7))
         for place, (title, names) in enumerate(CURVES.items())
@@ -116,8 +119,6 @@ def _title(sweep: Sequence[str]) -> str:
 
 
 def _ascending(metric: str) -> bool:
-    from trainers.best import goal_of
-
     return goal_of(metric) == "minimize"
 
 
@@ -134,8 +135,6 @@ def save_online(source: str, metric: str, *, as_report: bool) -> str:
     Raises:
         UsageError: without credentials, without runs, or if W&B refuses.
     """
-    from trainers.tracking import logged_in
-
     kind = "report" if as_report else "workspace"
     if not logged_in():
         raise UsageError(f"a {kind} of {source} is kept by W&B: log in with 'wandb login', or give a study's folder (runs/NAME).")
@@ -171,12 +170,9 @@ def study_server(source: str, port: int | None = None) -> tuple[WSGIServer, str]
     Raises:
         UsageError: if there is no study, or the port is taken.
     """
-    import optuna
     from optuna_dashboard import wsgi
 
-    from trainers.storage import database, open_storage, readable_errors
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    quiet_optuna()
     url, wanted = database(source)
     with readable_errors(url, writing=False):
         storage = open_storage(url, writing=False)
@@ -222,8 +218,6 @@ def curves_hint(source: str) -> str | None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    from trainers.command_line import SentenceParser, exit_with_sentence
-
     parser = SentenceParser(prog="python -m analysis.dashboard", description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("source", metavar="SOURCE", help="runs/NAME, study.db, a storage URL[#NAME], or entity/project[/sweep]")
     parser.add_argument("--port", type=int, help=f"port of the page (default: {PORT}, or the next one that is free)")

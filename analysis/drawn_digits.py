@@ -17,21 +17,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from analysis.augmentation import SETTINGS, mean_interval
-from analysis.confidence import wilson_interval
-from analysis.retrain import MAX_SEEDS, fit_again
-from trainers import model_class
-from trainers.command_line import configure, read_preset
-from trainers.data import DataOptions, Samples, fingerprint
-from trainers.devices import pick_device
-from trainers.errors import UsageError, did_you_mean
-from trainers.locked_readings import on_record
-from trainers.picture_folders import pictures_below, read_folder
-from trainers.progress import Progress
-from trainers.saved import check_destination, describe
+from paretune.analysis.findings.augmentation import SETTINGS
+from paretune.analysis.findings.confidence import mean_interval, wilson_interval
+from paretune.analysis.retrain import MAX_SEEDS, fit_again
+from paretune.core.devices import pick_device
+from paretune.core.errors import UsageError, did_you_mean
+from paretune.core.progress import Progress
+from paretune.data.dataset import fingerprint
+from paretune.data.images import Samples
+from paretune.data.options import DataOptions
+from paretune.data.picture_folders import pictures_below, read_folder
+from paretune.models.locked_readings import on_record
+from paretune.models.registry import model_class
+from paretune.models.run_config import configure, read_preset
+from paretune.models.saved_models import check_destination, describe
 
 if TYPE_CHECKING:
-    from trainers.data import Data
+    from paretune.data.dataset import Data
 
 PRESET, DATA = "simple_cnn", "mnist"
 FORMED, FULL = "28x28", "full"  # folders that the painter writes
@@ -45,7 +47,7 @@ class Plan:
     """What is trained: a configuration, on which images, for how long and how often."""
 
     name: str  # of the preset or the model that the configuration is from
-    values: dict[str, Any]  # flat, as `trainers.command_line.configure` takes them, without seed and augment
+    values: dict[str, Any]  # flat, as `paretune.models.run_config.configure` takes them, without seed and augment
     options: DataOptions
     n_epochs: int
     n_seeds: int

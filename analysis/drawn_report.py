@@ -10,24 +10,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from analysis.augmentation import augmentation_figure
-from analysis.confidence import LEVEL
-from analysis.document import Document, Heading, Paragraph, Picture, Table, write_html, write_pdf
-from analysis.drawn_digits import PARTS, Drawings, Plan, check_before, plan_of, read_drawings, results_of, train_and_read
-from analysis.figures import save_figure
-from analysis.galleries import pictures_figure
-from analysis.language import spoken
-from analysis.language import translate as _
-from trainers.data import load_data
-from trainers.devices import pick_device
-from trainers.errors import UsageError
-from trainers.provenance import provenance
-from trainers.saved import write_json
+from paretune.analysis.document.document import Document, Heading, Paragraph, Picture, Table, write_html, write_pdf
+from paretune.analysis.document.language import spoken
+from paretune.analysis.document.language import translate as _
+from paretune.analysis.drawn_digits import PARTS, Drawings, Plan, check_before, plan_of, read_drawings, results_of, train_and_read
+from paretune.analysis.figures.augmentation import augmentation_figure
+from paretune.analysis.figures.galleries import pictures_figure
+from paretune.analysis.figures.runs import save_figure
+from paretune.analysis.findings.confidence import LEVEL
+from paretune.core.devices import pick_device
+from paretune.core.errors import UsageError
+from paretune.data.dataset import load_data
+from paretune.data.provenance import provenance
+from paretune.models.saved_models import write_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from trainers.data import Data
+    from paretune.data.dataset import Data
 
 RESULTS = "results.json"
 MOST_SHOWN, COLUMNS = 40, 8

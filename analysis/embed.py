@@ -15,7 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainers.errors import UsageError
+from paretune.analysis.figures.models import maps_figure, projected
+from paretune.analysis.figures.runs import save_figure
+from paretune.analysis.locked_part import reduced, stratified_sample
+from paretune.core.command_line import SentenceParser, exit_with_sentence
+from paretune.core.errors import UsageError
+from paretune.data.dataset import load_data
+from paretune.models.locked_readings import on_record
+from paretune.models.saved_models import data_options_of, load
+from paretune.models.seen_images import check_same_part
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,8 +47,6 @@ def embeddings(model: Any, data: Any, layers: Sequence[str], *, split: str = "te
     Raises:
         UsageError: if a layer is not there, or the data have no such part.
     """
-    from analysis.locked_part import reduced, stratified_sample
-
     samples = getattr(data, split)
     if samples is None:
         raise UsageError(f"{data.name} has no {split} part here, as the model was trained on all: use --split=test or train.")
@@ -53,8 +59,6 @@ def embeddings(model: Any, data: Any, layers: Sequence[str], *, split: str = "te
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    from trainers.command_line import SentenceParser, exit_with_sentence
-
     parser = SentenceParser(prog="python -m analysis.embed", description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("model", metavar="MODEL", help="folder of a saved model")
     parser.add_argument("--layer", action="append", default=[], metavar="NAME", help="a layer (repeatable: side by side)")
@@ -71,16 +75,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with exit_with_sentence():
         if options.images < 3:
             raise UsageError(f"--images must be at least 3. Got {options.images}.")
-        from trainers.saved import data_options_of, load
-
         model = load(options.model, device=options.device)
         if not options.layer:
             print("\n".join(["layers, from the pixels to the output; give one with --layer:", *model.layers()]))
             return 0
-        from trainers.data import load_data
-        from trainers.locked_readings import on_record
-        from trainers.seen import check_same_part
-
         for layer in options.layer:
             model.check_layer(layer)
         data = load_data(data_options_of(options.model, options.data))
@@ -97,9 +95,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def write(found: Embedding, path: Path, *, method: Any = "tsne", seed: int = 0) -> tuple[Path, Path]:
     """Draw the maps into a file, and write their points beside it as CSV: layer, image, class, x, y."""
     import pandas as pd
-
-    from analysis.figures import save_figure
-    from analysis.model_figures import maps_figure, projected
 
     points = {layer: projected(values, method, seed=seed) for layer, values in found.layers.items()}
     figure = save_figure(maps_figure(points, found.labels, found.class_names, method=method), path)

@@ -18,8 +18,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.runs import LEADING, RunRecord, runs_table, tidy
-from trainers.errors import UsageError
+from paretune.analysis.sources.offline import file_runs, join, study_runs, trial_of
+from paretune.analysis.sources.run_record import LEADING, RunRecord, runs_table, tidy
+from paretune.analysis.sources.server import server_runs
+from paretune.core.command_line import SentenceParser, exit_with_sentence
+from paretune.core.errors import UsageError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,7 +62,7 @@ class Filters:
 
 
 def load_history(source: str | Path, filters: Filters | None = None) -> pd.DataFrame:
-    """Return one row per run and epoch: see `analysis.runs.tidy` for the columns.
+    """Return one row per run and epoch: see `paretune.analysis.sources.run_record.tidy` for the columns.
 
     Raises:
         UsageError: if the source is not there, or holds no run.
@@ -73,8 +76,6 @@ def load_runs(source: str | Path, filters: Filters | None = None) -> list[RunRec
     Raises:
         UsageError: if the source is not there, or holds no such run.
     """
-    from analysis.local import study_runs
-
     filters = filters or Filters()
     text, path = str(source), Path(source)
     if not text.strip():
@@ -88,8 +89,6 @@ def load_runs(source: str | Path, filters: Filters | None = None) -> list[RunRec
     elif path.exists():
         runs = _runs_here(text, path)
     elif re.fullmatch(r"[\w.-]+/[\w.-]+(/[\w.-]+)?", text):
-        from analysis.server import server_runs
-
         runs = server_runs(text, filters.at_wandb)
     else:
         raise UsageError(
@@ -111,8 +110,6 @@ def _runs_here(text: str, path: Path) -> list[RunRecord]:
     Raises:
         UsageError: if there is no run.
     """
-    from analysis.local import file_runs, join, study_runs, trial_of
-
     studies = sorted(path.glob("study.db")) if path.is_dir() else [path] if path.suffix == ".db" else []
     trials = study_runs(studies[0]) if studies else []
     files, unreadable = file_runs(path.parent if studies and path.is_file() else path)
@@ -138,8 +135,6 @@ def _unread(files: Sequence[Path]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    from trainers.command_line import SentenceParser, exit_with_sentence
-
     parser = SentenceParser(prog="python -m analysis.history", description=__doc__.splitlines()[0], allow_abbrev=False)
     add_sources(parser)
     parser.add_argument("--to", metavar="FILE", help="write the whole table, a row per run and epoch, to FILE.csv or FILE.parquet")

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trainers.errors import UsageError
+from paretune.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from trainers.base import Classifier
-    from trainers.data import Data
+    from paretune.data.dataset import Data
+    from paretune.models.contract import Classifier
 
 FILE = "predictions.safetensors"
 N_HARDEST = 25

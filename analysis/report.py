@@ -11,66 +11,25 @@ from __future__ import annotations
 import datetime
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from analysis import sections, understanding
-from analysis.choose import Choice, aims_by, choose, default_rule
-from analysis.document import Document, write_html, write_pdf
-from analysis.history import RunRecord, add_sources, load_runs, runs_table
-from analysis.language import LANGUAGES, speak, spoken
-from analysis.language import translate as _
-from analysis.pareto import add_aims, check_aims, front_of, stated_goals
-from trainers.command_line import ROOT
-from trainers.data import DataOptions
-from trainers.errors import UsageError
-from trainers.locked_readings import of_study
-from trainers.saved import describe, load, read_metrics
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-
-@dataclass
-class Study:
-    """One classifier's sweep as the report shows it."""
-
-    name: str  # the classifier's; the source's where two sweeps are of one classifier
-    source: str
-    classifier: str
-    runs: list[RunRecord]
-    table: pd.DataFrame  # every run, one row
-    front: pd.DataFrame  # the candidates, with on_front
-    choice: Choice
-    models: dict[str, dict[str, Any]]  # metrics.json of "chosen" (empty where none was retrained) and, where it was, "baseline"
-    origin: dict[str, Any]  # config.json of the chosen model; empty without one
-    folder: Path  # of the chosen model
-    aims: dict[str, str]  # what the front is of: metric -> goal
-    reads: list[dict[str, Any]] = field(default_factory=list)  # of the locked part, on the study's record
-
-    @property
-    def chosen(self) -> RunRecord:
-        return next(run for run in self.runs if run.run == self.choice.run["run"])
-
-    @property
-    def baseline(self) -> RunRecord | None:
-        return next((run for run in self.runs if "baseline" in run.tags), None)
-
-    @property
-    def test(self) -> dict[str, Any]:
-        """What the chosen run's retrained model did on the locked part; empty where none was retrained."""
-        return self.models["chosen"].get("test", {})
-
-    @property
-    def goals(self) -> dict[str, str]:
-        """The goal of each metric that is shown."""
-        return {**stated_goals(self.runs), "f1": "maximize", **self.aims}
-
-    @property
-    def metric(self) -> str:
-        """The score that tables and the search show beside the aims: F1, or the first aim of runs that do not log it."""
-        return "f1" if "f1" in self.front and self.front["f1"].notna().any() else next(iter(self.aims))
+from paretune.analysis.choose import aims_by, choose, default_rule
+from paretune.analysis.document import confidence_and_models, sections
+from paretune.analysis.document.document import Document, write_html, write_pdf
+from paretune.analysis.document.language import LANGUAGES, speak, spoken
+from paretune.analysis.document.language import translate as _
+from paretune.analysis.document.study import Study
+from paretune.analysis.findings.aims import add_aims, check_aims
+from paretune.analysis.findings.front import front_of
+from paretune.analysis.history import add_sources, load_runs, runs_table
+from paretune.core.command_line import SentenceParser, exit_with_sentence
+from paretune.core.errors import UsageError
+from paretune.core.folders import ROOT
+from paretune.data.options import DataOptions
+from paretune.models.locked_readings import of_study
+from paretune.models.saved_models import check_whole, describe, read_metrics
 
 
 def read_study(
@@ -93,7 +52,7 @@ def read_study(
                 f"{folder} does not hold run {choice.run['name']}, which rule {choice.rule} chooses from {source}: "
                 f"run python -m analysis.retrain {source} --rule '{choice.rule}' first, or name another folder with --models."
             )
-        load(folder, device="cpu")  # a broken one is refused
+        check_whole(folder)  # a broken one is refused
         found["chosen"] = read_metrics(folder)
     beside = folder.with_name(f"{folder.name}-baseline")
     baseline = next((run for run in runs if "baseline" in run.tags), None)
@@ -140,7 +99,7 @@ def comparable(studies: Sequence[Study]) -> Sequence[Study]:
 
 
 def write_report(studies: Sequence[Study], to: Path, language: str = "en") -> tuple[Path, Path]:
-    """Write report.html and report.pdf into a folder, in a language of `analysis.language`; return their paths."""
+    """Write report.html and report.pdf into a folder, in a language of `analysis.document.language`; return their paths."""
     with speak(language):
         document = build_document(comparable([chosen_again(study) for study in studies]), to / "figures")
         try:
@@ -168,14 +127,14 @@ def build_document(studies: Sequence[Study], figures: Path) -> Document:
     document = Document(title, written.format(when=when, count=len(studies)), language=spoken())
     document.add(*sections.summary_section(studies))
     document.add(*sections.front_section(studies, figures))
-    document.add(*understanding.confidence_section(studies))
+    document.add(*confidence_and_models.confidence_section(studies))
     for study in studies:
         document.add(*sections.study_section(study, figures))
-        document.add(*understanding.training_section(study))
-        document.add(*understanding.parameters_section(study, figures))
-        document.add(*understanding.augmentation_section(study))
+        document.add(*confidence_and_models.training_section(study))
+        document.add(*confidence_and_models.parameters_section(study, figures))
+        document.add(*confidence_and_models.augmentation_section(study))
         if "confusion" in study.test:
-            document.add(*understanding.model_section(study, figures))
+            document.add(*confidence_and_models.model_section(study, figures))
     if any(study.test for study in studies):
         document.add(*sections.baseline_section(studies))
     document.add(*sections.sources_section(studies))
@@ -183,8 +142,6 @@ def build_document(studies: Sequence[Study], figures: Path) -> Document:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    from trainers.command_line import SentenceParser, exit_with_sentence
-
     parser = SentenceParser(prog="python -m analysis.report", description=__doc__.splitlines()[0], allow_abbrev=False)
     add_sources(parser)
     add_aims(parser)

@@ -23,23 +23,28 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.choose import Choice, aims_by, choose, default_rule
-from analysis.confidence import t_interval
-from analysis.history import RunRecord, load_runs, runs_table
-from analysis.locked_part import keep, save_kept
-from analysis.pareto import add_aims, check_aims
-from analysis.rules import RULES
-from trainers import MODELS, model_class
-from trainers.base import Classifier, Model
-from trainers.command_line import ROOT, configure
-from trainers.data import LOCKED_SPLIT, Data, DataOptions, load_data
-from trainers.errors import UsageError
-from trainers.evaluate import Evaluation, evaluate
-from trainers.locked_readings import KEY, new_reading, of_model, put_in_study, read_down, together, write_down
-from trainers.progress import Progress
-from trainers.provenance import provenance
-from trainers.saved import check_destination, describe, load, read_metrics, save
-from trainers.storage import database
+from paretune.analysis.choose import Choice, aims_by, choose, default_rule
+from paretune.analysis.findings.aims import add_aims, check_aims
+from paretune.analysis.findings.confidence import t_interval
+from paretune.analysis.history import RunRecord, load_runs, runs_table
+from paretune.analysis.locked_part import keep, save_kept
+from paretune.analysis.rules import RULES
+from paretune.core.command_line import SentenceParser, exit_with_sentence
+from paretune.core.errors import UsageError
+from paretune.core.folders import ROOT
+from paretune.core.progress import Progress
+from paretune.data.dataset import Data, load_data
+from paretune.data.options import LOCKED_SPLIT, DataOptions
+from paretune.data.provenance import provenance
+from paretune.models.contract import Classifier, Model
+from paretune.models.evaluation import Evaluation, evaluate
+from paretune.models.export import export_saved
+from paretune.models.locked_readings import KEY, new_reading, of_model, put_in_study, read_down, together, write_down
+from paretune.models.programs import check_program, load_program
+from paretune.models.registry import MODELS, model_class
+from paretune.models.run_config import configure
+from paretune.models.saved_models import check_destination, describe, load, read_metrics, save
+from paretune.runs.study_storage import database
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,7 +54,7 @@ MAX_SEEDS = 100
 
 
 def config_of(run: RunRecord) -> dict[str, Any]:
-    """Return the flat values of a run's config, as `trainers.command_line.configure` takes them."""
+    """Return the flat values of a run's config, as `paretune.models.run_config.configure` takes them."""
     return {key: value for key, value in run.config.items() if key != "provenance"}
 
 
@@ -147,7 +152,7 @@ def retrain(
     With several seeds, the evaluation and the model are of the run's own seed, the first.
 
     Args:
-        study: the run's study, as `trainers.storage.database` takes it, on whose record the reading is put; None without one.
+        study: the run's study, as `study_storage.database` takes it, on whose record the reading is put; None without one.
     """
     n_epochs, values = int(row["best_epoch"]), config_of(run)
     parts = directory.with_name(f".{directory.name}.parts")
@@ -185,7 +190,7 @@ def retrain(
     scores = [one.metrics for one in (evaluation, *others)]
     origin = {
         "data_options": data_options.to_dict(),
-        "provenance": provenance(data, str(classifier.device)),
+        "provenance": provenance(data, str(classifier.device), None if classifier.source is None else classifier.source.to_dict()),
         "run": run.run,
         "n_epochs": n_epochs,
         "precision": precision,
@@ -251,8 +256,6 @@ def _add_reads(directory: Path, parts: Path) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    from trainers.command_line import SentenceParser, exit_with_sentence
-
     parser = SentenceParser(prog="python -m analysis.retrain", description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("source", metavar="SOURCE", help="runs/NAME, a folder of offline runs, or entity/project[/sweep]")
     add_aims(parser)
@@ -263,12 +266,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--precision", default="fp32", help="fp32, tf32 (CUDA) or bf16: what training calculates with (default: fp32)"
     )
-    parser.add_argument("--onnx", action="store_true", help="write model.onnx as well; see python -m trainers.export --help")
+    parser.add_argument("--program", metavar="FILE", help="the program of a model that does not come with paretune")
+    parser.add_argument("--onnx", action="store_true", help="write model.onnx as well; see python -m paretune.models.export --help")
     options = parser.parse_args(arguments)
     with exit_with_sentence():
         check_aims(options)
         if not 1 <= options.seeds <= MAX_SEEDS:
             raise UsageError(f"--seeds must be from 1 to {MAX_SEEDS}. Got {options.seeds}.")
+        if options.program:
+            load_program(options.program)
         runs = load_runs(options.source)
         directory = Path(options.to) if options.to else ROOT / "models" / Path(options.source).name
         for run, row, folder, choice in to_retrain(runs, options.rule, directory, options.metrics, options.goals):
@@ -297,8 +303,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 for line in _spread_lines(folder):
                     print(f"{folder.name}: {line}")
             if options.onnx:
-                from trainers.export import export_saved
-
                 print(export_saved(folder).sentence)
     return 0
 
@@ -344,7 +348,11 @@ def to_retrain(
     choice: Choice = choose(table, default_rule(runs, aims) if rule is None else rule, aims, records=runs)
     if not math.isfinite(choice.run["best_epoch"]):
         raise UsageError(f"run {choice.run['name']}, which rule {choice.rule} chooses, has logged no epoch: choose one that has.")
-    if str(by_id[choice.run["run"]].config.get("classifier")) not in MODELS:
+    config = by_id[choice.run["run"]].config
+    name, program = str(config.get("classifier")), config.get("provenance", {}).get("program")
+    if isinstance(program, Mapping):
+        check_program(name, program, f"run {choice.run['name']}")
+    elif name not in MODELS:
         raise UsageError(
             f"run {choice.run['name']}, which rule {choice.rule} chooses, is of a program of your own: only the models of "
             f"trainers/ are trained anew here. Train it with its own program on all images but the test set; analysis.report needs"

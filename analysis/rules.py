@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from trainers.errors import UsageError, did_you_mean
+from paretune.core.errors import UsageError, did_you_mean
 
 RULES = ("f1", "knee", "max:METRIC", "min:METRIC", "run:ID", "METRIC>=NUMBER then RULE", "RULE within NUMBER% of best METRIC")
 CONDITION = re.compile(r"\s*([\w./-]+?)\s*(>=|<=)\s*(\S+)\s*")

@@ -12,10 +12,10 @@ import torch
 
 from benchmarks._gpu_pictures import N_TEST, N_TRAIN, pictures
 from benchmarks._gpu_session import CPU, Session, equal_share
-from trainers.ann import Ann, AnnConfig
-from trainers.autoencoder import Autoencoder, AutoencoderConfig
-from trainers.data import Data
-from trainers.population import fit_together, n_kept, room_of
+from paretune.batched.training import fit_together, n_kept, room_of
+from paretune.data.dataset import Data
+from paretune.trainers.ann import Ann, AnnConfig
+from paretune.trainers.autoencoder import Autoencoder, AutoencoderConfig
 
 # What the presets of these names say; YAML may be missing where this runs.
 AUTOENCODER_64 = {"hidden": [64], "activation": "sigmoid", "dropout": 0.1, "optimizer": "sgd", "batch_size": 1000}

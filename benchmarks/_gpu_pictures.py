@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trainers.data import Data, Samples, data_root
+from paretune.data.dataset import Data, data_root
+from paretune.data.images import Samples
 
 if TYPE_CHECKING:
-    from trainers.data import Images
+    from paretune.data.images import Images
 
 N_TRAIN, N_TEST, SIDE, N_CLASSES = 60_000, 10_000, 28, 10
 SEED = 20_261_130
@@ -51,7 +52,7 @@ def pictures(n_train: int = N_TRAIN, n_test: int = N_TEST, *, evaluated: bool = 
 def _parts() -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
     """Return images (n_samples, 1, 28, 28) of bytes and labels of both parts."""
     if has_mnist():
-        from trainers.datasets import read_images
+        from paretune.data.readers import read_images
 
         images: Images = read_images("mnist", data_root())
         assert images.test_x is not None

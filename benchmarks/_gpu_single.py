@@ -12,14 +12,14 @@ import torch
 
 from benchmarks._gpu_pictures import N_TEST, N_TRAIN, pictures
 from benchmarks._gpu_session import CPU, Session, equal_share
-from trainers import dual
-from trainers.ann import Ann, AnnConfig
-from trainers.convolution import multiply_adds
-from trainers.data import Data
-from trainers.devices import PRECISIONS, numerics
-from trainers.evaluate import evaluate
-from trainers.saved import load, save
-from trainers.svm import Svm, SvmConfig
+from paretune.core.devices import PRECISIONS, numerics
+from paretune.data.dataset import Data
+from paretune.kernel_svm import batched_solver
+from paretune.models.evaluation import evaluate
+from paretune.models.saved_models import load, save
+from paretune.networks.cpu_convolutions import multiply_adds
+from paretune.trainers.ann import Ann, AnnConfig
+from paretune.trainers.svm import Svm, SvmConfig
 
 # What the preset of this name says, at benchmarks/cnn_epoch.py's batch; YAML may be missing where this runs.
 SIMPLE_CNN: dict[str, Any] = {
@@ -120,7 +120,7 @@ def _fit_svms(session: Session, name: str, config: SvmConfig) -> tuple[Svm, Data
     The GPU fits all of them whatever a forecast says, and the bound ends it; the CPU where it is forecast to be in time.
     """
     small, full = session.size(N_TRAIN // 4, 400), session.size(N_TRAIN, 800)
-    dual.FROM = 0  # few images as well are to be the GPU's
+    batched_solver.FROM = 0  # few images as well are to be the GPU's
     for device in (session.device, CPU):  # their libraries start
         _fitted(session, config, device, _svm_data(session, session.size(1000, 200)))
     machines: dict[str, Svm] = {}

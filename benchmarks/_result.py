@@ -14,7 +14,11 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TypeVar
 
+from paretune.core.host_process import own_process
+
 Side = TypeVar("Side", bound=Hashable)
+
+own_process()  # a benchmark is a command
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,7 @@ def show(results: Sequence[Result], *, as_json: bool, notes: Sequence[str] = ())
 
 def has_mnist(benchmark: str, *, as_json: bool) -> bool:
     """Return whether MNIST lies under DATA_ROOT; where it does not, say how to get it. Nothing is downloaded here."""
-    from trainers.data import data_root
+    from paretune.data.dataset import data_root
 
     folder = data_root() / "MNIST" / "raw"
     files = [f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]

@@ -29,7 +29,7 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from benchmarks._result import Result, how_many, show
-from trainers.command_line import ROOT
+from paretune.core.folders import ROOT
 
 TABLE = ROOT / "benchmarks" / "ann_mnist.csv"
 SEED = 20_261_122
@@ -80,9 +80,9 @@ def record(n_configurations: int, seconds: float) -> None:
     """Train configuration after configuration; write the table."""
     import torch
 
-    from trainers.ann import Ann
-    from trainers.command_line import configure
-    from trainers.data import load_data
+    from paretune.data.dataset import load_data
+    from paretune.models.run_config import configure
+    from paretune.trainers.ann import Ann
 
     torch.set_num_threads(1)
     data = None

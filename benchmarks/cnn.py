@@ -65,10 +65,10 @@ def train(seed: int, epochs: int, device: str, *, quiet: bool, precision: str = 
     Args:
         values: of the config, where they are others than the preset's.
     """
-    from trainers.ann import Ann
-    from trainers.command_line import configure
-    from trainers.data import load_data
-    from trainers.evaluate import evaluate
+    from paretune.data.dataset import load_data
+    from paretune.models.evaluation import evaluate
+    from paretune.models.run_config import configure
+    from paretune.trainers.ann import Ann
 
     common = {"preset": "simple_cnn", "seed": seed, "epochs": epochs, "data": "mnist", "holdout": 0.0}
     config, data_options, _ = configure(Ann, {**common, **values})

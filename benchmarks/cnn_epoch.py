@@ -33,7 +33,8 @@ if __name__ == "__main__":
 from benchmarks._result import Result, has_mnist, how_many, medians_in_turn, show, times
 
 if TYPE_CHECKING:
-    from trainers.data import Data, Samples
+    from paretune.data.dataset import Data
+    from paretune.data.images import Samples
 
 NETS = {"simple_cnn": "mnist", "alexnet": "cifar10"}
 BATCH, EPOCHS, SIDE = 256, 10, 4096
@@ -57,7 +58,7 @@ def main() -> int:
         return 0
 
     from benchmarks.cnn import train
-    from trainers.data import data_root
+    from paretune.data.dataset import data_root
 
     folders = [data_root() / "cifar10", data_root() / "cifar-10-batches-py"]
     nets = [net for net in options.nets if NETS[net] != "cifar10" or any(folder.is_dir() for folder in folders)]
@@ -72,7 +73,7 @@ def main() -> int:
 
 def epochs(net: str, rounds: int) -> list[Result]:
     """Measure an epoch of a net on all sides."""
-    from trainers.ann import Ann
+    from paretune.trainers.ann import Ann
 
     config, data = configured(net)
     precisions = ("fp32", "bf16") if has_bf16() else ("fp32",)
@@ -108,9 +109,9 @@ def epochs(net: str, rounds: int) -> list[Result]:
 
 def configured(net: str) -> tuple[Any, Data]:
     """Return the Config of a net's epoch, and its data."""
-    from trainers.ann import Ann
-    from trainers.command_line import configure
-    from trainers.data import load_data
+    from paretune.data.dataset import load_data
+    from paretune.models.run_config import configure
+    from paretune.trainers.ann import Ann
 
     values = {"preset": net, "data": NETS[net], "holdout": 0.0, "curves_on_test": True, "batch_size": BATCH, "epochs": 1}
     config, data_options, _ = configure(Ann, values)
@@ -169,8 +170,8 @@ def their_measure(net: str) -> Callable[[], float]:
     from torchvision import transforms
 
     from benchmarks.epoch import by_dataloader
-    from trainers.ann import Ann
-    from trainers.convolution import Dropout
+    from paretune.networks.cpu_convolutions import Dropout
+    from paretune.trainers.ann import Ann
 
     config, data = configured(net)
     model = Ann(config, device="cpu")

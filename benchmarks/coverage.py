@@ -45,7 +45,7 @@ def main() -> int:
 
 def student(n_draws: int) -> list[Result]:
     """Return the coverage of t intervals of normal and of skewed scores."""
-    from analysis.confidence import t_interval
+    from paretune.analysis.findings.confidence import t_interval
 
     generator = np.random.default_rng(SEED)
     results = []
@@ -62,7 +62,7 @@ def wilson(n_truths: int) -> list[Result]:
     """Return the coverage of Wilson intervals, summed over every count that an accuracy can give."""
     from scipy.stats import binom
 
-    from analysis.confidence import wilson_interval
+    from paretune.analysis.findings.confidence import wilson_interval
 
     truths = np.linspace(0.95, 0.995, max(n_truths, 10))
     results = []
@@ -77,7 +77,7 @@ def wilson(n_truths: int) -> list[Result]:
 
 def calibration(spread: float, n_sweeps: int) -> list[Result]:
     """Return, per fifth of the stated probabilities to be on the front, the share that is, beside the mean stated."""
-    from analysis.confidence import Estimate, front_probabilities
+    from paretune.analysis.findings.confidence import Estimate, front_probabilities
 
     generator = np.random.default_rng(SEED)
     metrics, goals = ("precision", "recall"), ("maximize", "maximize")

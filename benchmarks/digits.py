@@ -22,8 +22,8 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])  # it runs from any folder
 
 from benchmarks._result import Result, how_many, show
-from trainers.command_line import ROOT
-from trainers.data import LOCKED_SPLIT
+from paretune.core.folders import ROOT
+from paretune.data.options import LOCKED_SPLIT
 
 LOCKED_SPLITS = (LOCKED_SPLIT, 1, 2, 3, 4)
 GOALS = {"ann": 0.975, "svm": 0.985}
@@ -62,12 +62,12 @@ def main() -> int:
 
 def accuracy_of(name: str, locked_split: int, trials: int | None, *, quiet: bool) -> float:
     """Search, choose, retrain; return the accuracy on the locked part."""
-    from analysis.choose import choose
-    from analysis.history import load_runs, runs_table
-    from analysis.retrain import config_of, fit_again
-    from search.offline import run
-    from search.sweep import read_sweep
-    from trainers.evaluate import evaluate
+    from paretune.analysis.choose import choose
+    from paretune.analysis.history import load_runs, runs_table
+    from paretune.analysis.retrain import config_of, fit_again
+    from paretune.models.evaluation import evaluate
+    from paretune.search.engine.worker import run
+    from paretune.search.spec.sweep import read_sweep
 
     sweep = read_sweep(ROOT / "sweeps" / f"{name}.yaml")
     trials = trials or sweep.run_cap

@@ -61,9 +61,9 @@ def main() -> int:
 
 def our_side(runs: list[list[float]]) -> Callable[[], float]:
     """Return a function that measures a run and returns its mean epoch; it notes the seconds of each epoch in `runs`."""
-    from trainers.ann import Ann
-    from trainers.command_line import configure
-    from trainers.data import load_data
+    from paretune.data.dataset import load_data
+    from paretune.models.run_config import configure
+    from paretune.trainers.ann import Ann
 
     values = {"preset": "sigmoid_32", "data": "mnist", "holdout": 0.0, "curves_on_test": True}
     config, data_options, _ = configure(Ann, values)
@@ -87,7 +87,7 @@ def their_side() -> Callable[[], float]:
     import torch
     from torchvision import datasets, transforms
 
-    from trainers.data import data_root
+    from paretune.data.dataset import data_root
 
     transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.5,), (0.5,))])
     train_data = datasets.MNIST(root=str(data_root()), train=True, download=False, transform=transform)

@@ -27,12 +27,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import pandas as pd
 from wandb.proto import wandb_internal_pb2
 
-from analysis import kept
-from analysis.history import load_history
 from benchmarks._result import Result, medians_in_turn, show, times
-from trainers.base import METRICS, Epoch
-from trainers.run_files import BLOCK, INTERNAL, read_records, read_run
-from trainers.tracking import track
+from paretune.analysis.history import load_history
+from paretune.analysis.sources import parquet_cache
+from paretune.core.epoch import METRICS, Epoch
+from paretune.runs.tracking import track
+from paretune.runs.wandb_files import BLOCK, INTERNAL, read_records, read_run
 
 N_WRITTEN = 4  # by W&B's client itself
 
@@ -125,7 +125,7 @@ def main() -> None:
         folder = Path(scratch) / "wandb"
         os.environ["WANDB_CACHE_DIR"] = str(Path(scratch) / "cache")
         write_runs(folder, n_runs, n_epochs)
-        place = kept.place_of("offline", folder.resolve())
+        place = parquet_cache.place_of("offline", folder.resolve())
         tables: dict[str, pd.DataFrame] = {}
 
         def timed(name: str, read: Callable[[Path], pd.DataFrame], *, afresh: bool = False) -> float:

@@ -28,15 +28,16 @@ import numpy as np
 import optuna
 
 from benchmarks._result import Result, how_many, show, times
-from search.leases import Lease, Watch
-from search.offline import Engine
-from search.plan import Plan
-from search.study import open_study
-from search.suggest import SlotSampler
-from search.sweep import Sweep, read_sweep
-from search.training import InProcess
-from trainers.base import METRICS, Classifier, ClassifierConfig, Epoch
-from trainers.storage import open_storage
+from paretune.core.epoch import METRICS, Epoch
+from paretune.models.contract import Classifier, ClassifierConfig
+from paretune.runs.study_storage import open_storage
+from paretune.search.engine.in_process import InProcess
+from paretune.search.engine.liveness import Lease, Watch
+from paretune.search.engine.stopping_rules import Plan
+from paretune.search.engine.study import open_study
+from paretune.search.engine.worker import Engine
+from paretune.search.sampling.slot_sampler import SlotSampler
+from paretune.search.spec.sweep import Sweep, read_sweep
 
 SWEEP = """
 program: trainers/softmax.py
@@ -94,7 +95,7 @@ class Ours:
     """The engine, a trial at a time."""
 
     def __init__(self, folder: Path, mode: str) -> None:
-        from trainers.data import DataOptions
+        from paretune.data.options import DataOptions
 
         sweep = sweep_in(folder)
         study = open_study(sweep, f"sqlite:///{folder}/study.db", "overhead", seed=0)

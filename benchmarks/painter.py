@@ -44,7 +44,7 @@ def main() -> int:
     parser.add_argument("--n-train", type=how_many, default=FULL, metavar="N", help="images to train the two on (default: 60000)")
     parser.add_argument("--quick", action="store_true", help="train the two on 3,000 images")
     options = parser.parse_args()
-    from tests.demo.browsing import CHROMIUM
+    from tests.painter.browsing import CHROMIUM
 
     if CHROMIUM is None:
         print("benchmarks/painter.py: skipped, as this machine has no Chromium", file=sys.stderr if options.json else sys.stdout)
@@ -62,10 +62,11 @@ def main() -> int:
 
 def trained(folder: Path, n_train: int) -> Path:
     """Train the simple CNN for one epoch and an rbf SVM with probabilities; return the folder of both."""
-    from demo.first_model import train_first_model
-    from trainers.data import DataOptions, load_data
-    from trainers.saved import save
-    from trainers.svm import Svm, SvmConfig
+    from paretune.data.dataset import load_data
+    from paretune.data.options import DataOptions
+    from paretune.models.saved_models import save
+    from paretune.painter.first_model import train_first_model
+    from paretune.trainers.svm import Svm, SvmConfig
 
     size = None if n_train >= FULL else n_train
     train_first_model(folder, device="cpu", train_size=size)
@@ -76,10 +77,10 @@ def trained(folder: Path, n_train: int) -> Path:
 
 def measured(paths: list[Path], drawings_folder: Path) -> tuple[list[Result], list[str]]:
     """Draw every digit with all models of some paths on the page; return the rows and the notes below them."""
-    from analysis.confidence import wilson_interval
-    from demo.models import Models
-    from tests.demo.browsing import chromium, draw, said, served
-    from tests.demo.strokes import drawings
+    from paretune.analysis.findings.confidence import wilson_interval
+    from paretune.painter.models import Models
+    from tests.painter.browsing import chromium, draw, said, served
+    from tests.painter.strokes import drawings
 
     models = Models(paths, device="cpu")
     empty: list[float] = []

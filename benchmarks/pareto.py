@@ -21,8 +21,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 from optuna.study._multi_objective import _is_pareto_front
 
-from analysis.pareto import pareto_front
 from benchmarks._result import Result, medians_in_turn, show, times
+from paretune.analysis.findings.front import pareto_front
 
 GOAL = "ours < 1 s"
 

@@ -56,7 +56,7 @@ def main() -> int:
 def classifiers(rounds: int, n_epochs: int) -> list[Result]:
     """Measure 32 classifiers at once, 4 one by one, and one with DataLoader."""
     from benchmarks.epoch import their_side
-    from trainers.ann import Ann
+    from paretune.trainers.ann import Ann
 
     rates = [0.01 * 1.1**number for number in range(N_CLASSIFIERS)]
     sides = sides_of(Ann, "sigmoid_32", [{"learning_rate": rate} for rate in rates], n_epochs, one_by_one=4)
@@ -71,7 +71,7 @@ def classifiers(rounds: int, n_epochs: int) -> list[Result]:
 
 def autoencoders(rounds: int, n_epochs: int, n_at_once: int) -> list[Result]:
     """Measure autoencoders of study E2 at once, 2 one by one, and one with DataLoader."""
-    from trainers.autoencoder import Autoencoder
+    from paretune.trainers.autoencoder import Autoencoder
 
     values = [number * 0.05 for number in range(1, 20)]
     grid = [{"learning_rate": rate, "momentum": momentum} for rate in values for momentum in values]
@@ -92,9 +92,9 @@ def sides_of(
     kind: Any, preset: str, configurations: Sequence[dict[str, Any]], n_epochs: int, *, one_by_one: int
 ) -> dict[str, Callable[[], float]]:
     """Return functions that measure a mean model-epoch of ours: at once, and one by one in both ways."""
-    from trainers import population
-    from trainers.command_line import configure
-    from trainers.data import load_data
+    from paretune.batched import training
+    from paretune.data.dataset import load_data
+    from paretune.models.run_config import configure
 
     common = {"preset": preset, "data": "mnist", "holdout": 0.0, "curves_on_test": True, "epochs": n_epochs}
     configs = [configure(kind, {**common, **values})[0] for values in configurations]
@@ -113,12 +113,12 @@ def sides_of(
         return (time.perf_counter() - begin) / (one_by_one * n_epochs)
 
     def autograd() -> float:
-        written_out = population.is_written_out
-        population.is_written_out = lambda model: False
+        written_out = training.is_written_out
+        training.is_written_out = lambda model: False
         try:
             return alone()
         finally:
-            population.is_written_out = written_out
+            training.is_written_out = written_out
 
     return {"at once": at_once, "autograd": autograd, "written out": alone}
 
@@ -128,7 +128,7 @@ def their_autoencoder() -> Callable[[], float]:
     import torch
     from torchvision import datasets, transforms
 
-    from trainers.data import data_root
+    from paretune.data.dataset import data_root
 
     transform = transforms.ToTensor()
     parts = [datasets.MNIST(root=str(data_root()), train=train, download=False, transform=transform) for train in (True, False)]

@@ -94,7 +94,7 @@ def main() -> int:
 
 def environment(folder: Path) -> dict[str, str]:
     """Return the environment of a user without an account."""
-    from trainers.data import data_root
+    from paretune.data.dataset import data_root
 
     kept = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
     return {
@@ -108,7 +108,7 @@ def environment(folder: Path) -> dict[str, str]:
 
 def searched(folder: Path, seed: int) -> Timed:
     """Run the sweep; return the seconds of the command, and its trials."""
-    from search.status import open_existing
+    from paretune.search.status import open_existing
 
     folder.mkdir()
     (folder / "sweep.yaml").write_text(SWEEP, encoding="utf-8")
@@ -136,10 +136,10 @@ def replayed(folder: Path, values: dict[str, Any], epochs: int) -> float:
 
 def in_one_process(chosen: Sequence[dict[str, Any]]) -> dict[str, float]:
     """Return the mean seconds of a trial's training: in memory by autograd, and written out."""
-    from trainers import population
-    from trainers.ann import Ann
-    from trainers.command_line import configure
-    from trainers.data import load_data
+    from paretune.batched import training
+    from paretune.data.dataset import load_data
+    from paretune.models.run_config import configure
+    from paretune.trainers.ann import Ann
 
     common = {"data": "mnist", "epochs": EPOCHS, "optimizer": "sgd", "normalize": "half", "n_hidden": 1}
     configured = [configure(Ann, {**common, **{name: values[name] for name in SEARCHED}}) for values in chosen]
@@ -153,11 +153,11 @@ def in_one_process(chosen: Sequence[dict[str, Any]]) -> dict[str, float]:
         return (time.perf_counter() - begin) / len(configured)
 
     written_out = mean()
-    is_written_out, population.is_written_out = population.is_written_out, lambda model: False
+    is_written_out, training.is_written_out = training.is_written_out, lambda model: False
     try:
         return {"autograd": mean(), "written out": written_out}
     finally:
-        population.is_written_out = is_written_out
+        training.is_written_out = is_written_out
 
 
 def shares(seconds: float, theirs: float, start: float, steps: dict[str, float]) -> list[Result]:
@@ -177,7 +177,7 @@ def shares(seconds: float, theirs: float, start: float, steps: dict[str, float])
 
 def to_the_volume(runs: dict[int, Timed], theirs: float) -> list[Result]:
     """Return the seconds to the hypervolume that the least of the sweeps ends with, ours and W&B's way, over the seeds."""
-    from analysis.pareto import hypervolume
+    from paretune.analysis.findings.front import hypervolume
 
     def volume(trials: Sequence[FrozenTrial]) -> float:
         points = [trial.values for trial in trials if trial.values]

@@ -39,9 +39,9 @@ import optuna
 
 from benchmarks._result import Result, how_many, show
 from benchmarks._search_tasks import DEVELOPMENT, Parameters, Task, reported
-from search.samplers import build_sampler
-from trainers.command_line import exit_with_sentence
-from trainers.errors import UsageError
+from paretune.core.command_line import exit_with_sentence
+from paretune.core.errors import UsageError
+from paretune.search.sampling.samplers import build_sampler
 
 SEEDS = 30
 FRESH = 30  # first seed of the reported tasks: 0 to 29 measured a former rule (docs/decisions.md)

@@ -374,9 +374,9 @@ def free_port() -> int:
 def ours_command(folder: Path) -> Callable[[int], list[str]]:
     """Return how the service is started on a port, with a user `bench`."""
     data = folder / "ours"
-    add = [sys.executable, "-m", "service", "user", "add", "bench", "--key", KEY, "--data", str(data)]
+    add = [sys.executable, "-m", "paretune.service", "user", "add", "bench", "--key", KEY, "--data", str(data)]
     subprocess.run(add, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-    return lambda port: [sys.executable, "-m", "service", "--data", str(data), "--port", str(port), "--rate", "0"]
+    return lambda port: [sys.executable, "-m", "paretune.service", "--data", str(data), "--port", str(port), "--rate", "0"]
 
 
 def mlflow_command(program: str, folder: Path) -> Callable[[int], list[str]]:

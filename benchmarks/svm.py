@@ -71,7 +71,8 @@ class Sides:
     """The images, and what both sides make of them."""
 
     def __init__(self, n_train: int) -> None:
-        from trainers.data import DataOptions, load_data
+        from paretune.data.dataset import load_data
+        from paretune.data.options import DataOptions
 
         self.data = load_data(DataOptions(data="mnist", holdout=0.0, train_size=None if n_train >= FULL else n_train))
         self.n_train = len(self.data.train)
@@ -83,7 +84,7 @@ class Sides:
 
     def ours(self) -> dict[str, Callable[[], float]]:
         """Return what measures our fit and our prediction."""
-        from trainers.svm import Svm, SvmConfig
+        from paretune.trainers.svm import Svm, SvmConfig
 
         machine = Svm(SvmConfig(C=PENALTY), device="cpu")
 

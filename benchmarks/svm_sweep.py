@@ -71,10 +71,10 @@ def configurations(trials: int) -> list[Any]:
     """Return the Configs of trials drawn at random from sweeps/svm.yaml."""
     import optuna
 
-    from search.suggest import draw
-    from search.sweep import read_sweep
-    from trainers.command_line import configure
-    from trainers.svm import Svm
+    from paretune.models.run_config import configure
+    from paretune.search.sampling.slot_sampler import draw
+    from paretune.search.spec.sweep import read_sweep
+    from paretune.trainers.svm import Svm
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     sweep = read_sweep(ROOT / "sweeps" / "svm.yaml", {})
@@ -105,8 +105,10 @@ class Sides:
     def __init__(self, n_images: int) -> None:
         from dataclasses import replace
 
-        from trainers.data import DataOptions, Samples, load_data
-        from trainers.svm import Svm
+        from paretune.data.dataset import load_data
+        from paretune.data.images import Samples
+        from paretune.data.options import DataOptions
+        from paretune.trainers.svm import Svm
 
         data = load_data(DataOptions(data="mnist", holdout=0.0, train_size=n_images))
         test = Samples(data.test.x[:n_images], data.test.y[:n_images])
@@ -122,7 +124,7 @@ class Sides:
         """Return the seconds of both sides on one configuration; ours is measured before and after theirs, and averaged."""
         from sklearn.svm import SVC
 
-        from trainers.svm import Svm
+        from paretune.trainers.svm import Svm
 
         def ours() -> tuple[float, Any, Any]:
             begin = time.perf_counter()

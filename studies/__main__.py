@@ -11,10 +11,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from paretune.core.command_line import SentenceParser, exit_with_sentence
+from paretune.core.errors import UsageError
+from paretune.core.folders import ROOT
 from studies.base import STUDIES, Study, entry_of, function_of
 from studies.pages import results_table, write, write_report
-from trainers.command_line import ROOT, SentenceParser, exit_with_sentence
-from trainers.errors import UsageError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

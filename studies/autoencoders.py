@@ -7,12 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from paretune.analysis.figures.curve_grids import curve_grid_figure
+from paretune.analysis.figures.galleries import pictures_figure
+from paretune.analysis.figures.grids import grid_figure
+from paretune.analysis.retrain import config_of
+from paretune.data.dataset import load_data
+from paretune.models.run_config import configure
+from paretune.trainers.autoencoder import Autoencoder
 from studies.base import SEEDS, Study, last, mean_with_interval
 
 if TYPE_CHECKING:
-    from analysis.runs import RunRecord
-    from trainers.autoencoder import Autoencoder
-    from trainers.data import Data
+    from paretune.analysis.sources.run_record import RunRecord
+    from paretune.data.dataset import Data
+    from paretune.trainers.autoencoder import Autoencoder
 
 IMAGES = (485, 486)  # of the official test set, counted from 0: a 0 and an 8
 MILESTONES = {0: 0.2338, 10: 0.0513, 50: 0.0285, 100: 0.0181, 500: 0.0063}  # epochs: the document's error of that image
@@ -20,8 +27,6 @@ MILESTONES = {0: 0.2338, 10: 0.0513, 50: 0.0285, 100: 0.0181, 500: 0.0063}  # ep
 
 def e1(study: Study) -> None:
     """Train the autoencoder for ten epochs."""
-    from analysis.curve_grid import curve_grid_figure
-
     runs = study.sweep("e1", epochs=4, train_size=12000)
     first = [untrained_error(run) for run in runs]
     study.line(
@@ -80,8 +85,6 @@ def e3(study: Study) -> None:
 
 def e4(study: Study) -> None:
     """Compare widths of the hidden layer."""
-    from analysis.curve_grid import curve_grid_figure
-
     runs = sorted(study.sweep("e4", epochs=4, train_size=6000), key=lambda run: run.config["hidden"][0])
     errors = {run.config["hidden"][0]: float(run.columns["test_loss"][-1]) for run in runs}
     for width, error in errors.items():
@@ -98,8 +101,6 @@ def e4(study: Study) -> None:
 
 def e5(study: Study) -> None:
     """Show how test images are given back after 0, 10, 50, 100 and 500 epochs."""
-    from analysis.galleries import pictures_figure
-
     smaller = study.less({"milestones": "0, 2, 5", "train_size": 6000, "seeds": 1})
     milestones = (0, 2, 5) if study.quick else tuple(MILESTONES)
     seeds = SEEDS[:1] if study.quick else SEEDS
@@ -148,8 +149,6 @@ def e5(study: Study) -> None:
 
 def map_of(study: Study, runs: list[RunRecord], name: str) -> None:
     """Draw the last test error over learning rate and momentum, and add where the best one is."""
-    from analysis.grid_figures import grid_figure
-
     rates, momenta = (np.array([run.config[key] for run in runs]) for key in ("learning_rate", "momentum"))
     errors = last(runs, "test_loss")
     figure = grid_figure(rates, momenta, errors, names=("learning rate", "momentum"), metric="test error per pixel")
@@ -163,18 +162,12 @@ def map_of(study: Study, runs: list[RunRecord], name: str) -> None:
 
 def untrained_error(run: RunRecord) -> float:
     """Return the test error of a run's network before training."""
-    from analysis.retrain import config_of
-
     model, data = untrained(config_of(run))
     return model.mean_loss(data.test.x, data.test.y)
 
 
 def untrained(values: Mapping[str, Any]) -> tuple[Autoencoder, Data]:
     """Return the network of a configuration before training, and its data."""
-    from trainers.autoencoder import Autoencoder
-    from trainers.command_line import configure
-    from trainers.data import load_data
-
     config, options, _ = configure(Autoencoder, values)
     data = load_data(options)
     return Autoencoder(config, device="cpu").initialize(data), data

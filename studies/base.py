@@ -13,14 +13,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trainers.command_line import ROOT
-from trainers.errors import UsageError, did_you_mean
+from paretune.analysis.figures.runs import save_figure
+from paretune.analysis.findings.confidence import t_interval
+from paretune.analysis.history import load_runs
+from paretune.analysis.retrain import config_of, fit_again
+from paretune.core.errors import UsageError, did_you_mean
+from paretune.core.folders import ROOT
+from paretune.core.progress import Progress
+from paretune.search.command_line import main as search
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from analysis.runs import RunRecord
-    from trainers.data import Data
+    from paretune.analysis.sources.run_record import RunRecord
+    from paretune.data.dataset import Data
 
 SEEDS = (0, 1, 2)
 
@@ -68,9 +74,6 @@ class Study:
         Args:
             smaller: values that the reduced form fixes instead of the file's.
         """
-        from analysis.history import load_runs
-        from search.command_line import main as search
-
         name = f"study-{file}{'-quick' if self.quick else ''}"
         reduced = self.less(smaller)
         fixed = [f"--{key}={value}" for key, value in reduced.items()]
@@ -83,15 +86,10 @@ class Study:
 
         The same seed and images train the same model as the run's last epoch was of.
         """
-        from analysis.retrain import config_of
-
         return self.trained(config_of(run), int(run.columns["epoch"].max()), label or self.name)
 
     def trained(self, values: Mapping[str, Any], n_epochs: int, label: str) -> tuple[Any, Data]:
         """Train a configuration on all but the test images; return the model, which is kept as `study-LABEL`, and the data."""
-        from analysis.retrain import fit_again
-        from trainers.progress import Progress
-
         part = self.folder(label)
         train_size = values.get("train_size")
         with Progress(part.name, n_epochs, unit="epoch", every=10) as progress:
@@ -115,8 +113,6 @@ class Study:
 
     def draw(self, figure: Figure, name: str, caption: str, *, width: str = "100%") -> Path:
         """Save a figure with the reduction written on it, and keep it for the page."""
-        from analysis.figures import save_figure
-
         if self.quick:
             figure.supxlabel(f"reduced form: {self.reduction}", fontsize=7, color="#555555")
         file = save_figure(figure, self.to / f"{self.name}-{name}.png")
@@ -222,8 +218,6 @@ def last(runs: Sequence[RunRecord], metric: str) -> np.ndarray:
 
 def mean_with_interval(values: Sequence[float] | np.ndarray, digits: int = 4) -> str:
     """Return the mean of several seeds with Student's 95 % interval and the values, in words."""
-    from analysis.confidence import t_interval
-
     array = np.asarray(values, dtype=np.float64)
     mean = f"{array.mean():.{digits}f}"
     if len(array) < 2:

@@ -6,28 +6,31 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from paretune.analysis.figures.curve_grids import curve_grid_figure
+from paretune.analysis.figures.models import class_scores_figure
+from paretune.analysis.figures.runs import COLORS, new_figure, styled
+from paretune.core.metrics import class_scores
+from paretune.core.step import seeded
+from paretune.data.dataset import load_data
+from paretune.data.options import DataOptions
+from paretune.trainers.softmax import Softmax, SoftmaxConfig
 from studies.base import Study, last, mean_with_interval
 from studies.feed_forward import SMALLER, by_value
 
 if TYPE_CHECKING:
     import torch
 
-    from analysis.runs import RunRecord
-    from trainers.data import Data
-    from trainers.softmax import Softmax
+    from paretune.analysis.sources.run_record import RunRecord
+    from paretune.data.dataset import Data
+    from paretune.trainers.softmax import Softmax
 
 RATE, BATCH = 0.05, 64
 
 
+@styled
 def k5(study: Study) -> None:
     """Train softmax regression on plain tensors, and hold it against the product's softmax with plain SGD."""
     from matplotlib.ticker import MaxNLocator
-
-    from analysis.figures import COLORS, new_figure
-    from analysis.model_figures import class_scores_figure
-    from trainers.data import DataOptions, load_data
-    from trainers.metrics import class_scores
-    from trainers.softmax import Softmax, SoftmaxConfig
 
     smaller = study.less({"epochs": 3, "train_size": 6000})
     epochs = int(smaller.get("epochs", 10))
@@ -81,8 +84,6 @@ def by_hand(start: Softmax, data: Data, epochs: int) -> tuple[torch.Tensor, torc
     """
     import torch
 
-    from trainers.steps import seeded
-
     state = start.state()
     weights = torch.from_numpy(state["net.output.weight"].copy()).requires_grad_()
     bias = torch.from_numpy(state["net.output.bias"].copy()).requires_grad_()
@@ -107,8 +108,6 @@ def by_hand(start: Softmax, data: Data, epochs: int) -> tuple[torch.Tensor, torc
 
 def k6(study: Study) -> None:
     """Train softmax regression by four optimizers."""
-    from analysis.curve_grid import curve_grid_figure
-
     runs = by_value(study.sweep("k6", **SMALLER), "optimizer")
     accuracy_by_rate(study, runs)
     figure = curve_grid_figure(
@@ -125,8 +124,6 @@ def k6(study: Study) -> None:
 
 def k7(study: Study) -> None:
     """Train the net of two convolutions, beside the softmax regressions of K5 and K6."""
-    from analysis.curve_grid import curve_grid_figure
-
     runs = study.sweep("k7", epochs=2, train_size=6000)
     softmax = by_value(study.sweep("k6", **SMALLER), "optimizer")
     accuracy = last(runs, "test_accuracy")

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from paretune.analysis.figures.models import maps_figure
+from paretune.data.dataset import load_data
+from paretune.data.options import DataOptions
 from studies.base import Study
 
 SEED = 0
@@ -14,9 +17,6 @@ def k4(study: Study) -> None:
     from sklearn.cluster import KMeans
     from sklearn.decomposition import PCA
     from sklearn.metrics import adjusted_rand_score
-
-    from analysis.model_figures import maps_figure
-    from trainers.data import DataOptions, load_data
 
     smaller = study.less({"images": 6000})
     data = load_data(DataOptions.from_dict({"data": "fashion_mnist", "holdout": 0.0, "train_size": smaller.get("images")}))

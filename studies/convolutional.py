@@ -6,11 +6,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from paretune.analysis.figures.curve_grids import curve_grid_figure
+from paretune.analysis.figures.models import frequent_confusions, maps_figure, projected
+from paretune.analysis.figures.runs import confusion_figure
+from paretune.analysis.findings.confidence import wilson_interval
+from paretune.analysis.retrain import config_of
+from paretune.data.dataset import load_data
+from paretune.models.registry import model_class
+from paretune.models.run_config import configure
+from paretune.networks.builder import layer_table
 from studies.base import Study, last, mean_with_interval
 from studies.feed_forward import confusion_of, read
 
 if TYPE_CHECKING:
-    from analysis.runs import RunRecord
+    from paretune.analysis.sources.run_record import RunRecord
 
 SIMPLE: dict[str, Any] = {"epochs": 1, "train_size": 3000}
 DOCUMENT_C4 = 0.7127  # accuracy at epoch 15
@@ -27,9 +36,6 @@ def c1(study: Study) -> None:
 
 def c2(study: Study) -> None:
     """Show the confusion matrix of C1's first net, and its most frequent confusions."""
-    from analysis.figures import confusion_figure
-    from analysis.model_figures import frequent_confusions
-
     kept, names = read(study, "c1", **SIMPLE)
     frequent = frequent_confusions(kept.labels, kept.predicted, names, 2)
     ours = ", ".join(f"{true}→{predicted} ({count})" for true, predicted, count in frequent)
@@ -40,8 +46,6 @@ def c2(study: Study) -> None:
 
 def c3(study: Study) -> None:
     """Map an intermediate and the last layer of C1's first net side by side."""
-    from analysis.model_figures import maps_figure, projected
-
     kept, names = read(study, "c1", **SIMPLE)
     maps = {f"layer {layer}": projected(values) for layer, values in kept.embeddings.items()}
     labels = kept.labels[kept.sample]
@@ -54,10 +58,6 @@ def c3(study: Study) -> None:
 
 def c4(study: Study) -> None:
     """Train AlexNet on CIFAR-10; compare the map of its last layer with that of MNIST's net."""
-    from analysis.confidence import wilson_interval
-    from analysis.figures import confusion_figure
-    from analysis.model_figures import frequent_confusions, maps_figure, projected
-
     accuracy = trained(study, "c4", ALEXNET, "6,199,498", "71.27 %")
     kept, names = read(study, "c4", **ALEXNET)
     low, high = wilson_interval(float(accuracy.mean()), len(kept.labels))
@@ -97,8 +97,6 @@ def trained(
     Args:
         least: the mean accuracy that reaches the document's; None where another line says so.
     """
-    from analysis.curve_grid import curve_grid_figure
-
     runs = study.sweep(file, **smaller)
     study.layers(layers_of(runs[0]))
     ours = f"{int(runs[0].columns['n_parameters'][-1]):,}"
@@ -115,12 +113,6 @@ def trained(
 
 def layers_of(run: RunRecord) -> str:
     """Return the table of layers of a run's network."""
-    from analysis.retrain import config_of
-    from trainers import model_class
-    from trainers.command_line import configure
-    from trainers.data import load_data
-    from trainers.network import layer_table
-
     kind = model_class(str(run.config["classifier"]))
     config, options, _ = configure(kind, config_of(run))
     data = load_data(options)

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from paretune.analysis.figures.galleries import pictures_figure
+from paretune.analysis.figures.runs import COLORS, MARKERS, new_figure, styled
+from paretune.core.errors import UsageError
+from paretune.data.dataset import data_root
+from paretune.data.pictures import read_pictures
 from studies.base import Study
-from trainers.errors import UsageError
 
 SHAPE = (44, 28)  # rows, columns
 MOUTH = (slice(30, 40), slice(5, 23))
@@ -19,9 +23,6 @@ def faces(study: Study) -> tuple[np.ndarray, np.ndarray]:
     Raises:
         UsageError: if they are not below DATA_ROOT.
     """
-    from trainers.data import data_root
-    from trainers.pictures import read_pictures
-
     root = data_root() / "faces"
     parts = []
     for name in ("images", "test"):
@@ -39,8 +40,6 @@ def faces(study: Study) -> tuple[np.ndarray, np.ndarray]:
 def k1(study: Study) -> None:
     """Show the mean face and the first ten principal components."""
     from sklearn.decomposition import PCA
-
-    from analysis.galleries import pictures_figure
 
     images, _ = faces(study)
     flat = images.reshape(len(images), -1)
@@ -64,11 +63,10 @@ def k1(study: Study) -> None:
     )
 
 
+@styled
 def k2(study: Study) -> None:
     """Measure the reconstruction's error against the number of components."""
     from sklearn.decomposition import PCA
-
-    from analysis.figures import COLORS, MARKERS, new_figure
 
     images, test = faces(study)
     flat, held = images.reshape(len(images), -1), test.reshape(len(test), -1)
@@ -121,14 +119,12 @@ def k2(study: Study) -> None:
         )
 
 
+@styled
 def k3(study: Study) -> None:
     """Cluster the mouths; project the faces before and after a component is replaced by a cluster's own direction."""
     from sklearn.cluster import KMeans
     from sklearn.decomposition import PCA
     from sklearn.metrics import silhouette_score
-
-    from analysis.figures import COLORS, new_figure
-    from analysis.galleries import pictures_figure
 
     images, _ = faces(study)
     flat = images.reshape(len(images), -1)

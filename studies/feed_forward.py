@@ -7,19 +7,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from paretune.analysis.figures.curve_grids import curve_grid_figure
+from paretune.analysis.figures.models import class_scores_figure, hardest_figure
+from paretune.analysis.figures.runs import confusion_figure
+from paretune.analysis.locked_part import keep
+from paretune.core.metrics import class_scores
 from studies.base import Study, last, mean_with_interval
 
 if TYPE_CHECKING:
-    from analysis.locked_part import Kept
-    from analysis.runs import RunRecord
+    from paretune.analysis.locked_part import Kept
+    from paretune.analysis.sources.run_record import RunRecord
 
 SMALLER: dict[str, Any] = {"epochs": 3, "train_size": 6000}
 
 
 def f1(study: Study) -> None:
     """Draw the curves of the sigmoid net at learning rates 0.01 and 0.1."""
-    from analysis.curve_grid import curve_grid_figure
-
     runs = by_value(study.sweep("f1", **SMALLER), "learning_rate")
     for rate, document, least in ((0.01, "> 80 %", 0.8), (0.1, "85 %", 0.85)):
         accuracy = last(runs[rate], "test_accuracy")
@@ -33,8 +36,6 @@ def f1(study: Study) -> None:
 
 def f2(study: Study) -> None:
     """Draw three nets at three learning rates as a grid of curves."""
-    from analysis.curve_grid import curve_grid_figure
-
     runs = study.sweep("f2", **{**SMALLER, "epochs": 4})
     nets = {(32,): "one hidden layer of 32", (32, 32): "two of 32", (64, 64): "two of 64"}
     rows: list[Mapping[str, Sequence[RunRecord]]] = []
@@ -57,8 +58,6 @@ def f2(study: Study) -> None:
 
 def f3(study: Study) -> None:
     """Train the net with dropout for 60 epochs."""
-    from analysis.curve_grid import curve_grid_figure
-
     runs = study.sweep("f3", **SMALLER)
     accuracy = last(runs, "test_accuracy")
     study.line(
@@ -72,10 +71,6 @@ def f3(study: Study) -> None:
 
 def f4(study: Study) -> None:
     """Score the classes of F3's first net."""
-    from analysis.figures import confusion_figure
-    from analysis.model_figures import class_scores_figure
-    from trainers.metrics import class_scores
-
     kept, names = dropout_net(study)
     confusion = confusion_of(kept, len(names))
     scores = class_scores(confusion)
@@ -95,8 +90,6 @@ def f4(study: Study) -> None:
 
 def f5(study: Study) -> None:
     """Show the nine test images of highest entropy."""
-    from analysis.model_figures import hardest_figure
-
     kept, names = dropout_net(study)
     figure = hardest_figure(kept, names, side=3)
     assert figure is not None, "an ann has probabilities"
@@ -107,8 +100,6 @@ def f5(study: Study) -> None:
 
 def f6(study: Study) -> None:
     """Train the convolutional net of 10 channels."""
-    from analysis.curve_grid import curve_grid_figure
-
     runs = study.sweep("f6", epochs=2, train_size=6000)
     accuracy = last(runs, "test_accuracy")
     study.line(
@@ -148,8 +139,6 @@ def dropout_net(study: Study) -> tuple[Kept, list[str]]:
 
 def read(study: Study, file: str, **smaller: Any) -> tuple[Kept, list[str]]:
     """Return what the net of the first seed of a sweep makes of the test images, and the classes' names."""
-    from analysis.locked_part import keep
-
     run = first_seed(study.sweep(file, **smaller))
     model, data = study.model(run, file)
     kept = keep(model, data)

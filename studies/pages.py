@@ -10,11 +10,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from paretune.analysis.document.document import Document, Heading, Paragraph, Picture, Table, write_html, write_pdf
+from paretune.core.errors import UsageError
 from studies.base import STUDIES, Study
-from trainers.errors import UsageError
 
 if TYPE_CHECKING:
-    from analysis.document import Block
+    from paretune.analysis.document.document import Block
 
 TABLE = ("what", "document", "here")
 KEYS = {"name", "title", "quick", "reduction", "lines", "notes", "layers", "figures"}  # of Study.to_dict
@@ -22,8 +23,6 @@ KEYS = {"name", "title", "quick", "reduction", "lines", "notes", "layers", "figu
 
 def write(study: Study) -> tuple[Path, Path]:
     """Write a study's results and its page; return the page's path and that of the results."""
-    from analysis.document import Document, write_html
-
     results, found = study.to / f"{study.name}.json", study.to_dict()
     partial = results.with_suffix(".partial")
     partial.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
@@ -39,8 +38,6 @@ def write_report(folder: Path) -> tuple[Path, Path]:
     Raises:
         UsageError: if there are no results in it.
     """
-    from analysis.document import Document, Heading, Paragraph, Table, write_html, write_pdf
-
     found = read_results(folder)
     document = Document("Studies", "Systems of the source documents, reproduced", chapters=True)
     document.add(Table(("study", *TABLE, "reached"), table_rows(found), "The documents' figures beside those measured here.", 5))
@@ -109,8 +106,6 @@ def reduced(results: Mapping[str, Any]) -> str:
 
 def blocks_of(results: Mapping[str, Any], folder: Path) -> list[Block]:
     """Return a study's table, layers, notes and figures."""
-    from analysis.document import Paragraph, Picture, Table
-
     blocks: list[Block] = []
     if results["lines"]:
         rows = [[line["what"], line["document"], line["ours"]] for line in results["lines"]]

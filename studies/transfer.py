@@ -6,12 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from paretune.analysis.embed import embeddings
+from paretune.analysis.figures.models import maps_figure, projected
+from paretune.analysis.findings.confidence import wilson_interval
+from paretune.models.run_config import configure
+from paretune.trainers.ann import Ann
 from studies.base import SEEDS, Study, mean_with_interval
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from trainers.data import Data
+    from paretune.data.dataset import Data
 
 SMALL = ["cat", "dog"]
 OTHERS = ["airplane", "automobile", "bird", "deer", "frog", "horse", "ship", "truck"]
@@ -22,10 +27,6 @@ DOCUMENT = {"from scratch": 0.72, "features and SVM": 0.905, "fine-tuned": 0.925
 
 def c5(study: Study) -> None:
     """Train on few cats and dogs from scratch, on features of a net of the other classes, and by fine-tuning it."""
-    from analysis.confidence import wilson_interval
-    from analysis.embed import embeddings
-    from analysis.model_figures import maps_figure, projected
-
     smaller = study.less({"backbone epochs": 2, "backbone images": 2000, "epochs": 2, "images": 200, "seeds": 1})
     epochs = int(smaller.get("epochs", 30))
     seeds = SEEDS[: int(smaller.get("seeds", len(SEEDS)))]
@@ -93,9 +94,6 @@ def backbone_of(study: Study, smaller: Mapping[str, Any]) -> tuple[dict[str, Any
 
 def untrained(values: Mapping[str, Any], data: Data, device: str) -> Any:
     """Return a configuration's model as its training begins."""
-    from trainers.ann import Ann
-    from trainers.command_line import configure
-
     config, _, _ = configure(Ann, values)
     return Ann(config, device=device).initialize(data)
 

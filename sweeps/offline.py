@@ -5,6 +5,6 @@ from pathlib import Path
 
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])
-    from search.command_line import main
+    from paretune.search.command_line import main
 
     sys.exit(main())

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from paretune.core.host_process import own_process
 from tests.samples import SMALL_BACKBONE
 from tests.simulated_device import simulated_cuda
 
+own_process()  # as commands do
 torch.set_num_threads(1)  # tiny arrays: threads cost more than they give
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores Ctrl-C, and so would what tests start
 

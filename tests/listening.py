@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from threading import Thread
 from typing import Any
 
-from demo.sockets import open_socket
+from paretune.painter.sockets import open_socket
 
 
 @contextlib.contextmanager

@@ -74,14 +74,14 @@ def model(folder: Path, pictures: Path) -> dict[str, Any]:
 
 def evaluated(folder: Path, split: str) -> dict[str, float]:
     """Return the metrics of a saved model on a part of its own data."""
-    from trainers.evaluate import evaluate_saved
+    from paretune.models.evaluation import evaluate_saved
 
     return dict(evaluate_saved(str(folder), split=split, device="cpu").metrics)
 
 
 def outputs(folder: Path, pictures: Path) -> dict[str, Any]:
     """Return what a saved model says of the pictures below a folder."""
-    from trainers.saved import load
+    from paretune.models.saved_models import load
 
     loaded: Any = load(folder, device="cpu")
     x = images(sorted(pictures.glob("*.png")))
@@ -115,9 +115,10 @@ def study(folder: Path, aims: dict[str, str]) -> dict[str, Any]:
     Args:
         aims: what the front is of, metric -> goal; the first of them decides what is best.
     """
-    from analysis.choose import choose
-    from analysis.history import load_runs, runs_table
-    from analysis.pareto import aims_of, front_of
+    from paretune.analysis.choose import choose
+    from paretune.analysis.findings.aims import aims_of
+    from paretune.analysis.findings.front import front_of
+    from paretune.analysis.history import load_runs, runs_table
 
     runs = load_runs(folder)
     found: dict[str, Any] = {"runs": records(runs)}
@@ -133,7 +134,7 @@ def study(folder: Path, aims: dict[str, str]) -> dict[str, Any]:
 
 def drawings(folder: Path) -> dict[str, Any]:
     """Return how many drawings of each digit a folder holds, and the mean of each picture in MNIST's form."""
-    from demo.drawings import Drawings
+    from paretune.painter.drawings import Drawings
 
     files = sorted((folder / "28x28").glob("*/*.png"))
     means = {f"{file.parent.name}/{file.stem}": float(255 * images([file]).mean()) for file in files}
@@ -143,7 +144,7 @@ def drawings(folder: Path) -> dict[str, Any]:
 @contextlib.contextmanager
 def served(data: Path, *flags: str, hostname: str | None = None) -> Iterator[str]:
     """Start the service's command on a folder, on any port; give its address."""
-    command = [sys.executable, "-m", "service", "--port", "0", "--data", str(data), *flags]
+    command = [sys.executable, "-m", "paretune.service", "--port", "0", "--data", str(data), *flags]
     with subprocess.Popen(
         [*renamed(hostname), *command], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as server:

@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 import torch
 
-from trainers.base import Epoch
-from trainers.data import Data, Samples
-from trainers.pixels import AT_ONCE
+from paretune.core.epoch import Epoch
+from paretune.data.dataset import Data
+from paretune.data.images import Samples
+from paretune.kernel_svm.int8_products import AT_ONCE
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL_BACKBONE = "shufflenet_v2_x0_5"  # torchvision's smallest network

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
+from paretune.core.errors import UsageError
 from tests import measured
 from tests.postgres import binaries, needs_postgres, postgres
 from tests.samples import ROOT, environment
-from trainers.errors import UsageError
 
 FIXTURES = ROOT / "tests" / "fixtures"
 WRITTEN: dict[str, Any] = json.loads((FIXTURES / "written.json").read_text(encoding="utf-8"))
@@ -139,7 +139,7 @@ def test_a_finished_study_and_its_model_are_read_as_recorded(tmp_path: Path) -> 
 def test_the_report_of_a_finished_study_shows_its_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from analysis.report import main
+    from paretune.analysis.report import main
 
     folder, recorded = copied("studies/finished", tmp_path), WRITTEN["finished"]
     monkeypatch.chdir(folder)
@@ -212,7 +212,7 @@ def test_drawings_are_counted_read_and_merged(tmp_path: Path) -> None:
     painter = copied("painter", tmp_path)
     assert_same(measured.drawings(painter / "drawings"), WRITTEN["drawings"])
     count = sum(WRITTEN["drawings"]["counts"].values())
-    said = run("-m", "demo.drawings", "merge", str(painter / "drawings.zip"), "--to=merged", cwd=tmp_path)
+    said = run("-m", "paretune.painter.drawings", "merge", str(painter / "drawings.zip"), "--to=merged", cwd=tmp_path)
     assert f"{count} added, 0 known already, 0 passed over" in said
     assert_same(measured.drawings(tmp_path / "merged"), WRITTEN["drawings"])
 
@@ -236,7 +236,7 @@ def assert_kept(address: str, recorded: dict[str, Any], folder: Path) -> None:
 
 
 def test_a_services_folder_opens_with_all_that_it_keeps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from service.__main__ import main
+    from paretune.service.__main__ import main
 
     data = copied("service/sqlite", tmp_path)
     with measured.served(data) as address:
@@ -248,7 +248,7 @@ def test_a_services_folder_opens_with_all_that_it_keeps(tmp_path: Path, capsys: 
 
 def test_a_backup_of_a_service_is_restored(tmp_path: Path) -> None:
     shutil.copyfile(FIXTURES / "service" / "backup.tar", tmp_path / "backup.tar")
-    run("-m", "service", "restore", "backup.tar", "--data=restored", cwd=tmp_path)
+    run("-m", "paretune.service", "restore", "backup.tar", "--data=restored", cwd=tmp_path)
     with measured.served(tmp_path / "restored") as address:
         assert_kept(address, WRITTEN["sqlite"], tmp_path / "client")
 

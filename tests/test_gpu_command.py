@@ -18,10 +18,10 @@ from benchmarks import _gpu_batched, _gpu_single, gpu
 from benchmarks._gpu_pictures import generated
 from benchmarks._gpu_process import run_bounded
 from benchmarks._gpu_report import read_rows
+from paretune.models.run_config import configure
+from paretune.trainers.ann import Ann
+from paretune.trainers.autoencoder import Autoencoder
 from tests.samples import ROOT, environment, start
-from trainers.ann import Ann
-from trainers.autoencoder import Autoencoder
-from trainers.command_line import configure
 
 COMMAND = [sys.executable, str(ROOT / "benchmarks" / "gpu.py")]
 BARE_PYTHON = os.environ.get("BARE_PYTHON", "")

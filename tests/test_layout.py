@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,29 +12,38 @@ import pytest
 
 from tests.samples import ROOT
 
-OURS = ("trainers", "search", "analysis", "demo", "service", "studies", "benchmarks")
-MAY_IMPORT = {
-    "trainers": {"trainers"},
-    "search": {"search", "trainers"},
-    "analysis": {"analysis", "trainers"},
-    "demo": {"demo", "trainers"},
-    "studies": {"studies", "search", "analysis", "trainers"},
-    "service": {"service", "search", "analysis", "demo", "trainers"},  # its pages show what the analysis computes
-}
+# What each package of paretune/ may import, beside itself: what stands before it. Trainers and analysis stand on all of them.
+ORDER = (
+    "core",
+    "data",
+    "runs",
+    "models",
+    "batched",
+    "networks",
+    "kernel_svm",
+    "search",
+    "painter",
+    "service",
+    "trainers",
+    "analysis",
+)
+MAY_NOT_IMPORT = {("kernel_svm", "networks"), ("kernel_svm", "batched"), ("painter", "search")}
+FULLEST = 20  # modules in a folder, its __init__.py aside
+MOST_INSIDE = 40  # imports of our own modules inside functions
 # Where runs are written, where they are read and shown, and where the command line hands over to W&B.
 MAY_IMPORT_WANDB = {
-    "trainers/tracking.py",
-    "trainers/run_files.py",
-    "analysis/server.py",
+    "paretune/runs/tracking.py",
+    "paretune/runs/wandb_files.py",
+    "analysis/sources/server.py",
     "analysis/dashboard.py",
-    "search/online.py",
-    "search/sync.py",
-    "search/agent.py",
+    "paretune/search/online.py",
+    "paretune/search/sync.py",
+    "paretune/search/agent.py",
 }
 DRAWERS = {"utils", "util", "helpers", "helper", "common", "manager", "misc"}
 
-PACKAGES = [package for package in MAY_IMPORT if (ROOT / package).is_dir()]
-MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+FOLDERS = ("paretune", "trainers", "analysis", "studies")
+MODULES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py") if "__pycache__" not in path.parts)
 TEXTS = [
     path
     for path in (ROOT / "README.md", *sorted((ROOT / "sweeps").glob("*.md")), *sorted((ROOT / "docs").glob("sweeps.md")))
@@ -45,42 +55,102 @@ def place(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
-def imports(path: Path) -> Iterator[str]:
-    """Every module that a file imports, inside functions too, and by name through import_module."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+def name_of(path: Path) -> str:
+    """The one name by which a module is imported."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    name = ".".join(parts if parts[0] in ("paretune", "studies") else ("paretune", *parts))
+    return name.removesuffix(".__init__")
+
+
+NAMES = {name_of(path): path for path in MODULES}
+
+
+def imports(path: Path) -> Iterator[tuple[str, bool]]:
+    """Every module that a file imports, for types alone too and by name through import_module; and whether inside a function."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    inside = {id(node) for function in functions for node in ast.walk(function)}
+    for node in ast.walk(tree):
+        found: list[str] = []
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{place(path)} imports relatively"
-            yield node.module or ""
+            full = {f"{node.module}.{alias.name}" for alias in node.names}
+            found = sorted((full & set(NAMES)) | ({node.module or ""} if full - set(NAMES) else set()))
         elif isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) in {
             "import_module",
             "__import__",
         }:
-            yield from (argument.value for argument in node.args[:1] if isinstance(argument, ast.Constant))
+            found = [str(argument.value) for argument in node.args[:1] if isinstance(argument, ast.Constant)]
+        yield from ((name, id(node) in inside) for name in found)
+
+
+IMPORTS = {name: list(imports(path)) for name, path in NAMES.items()}
+OURS = {name: {(to, inside) for to, inside in found if to in NAMES and to != name} for name, found in IMPORTS.items()}
 
 
 def top(module: str) -> str:
     return module.partition(".")[0]
 
 
+def package(module: str) -> str:
+    return ([*module.split("."), ""])[1]
+
+
+def circles() -> list[list[str]]:
+    """Groups of modules each of which reaches all of its group by imports."""
+    reached: dict[str, set[str]] = {}
+    for name in OURS:
+        seen, ahead = set[str](), [name]
+        while ahead:
+            new = {to for to, _ in OURS[ahead.pop()]} - seen
+            seen |= new
+            ahead += new
+        reached[name] = seen
+    groups = {tuple(sorted(to for to in reached[name] if name in reached[to])) for name in OURS if name in reached[name]}
+    return sorted(map(list, groups))
+
+
 every_module = pytest.mark.parametrize("path", MODULES, ids=place)
 
 
-def test_the_packages_are_there() -> None:
-    assert {"trainers", "search", "analysis"} <= set(PACKAGES)
+def test_imports_go_one_way() -> None:
+    wrong = []
+    for name, found in OURS.items():
+        mine = package(name)
+        if top(name) == "studies" or mine in ("", "cli", "__main__"):
+            continue
+        for to, _ in found:
+            theirs = package(to)
+            up = theirs not in ORDER or ORDER.index(theirs) > ORDER.index(mine)
+            if theirs != mine and (top(to) != "paretune" or up or (mine, theirs) in MAY_NOT_IMPORT):
+                wrong.append(f"{name} -> {to}")
+    assert not wrong
 
 
-@every_module
-def test_imports_go_one_way(path: Path) -> None:
-    package = path.relative_to(ROOT).parts[0]
-    found = {top(module) for module in imports(path)} & {*OURS, "sweeps", "tests"}
-    assert found <= MAY_IMPORT[package]
+def test_there_are_no_circles() -> None:
+    assert circles() == []
+
+
+def test_no_folder_is_too_full() -> None:
+    counts = Counter(path.parent for path in MODULES if path.name != "__init__.py")
+    assert {place(folder): count for folder, count in counts.items() if count > FULLEST} == {}
+
+
+def test_our_own_modules_are_imported_at_the_top() -> None:
+    inside = sorted(f"{name} -> {to}" for name, found in OURS.items() for to, within in found if within)
+    assert len(inside) <= MOST_INSIDE, inside
+
+
+@pytest.mark.parametrize("name", ["trainers", "analysis"])
+def test_the_links_lead_to_the_folders_that_people_work_in(name: str) -> None:
+    assert (ROOT / "paretune" / name).resolve() == ROOT / name
 
 
 @every_module
 def test_wandb_is_imported_only_where_runs_are_written_read_or_handed_over(path: Path) -> None:
-    if "wandb" in {top(module) for module in imports(path)}:
+    if "wandb" in {top(module) for module, _ in imports(path)}:
         assert place(path) in MAY_IMPORT_WANDB
 
 
@@ -98,7 +168,7 @@ def test_no_module_is_a_drawer(path: Path) -> None:
 
 @every_module
 def test_no_module_loads_a_pickle(path: Path) -> None:
-    assert not {top(module) for module in imports(path)} & {"pickle", "joblib", "dill", "cloudpickle", "shelve", "marshal"}
+    assert not {top(module) for module, _ in imports(path)} & {"pickle", "joblib", "dill", "cloudpickle", "shelve", "marshal"}
 
 
 def test_sweeps_is_a_plain_folder() -> None:
@@ -106,14 +176,13 @@ def test_sweeps_is_a_plain_folder() -> None:
     assert not (ROOT / "sweeps" / "__init__.py").exists(), "it would shadow W&B's own package of that name"
 
 
-@pytest.mark.parametrize("package", PACKAGES)
-def test_every_package_is_one(package: str) -> None:
-    folders = {path.parent for path in (ROOT / package).rglob("*.py")}
+def test_every_package_is_one() -> None:
+    folders = {path.parent for path in MODULES}
     assert all((folder / "__init__.py").is_file() for folder in folders)
 
 
 def test_every_classifier_has_trainer_and_sweep() -> None:
-    from trainers import MODELS
+    from paretune.models.registry import MODELS
 
     for name in MODELS:
         assert (ROOT / "trainers" / f"{name}.py").is_file()
@@ -147,7 +216,7 @@ def test_every_make_target_that_a_text_names_exists(path: Path) -> None:
 @pytest.mark.parametrize("path", TEXTS, ids=place)
 def test_every_path_that_a_text_names_exists(path: Path) -> None:
     text = path.read_text()
-    kept = r"(?:trainers|search|analysis|demo|service|benchmarks|sweeps|docs|tests)/[\w./-]*[\w/]"
+    kept = r"(?:paretune|trainers|analysis|benchmarks|sweeps|docs|tests)/[\w./-]*[\w/]"
     named = {match for code in code_in(text) for match in re.findall(rf"(?:^|[\s=(])({kept})", code)}
     named |= {link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link}
     missing = {name for name in named if not (ROOT / name).exists() and not (path.parent / name).exists()}
@@ -157,22 +226,19 @@ def test_every_path_that_a_text_names_exists(path: Path) -> None:
 @pytest.mark.parametrize("path", TEXTS, ids=place)
 def test_every_module_that_a_text_starts_exists(path: Path) -> None:
     named = {
-        match
-        for code in code_in(path.read_text())
-        for match in re.findall(r"-m ((?:trainers|search|analysis|demo|service)\.\w[\w.]*)", code)
+        match for code in code_in(path.read_text()) for match in re.findall(r"-m ((?:paretune|trainers|analysis)\.\w[\w.]*)", code)
     }
     missing = {
-        name
-        for name in named
-        if not (ROOT / f"{name.replace('.', '/')}.py").is_file() and not (ROOT / name / "__main__.py").is_file()
+        name for name in named if not any((ROOT / f"{name.replace('.', '/')}{end}").is_file() for end in (".py", "/__main__.py"))
     }
     assert not missing
 
 
 @pytest.mark.parametrize("path", TEXTS, ids=place)
 def test_every_flag_of_a_trainer_that_a_text_shows_is_one(path: Path) -> None:
-    from trainers import MODELS, model_class
-    from trainers.command_line import build_parser, with_underscores
+    from paretune.core.command_line import with_underscores
+    from paretune.models.registry import MODELS, model_class
+    from paretune.models.train_command import build_parser
 
     for line in code_in(path.read_text()):
         for name in MODELS:
@@ -188,7 +254,7 @@ def test_every_row_of_the_conformance_table_is_ours_and_backed_by_a_test() -> No
     for row in rows:
         *_, ours, test = (cell.strip() for cell in row.strip("|").split("|"))
         file, _, name = test.strip("`").partition("::")
-        path = ROOT / "tests" / "search" / file
+        (path,) = (ROOT / "tests" / "search").rglob(file)
         assert ours.startswith(("yes", "accepted")), row
         assert path.is_file(), row
         assert re.search(rf"^def {name}\(", path.read_text(), flags=re.MULTILINE), row

@@ -15,18 +15,20 @@ import pytest
 from PIL import Image
 from scipy import stats
 
-from analysis import retrain as step
-from analysis.retrain import fit_again
-from search.offline import run
-from search.study import best_trial
-from search.sweep import read_sweep
-from trainers import data as data_module
-from trainers import evaluate as evaluation
-from trainers import seen, splits
-from trainers.ann import Ann, AnnConfig
-from trainers.data import Data, DataOptions, load_data
-from trainers.errors import UsageError
-from trainers.saved import load, save
+from paretune.analysis import retrain as step
+from paretune.analysis.retrain import fit_again
+from paretune.core.errors import UsageError
+from paretune.data import dataset as data_module
+from paretune.data import splits
+from paretune.data.dataset import Data, load_data
+from paretune.data.options import DataOptions
+from paretune.models import evaluation
+from paretune.models.saved_models import load, save
+from paretune.networks import loop
+from paretune.search.engine.study import best_trial
+from paretune.search.engine.worker import run
+from paretune.search.spec.sweep import read_sweep
+from paretune.trainers.ann import Ann, AnnConfig
 
 SEEDS = range(20)  # fixed before the first run
 LEARNS_BY_HEART: dict[str, Any] = {"hidden": [48], "epochs": 25, "learning_rate": 0.01, "batch_size": 16, "normalize": "half"}
@@ -180,7 +182,7 @@ def _train_on_all(patch: pytest.MonkeyPatch) -> Callable[[Path, int], Count]:
         joined = tuple(np.concatenate([parts["train"][i], parts["test"][i]]) for i in (0, 1))
         return {**parts, "train": joined}
 
-    patch.setattr(splits, "split_images", leaking)
+    patch.setattr(data_module, "split_images", leaking)
     return by_training
 
 
@@ -199,8 +201,8 @@ def _select_first(patch: pytest.MonkeyPatch) -> Callable[[Path, int], Count]:
         part = splits.WholeSet(whole.x[own], y, whole.given[own], np.arange(len(y)))
         return real(part, [names[label] for label in labels], chosen.replace(classes=None), locked_split)
 
-    patch.setattr(splits, "split_images", selected_first)
-    patch.setattr(seen, "check_unseen", lambda *_, **__: None)
+    patch.setattr(data_module, "split_images", selected_first)
+    patch.setattr(loop, "check_unseen", lambda *_, **__: None)
     return by_fine_tuning
 
 
@@ -219,7 +221,7 @@ def _retrain_on_the_locked_part(patch: pytest.MonkeyPatch) -> Callable[[Path, in
 
 
 def _evaluate_whatever_is_there(patch: pytest.MonkeyPatch) -> Callable[[Path, int], Count]:
-    patch.setattr(seen, "check_same_part", lambda *_: None)
+    patch.setattr(evaluation, "check_same_part", lambda *_: None)
     return by_evaluating_a_grown_folder
 
 

@@ -13,8 +13,9 @@ import optuna
 import pytest
 from PIL import Image
 
+from paretune.data.dataset import load_data
+from paretune.data.options import DataOptions
 from tests.samples import ROOT, start
-from trainers.data import DataOptions, load_data
 
 SIMULATED = {"PYTHONPATH": f"{ROOT / 'tests' / 'simulated_process'}:{ROOT}", "SIMULATED_DEVICES": "2"}
 SWEEP = """

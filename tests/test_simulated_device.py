@@ -11,17 +11,22 @@ import pytest
 import torch
 from torch import nn
 
+from paretune.batched import training
+from paretune.core.devices import pick_device
+from paretune.data import augmentation
+from paretune.data.dataset import Data
+from paretune.data.images import Samples
+from paretune.kernel_svm import batched_solver
+from paretune.models.contract import Model
+from paretune.models.registry import model_class
+from paretune.networks import classifier
+from paretune.networks.optimizers import OPTIMIZERS
+from paretune.trainers.ann import Ann, AnnConfig
+from paretune.trainers.autoencoder import Autoencoder, AutoencoderConfig
+from paretune.trainers.softmax import Softmax, SoftmaxConfig
+from paretune.trainers.svm import Svm, SvmConfig
 from tests.samples import assert_alike, small_data
 from tests.simulated_device import WAITS, simulated_cuda
-from trainers import augment, dual, gradient_classifier, model_class, population
-from trainers.ann import Ann, AnnConfig
-from trainers.autoencoder import Autoencoder, AutoencoderConfig
-from trainers.base import Model
-from trainers.data import Data, Samples
-from trainers.devices import pick_device
-from trainers.optimizers import OPTIMIZERS
-from trainers.softmax import Softmax, SoftmaxConfig
-from trainers.svm import Svm, SvmConfig
 
 DEVICE_ERRORS = (RuntimeError, TypeError)
 
@@ -202,7 +207,7 @@ def test_the_next_training_on_the_same_data_copies_no_image() -> None:
 def test_the_svm_solver_of_gpus_gives_libsvms_machine(values: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     data = small_data(n_train=70)
     wanted = Svm(SvmConfig.from_dict(values), device="cpu").fit(data)
-    monkeypatch.setattr(dual, "FROM", 0)
+    monkeypatch.setattr(batched_solver, "FROM", 0)
     found = Svm(SvmConfig.from_dict(values), device="cuda").fit(data)
     np.testing.assert_allclose(found.decisions(data.test.x), wanted.decisions(data.test.x), atol=0.01)
     np.testing.assert_array_equal(found.predict(data.test.x), wanted.predict(data.test.x))
@@ -231,7 +236,7 @@ def _plant_order(patch: pytest.MonkeyPatch) -> Model:
 
 
 def _plant_normalization(patch: pytest.MonkeyPatch) -> Model:
-    real = gradient_classifier.GradientClassifier._normalization
+    real = classifier.GradientClassifier._normalization
     patch.setattr(Softmax, "_normalization", lambda self, x: tuple(part.cpu() for part in real(self, x)))
     return Softmax(SoftmaxConfig(**SMALL))
 
@@ -255,28 +260,30 @@ def _plant_network(patch: pytest.MonkeyPatch) -> Model:
 
 
 def _plant_augmentation(patch: pytest.MonkeyPatch) -> Model:
-    real = augment.augment
-    patch.setattr(augment, "augment", lambda x, **values: real(x.cpu(), **values))
+    real = augmentation.augment
+    patch.setattr(augmentation, "augment", lambda x, **values: real(x.cpu(), **values))
     return Ann(AnnConfig(**SMALL, hidden=[4], augment=True))
 
 
 def _plant_generator(patch: pytest.MonkeyPatch) -> Model:
     real = torch.Generator
-    patch.setattr(population.torch, "Generator", lambda device: real("cpu"))
+    patch.setattr(training.torch, "Generator", lambda device: real("cpu"))
     return Ann(AnnConfig(**SMALL, hidden=[4], dropout=0.5))
 
 
 def _plant_array(patch: pytest.MonkeyPatch) -> Model:
-    from trainers import device_metrics
+    from paretune.models import device_metrics
 
     patch.setattr(device_metrics, "to_host", lambda tensors: [tensor.numpy() for tensor in tensors])
     return Autoencoder(AutoencoderConfig(**SMALL, hidden=[4]))
 
 
 def _plant_kernel_values(patch: pytest.MonkeyPatch) -> Model:
-    real = dual.kernel_on
-    patch.setattr(dual, "FROM", 0)
-    patch.setattr(dual, "kernel_on", lambda device, x, kernel: real(device, x, kernel).diagonal().cpu() + real(device, x, kernel))
+    real = batched_solver.kernel_on
+    patch.setattr(batched_solver, "FROM", 0)
+    patch.setattr(
+        batched_solver, "kernel_on", lambda device, x, kernel: real(device, x, kernel).diagonal().cpu() + real(device, x, kernel)
+    )
     return Svm()
 
 

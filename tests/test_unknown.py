@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
+from paretune.runs.wandb_files import BLOCK, read_records
 from tests import measured
 from tests.samples import ROOT
-from trainers.run_files import BLOCK, read_records
 
 FIXTURES = ROOT / "tests" / "fixtures"
 PICTURES = FIXTURES / "pictures"
@@ -120,7 +120,7 @@ def test_a_model_without_its_origin_gives_the_same_numbers(name: str, path: str,
 def test_a_model_of_unknown_data_is_evaluated_on_data_that_a_person_names(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from trainers.evaluate import main
+    from paretune.trainers.evaluate import main
 
     folder = copied("models/softmax", tmp_path)
     strip_json(folder / "config.json", "data_options")
@@ -134,7 +134,7 @@ def test_a_model_of_unknown_data_is_evaluated_on_data_that_a_person_names(
 
 
 def test_a_model_without_metrics_predicts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from trainers.predict import main
+    from paretune.trainers.predict import main
 
     folder = copied("models/ann-dense", tmp_path)
     (folder / "metrics.json").unlink()
@@ -147,7 +147,7 @@ def test_a_model_without_metrics_predicts(tmp_path: Path, capsys: pytest.Capture
 
 def test_a_model_of_unknown_data_is_checked_on_random_images_when_it_is_exported(tmp_path: Path) -> None:
     pytest.importorskip("onnx")
-    from trainers.export import export_saved
+    from paretune.models.export import export_saved
 
     folder = copied("models/softmax", tmp_path)
     strip_json(folder / "config.json", "data_options")
@@ -165,9 +165,9 @@ def finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def sources(folder: Path) -> dict[str, str]:
     """Return what the report says of where a study's numbers come from, by the name of the row."""
-    from analysis.document import Table
-    from analysis.report import read_study
-    from analysis.sections import sources_section, summary_section
+    from paretune.analysis.document.document import Table
+    from paretune.analysis.document.sections import sources_section, summary_section
+    from paretune.analysis.report import read_study
 
     study = read_study(str(folder), None, Path("models"))
     summary_section([study])
@@ -197,7 +197,7 @@ CONFIG = {
 def test_runs_without_a_value_of_the_config_are_read_and_the_report_says_unknown(
     path: str, finished: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from analysis import choose, history, pareto
+    from paretune.analysis import choose, history, pareto
 
     strip_config(finished, path)
     for step in (history, pareto, choose):
@@ -211,7 +211,7 @@ def test_runs_without_a_value_of_the_config_are_read_and_the_report_says_unknown
 
 
 def test_a_retrain_says_that_the_locked_part_of_the_run_is_unknown(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from analysis import retrain
+    from paretune.analysis import retrain
 
     strip_config(finished, "provenance")
     strip_config(finished, "split_seed")
@@ -242,7 +242,7 @@ def test_the_report_reads_a_retrained_model_that_does_not_say_all(file: str, pat
 def test_a_whole_report_is_written_of_a_study_that_says_nothing_of_its_origin(
     finished: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from analysis.report import main
+    from paretune.analysis.report import main
 
     for path in ("provenance", "split_seed", "best_metric"):
         strip_config(finished, path)
@@ -264,7 +264,7 @@ def test_a_whole_report_is_written_of_a_study_that_says_nothing_of_its_origin(
 
 
 def test_run_files_without_time_name_or_end_are_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from analysis import history
+    from paretune.analysis import history
 
     folder = copied("studies/own/runs/own", tmp_path)
     (folder / "study.db").unlink()
@@ -303,8 +303,8 @@ def stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_study_that_does_not_say_all_of_itself_is_shown_read_and_goes_on(
     attribute: tuple[str, str], stopped: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from analysis import choose, history
-    from search import command_line, status
+    from paretune.analysis import choose, history
+    from paretune.search import command_line, status
 
     monkeypatch.setattr(command_line, "_seconds", float)  # a person's lease is of a second at least
 
@@ -327,14 +327,14 @@ def test_a_study_that_does_not_say_all_of_itself_is_shown_read_and_goes_on(
 
 @pytest.mark.parametrize("name", ["sweep", "goals", "classifier"])
 def test_a_trial_of_a_study_that_does_not_say_all_of_itself_is_run_again(name: str, stopped: Path) -> None:
-    from search import run
+    from paretune.search import run
 
     strip_study(stopped / "study.db", study=name)
     assert run.main([str(stopped), "--trial=0", "--device=cpu"]) in (0, 1)
 
 
 def test_a_trial_of_unknown_configuration_is_named(stopped: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from search import run
+    from paretune.search import run
 
     strip_study(stopped / "study.db", trial="run.config")
     with pytest.raises(SystemExit, match="2"):
@@ -343,7 +343,7 @@ def test_a_trial_of_unknown_configuration_is_named(stopped: Path, capsys: pytest
 
 
 def test_a_study_that_differs_is_refused_as_before(stopped: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from search import command_line
+    from paretune.search import command_line
 
     strip_study(stopped / "study.db", study="study_id")
     with pytest.raises(SystemExit, match="2"):
@@ -361,21 +361,21 @@ def test_a_study_that_differs_is_refused_as_before(stopped: Path, capsys: pytest
 def test_kept_runs_without_a_value_are_read(source: str, name: str, tmp_path: Path) -> None:
     import pyarrow.parquet as pq
 
-    from analysis import kept
+    from paretune.analysis.sources import parquet_cache
 
     place = tmp_path / "kept.parquet"
     table = pq.read_table(FIXTURES / "histories" / f"{source}.parquet")
     described = json.loads(table.schema.metadata[b"paretune"])
     described["runs"] = [without(run, name) for run in described["runs"]]
     pq.write_table(table.replace_schema_metadata({"paretune": json.dumps(described)}), place)
-    runs = [run for _, run in kept.read(place)]
+    runs = [run for _, run in parquet_cache.read(place)]
     assert [run.n_rows for run in runs] == [run["n_rows"] for run in described["runs"]]
     assert all(isinstance(dict(run.summary), dict) for run in runs)
 
 
 @pytest.mark.parametrize("name", ["label", "painter", "time", "size", "strokes"])
 def test_drawings_without_a_value_are_merged_and_their_time_is_unknown(name: str, tmp_path: Path) -> None:
-    from demo.drawings import Drawings
+    from paretune.painter.drawings import Drawings
 
     folder = copied("painter/drawings", tmp_path)
     for file in folder.glob("strokes/*.json"):
@@ -400,12 +400,12 @@ def test_a_service_shows_what_a_run_does_not_say_as_unknown(tmp_path: Path) -> N
     connection.close()
     from starlette.testclient import TestClient
 
-    from service.app import application
-    from service.database import Database
-    from service.files import Files
-    from service.searches import Searches
-    from service.web import pages
-    from service.web.login import Logins
+    from paretune.service.http.app import application
+    from paretune.service.store.database import Database
+    from paretune.service.store.files import Files
+    from paretune.service.sweeps.searches import Searches
+    from paretune.service.web import pages
+    from paretune.service.web.login import Logins
 
     database, files = Database(f"sqlite:///{data / 'service.db'}"), Files(data / "files")
     searches = Searches(f"sqlite:///{data / 'studies.db'}")

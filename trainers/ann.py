@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from trainers.config import Part
-from trainers.gradient_classifier import GradientClassifier, GradientClassifierConfig
+from paretune.core.config import Part
+from paretune.networks.classifier import GradientClassifier, GradientClassifierConfig
 
 if TYPE_CHECKING:
     from torch import nn
@@ -103,7 +103,7 @@ class Ann(GradientClassifier):
     Config: ClassVar[type[AnnConfig]] = AnnConfig
 
     def network(self) -> nn.Module:
-        from trainers.network import build_network
+        from paretune.networks.builder import build_network
 
         return build_network(
             self.input_shape,
@@ -124,6 +124,6 @@ class Ann(GradientClassifier):
 
 
 if __name__ == "__main__":
-    from trainers.command_line import main
+    from paretune.models.train_command import main
 
     sys.exit(main("ann"))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from paretune.models.device_metrics import DeviceMetrics
+
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])  # `wandb agent` starts this file from any folder
 
@@ -13,16 +15,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from pydantic import Field
 
-from trainers.ann import Activation, Rate, Width
-from trainers.gradient import GradientConfig, GradientModel
+from paretune.networks.loop import GradientConfig, GradientModel
+from paretune.trainers.ann import Activation, Rate, Width
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from trainers.data import Samples
-    from trainers.dense_loss import SquaredError
-    from trainers.device_metrics import DeviceMetrics
+    from paretune.batched.losses import SquaredError
+    from paretune.data.images import Samples
+    from paretune.models.device_metrics import DeviceMetrics
 
 
 class AutoencoderConfig(GradientConfig):
@@ -44,13 +46,13 @@ class Autoencoder(GradientModel):
     BEST_METRIC = "test_loss"
 
     def network(self) -> nn.Module:
-        from trainers.network import build_autoencoder
+        from paretune.networks.builder import build_autoencoder
 
         config = self.config
         return build_autoencoder(self.input_shape, config.hidden, activation=config.activation, dropout=config.dropout)
 
     def written_loss(self) -> SquaredError:
-        from trainers.dense_loss import SquaredError
+        from paretune.batched.losses import SquaredError
 
         return SquaredError()
 
@@ -60,8 +62,6 @@ class Autoencoder(GradientModel):
         return functional.mse_loss(outputs, images)
 
     def evaluated_epoch(self, samples: Samples) -> DeviceMetrics:
-        from trainers.device_metrics import DeviceMetrics
-
         return DeviceMetrics("test", (self.outputs(samples.x) - samples.x).square().mean().view(1, 1), [len(samples)])
 
     def mean_loss(self, x: Any, y: Any) -> float:
@@ -82,6 +82,6 @@ class Autoencoder(GradientModel):
 
 
 if __name__ == "__main__":
-    from trainers.command_line import main
+    from paretune.models.train_command import main
 
     sys.exit(main("autoencoder"))

@@ -16,7 +16,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainers.errors import UsageError
+from paretune.core.command_line import SentenceParser, exit_with_sentence
+from paretune.core.errors import UsageError
+from paretune.data.digit_pictures import read_digit_picture, set_of
+from paretune.data.picture_folders import pictures_below
+from paretune.data.pictures import read_pictures
+from paretune.models.programs import load_program
+from paretune.models.saved_models import describe, load_classifier
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,17 +31,18 @@ BATCH = 2048
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    from trainers.command_line import SentenceParser, exit_with_sentence
-
     parser = SentenceParser(prog="python -m trainers.predict", description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("models", nargs="+", metavar="MODEL", help="folder of a saved model")
     parser.add_argument("images", metavar="IMAGE|FOLDER", help="one picture, or a folder of them (sub-folders too)")
     parser.add_argument("--output", help="CSV file to write (default: standard output)")
     parser.add_argument("--invert", action="store_true", help="swap dark and light: for dark ink on light paper")
     parser.add_argument("--as-is", action="store_true", help="models of mnist and digits: neither find dark ink nor crop the digit")
+    parser.add_argument("--program", metavar="FILE", help="the program of a model that does not come with paretune")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     options = parser.parse_args(arguments)
     with exit_with_sentence():
+        if options.program:
+            load_program(options.program)
         rows = predictions(options.models, Path(options.images), invert=options.invert, as_is=options.as_is, device=options.device)
         first = next(rows)
         with _output(options.output) as file:
@@ -70,9 +77,6 @@ def predictions(
     Raises:
         UsageError: if there is no picture or none can be read, or a model cannot be read.
     """
-    from trainers.digit_pictures import set_of
-    from trainers.saved import describe, load_classifier
-
     files = _files_of(images)
     classifiers = {model: load_classifier(model, device=device) for model in models}
     names = list(dict.fromkeys(name for classifier in classifiers.values() for name in classifier.class_names))
@@ -104,8 +108,6 @@ def predictions(
 
 
 def _files_of(images: Path) -> list[Path]:
-    from trainers.picture_folders import pictures_below
-
     if images.is_file():
         return [images]
     if not images.is_dir():
@@ -144,9 +146,6 @@ class Reader:
         return read, np.concatenate(images)
 
     def _image(self, file: Path) -> np.ndarray:
-        from trainers.digit_pictures import read_digit_picture
-        from trainers.pictures import read_pictures
-
         channels, height, width = self.shape
         if self.set_name is None:
             x = read_pictures([file], (width, height), channels).astype("float32") / 255

@@ -10,7 +10,7 @@ if __name__ == "__main__":
 
 from typing import TYPE_CHECKING, ClassVar
 
-from trainers.gradient_classifier import GradientClassifier, GradientClassifierConfig
+from paretune.networks.classifier import GradientClassifier, GradientClassifierConfig
 
 if TYPE_CHECKING:
     from torch import nn
@@ -27,12 +27,12 @@ class Softmax(GradientClassifier):
     Config: ClassVar[type[SoftmaxConfig]] = SoftmaxConfig
 
     def network(self) -> nn.Module:
-        from trainers.network import build_network
+        from paretune.networks.builder import build_network
 
         return build_network(self.input_shape, len(self.class_names))
 
 
 if __name__ == "__main__":
-    from trainers.command_line import main
+    from paretune.models.train_command import main
 
     sys.exit(main("softmax"))

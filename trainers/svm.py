@@ -1,7 +1,7 @@
 """The support vector machine: fitted by scikit-learn (libsvm), predicting by matrix products.
 
-Fits of thousands of images go by the images' inner products (`trainers.gram`), which trials share; those of tens of thousands on a
-GPU by `trainers.dual` or `trainers.rapids`. Where none of them fits into memory, large fits go to
+Fits of thousands of images go by the images' inner products (`kernel_svm.gram`), which trials share; those of tens of thousands on
+a GPU by `kernel_svm.batched_solver` or `kernel_svm.cuml`. Where none of them fits into memory, large fits go to
 scikit-learn-intelex in float32 where it is installed. Probabilities are calibrated out of fold (Platt).
 """
 
@@ -9,6 +9,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+
+from paretune.core.metrics import confusion_matrix, named, scores
+from paretune.kernel_svm import cuml
+from paretune.kernel_svm.decisions import PairwiseMachine, calibrated_probabilities, winners
+from paretune.kernel_svm.gram import Prepared, gram_of
+from paretune.kernel_svm.pair_solver import evaluated_decisions, kernel_matrix, laid_out, pairs_of, solve, training_decisions
 
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])  # `wandb agent` starts this file from any folder
@@ -20,17 +26,19 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from trainers.base import Classifier, ClassifierConfig, Epoch, ModelConfig
-from trainers.errors import UsageError
-from trainers.kernels import Kernel
+from paretune.core.epoch import Epoch
+from paretune.core.errors import UsageError
+from paretune.kernel_svm.kernels import Kernel
+from paretune.models.contract import Classifier, ClassifierConfig, ModelConfig
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from trainers.data import Data, Samples
-    from trainers.gram import Gram
-    from trainers.pairs import Solution
-    from trainers.votes import PairwiseMachine
+    from paretune.data.dataset import Data
+    from paretune.data.images import Samples
+    from paretune.kernel_svm.decisions import PairwiseMachine
+    from paretune.kernel_svm.gram import Gram
+    from paretune.kernel_svm.pair_solver import Solution
 
 INTELEX_FROM = 20_000  # training images from which scikit-learn-intelex is the faster solver (measured, docs/decisions.md)
 CALIBRATION_ROWS = 10_000
@@ -81,7 +89,7 @@ class Svm(Classifier):
         """Fit and score; `seconds` is without the inner products that trials share.
 
         Whichever trial comes first computes them (and the preparation of the images), and its number would say so. Products
-        that are computed anew for each trial (`trainers.gram.PixelGram`) are in its `seconds`.
+        that are computed anew for each trial (`paretune.kernel_svm.gram.PixelGram`) are in its `seconds`.
         """
         self.start(data)
         begin = time.perf_counter()
@@ -97,8 +105,6 @@ class Svm(Classifier):
             self._fit(_flat(data.train.x), y, weights)
             metrics = self._scores(data.train, data, "train", self.decisions(data.train.x))
         else:
-            from trainers.pairs import evaluated_decisions, training_decisions
-
             solution = self._solve(gram, y, weights)
             metrics = self._scores(data.train, data, "train", training_decisions(gram, self._kernel(), solution))
         seconds = time.perf_counter() - begin
@@ -109,7 +115,6 @@ class Svm(Classifier):
 
     def _gram(self, data: Data) -> Gram | None:
         """Return the inner products to fit on, None where the ordinary way is the better or the exacter one."""
-        from trainers.gram import Prepared, gram_of
 
         def prepare() -> Prepared:
             self._state.clear()
@@ -133,8 +138,6 @@ class Svm(Classifier):
 
     def _solve(self, gram: Gram, y: np.ndarray, weights: list[float] | None) -> Solution:
         """Fit on inner products; `_gram` has left what the preparation has learnt."""
-        from trainers.pairs import kernel_matrix, solve
-
         config = self.config
         solution = solve(gram, self._kernel(), penalty=config.C, tolerance=config.tolerance, weights=weights)
         self._keep(solution, gram.classes, gram.images.train[gram.order[solution.support]].astype(np.float64))
@@ -155,12 +158,11 @@ class Svm(Classifier):
 
     def _fit_at_once(self, data: Data, y: np.ndarray, weights: list[float] | None) -> np.ndarray | None:
         """Fit on a GPU and return the decisions (n_train, n_pairs) of the training images; None where another way is the better."""
-        from trainers import dual, rapids
-        from trainers.pairs import laid_out, pairs_of
+        from paretune.kernel_svm import batched_solver
 
         config, (classes, counts) = self.config, np.unique(y, return_counts=True)
-        batched = dual.suits(len(y), config.kernel, self.device)
-        if len(classes) < 2 or not (batched or (rapids.suits(len(y), self.device) and not config.probability)):
+        batched = batched_solver.suits(len(y), config.kernel, self.device)
+        if len(classes) < 2 or not (batched or (cuml.suits(len(y), self.device) and not config.probability)):
             return None
         self._state = {}
         x = self._prepared(_flat(data.train.x), fit=True)
@@ -170,19 +172,19 @@ class Svm(Classifier):
         order, ends, pairs = np.argsort(y, kind="stable"), np.concatenate([[0], np.cumsum(counts)]), pairs_of(len(classes))
         penalties = [config.C * (1.0 if weights is None else weights[label]) for label in classes]
         if not batched:
-            found = rapids.solve_pairs(x[order], ends, pairs, self._kernel(), penalties, config.tolerance)
+            found = cuml.solve_pairs(x[order], ends, pairs, self._kernel(), penalties, config.tolerance)
             solution = laid_out(ends, pairs, found)
             self._keep(solution, classes, x[order[solution.support]])
             return self.decisions(data.train.x)
-        values = dual.kernel_on(self.device, x[order], self._kernel())
-        solution = laid_out(ends, pairs, dual.solve_pairs(values, ends, pairs, penalties, config.tolerance))
+        values = batched_solver.kernel_on(self.device, x[order], self._kernel())
+        solution = laid_out(ends, pairs, batched_solver.solve_pairs(values, ends, pairs, penalties, config.tolerance))
         self._keep(solution, classes, x[order[solution.support]])
         places = np.argsort(order)
         if config.probability:
             rows = self._calibration_rows(y)
             some = places[rows]
             self._calibrate(self._svc(weights, kernel="precomputed"), values[some][:, some].cpu().double().numpy(), y[rows])
-        return dual.decisions(values, solution)[places]
+        return batched_solver.decisions(values, solution)[places]
 
     def _fit(self, x: np.ndarray, y: np.ndarray, weights: list[float] | None) -> None:
         config, state = self.config, self._state
@@ -273,8 +275,6 @@ class Svm(Classifier):
 
     def _laid_out(self) -> PairwiseMachine:
         """Return the machine that decides, laid out at the first use after a fit or load."""
-        from trainers.votes import PairwiseMachine
-
         if self._machine is None:
             state = self._state
             self._machine = PairwiseMachine(
@@ -296,8 +296,6 @@ class Svm(Classifier):
     def _scores(self, samples: Samples, data: Data, part: str, decisions: np.ndarray) -> dict[str, float]:
         import torch
 
-        from trainers.metrics import confusion_matrix, named, scores
-
         labels, loss = self._labels(decisions), self._loss(decisions, samples.y)
         confusion = confusion_matrix(samples.y.cpu(), torch.from_numpy(labels), len(self.class_names)).numpy()
         losses = {} if loss is None else {"loss": loss}
@@ -315,8 +313,6 @@ class Svm(Classifier):
         return float(-np.log(np.clip(likelihood, np.finfo(np.float64).eps, 1.0)).mean())
 
     def _probabilities(self, decisions: np.ndarray) -> np.ndarray:
-        from trainers.votes import calibrated_probabilities
-
         classes = self._state["classes"]
         result = np.zeros((len(decisions), max(len(self.class_names), int(classes.max()) + 1)))
         result[:, classes] = calibrated_probabilities(decisions, len(classes), self._state["calibration"])
@@ -335,16 +331,18 @@ class Svm(Classifier):
         return self._labels(decisions), self._probabilities(decisions) if "calibration" in self._state else None
 
     def _labels(self, decisions: np.ndarray) -> np.ndarray:
-        from trainers.votes import winners
-
         return self._state["classes"][winners(decisions, len(self._state["classes"]))]
 
     def inference_module(self) -> nn.Module:
-        from trainers.svm_module import SvmInference
+        from paretune.kernel_svm.torch_module import SvmInference
 
         if "calibration" not in self._state:
             raise UsageError("this svm was trained without probabilities: train it with --probability=True to export it.")
-        return SvmInference(self._state, self.config, len(self.class_names))
+        config = self.config
+        projected = config.pca is not None
+        return SvmInference(
+            self._state, self._kernel(), len(self.class_names), scaled=config.scaling == "standard", projected=projected
+        )
 
     def state(self) -> dict[str, np.ndarray]:
         return dict(self._state)
@@ -377,6 +375,6 @@ def _solver(large: bool) -> Any:
 
 
 if __name__ == "__main__":
-    from trainers.command_line import main
+    from paretune.models.train_command import main
 
     sys.exit(main("svm"))

@@ -9,10 +9,10 @@ from types import SimpleNamespace
 import optuna
 import pytest
 
-from analysis import retrain
-from search import offline
-from search.sweep import read_sweep
-from tests.analysis.sources import Run, truth_of, written_out
+from paretune.analysis import retrain
+from paretune.search.engine import worker
+from paretune.search.spec.sweep import read_sweep
+from tests.analysis.truth import Run, truth_of, written_out
 
 SOFTMAX = """
 name: tiny
@@ -40,7 +40,7 @@ parameters:
 def searched(folder: Path, definition: str, name: str, trials: int) -> optuna.Study:
     path = folder / f"{name}.yaml"
     path.write_text(definition, encoding="utf-8")
-    study = offline.run(read_sweep(path), trials=trials, name=name, seed=0, device="cpu", runs=folder)
+    study = worker.run(read_sweep(path), trials=trials, name=name, seed=0, device="cpu", runs=folder)
     written_out(folder / name)
     return study
 

@@ -1,4 +1,4 @@
-"""Runs tables made by hand, as `analysis.history.runs_table` lays them out."""
+"""Runs tables made by hand, as `paretune.analysis.history.runs_table` lays them out."""
 
 from __future__ import annotations
 

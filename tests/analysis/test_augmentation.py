@@ -11,16 +11,18 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from analysis import augmentation as step
-from analysis.augmentation import augmentation_figure, compare_augmentation, examples, in_words, mean_interval, settings_of
-from analysis.figures import save_figure
-from analysis.runs import RunRecord, columns_of
-from search import offline
-from search.sweep import read_sweep
+from paretune.analysis import augmentation as step
+from paretune.analysis.figures.augmentation import augmentation_figure, examples
+from paretune.analysis.figures.runs import save_figure
+from paretune.analysis.findings.augmentation import compare_augmentation, in_words, settings_of
+from paretune.analysis.findings.confidence import mean_interval
+from paretune.analysis.sources.run_record import RunRecord, columns_of
+from paretune.core.errors import UsageError
+from paretune.search.engine import worker
+from paretune.search.spec.sweep import read_sweep
 from tests.analysis.reading import is_a_drawing
-from tests.analysis.sources import written_out
+from tests.analysis.truth import written_out
 from tests.samples import small_data
-from trainers.errors import UsageError
 
 SETTINGS = {"translate": 0.1, "scale": 0.1, "rotate": 15.0, "flip": True, "crop": 1}
 
@@ -125,7 +127,7 @@ parameters:
 def test_the_command_compares_a_sweep_and_draws_its_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "augmented.yaml"
     path.write_text(SWEEP, encoding="utf-8")
-    offline.run(read_sweep(path), trials=4, name="augmented", seed=0, device="cpu", runs=tmp_path)
+    worker.run(read_sweep(path), trials=4, name="augmented", seed=0, device="cpu", runs=tmp_path)
     written_out(tmp_path / "augmented")
     capsys.readouterr()
     assert step.main([str(tmp_path / "augmented"), "--figure", str(tmp_path / "images.png")]) == 0

@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import choose as step
-from analysis.choose import aims_by, choose
-from analysis.history import RunRecord, load_runs, runs_table
+from paretune.analysis import choose as step
+from paretune.analysis.choose import aims_by, choose
+from paretune.analysis.history import RunRecord, load_runs, runs_table
+from paretune.core.errors import UsageError
 from tests.analysis.tables import runs_of, scored
-from trainers.errors import UsageError
 
 # a, b and c are the front; d is dominated and e was stopped early, both with tempting scores
 TABLE = runs_of(

@@ -11,9 +11,10 @@ import pandas as pd
 import pytest
 from scipy import optimize, stats
 
-from analysis import confidence as step
-from analysis.choose import choose
-from analysis.confidence import (
+from paretune.analysis import confidence as step
+from paretune.analysis.choose import choose
+from paretune.analysis.findings import confidence
+from paretune.analysis.findings.confidence import (
     Estimate,
     configurations,
     doubt_of,
@@ -22,7 +23,7 @@ from analysis.confidence import (
     t_interval,
     wilson_interval,
 )
-from analysis.history import RunRecord
+from paretune.analysis.history import RunRecord
 from tests.analysis.tables import runs_of, scored
 
 GOALS = ["maximize", "maximize"]
@@ -262,9 +263,9 @@ def test_the_command_takes_one_metric_and_refuses_an_unknown_one(study_folder: P
 def test_a_table_of_repeats_shows_p_front(monkeypatch: pytest.MonkeyPatch) -> None:
     deviations = {"precision_std": 0.01, "recall_std": 0.01}
     table = runs_of(scored(0.9, 0.8, **deviations), scored(0.8, 0.9, **deviations))
-    monkeypatch.setattr(step, "runs_table", lambda runs: table)
+    monkeypatch.setattr(confidence, "runs_table", lambda runs: table)
     config = {"repeats": 5, "repeats_over": "seeds"}
-    lines = step.summary(records_of(table, [{**config, "width": 8}, {**config, "width": 9}]))
+    lines = confidence.summary(records_of(table, [{**config, "width": 8}, {**config, "width": 9}]))
     assert "p(front)" in lines[0]
     assert "0.9000 [0.8876, 0.9124]" in lines[0]  # 0.01 / sqrt(5) * 2.776
 
@@ -272,12 +273,12 @@ def test_a_table_of_repeats_shows_p_front(monkeypatch: pytest.MonkeyPatch) -> No
 def test_deviations_that_lack_are_named_with_the_metrics_that_have_them(monkeypatch: pytest.MonkeyPatch) -> None:
     deviations = {"f1_std": 0.01, "n_parameters": 650.0}
     table = runs_of(scored(0.9, 0.8, **deviations), scored(0.8, 0.9, **deviations))
-    monkeypatch.setattr(step, "runs_table", lambda runs: table)
+    monkeypatch.setattr(confidence, "runs_table", lambda runs: table)
     configs = [{"repeats": 5, "repeats_over": "seeds", "width": width} for width in (8, 9)]
-    lines = step.summary(records_of(table, configs), {"precision": "maximize", "recall": "maximize"})
+    lines = confidence.summary(records_of(table, configs), {"precision": "maximize", "recall": "maximize"})
     needs = "p(front) needs a deviation of precision and recall; these runs have those of f1: --metrics f1 gives it."
     assert needs in lines
-    assert "p(front)" in step.summary(records_of(table, configs), {"f1": "maximize"})[0]
+    assert "p(front)" in confidence.summary(records_of(table, configs), {"f1": "maximize"})[0]
 
 
 def accurate(f1: float, **others: Any) -> dict[str, Any]:
@@ -291,20 +292,20 @@ def test_of_equal_scores_the_same_run_is_taken_as_by_the_choice(monkeypatch: pyt
         accurate(0.9, test_loss=0.2, n_parameters=12345.0),
         accurate(0.8, test_loss=0.1, n_parameters=5.0),
     )
-    monkeypatch.setattr(step, "runs_table", lambda runs: table)
+    monkeypatch.setattr(confidence, "runs_table", lambda runs: table)
     records = records_of(table, [{"width": width, "provenance": {"n_holdout": 270}} for width in range(4)])
     aims = {"precision": "maximize", "recall": "maximize"}
     assert choose(table, "f1", aims, records=records).run["name"] == "run-b"
-    shown, notes = step.table_of(records, aims)
+    shown, notes = confidence.table_of(records, aims)
     assert list(shown["name"]) == ["run-b", "run-c", "run-a"]
     assert notes[-1].startswith("By the accuracies on the hold-out, 3 of 3 other configurations cannot be told apart from run-b, ")
-    notes = step.table_of(records, aims, chosen="d")[1]
+    notes = confidence.table_of(records, aims, chosen="d")[1]
     assert sum("told apart" in note for note in notes) == 1
     assert "cannot be told apart from run-d (two-proportion" in notes[-1], "run-b is not its runner-up"
 
 
 def test_learnt_numbers_stand_as_whole_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     table = runs_of(accurate(0.9, n_parameters=1234567.0))
-    monkeypatch.setattr(step, "runs_table", lambda runs: table)
-    shown = step.table_of(records_of(table, [{"width": 1}]), {"f1": "maximize", "n_parameters": "minimize"})[0]
+    monkeypatch.setattr(confidence, "runs_table", lambda runs: table)
+    shown = confidence.table_of(records_of(table, [{"width": 1}]), {"f1": "maximize", "n_parameters": "minimize"})[0]
     assert shown["n_parameters"].tolist() == ["1,234,567"]

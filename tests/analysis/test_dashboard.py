@@ -22,12 +22,12 @@ from typing import Any
 import optuna
 import pytest
 
-from analysis import dashboard
-from analysis.dashboard import curves_hint, panels_of, study_server, workspace
+from paretune.analysis import dashboard
+from paretune.analysis.dashboard import curves_hint, panels_of, study_server, workspace
+from paretune.core.errors import UsageError
+from paretune.runs.study_storage import open_storage
 from tests.samples import ROOT
 from tests.stand_in_server import ENTITY, KEY, PROJECT, SWEEP, StandInServer
-from trainers.errors import UsageError
-from trainers.storage import open_storage
 
 with warnings.catch_warnings():  # the package is written in pydantic's old style
     warnings.simplefilter("ignore", DeprecationWarning)

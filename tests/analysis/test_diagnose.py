@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import diagnose as step
-from analysis.curves import diagnosis_figure
-from analysis.diagnose import (
+from paretune.analysis import diagnose as step
+from paretune.analysis.figures.diagnosis import diagnosis_figure
+from paretune.analysis.figures.runs import save_figure
+from paretune.analysis.findings.diagnosis import (
     FINE,
     IMPROVING,
     KIND_WORDS,
@@ -28,7 +29,6 @@ from analysis.diagnose import (
     rules_table,
     smoothed,
 )
-from analysis.figures import save_figure
 from tests.analysis.reading import is_a_drawing
 
 Curves = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]

@@ -15,16 +15,18 @@ from PIL import Image
 from scipy import stats
 from sklearn.datasets import load_digits
 
-from analysis import augmentation as step
-from analysis import drawn_report
-from analysis.drawn_digits import FORMED, FULL, Drawings, plan_of, read_drawings
-from analysis.drawn_report import MOST_SHOWN, build_document, gallery_figure, table_of, words_of
-from analysis.language import speak
+from paretune.analysis import augmentation as step
+from paretune.analysis import drawn_report
+from paretune.analysis.document.language import speak
+from paretune.analysis.drawn_digits import FORMED, FULL, Drawings, plan_of, read_drawings
+from paretune.analysis.drawn_report import MOST_SHOWN, build_document, gallery_figure, table_of, words_of
+from paretune.core.errors import UsageError
+from paretune.data.dataset import load_data
+from paretune.data.images import Samples
+from paretune.data.options import DataOptions
+from paretune.models.saved_models import describe, load
+from paretune.networks.loop import GradientModel
 from tests.analysis.reading import Page, is_a_drawing, pictures_of
-from trainers.data import DataOptions, Samples, load_data
-from trainers.errors import UsageError
-from trainers.gradient import GradientModel
-from trainers.saved import describe, load
 
 LABELS = (1, 3, 7)  # of the ten classes
 PRESET = "hidden: [8]\nepochs: 2\nlearning_rate: 0.01\nbatch_size: 10\nflip: true\nrotate: 30.0\nearly_stopping: 1\nseed: 9\n"
@@ -176,7 +178,7 @@ def test_the_report_speaks_spanish(done: SimpleNamespace, tmp_path: Path, capsys
 
 def made(differences: list[float], *, gained: int = 0, lost: int = 0, p: float | None = None, n: int = 50) -> dict[str, Any]:
     """Numbers as results.json holds them, around the differences of the seeds."""
-    from analysis.drawn_digits import _over_seeds
+    from paretune.analysis.drawn_digits import _over_seeds
 
     def all_parts(value: Any) -> dict[str, Any]:
         return dict.fromkeys(("test", "drawings", "shrunk"), value)

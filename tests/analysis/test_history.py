@@ -14,14 +14,15 @@ import pandas as pd
 import pytest
 import wandb
 
-from analysis import history, kept, local
-from analysis.history import LEADING, RunRecord, load_history, load_runs, runs_table, tidy, write_table
-from analysis.local import read_run_file
-from analysis.runs import columns_of
-from tests.analysis.sources import Run, Server, ServerRun, written_out
-from trainers import tracking
-from trainers.base import METRICS, Epoch
-from trainers.errors import UsageError
+from paretune.analysis import history
+from paretune.analysis.history import LEADING, RunRecord, load_history, load_runs, runs_table, tidy, write_table
+from paretune.analysis.sources import offline, parquet_cache
+from paretune.analysis.sources.offline import read_run_file
+from paretune.analysis.sources.run_record import columns_of
+from paretune.core.epoch import METRICS, Epoch
+from paretune.core.errors import UsageError
+from paretune.runs import tracking
+from tests.analysis.truth import Run, Server, ServerRun, written_out
 
 SOURCES = ["study folder", "study.db", "study without run files", "run files", "one run file", "server"]
 
@@ -29,14 +30,14 @@ SOURCES = ["study folder", "study.db", "study without run files", "run files", "
 @pytest.fixture
 def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Where pulled runs are kept."""
-    monkeypatch.setattr(kept, "ROOT", tmp_path)
+    monkeypatch.setattr(parquet_cache, "ROOT", tmp_path)
     return tmp_path / "runs" / ".pulled"
 
 
 def serve(monkeypatch: pytest.MonkeyPatch, runs: list[ServerRun]) -> Server:
     server = Server(runs)
     monkeypatch.setattr(wandb, "Api", server)
-    monkeypatch.setattr(tracking, "logged_in", lambda: True)
+    monkeypatch.setattr("paretune.analysis.sources.server.logged_in", lambda: True)
     return server
 
 
@@ -170,8 +171,8 @@ def test_runs_beside_the_study_in_its_folder_are_listed_as_well(copied: Path, tr
 def test_a_run_of_another_host_is_named(
     study_folder: Path, truth: list[Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    host = local.socket.gethostname()
-    monkeypatch.setattr(local.socket, "gethostname", lambda: "elsewhere")
+    host = offline.socket.gethostname()
+    monkeypatch.setattr(offline.socket, "gethostname", lambda: "elsewhere")
     shutil.copy(study_folder / "study.db", tmp_path)
     assert {run.file for run in load_runs(tmp_path)} == {f"on {host}"}
     assert history.main([str(tmp_path)]) == 0
@@ -181,7 +182,7 @@ def test_a_run_of_another_host_is_named(
 def test_a_run_whose_file_was_fetched_from_another_host_is_not_called_elsewhere(
     study_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(local.socket, "gethostname", lambda: "elsewhere")
+    monkeypatch.setattr(offline.socket, "gethostname", lambda: "elsewhere")
     assert all(run.file.endswith(".wandb") for run in load_runs(study_folder))
 
 
@@ -350,7 +351,7 @@ def test_a_database_that_holds_no_study_is_refused(tmp_path: Path) -> None:
 
 def test_the_server_is_not_asked_without_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     server = serve(monkeypatch, [])
-    monkeypatch.setattr(tracking, "logged_in", lambda: False)
+    monkeypatch.setattr("paretune.analysis.sources.server.logged_in", lambda: False)
     with pytest.raises(UsageError, match=r"^me/project is no folder here, [^\n]*wandb login"):
         load_runs("me/project")
     assert server.asked == []

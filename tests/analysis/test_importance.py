@@ -1,150 +1,38 @@
-"""Importances against analytic shares and against Optuna asked directly; what is left out, and what is drawn."""
+"""What the runs of a sweep tried, and what is drawn of it and of its importances."""
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import optuna
-import pandas as pd
 import pytest
 from matplotlib.collections import LineCollection
 
-from analysis import importance as step
-from analysis import parameter_figures as figures
-from analysis.figures import save_figure
-from analysis.importance import EVALUATOR_LABELS, importances
-from analysis.parameters import Tried, tried
-from analysis.runs import RunRecord, columns_of
-from search import offline
-from search.sweep import read_sweep
+from paretune.analysis import importance as step
+from paretune.analysis.figures import parameters as figures
+from paretune.analysis.figures.runs import save_figure
+from paretune.analysis.findings.parameters import Tried, tried
+from paretune.analysis.sources.run_record import RunRecord, columns_of
+from paretune.core.errors import UsageError
+from paretune.search.engine import worker
+from paretune.search.importance import Scored, importances
+from paretune.search.spec.sweep import read_sweep
 from tests.analysis.reading import is_a_drawing
-from tests.analysis.sources import written_out
-from trainers.errors import UsageError
+from tests.analysis.truth import written_out
+from tests.search import scored
 
 
-def tried_of(values: dict[str, list[Any]], scores: np.ndarray, goal: str = "maximize", metric: str = "f1") -> Tried:
-    frame = pd.DataFrame({name: pd.Series(column, dtype=object) for name, column in values.items()})
-    names = [f"run-{place}" for place in range(len(scores))]
-    return Tried(frame, scores, names, metric, goal, "holdout", {})
-
-
-def additive(n_runs: int, seed: int = 0, weight: float = 2) -> Tried:
-    """f1 = weight a + b, with c for nothing, all uniform: of weight 2, a explains 4/5 of the variance and b 1/5."""
-    random = np.random.default_rng(seed)
-    a, b, c = random.uniform(0, 1, (3, n_runs))
-    return tried_of({"a": a.tolist(), "b": b.tolist(), "c": c.tolist()}, weight * a + b)
+def tried_of(found: Scored) -> Tried:
+    return Tried(**vars(found))
 
 
 def mixed(n_runs: int = 24) -> Tried:
-    """Every kind of parameter: a wide range, a range, few numbers, texts, a truth value, a list, one that some runs lack."""
-    random = np.random.default_rng(1)
-    rate = 10 ** random.uniform(-4, -1, n_runs)
-    some = [float(place) if place % 3 else pd.NA for place in range(n_runs)]
-    return tried_of(
-        {
-            "learning_rate": rate.tolist(),
-            "dropout": random.uniform(0, 0.5, n_runs).tolist(),
-            "batch_size": [float(size) for size in random.choice([32, 64, 128], n_runs)],
-            "optimizer": random.choice(["sgd", "adam"], n_runs).tolist(),
-            "augment": random.choice(["true", "false"], n_runs).tolist(),
-            "hidden": random.choice(["[64]", "[64, 32]", "null", "[256, 256, 256, 256]"], n_runs).tolist(),
-            "some": some,
-            "momentum": [value if place % 2 else pd.NA for place, value in enumerate(random.choice(["0.9", "0.5"], n_runs))],
-        },
-        0.9 + 0.02 * np.log10(rate) + 0.005 * random.standard_normal(n_runs),
-    )
+    return tried_of(scored.mixed(n_runs))
 
 
-def test_fanova_finds_the_shares_of_an_additive_function() -> None:
-    result = importances(additive(120), "fanova", n_resamples=1)
-    shares = result.table.set_index("parameter")["importance"]
-    np.testing.assert_allclose(shares[["a", "b", "c"]], [0.8, 0.2, 0.0], atol=0.06)
-    assert list(result.table["parameter"]) == ["a", "b", "c"]
-
-
-@pytest.mark.parametrize("goal", ["maximize", "minimize"])
-@pytest.mark.parametrize("evaluator", list(EVALUATOR_LABELS))
-def test_what_decides_comes_first_whatever_the_evaluator_and_the_goal(evaluator: str, goal: str) -> None:
-    found = additive(60, seed=2, weight=6)
-    sign = 1.0 if goal == "maximize" else -1.0
-    result = importances(Tried(found.values, sign * found.scores, found.names, "f1", goal, "holdout", {}), evaluator, n_resamples=5)
-    assert result.table["parameter"].iloc[0] == "a"
-    assert result.table["importance"].sum() == pytest.approx(1)
-
-
-@pytest.mark.parametrize("evaluator", list(EVALUATOR_LABELS))
-def test_the_importances_are_those_of_a_study_that_optuna_ran_itself(evaluator: str) -> None:
-    def objective(trial: optuna.Trial) -> float:
-        rate = trial.suggest_float("rate", 1e-4, 1e-1, log=True)
-        kind = trial.suggest_categorical("kind", ["adam", "sgd"])
-        return float(np.log10(rate)) + 0.3 * (kind == "adam")
-
-    ends = [{"rate": 1e-4, "kind": "sgd"}, {"rate": 1e-1, "kind": "sgd"}]  # so that the values span the whole range
-    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.RandomSampler(seed=3))
-    for end in ends:
-        study.enqueue_trial(end)
-    study.optimize(objective, n_trials=40)
-    judges: dict[str, Any] = {
-        "ped-anova": optuna.importance.PedAnovaImportanceEvaluator(target_quantile=5 / 40),
-        "fanova": optuna.importance.FanovaImportanceEvaluator(seed=7),
-        "mdi": optuna.importance.MeanDecreaseImpurityImportanceEvaluator(seed=7),
-    }
-    expected = optuna.importance.get_param_importances(study, evaluator=judges[evaluator])
-    values = {name: [trial.params[name] for trial in study.trials] for name in ("rate", "kind")}
-    scores = np.array([trial.value for trial in study.trials], dtype=float)
-    result = importances(tried_of(values, scores), evaluator, seed=7, n_resamples=2)
-    assert result.table.set_index("parameter")["importance"].to_dict() == pytest.approx(expected)
-
-
-def test_the_intervals_are_reproducible_and_narrower_with_more_runs() -> None:
-    few, many = (importances(additive(n_runs), n_resamples=40) for n_runs in (20, 200))
-    again = importances(additive(20), n_resamples=40)
-    pd.testing.assert_frame_equal(few.table, again.table)
-    assert not importances(additive(20), n_resamples=40, seed=1).table["low"].equals(few.table["low"])
-    for result in (few, many):
-        assert (result.table["low"] <= result.table["high"]).all()
-    widths = [float((result.table["high"] - result.table["low"]).mean()) for result in (few, many)]
-    assert widths[1] < widths[0]
-
-
-def test_the_interval_is_the_spread_of_the_resamples() -> None:
-    found = additive(30)
-    result = importances(found, n_resamples=15, seed=5)
-    random, shares = np.random.default_rng(5), []
-    for _ in range(15):
-        rows = random.integers(0, 30, 30)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            judge = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=5 / 30)
-            shares.append(
-                optuna.importance.get_param_importances(step.study_of(found, ["a", "b", "c"], rows), evaluator=judge)["a"]
-            )
-    row = result.table.set_index("parameter").loc["a"]
-    assert [row["low"], row["high"]] == pytest.approx(np.quantile(shares, [0.05, 0.95]))
-
-
-def test_a_parameter_that_some_runs_lack_is_weighed_by_ped_anova_and_named_by_the_others() -> None:
-    found = mixed()
-    assert {"some", "momentum"} <= set(importances(found, n_resamples=3).table["parameter"])
-    for evaluator in ("fanova", "mdi"):
-        result = importances(found, evaluator, n_resamples=2)
-        assert set(result.left_out) == {"some", "momentum"}
-        assert set(result.table["parameter"]) == set(found.values) - {"some", "momentum"}
-        assert "some: only some runs have it" in result.in_words()
-
-
-def test_too_few_runs_equal_scores_and_an_unknown_evaluator_are_said_in_a_sentence() -> None:
-    with pytest.raises(UsageError, match=r"at least 10 finished runs, as of fewer it would be noise. Got 9: run more trials"):
-        importances(additive(9))
-    with pytest.raises(UsageError, match=r"every run has the same f1, 0.5: no hyper-parameter decides it"):
-        importances(tried_of({"a": [float(i) for i in range(12)]}, np.full(12, 0.5)))
-    with pytest.raises(UsageError, match=r"evaluator 'fanov' is not known; did you mean 'fanova'\?"):
-        importances(additive(12), "fanov")
-    with pytest.raises(UsageError, match=r"differ in no hyper-parameter"):
-        importances(tried_of({}, np.arange(12.0)))
+def additive(n_runs: int) -> Tried:
+    return tried_of(scored.additive(n_runs))
 
 
 def record(place: int, config: dict[str, Any], f1: float, state: str = "finished") -> RunRecord:
@@ -185,7 +73,7 @@ def test_of_equal_runs_the_star_is_on_the_one_of_lower_loss() -> None:
 
 
 def test_learning_rates_of_three_decades_lie_on_a_logarithmic_axis_of_the_parallel_coordinates() -> None:
-    found = tried_of({"rate": [10 ** (-4 + place / 3) for place in range(10)]}, np.arange(10.0))
+    found = tried_of(scored.scored_of({"rate": [10 ** (-4 + place / 3) for place in range(10)]}, np.arange(10.0)))
     (lines,) = [one for one in figures.parallel_figure(found).axes[0].collections if isinstance(one, LineCollection)]
     heights = sorted(float(np.asarray(path.vertices)[0, 1]) for path in lines.get_paths())
     np.testing.assert_allclose(np.diff(heights), 1 / 9)
@@ -277,7 +165,7 @@ parameters:
 def test_the_command_explains_a_sweep_and_draws_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "searched.yaml"
     path.write_text(SWEEP, encoding="utf-8")
-    offline.run(read_sweep(path), trials=10, name="searched", seed=0, device="cpu", runs=tmp_path)
+    worker.run(read_sweep(path), trials=10, name="searched", seed=0, device="cpu", runs=tmp_path)
     written_out(tmp_path / "searched")
     capsys.readouterr()
     assert step.main([str(tmp_path / "searched"), "--figures", str(tmp_path / "figures")]) == 0

@@ -12,13 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import entropy
 
-from analysis.locked_part import FILE, entropies, keep, load_kept, reduced, save_kept, stratified_sample, two_layers
+from paretune.analysis.locked_part import FILE, entropies, keep, load_kept, reduced, save_kept, stratified_sample, two_layers
+from paretune.core.errors import UsageError
+from paretune.data.dataset import load_data
+from paretune.data.options import DataOptions
+from paretune.models.contract import Classifier
+from paretune.models.registry import model_class
+from paretune.models.saved_models import describe, load, read_metrics
 from tests.samples import small_data
-from trainers import model_class
-from trainers.base import Classifier
-from trainers.data import DataOptions, load_data
-from trainers.errors import UsageError
-from trainers.saved import describe, load, read_metrics
 
 
 def fitted(name: str = "ann", **values: object) -> Classifier:

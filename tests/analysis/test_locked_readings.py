@@ -12,12 +12,14 @@ from typing import Any
 
 import pytest
 
-from analysis import embed, report, retrain, sections
-from analysis.locked_part import FILE
-from analysis.report import read_study
+from paretune.analysis import embed, report, retrain
+from paretune.analysis.document import sections
+from paretune.analysis.locked_part import FILE
+from paretune.analysis.report import read_study
+from paretune.models import locked_readings, train_command
+from paretune.models.locked_readings import KEY, of_model, of_study, on_record, together
+from paretune.trainers import evaluate
 from tests.analysis.conftest import copied
-from trainers import command_line, evaluate, locked_readings
-from trainers.locked_readings import KEY, of_model, of_study, on_record, together
 
 N_LOCKED = 360
 
@@ -167,6 +169,6 @@ def test_processes_that_read_at_the_same_time_lose_no_record(place: Path) -> Non
 def test_a_trainer_that_is_judged_on_the_locked_part_has_each_time_on_record(tmp_path: Path) -> None:
     for holdout, n_reads in ((0, 1), (0, 2), (0.15, 2)):
         flags = ["--epochs=1", "--data=digits", f"--holdout={holdout}", "--wandb=disabled", "--device=cpu"]
-        command_line.main("softmax", [*flags, f"--save={tmp_path / 'model'}"])
+        train_command.main("softmax", [*flags, f"--save={tmp_path / 'model'}"])
         assert readers(of_model(tmp_path / "model")) == ["softmax"] * n_reads
     assert not (tmp_path / "model" / FILE).exists()

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.choose import choose
-from analysis.order import better_first
+from paretune.analysis.choose import choose
+from paretune.analysis.findings.order import better_first
 from tests.analysis.tables import runs_of, scored
 
 

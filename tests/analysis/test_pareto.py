@@ -14,22 +14,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis import pareto
-from analysis.history import RunRecord, load_runs, runs_table
-from analysis.pareto import (
-    candidates,
-    candidates_by,
-    default_metrics,
-    front_of,
-    goals_of,
-    hypervolume,
-    pareto_front,
-    stated_goals,
-    volumes_of,
-)
+from paretune.analysis import pareto
+from paretune.analysis.findings.aims import candidates_by, default_metrics, goals_of, stated_goals
+from paretune.analysis.findings.candidates import candidates
+from paretune.analysis.findings.front import front_of, hypervolume, pareto_front, volumes_of
+from paretune.analysis.history import RunRecord, load_runs, runs_table
+from paretune.core.errors import UsageError
 from tests.analysis.reading import Page, is_a_drawing
 from tests.analysis.tables import runs_of, scored
-from trainers.errors import UsageError
 
 GOALS = ("maximize", "minimize")
 

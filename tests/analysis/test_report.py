@@ -15,17 +15,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis import report, sections
-from analysis.document import Paragraph, Table
-from analysis.language import catalogue, spoken
-from analysis.locked_part import load_kept
-from analysis.report import build_document, read_study, write_report
-from analysis.retrain import main as retrain_main
+from paretune.analysis import report
+from paretune.analysis.document import sections
+from paretune.analysis.document.document import Paragraph, Table
+from paretune.analysis.document.language import catalogue, spoken
+from paretune.analysis.locked_part import load_kept
+from paretune.analysis.report import build_document, read_study, write_report
+from paretune.analysis.retrain import main as retrain_main
+from paretune.core.errors import UsageError
+from paretune.models.saved_models import write_json
 from tests.analysis.reading import Page, characters_of, is_a_drawing, pages_of, pictures_of
-from tests.analysis.sources import written_out
+from tests.analysis.truth import written_out
 from tests.samples import start
-from trainers.errors import UsageError
-from trainers.saved import write_json
 
 
 @pytest.fixture(scope="module")
@@ -390,7 +391,7 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(studies: list[report.St
 def test_the_report_counts_the_runs_that_did_not_finish() -> None:
     import pandas as pd
 
-    from analysis.sections import left_out_in_words
+    from paretune.analysis.document.sections import left_out_in_words
 
     class Searched:
         def __init__(self, name: str, *states: str) -> None:

@@ -15,20 +15,22 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis import retrain as step
-from analysis.choose import choose
-from analysis.history import RunRecord, load_runs, runs_table
-from analysis.retrain import config_of, fit_again, retrain, to_retrain
+from paretune.analysis import retrain as step
+from paretune.analysis.choose import choose
+from paretune.analysis.history import RunRecord, load_runs, runs_table
+from paretune.analysis.retrain import config_of, fit_again, retrain, to_retrain
+from paretune.core.errors import UsageError
+from paretune.data.dataset import load_data
+from paretune.data.options import DataOptions
+from paretune.models import checkpoint
+from paretune.models.contract import Classifier
+from paretune.models.export import run_onnx
+from paretune.models.registry import model_class
+from paretune.models.saved_models import describe, load
+from paretune.trainers.ann import Ann
 from tests.analysis.conftest import copied
-from tests.analysis.sources import Run
+from tests.analysis.truth import Run
 from tests.samples import ROOT, start
-from trainers import checkpoint, model_class
-from trainers.ann import Ann
-from trainers.base import Classifier
-from trainers.data import DataOptions, load_data
-from trainers.errors import UsageError
-from trainers.export import run_onnx
-from trainers.saved import describe, load
 
 N_LOCKED = 360  # a fifth of the 1,797 digits
 N_REST = 1437
@@ -319,9 +321,9 @@ def test_a_model_of_more_seeds_stands_for_fewer_and_one_of_fewer_is_made_anew_on
 
 KILLED = """
 import os, signal
-from analysis import retrain
-from trainers import checkpoint
-from trainers.softmax import Softmax
+from paretune.analysis import retrain
+from paretune.models import checkpoint
+from paretune.trainers.softmax import Softmax
 checkpoint.CHECKPOINT_SECONDS = 0.0
 def die(*_): os.kill(os.getpid(), signal.SIGKILL)
 real = Softmax.fit_epochs

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.rules import Condition, Rule, parse_rule
-from trainers.errors import UsageError
+from paretune.analysis.rules import Condition, Rule, parse_rule
+from paretune.core.errors import UsageError
 
 METRICS = st.sampled_from(["f1", "precision", "recall", "test_loss", "n_parameters", "val/top-1.acc"])
 NUMBERS = st.floats(-1e9, 1e9, allow_nan=False)

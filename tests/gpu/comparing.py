@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
+from paretune.core.epoch import Epoch
+from paretune.data.dataset import Data
+from paretune.models.contract import ModelConfig
+from paretune.models.registry import model_class
 from tests.samples import images
-from trainers import model_class
-from trainers.base import Epoch, ModelConfig
-from trainers.data import Data
 
 # Of losses, relative: fp32 sums in another order (1e-6 a sum), grown over the steps of a training. A step left out changes 1e-2.
 SUMS = 1e-3

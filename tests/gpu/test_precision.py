@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch.nn import functional
 
+from paretune.core.devices import numerics
 from tests.gpu.comparing import assert_close, trained
-from trainers.devices import numerics
 
 pytestmark = pytest.mark.gpu
 

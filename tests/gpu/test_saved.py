@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from paretune.kernel_svm import batched_solver
+from paretune.models.evaluation import evaluate
+from paretune.models.saved_models import load, save
 from tests.gpu.comparing import data, trained
-from trainers import dual
-from trainers.evaluate import evaluate
-from trainers.saved import load, save
 
 pytestmark = pytest.mark.gpu
 
@@ -27,7 +27,7 @@ MODELS: dict[str, tuple[str, str, dict[str, Any]]] = {
 def test_a_saved_classifier_predicts_and_scores_alike_on_both_sides(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dual, "FROM", 0)
+    monkeypatch.setattr(batched_solver, "FROM", 0)
     classifier, precision, values = MODELS[name]
     model, _ = trained(classifier, "cuda", precision=precision, **values)
     save(model, tmp_path / "model", metrics={})

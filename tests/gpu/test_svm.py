@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from paretune.kernel_svm import batched_solver
+from paretune.trainers.svm import Svm
 from tests.gpu.comparing import data, trained
-from trainers import dual
-from trainers.svm import Svm
 
 pytestmark = pytest.mark.gpu
 
@@ -27,15 +27,15 @@ pytestmark = pytest.mark.gpu
 )
 def test_the_solver_finds_libsvms_machine(values: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     theirs, (wanted,) = trained("svm", "cpu", **values)
-    monkeypatch.setattr(dual, "FROM", 0)
+    monkeypatch.setattr(batched_solver, "FROM", 0)
     solved: list[bool] = []
-    real = dual.solve_pairs
+    real = batched_solver.solve_pairs
 
     def noted(kernel_values: torch.Tensor, *rest: Any) -> Any:
         solved.append(kernel_values.is_cuda)
         return real(kernel_values, *rest)
 
-    monkeypatch.setattr(dual, "solve_pairs", noted)
+    monkeypatch.setattr(batched_solver, "solve_pairs", noted)
     ours, (found,) = trained("svm", "cuda", **values)
     assert solved == [True], "the GPU's solver fits"
     x = data().test.x
@@ -49,7 +49,7 @@ def test_the_solver_finds_libsvms_machine(values: dict[str, Any], monkeypatch: p
 
 def test_probabilities_are_calibrated_as_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     theirs, _ = trained("svm", "cpu", probability=True)
-    monkeypatch.setattr(dual, "FROM", 0)
+    monkeypatch.setattr(batched_solver, "FROM", 0)
     ours, _ = trained("svm", "cuda", probability=True)
     np.testing.assert_allclose(ours.predict_proba(data().test.x), theirs.predict_proba(data().test.x), atol=0.02)
 

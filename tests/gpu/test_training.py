@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 import torch
 
+from paretune.batched.networks import Room, Stack, described
+from paretune.batched.training import is_written_out
+from paretune.data.augmentation import augment
+from paretune.data.dataset import Data
+from paretune.models.checkpoint import load_checkpoint, save_checkpoint
+from paretune.models.registry import model_class
+from paretune.models.saved_models import save
+from paretune.networks.cpu_convolutions import Dropout
 from tests.gpu.comparing import assert_close, config_of, data, trained
-from trainers import model_class
-from trainers.augment import augment
-from trainers.checkpoint import load_checkpoint, save_checkpoint
-from trainers.convolution import Dropout
-from trainers.data import Data
-from trainers.dense import Room, Stack, described
-from trainers.population import is_written_out
-from trainers.saved import save
 
 pytestmark = pytest.mark.gpu
 

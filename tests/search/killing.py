@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from search.offline import Engine
+from paretune.search.engine.worker import Engine
 
 
 class Killed(BaseException):

@@ -1,4 +1,4 @@
-"""`python -m search.agent`: the runs of an online sweep in one process, against a stand-in server."""
+"""`python -m paretune.search.agent`: the runs of an online sweep in one process, against a stand-in server."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from search.agent import main
+from paretune.search.agent import main
 from tests.samples import ROOT, start
 from tests.stand_in_server import ENTITY, KEY, PROJECT, SWEEP, StandInServer
 
@@ -30,7 +30,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 def agent(server: StandInServer, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     account = {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": KEY}
     folders = {"WANDB_DIR": str(folder), "WANDB_CACHE_DIR": str(folder / "cache"), "PYTHONPATH": str(ROOT)}
-    return start(sys.executable, "-m", "search.agent", PATH, *arguments, cwd=folder, **account, **folders)
+    return start(sys.executable, "-m", "paretune.search.agent", PATH, *arguments, cwd=folder, **account, **folders)
 
 
 @pytest.mark.slow
@@ -71,15 +71,15 @@ def test_what_is_no_path_of_a_sweep_is_refused(path: str, capsys: pytest.Capture
 
 
 def test_without_credentials_nothing_is_tried(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr("trainers.tracking.logged_in", lambda: False)
+    monkeypatch.setattr("paretune.runs.tracking.logged_in", lambda: False)
     assert "needs W&B credentials" in refused(capsys, PATH)
 
 
 @pytest.mark.parametrize("said", ["offline", "disabled"])
-@pytest.mark.parametrize("module", ["search.agent", "search.online"])
+@pytest.mark.parametrize("module", ["paretune.search.agent", "paretune.search.online"])
 def test_after_wandb_offline_or_disabled_no_online_sweep_begins(said: str, module: str, tmp_path: Path) -> None:
     assert start(str(Path(sys.executable).with_name("wandb")), said, cwd=tmp_path).returncode == 0
-    asked = PATH if module == "search.agent" else str(ROOT / "sweeps" / "softmax.yaml")
+    asked = PATH if module == "paretune.search.agent" else str(ROOT / "sweeps" / "softmax.yaml")
     environment = {"WANDB_API_KEY": "a" * 40, "WANDB_SILENT": "true", "PYTHONPATH": str(ROOT)}
     refused = start(sys.executable, "-m", module, asked, cwd=tmp_path, closed=True, **environment)
     assert refused.returncode == 2

@@ -1,4 +1,4 @@
-"""`python -m search.check`: each file's summary and notes, every fault on stderr, and an exit code."""
+"""`python -m paretune.search.check`: each file's summary and notes, every fault on stderr, and an exit code."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from search.check import main
-from search.sweep import read_sweep
+from paretune.search.check import main
+from paretune.search.spec.sweep import read_sweep
 from tests.samples import ROOT
 
 GOOD: dict[str, Any] = {
@@ -74,7 +74,7 @@ def test_no_file_is_a_mistake(capsys: pytest.CaptureFixture[str]) -> None:
 def test_help_says_that_it_takes_several_files(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="0"):
         main(["--help"])
-    assert "python -m search.check SWEEP.yaml [SWEEP.yaml ...]" in capsys.readouterr().out
+    assert "python -m paretune.search.check SWEEP.yaml [SWEEP.yaml ...]" in capsys.readouterr().out
 
 
 def test_repeats_of_a_program_of_ones_own_are_refused_with_their_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,13 +10,14 @@ import optuna
 import pytest
 import yaml
 
-from search import training
-from search.command_line import main, parse, sweep_of
-from search.status import table
+from paretune.core.errors import UsageError
+from paretune.data.dataset import load_data
+from paretune.runs import study_schema
+from paretune.search.command_line import main, parse
+from paretune.search.engine import in_process
+from paretune.search.offline import sweep_of
+from paretune.search.status import table
 from tests.samples import ROOT, small_data, start
-from trainers import records
-from trainers.data import load_data
-from trainers.errors import UsageError
 
 DEFINITION: dict[str, Any] = {
     "program": "trainers/softmax.py",
@@ -29,7 +30,7 @@ DEFINITION: dict[str, Any] = {
 
 @pytest.fixture
 def file(away: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setattr(training, "load_data", lambda options, **_: small_data())
+    monkeypatch.setattr(in_process, "load_data", lambda options, **_: small_data())
     (away / "small.yaml").write_text(yaml.safe_dump(DEFINITION))
     return "small.yaml"
 
@@ -65,7 +66,7 @@ def test_trials_of_the_command_line_go_before_the_run_cap(file: str) -> None:
 def test_any_value_can_be_fixed(file: str) -> None:
     study = searched(file, "--epochs=2", "--batch-size=32", "--train_size=50", "--trials=1", "--name=mine")
     assert study.study_name == "mine"
-    config = study.trials[0].user_attrs[records.RUN]["config"]
+    config = study.trials[0].user_attrs[study_schema.RUN]["config"]
     assert (config["epochs"], config["batch_size"], config["train_size"]) == (2, 32, 50)
     assert list(study.trials[0].params) == ["learning_rate"]
 
@@ -118,7 +119,7 @@ def test_a_mistake_is_one_sentence(file: str, arguments: list[str], sentence: st
 def test_what_no_trial_can_run_with_costs_no_trial(
     file: str, flag: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(training, "load_data", load_data)
+    monkeypatch.setattr(in_process, "load_data", load_data)
     with pytest.raises(SystemExit):
         main([file, "--device=cpu", "--wandb=disabled", "--runs=runs", "--name=s", flag])
     assert "trial" not in capsys.readouterr().err
@@ -172,7 +173,7 @@ def test_errors_of_a_sweep_are_usage_errors(file: str) -> None:
 def test_after_wandb_disabled_a_sweep_writes_no_run_files(said: str, written: bool, file: str) -> None:
     if said:
         assert start(str(Path(sys.executable).with_name("wandb")), said, cwd=Path()).returncode == 0
-    asked = "import sys; from search.command_line import main; sys.exit(main(sys.argv[1:]))"
+    asked = "import sys; from paretune.search.command_line import main; sys.exit(main(sys.argv[1:]))"
     flags = [file, "--trials=1", "--device=cpu", "--runs=runs", "--name=s", "--train_size=100"]
     ended = start(sys.executable, "-c", asked, *flags, cwd=Path(), PYTHONPATH=str(ROOT))
     assert ended.returncode == 0, ended.stderr

@@ -10,14 +10,14 @@ import pytest
 import yaml
 from optuna.trial import TrialState
 
-from search import training
-from search.offline import run
-from search.status import table
-from search.study import feasible
-from search.sweep import read_sweep
+from paretune.core.best_epoch import best_row
+from paretune.runs import study_schema
+from paretune.search.engine import in_process
+from paretune.search.engine.study import feasible
+from paretune.search.engine.worker import run
+from paretune.search.spec.sweep import read_sweep
+from paretune.search.status import table
 from tests.samples import small_data
-from trainers import records
-from trainers.best import best_row
 
 DEFINITION: dict[str, Any] = {
     "program": "trainers/softmax.py",
@@ -34,7 +34,7 @@ HYPERBAND = {"type": "hyperband", "min_iter": 1, "eta": 3}
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "load_data", lambda options, **_: small_data())
+    monkeypatch.setattr(in_process, "load_data", lambda options, **_: small_data())
 
 
 def searched(folder: Path, trials: int, **changes: Any) -> optuna.Study:
@@ -45,7 +45,7 @@ def searched(folder: Path, trials: int, **changes: Any) -> optuna.Study:
 
 def test_all_values_of_a_trial_come_from_one_epoch(tmp_path: Path) -> None:
     for trial in searched(tmp_path, 4).get_trials():
-        row = best_row(records.epochs_of(trial.user_attrs), "f1", "maximize")
+        row = best_row(study_schema.epochs_of(trial.user_attrs), "f1", "maximize")
         assert row is not None
         assert trial.values == [row["f1"], row["train_loss"]]
 

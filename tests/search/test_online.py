@@ -28,7 +28,7 @@ def run(server: StandInServer, folder: Path, *arguments: str) -> subprocess.Comp
 @pytest.mark.slow
 def test_one_command_creates_the_sweep_and_its_agent_trains_what_the_server_asks_for(tmp_path: Path) -> None:
     with StandInServer(CONFIGURATIONS) as server:
-        result = run(server, tmp_path, "-m", "search.online", "sweeps/ann.yaml", "--data", "digits")
+        result = run(server, tmp_path, "-m", "paretune.search.online", "sweeps/ann.yaml", "--data", "digits")
         assert result.returncode == 0, result.stderr
         assert server.definition["program"] == "trainers/ann.py"
         assert server.definition["parameters"]["data"] == {"value": "digits"}
@@ -68,11 +68,11 @@ def test_offline_runs_are_uploaded_as_one_group_and_not_twice(tmp_path: Path) ->
         )
         assert trained.returncode == 0, trained.stderr
         assert server.operations == []
-        uploaded = run(server, tmp_path, "-m", "search.sync", str(tmp_path / "runs"))
+        uploaded = run(server, tmp_path, "-m", "paretune.search.sync", str(tmp_path / "runs"))
         assert uploaded.returncode == 0, uploaded.stderr
         assert len(server.runs) == 2
         assert {received["group"] for received in server.runs.values()} == {"softmax-digits"}
         assert [len(server.rows(name)) for name in server.runs] == [2, 2]
-        again = run(server, tmp_path, "-m", "search.sync", str(tmp_path / "runs"))
+        again = run(server, tmp_path, "-m", "paretune.search.sync", str(tmp_path / "runs"))
         assert again.returncode == 2
         assert "no offline run that is not uploaded yet" in again.stderr

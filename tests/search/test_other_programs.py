@@ -14,10 +14,10 @@ from typing import Any
 import optuna
 import pytest
 
-from search.offline import run
-from search.sweep import read_sweep
+from paretune.search.engine.worker import run
+from paretune.search.spec.sweep import read_sweep
 from tests.service.serving import listening
-from tests.service.test_sweeps import command
+from tests.service.sweeps.test_sweeps import command
 
 PYTHON = os.environ.get("OTHER_PROGRAMS", "")
 LIGHTNING = """\

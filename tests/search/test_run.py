@@ -1,4 +1,4 @@
-"""`python -m search.run STUDY --trial N`: the same trial again, epoch by epoch."""
+"""`python -m paretune.search.run STUDY --trial N`: the same trial again, epoch by epoch."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import pytest
 import yaml
 from optuna.trial import FrozenTrial, TrialState
 
-from search import training
-from search.offline import run
-from search.run import main
-from search.sweep import read_sweep
+from paretune.data.dataset import Data
+from paretune.data.options import DataOptions
+from paretune.runs import study_schema
+from paretune.search.engine import in_process
+from paretune.search.engine.worker import run
+from paretune.search.run import main
+from paretune.search.spec.sweep import read_sweep
 from tests.samples import small_data
-from trainers import records
-from trainers.data import Data, DataOptions
 
 DEFINITION: dict[str, Any] = {
     "program": "trainers/softmax.py",
@@ -36,7 +37,7 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     def small(options: DataOptions, **_: Any) -> Data:
         return small_data(n_train=60 + 6 * options.fold)
 
-    monkeypatch.setattr(training, "load_data", small)
+    monkeypatch.setattr(in_process, "load_data", small)
 
 
 def searched(folder: Path, trials: int = 3, **changes: Any) -> tuple[str, list[FrozenTrial]]:
@@ -82,12 +83,12 @@ def test_a_program_stopped_early_is_compared_up_to_there(tmp_path: Path, capsys:
     trials = run(read_sweep(tmp_path / "own.yaml"), trials=2, name="s", runs=tmp_path / "runs").get_trials()
     assert trials[1].state == TrialState.PRUNED
     lines = again(capsys, str(tmp_path / "runs" / "s"), 1)
-    assert len(lines) == trials[1].user_attrs[records.PRUNED] + 1
+    assert len(lines) == trials[1].user_attrs[study_schema.PRUNED] + 1
     assert lines[-1] == "every epoch is as recorded"
 
 
 def rows_of(trial: FrozenTrial) -> list[dict[str, Any]]:
-    return records.epochs_of(trial.user_attrs)
+    return study_schema.epochs_of(trial.user_attrs)
 
 
 def test_a_trial_runs_again_to_the_same_epochs_and_nothing_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -123,7 +124,7 @@ def test_repeats_run_again_as_one(tmp_path: Path, repeats: dict[str, int], capsy
 
 def test_epochs_that_differ_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     folder, _ = searched(tmp_path)
-    monkeypatch.setattr(training, "load_data", lambda options, **_: small_data(n_train=30))
+    monkeypatch.setattr(in_process, "load_data", lambda options, **_: small_data(n_train=30))
     lines = again(capsys, folder, 0, code=1)
     assert lines[0].startswith("epoch 1 (differs)  ")
     assert lines[1].startswith("  recorded: ")

@@ -1,4 +1,4 @@
-"""`python -m search.status`: what it says of a study in every state, and the tables that it writes."""
+"""`python -m paretune.search.status`: what it says of a study in every state, and the tables that it writes."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ import pandas as pd
 import pytest
 from optuna.trial import TrialState
 
-from search.status import main
+from paretune.runs import study_schema
+from paretune.search.status import main
 from tests.samples import ROOT, environment, start
-from trainers import records
 
 BEGIN = datetime(2026, 11, 21, 12, 0, 0)
 SPACE: dict[str, optuna.distributions.BaseDistribution] = {
@@ -37,7 +37,7 @@ def study_of(folder: Path, goals: Mapping[str, str] | None = None, name: str = "
     folder.mkdir(exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(storage=f"sqlite:///{folder}/study.db", study_name=name, directions=list(goals.values()))
-    study.set_user_attr(records.GOALS, dict(goals))
+    study.set_user_attr(study_schema.GOALS, dict(goals))
     return study
 
 
@@ -50,7 +50,7 @@ def add(study: optuna.Study, state: TrialState, *values: float, minutes: int = 0
         params={"learning_rate": rate, "hidden": "[4, 4]"},
         distributions=SPACE,
         values=list(values) or None,
-        user_attrs={records.RUN: run, **attributes},
+        user_attrs={study_schema.RUN: run, **attributes},
     )
     trial.datetime_start = BEGIN
     trial.datetime_complete = BEGIN + timedelta(minutes=minutes) if state.is_finished() else None
@@ -58,7 +58,7 @@ def add(study: optuna.Study, state: TrialState, *values: float, minutes: int = 0
 
 
 def epoch(number: int, **metrics: float) -> dict[str, Any]:
-    return {records.epoch_key(number): {**metrics, "last": False}}
+    return {study_schema.epoch_key(number): {**metrics, "last": False}}
 
 
 def shown(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[str]:
@@ -78,7 +78,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 def test_a_finished_study_shows_its_best_first_with_real_values(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     study = study_of(tmp_path / "s")
-    add(study, TrialState.COMPLETE, 0.25, minutes=1, **{records.BASELINE: True}, **epoch(1, f1=0.25))
+    add(study, TrialState.COMPLETE, 0.25, minutes=1, **{study_schema.BASELINE: True}, **epoch(1, f1=0.25))
     for place in range(6):
         add(study, TrialState.COMPLETE, 0.5 + place / 100, minutes=2 + place, rate=place / 10, **epoch(2, f1=0.5 + place / 100))
     lines = shown(capsys, str(tmp_path / "s"))
@@ -95,15 +95,15 @@ def test_the_seconds_of_the_suggestions_are_told(tmp_path: Path, capsys: pytest.
     study = study_of(tmp_path / "s")
     for seconds in (0.25, 0.5, 2.0):
         run = {"id": "r", "host": "h", "path": None, "config": {}, "suggested": seconds}
-        add(study, TrialState.COMPLETE, 0.5, **{records.RUN: run})
+        add(study, TrialState.COMPLETE, 0.5, **{study_schema.RUN: run})
     assert "suggestions: 0.500 s in the median, 2.000 s at most" in shown(capsys, str(tmp_path / "s" / "study.db"))
 
 
 def test_a_running_study_shows_who_trains_what(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     study = study_of(tmp_path / "s")
-    add(study, TrialState.RUNNING, **{records.WORKER: {"host": "left", "lock": "x"}})
+    add(study, TrialState.RUNNING, **{study_schema.WORKER: {"host": "left", "lock": "x"}})
     rows = {**epoch(1, f1=0.25), **epoch(2, f1=0.375)}
-    add(study, TrialState.RUNNING, **{records.WORKER: {"host": "right", "lock": "x"}}, **rows)
+    add(study, TrialState.RUNNING, **{study_schema.WORKER: {"host": "right", "lock": "x"}}, **rows)
     add(study, TrialState.RUNNING)
     study.enqueue_trial({"learning_rate": 0.5})
     assert shown(capsys, str(tmp_path / "s" / "study.db")) == [
@@ -119,10 +119,10 @@ def test_failures_stand_with_their_causes_and_retries_with_their_numbers(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     study = study_of(tmp_path / "s")
-    for cause in ("f1 was never a finite number", "it is too deep", "f1 was never a finite number", records.INTERRUPTED):
-        add(study, TrialState.FAIL, minutes=1, **{records.CAUSE: cause})
-    add(study, TrialState.PRUNED, minutes=1, **{records.PRUNED: 2})
-    add(study, TrialState.COMPLETE, 0.5, minutes=1, **{records.PRIOR: "other/3"})
+    for cause in ("f1 was never a finite number", "it is too deep", "f1 was never a finite number", study_schema.INTERRUPTED):
+        add(study, TrialState.FAIL, minutes=1, **{study_schema.CAUSE: cause})
+    add(study, TrialState.PRUNED, minutes=1, **{study_schema.PRUNED: 2})
+    add(study, TrialState.COMPLETE, 0.5, minutes=1, **{study_schema.PRIOR: "other/3"})
     assert shown(capsys, str(tmp_path / "s")) == [
         "s: 1 pruned, 3 failed",
         "failed: trials 0, 2: f1 was never a finite number",
@@ -172,7 +172,7 @@ def test_a_parameter_with_a_point_in_its_name_shows_its_value(tmp_path: Path, ca
         params={"a.b": 0.5, "c.d": 0.5},
         distributions={name: optuna.distributions.FloatDistribution(0.0, 1.0) for name in ("a.b", "c.d")},
         value=0.5,
-        user_attrs={records.RUN: run},
+        user_attrs={study_schema.RUN: run},
     )
     study.add_trial(trial)
     assert shown(capsys, str(tmp_path / "s"))[2].split() == ["0", "0.5000", "dotted", "nested"]
@@ -184,7 +184,7 @@ def test_a_parameter_with_a_point_in_its_name_shows_its_value(tmp_path: Path, ca
 def test_the_tables_read_back_equal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     study = study_of(tmp_path / "s")
     add(study, TrialState.COMPLETE, 0.1 + 0.2, minutes=1, rate=1 / 3, **epoch(1, f1=0.3))
-    add(study, TrialState.FAIL, minutes=2, rate=2 / 3, **{records.CAUSE: "it broke, twice\n"})
+    add(study, TrialState.FAIL, minutes=2, rate=2 / 3, **{study_schema.CAUSE: "it broke, twice\n"})
     study.enqueue_trial({"learning_rate": 0.5})
     wanted = {
         "trial": [0, 1, 2],
@@ -262,7 +262,7 @@ def test_a_study_of_another_program_is_shown_too(tmp_path: Path, capsys: pytest.
 
 def test_watch_shows_what_changes_until_ctrl_c(tmp_path: Path) -> None:
     study = study_of(tmp_path / "s")
-    line = [sys.executable, "-m", "search.status", str(tmp_path / "s"), "--watch"]
+    line = [sys.executable, "-m", "paretune.search.status", str(tmp_path / "s"), "--watch"]
     values = environment(tmp_path, PYTHONPATH=str(ROOT))
     with subprocess.Popen(line, cwd=tmp_path, env=values, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -280,25 +280,49 @@ def test_watch_shows_what_changes_until_ctrl_c(tmp_path: Path) -> None:
     assert "s: 1 complete\n" in seen
 
 
-@pytest.mark.parametrize("module", ["check", "status", "run", "agent", "online", "sync"])
-def test_help_is_quick_and_loads_nothing_heavy(module: str, tmp_path: Path) -> None:
+HELPFUL = {
+    **{
+        f"paretune.search.{name}": f"python -m paretune.search.{name} "
+        for name in ("check", "status", "run", "agent", "online", "sync")
+    },
+    str(ROOT / "sweeps" / "offline.py"): "sweeps/offline.py SWEEP.yaml ",
+    "paretune.painter": "python -m paretune.painter ",
+}
+
+
+def loaded_by(command: str, argument: str, folder: Path) -> tuple[str, str]:
+    """Return what a module or a script prints, and which of the libraries that take long to load it has loaded by its end."""
     code = (
-        f"import sys, runpy; sys.argv = ['x', '--help']\n"
-        f"try:\n    runpy.run_module('search.{module}', run_name='__main__')\n"
+        f"import sys, runpy; sys.argv = ['x', {argument!r}]\n"
+        f"try:\n    runpy.{'run_path' if command.endswith('.py') else 'run_module'}({command!r}, run_name='__main__')\n"
         "except SystemExit as end:\n    assert not end.code\n"
-        "print(sorted({'torch', 'optuna', 'wandb', 'pandas', 'sklearn'} & sys.modules.keys()))"
+        "print(sorted({'torch', 'optuna', 'wandb', 'pandas', 'sklearn', 'matplotlib'} & sys.modules.keys()))"
     )
-    result = start(sys.executable, "-c", code, cwd=tmp_path, PYTHONPATH=str(ROOT))
+    result = start(sys.executable, "-c", code, cwd=folder, PYTHONPATH=str(ROOT))
     assert result.returncode == 0, result.stderr
-    assert result.stdout.splitlines()[-1] == "[]"
-    assert result.stdout.startswith("usage: python -m search.")
+    *printed, found = result.stdout.splitlines()
+    return "\n".join(printed), found
+
+
+@pytest.mark.parametrize("command", HELPFUL, ids=lambda command: Path(command).name)
+def test_help_is_quick_and_loads_nothing_heavy(command: str, tmp_path: Path) -> None:
+    printed, found = loaded_by(command, "--help", tmp_path)
+    assert found == "[]"
+    assert printed.startswith(f"usage: {HELPFUL[command]}")
+
+
+@pytest.mark.parametrize("sweep", ["ann", "svm", "softmax"])
+def test_a_whole_check_loads_nothing_heavy(sweep: str, tmp_path: Path) -> None:
+    printed, found = loaded_by("paretune.search.check", str(ROOT / "sweeps" / f"{sweep}.yaml"), tmp_path)
+    assert found == "[]"
+    assert f"{sweep}.yaml: " in printed
 
 
 @pytest.mark.skipif(os.cpu_count() is not None and os.getloadavg()[0] > 2 * (os.cpu_count() or 1), reason="the machine is busy")
 def test_help_takes_less_than_half_a_second(tmp_path: Path) -> None:
     def seconds() -> float:
         begin = time.monotonic()
-        start(sys.executable, "-m", "search.status", "--help", cwd=tmp_path, PYTHONPATH=str(ROOT))
+        start(sys.executable, "-m", "paretune.search.status", "--help", cwd=tmp_path, PYTHONPATH=str(ROOT))
         return time.monotonic() - begin
 
     assert min(seconds() for _ in range(3)) < 0.5

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from search import offline
-from search.offline import run
-from search.sweep import read_sweep
+from paretune.core.errors import UsageError
+from paretune.runs import study_schema
+from paretune.runs.study_storage import StudyFile
+from paretune.search.engine import worker
+from paretune.search.engine.worker import run
+from paretune.search.spec.sweep import read_sweep
 from tests.samples import ROOT, start
-from trainers import records
-from trainers.errors import UsageError
-from trainers.storage import StudyFile
 
 SWEEP = """
 program: trainers/softmax.py
@@ -59,7 +59,7 @@ def test_what_others_keep_in_a_study_s_folder_stays(tmp_path: Path) -> None:
 def test_a_study_that_is_removed_in_mid_sweep_ends_it_in_one_sentence(
     replaced: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, file = offline.Engine.tell, tmp_path / "runs" / "s" / "study.db"
+    real, file = worker.Engine.tell, tmp_path / "runs" / "s" / "study.db"
 
     def tell(self: Any, trial: Any, rows: Any) -> Any:
         told = real(self, trial, rows)
@@ -70,7 +70,7 @@ def test_a_study_that_is_removed_in_mid_sweep_ends_it_in_one_sentence(
                 file.write_bytes(b"")
         return told
 
-    monkeypatch.setattr(offline.Engine, "tell", tell)
+    monkeypatch.setattr(worker.Engine, "tell", tell)
     with pytest.raises(UsageError, match=r"study.db must stay where it is while its sweep runs. It was removed or replaced"):
         searched(tmp_path, 9)
     assert file.exists() == replaced
@@ -132,7 +132,7 @@ def test_a_sweep_does_not_go_on_over_changed_pictures(
         (folder / "dog" / "05.png").rename(folder / "cat" / "20.png")
     if older:  # its trials alone say what they were trained on
         with sqlite3.connect(next(tmp_path.rglob("study.db"))) as database:
-            assert database.execute(f"DELETE FROM study_user_attributes WHERE key LIKE '{records.DATA}%'").rowcount == 1
+            assert database.execute(f"DELETE FROM study_user_attributes WHERE key LIKE '{study_schema.DATA}%'").rowcount == 1
         database.close()
     with pytest.raises(
         UsageError, match=r"must go on with the data that its trials were trained on. folder:.* has changed since \("

@@ -9,9 +9,9 @@ from urllib.parse import urlencode
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from service.app import application
-from service.searches import Searches
-from service.web import pages as web
+from paretune.service.http.app import application
+from paretune.service.sweeps.searches import Searches
+from paretune.service.web import pages as web
 from tests.service.serving import KEY, Asked
 
 HERE = "http://testserver"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.service.serving import client, listening
-from tests.service.test_sweeps import command
+from tests.service.sweeps.test_sweeps import command
 
 ROWS = 120
 PROGRAM = f"""

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from hypothesis_graphql import from_schema, nodes
 from starlette.routing import BaseRoute, Mount, Route
 
-from service import sweeps
-from service.accounts import account_of
-from service.execution import SCHEMA
+from paretune.service.graphql.execution import SCHEMA
+from paretune.service.store.accounts import account_of
+from paretune.service.sweeps import sweeps
 from tests.postgres import binaries, postgres
 from tests.service.serving import KEY, Asked, authorization
 

@@ -20,10 +20,11 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from service import streams
-from service.accounts import add_user
-from service.database import Database, Issue, Run, Sweep
-from service.files import Files
+from paretune.service.store import streams
+from paretune.service.store.accounts import add_user
+from paretune.service.store.database import Database
+from paretune.service.store.files import Files
+from paretune.service.store.tables import Issue, Run, Sweep
 from tests.postgres import free_port, needs_postgres, postgres
 from tests.service.serving import KEY, client
 
@@ -33,9 +34,9 @@ ROWS, RESTARTS, PATIENCE = 5, 3, 3600 if AGENTS * RUNS > 16 else 240
 # the service as it is, but for how soon it calls a silent run crashed: five minutes are long for a test
 SERVER = """
 from datetime import timedelta
-from service import app, runs
-runs.SILENCE, app.CRASHES = timedelta(seconds=40), 5.0
-from service.__main__ import main
+from paretune.service.http import service; from paretune.service.store import runs
+runs.SILENCE, service.CRASHES = timedelta(seconds=40), 5.0
+from paretune.service.__main__ import main
 main()
 """
 AGENT = f"""

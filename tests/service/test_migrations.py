@@ -14,11 +14,12 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from service import migrations, streams
-from service.database import Base, Database, Run
-from service.migrations.__main__ import write_step
+from paretune.core.errors import UsageError
+from paretune.service.store import migrations, streams
+from paretune.service.store.database import Database
+from paretune.service.store.migrations.__main__ import write_step
+from paretune.service.store.tables import Base, Run
 from tests.postgres import binaries, postgres
-from trainers.errors import UsageError
 
 OLD_KEYS = '{"loss": {"number": 8}}'  # as the first version kept them; a colon before a number would be SQLAlchemy's
 
@@ -146,7 +147,8 @@ def test_a_number_of_a_deleted_row_is_not_given_again(tmp_path: Path) -> None:
 
 def test_many_processes_open_an_old_database_at_once(url: str) -> None:
     first_tables(url, says_version=False)
-    program = "import sys; from service.database import Database; Database(sys.argv[1]).close()"
+    program = "import sys; from paretune.service.store.database import Database; "
+    program += "Database(sys.argv[1]).close()"
     with ThreadPoolExecutor(4) as pool:
         done = list(pool.map(lambda _: subprocess.run([sys.executable, "-c", program, url], capture_output=True), range(4)))
     assert [one.stderr.decode()[-500:] for one in done if one.returncode] == []
@@ -184,7 +186,10 @@ def test_a_step_is_written_from_what_has_changed(tmp_path: Path, monkeypatch: py
 
 
 def test_a_database_of_this_version_is_opened_without_alembic(tmp_path: Path) -> None:
-    program = "import sys; from service.database import Database; Database(sys.argv[1]).close(); print('alembic' in sys.modules)"
+    program = (
+        "import sys; from paretune.service.store.database import Database; "
+        "Database(sys.argv[1]).close(); print('alembic' in sys.modules)"
+    )
     for _ in range(2):
         done = subprocess.run([sys.executable, "-c", program, f"sqlite:///{tmp_path / 's.db'}"], capture_output=True, text=True)
         assert done.stdout.strip() == "False", done.stderr

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from graphql import GraphQLError, get_introspection_query, parse
 
-from service import answers, costs
-from service.execution import Schema, operation_of
+from paretune.service import graphql as answers
+from paretune.service.graphql import query_limits
+from paretune.service.graphql.execution import Schema, operation_of
 from tests.service.client_operations import operations
 from tests.service.serving import Asked
 
@@ -27,7 +28,7 @@ REASONS = {
     "automations and integrations, which call other services by network": """
         CreateAutomation CreateGenericWebhookIntegration DeleteAutomation GetAutomationsLegacy GetEntityAutomations
         GetEntityAutomationsLegacy GetOrgAutomations IntegrationsByEntity UpdateAutomation""",
-    "users, teams and keys, which whoever runs the server administers by python -m service user": """
+    "users, teams and keys, which whoever runs the server administers by python -m paretune.service user": """
         CreateInvite CreateServiceAccount CreateTeam CreateUserFromAdmin DeleteApiKey DeleteInvite GenerateApiKey""",
     "charts that a person designs in Vega for W&B's pages; this server's pages draw their own": "CreateCustomChart",
 }
@@ -112,8 +113,8 @@ def test_the_operations_of_the_client_cost_little_enough(schema: Schema) -> None
         for text in found[name]:
             document = parse(text)
             variables = operation_of(document).variable_definitions or ()
-            costs.check(schema.schema, document, {one.variable.name.value: 1000 for one in variables})
-    costs.check(schema.schema, parse(get_introspection_query()), {})
+            query_limits.check(schema.schema, document, {one.variable.name.value: 1000 for one in variables})
+    query_limits.check(schema.schema, parse(get_introspection_query()), {})
 
 
 # -- what is small, and served for the sake of completeness
@@ -131,7 +132,7 @@ def test_an_alert_stands_in_the_servers_log(tmp_path: Path, caplog: pytest.LogCa
 
 
 def test_the_members_of_a_team_are_seen_by_its_members_alone(tmp_path: Path) -> None:
-    from service.accounts import add_user
+    from paretune.service.store.accounts import add_user
 
     asked = Asked(tmp_path)
     key = add_user(asked.database, "member", team="crew", role="viewer")
@@ -150,7 +151,7 @@ def test_a_project_has_no_reports(tmp_path: Path) -> None:
 
 
 def test_sweeps_are_filtered_by_their_fields(tmp_path: Path) -> None:
-    from tests.service.test_sweeps import created, set_state
+    from tests.service.sweeps.test_sweeps import created, set_state
 
     asked = Asked(tmp_path)
     (one, first), (_, second) = created(asked), created(asked, name="the other")

@@ -24,20 +24,21 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from service.accounts import RESERVED, add_user, revoke_keys
-from service.database import Database, Project, Run, RunFile
-from service.filters import condition_of
-from service.web import curves, login, tables
-from service.web import pages as web
-from service.web.filter_text import filter_of
-from service.web.login import Logins, local_path
-from service.web.painter import painter_of
-from service.web.runs_page import plain_cell
-from service.web.words import ago, duration, number, size
+from paretune.core.errors import UsageError
+from paretune.service.store.accounts import RESERVED, add_user, revoke_keys
+from paretune.service.store.database import Database
+from paretune.service.store.filters import condition_of
+from paretune.service.store.tables import Project, Run, RunFile
+from paretune.service.web import curves, login, tables
+from paretune.service.web import pages as web
+from paretune.service.web.filter_text import filter_of
+from paretune.service.web.login import Logins, local_path
+from paretune.service.web.painter import painter_of
+from paretune.service.web.runs_page import plain_cell
+from paretune.service.web.words import ago, duration, number, size
 from tests.samples import ROOT
 from tests.service.browsing import Shown, sent
 from tests.service.serving import KEY, Asked, authorization
-from trainers.errors import UsageError
 
 OTHER, VIEWER = ("local-" + letter * 40 for letter in "ov")
 EVIL = "<img src=x onerror=alert(1)>"
@@ -182,7 +183,7 @@ def test_the_server_prints_a_link_where_only_this_machine_can_follow_it(tmp_path
     database = Database(f"sqlite:///{tmp_path / 'service.db'}")
     add_user(database, "local", key=KEY)
     database.close()
-    command = [sys.executable, "-m", "service", "--host", host, "--port", "0", "--data", str(tmp_path)]
+    command = [sys.executable, "-m", "paretune.service", "--host", host, "--port", "0", "--data", str(tmp_path)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as server:
         try:
             assert server.stdout is not None

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import sqlalchemy as sa
 
-from service.database import Run
-from tests.demo.browsing import CHROMIUM, chromium
+from paretune.service.store.tables import Run
 from tests.listening import listening
+from tests.painter.browsing import CHROMIUM, chromium
 from tests.service.browsing import Shown
 from tests.service.serving import KEY
+from tests.service.sweeps.test_sweeps import agent, beat, created
 from tests.service.test_pages import upload
 from tests.service.test_pages_sweep import METRICS, ended
-from tests.service.test_sweeps import agent, beat, created
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

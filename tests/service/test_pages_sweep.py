@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
-from service.accounts import add_user
-from service.database import Run
-from service.web import importance, sweep_data
-from service.web.importance import computed_beside, importance_of
-from service.web.sweep_data import Kept, SweepData
+from paretune.service.store.accounts import add_user
+from paretune.service.store.tables import Run
+from paretune.service.web import importance, sweep_data
+from paretune.service.web.importance import computed_beside, importance_of
+from paretune.service.web.sweep_data import Kept, SweepData
 from tests.service.browsing import Shown, sent
-from tests.service.test_sweeps import agent, beat, created, set_state
+from tests.service.sweeps.test_sweeps import agent, beat, created, set_state
 
 METRICS = [{"name": "precision", "goal": "maximize"}, {"name": "seconds", "goal": "minimize"}]
 NESTED = {"x": {"min": 0.0, "max": 1.0}, "net": {"parameters": {"width": {"values": [1, 2]}, "depth": {"value": 3}}}}

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from service import compaction
-from service.accounts import add_user
-from service.app import application
-from service.database import Database
-from service.files import Files
-from service.searches import Searches
+from paretune.service.http.app import application
+from paretune.service.store import compaction
+from paretune.service.store.accounts import add_user
+from paretune.service.store.database import Database
+from paretune.service.store.files import Files
+from paretune.service.sweeps.searches import Searches
 from tests.listening import listening
 from tests.service.serving import KEY, client
 

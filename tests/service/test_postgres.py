@@ -13,11 +13,12 @@ import sqlalchemy as sa
 from optuna.trial import TrialState
 from starlette.testclient import TestClient
 
-from service.database import Database, Issue
+from paretune.service.store.database import Database
+from paretune.service.store.tables import Issue
 from tests.postgres import needs_postgres, postgres
 from tests.service.serving import Asked, authorization
-from tests.service.test_filters import flat_plain, holds, names, random_filter
-from tests.service.test_sweeps import agent, beat, created, done, state_of, sweep_row
+from tests.service.store.test_filters import flat_plain, holds, names, random_filter
+from tests.service.sweeps.test_sweeps import agent, beat, created, done, state_of, sweep_row
 
 pytestmark = [pytest.mark.slow, needs_postgres]
 

@@ -11,11 +11,11 @@ from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_score
 
-from analysis.history import load_runs
-from search.offline import run
-from search.sweep import read_sweep
+from paretune.analysis.history import load_runs
+from paretune.search.engine.worker import run
+from paretune.search.spec.sweep import read_sweep
 from tests.service.serving import Asked, client, listening
-from tests.service.test_sweeps import agent, beat, command, created, done, state_of
+from tests.service.sweeps.test_sweeps import agent, beat, command, created, done, state_of
 
 # Under an agent the client gives every run of a process the sweep's id, so folds that are runs have processes of their own
 CROSS_VALIDATION = """\

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from service import learning
-from service.database import Issue, now
+from paretune.service.store.tables import Issue, now
+from paretune.service.sweeps import study_feedback
 from tests.service.serving import KEY, Asked, client, listening
-from tests.service.test_sweeps import DEFINITION, agent, beat, command, created, done, set_state, state_of
+from tests.service.sweeps.test_sweeps import DEFINITION, agent, beat, command, created, done, set_state, state_of
 
 CUSTOM: dict[str, Any] = {"method": "custom", "scheduler": {"engine": "optuna", "source": "space.py", "optimizer": "study"}}
 SPACE = """
@@ -123,7 +123,7 @@ def test_an_enqueued_run_that_twice_never_began_has_failed(asked: Asked) -> None
     assert [beat(asked, one)[0]["run_id"] for _ in range(2)] == [name, name]
     assert beat(asked, one) == []
     with asked.database.session(writing=True) as session:
-        session.execute(sa.update(Issue).values(issued_at=now() - 2 * learning.UNSTARTED))
+        session.execute(sa.update(Issue).values(issued_at=now() - 2 * study_feedback.UNSTARTED))
     assert beat(asked, one) == []
     assert states(asked, sweep) == ["failed"]
 

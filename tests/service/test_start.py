@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from service.__main__ import main
-from service.accounts import add_user
-from service.database import Database
-from service.files import Files
+from paretune.service.__main__ import main
+from paretune.service.store.accounts import add_user
+from paretune.service.store.database import Database
+from paretune.service.store.files import Files
 from tests.service.serving import KEY
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @contextlib.contextmanager
 def started(data: Path, *flags: str) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
     """Start a server on any port; give it and the lines that it prints before it serves."""
-    command = [sys.executable, "-m", "service", "--port", "0", "--data", str(data), *flags]
+    command = [sys.executable, "-m", "paretune.service", "--port", "0", "--data", str(data), *flags]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as server:
         assert server.stdout is not None
         try:
@@ -104,6 +104,6 @@ def test_ctrl_c_ends_it_while_an_upload_hangs(tmp_path: Path) -> None:
 def test_a_proxy_is_believed_only_where_it_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: list[str]) -> None:
     seen = []
     monkeypatch.setattr("uvicorn.Server.run", lambda server, sockets: seen.append((server.config, sockets[0].close())[0]))
-    monkeypatch.setattr("service.observing.start_log", lambda form: None)
+    monkeypatch.setattr("paretune.service.http.metrics.start_log", lambda form: None)
     assert main(["--port", "0", "--data", str(tmp_path), *flags]) == 0
     assert [config.proxy_headers for config in seen] == [bool(flags)]

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from service.__main__ import main
-from service.accounts import account_of
-from service.database import Project
+from paretune.service.__main__ import main
+from paretune.service.store.accounts import account_of
+from paretune.service.store.tables import Project
 from tests.service.serving import KEY, Asked
 
 

@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from analysis.history import load_runs
+from paretune.analysis.history import load_runs
+from paretune.core.errors import UsageError
+from paretune.data.dataset import data_root
+from paretune.models.saved_models import load
 from studies.__main__ import main
 from studies.base import STUDIES, Study, entry_of, mean_with_interval
 from studies.faces import separation
 from studies.pages import write, write_report
 from tests.analysis.reading import Page, is_a_drawing, pages_of
 from tests.samples import ROOT, SMALL_BACKBONE
-from trainers.data import data_root
-from trainers.errors import UsageError
-from trainers.saved import load
 
 FOLDERS = {"fashion_mnist": "FashionMNIST/raw", "mnist": "MNIST/raw", "cifar10": "cifar10", "faces": "faces"}
 
@@ -62,7 +62,8 @@ def test_a_model_of_a_study_is_that_of_its_curve(folder: Path) -> None:
     done("f4", folder)
     runs = load_runs(folder / "runs" / "study-f3-quick")
     first = min(runs, key=lambda run: run.config["seed"])
-    from trainers.data import DataOptions, load_data
+    from paretune.data.dataset import load_data
+    from paretune.data.options import DataOptions
 
     data = load_data(DataOptions.from_dict({"data": "fashion_mnist", "holdout": 0.0}))
     predicted = load(folder / "models" / "study-f3-quick", device="cpu").predict(data.test.x)  # type: ignore[attr-defined]
@@ -70,7 +71,7 @@ def test_a_model_of_a_study_is_that_of_its_curve(folder: Path) -> None:
 
 
 def test_every_grid_of_a_study_is_a_sweep_that_compares_only() -> None:
-    from search.sweep import read_sweep
+    from paretune.search.spec.sweep import read_sweep
 
     files = sorted((ROOT / "sweeps" / "studies").glob("*.yaml"))
     assert len(files) >= 12
@@ -82,7 +83,7 @@ def test_every_grid_of_a_study_is_a_sweep_that_compares_only() -> None:
 
 
 def test_the_grid_of_e2_is_the_documents() -> None:
-    from search.sweep import read_sweep
+    from paretune.search.spec.sweep import read_sweep
 
     sweep = read_sweep(ROOT / "sweeps" / "studies" / "e2.yaml")
     steps = [round(0.05 * step, 2) for step in range(1, 20)]

@@ -10,14 +10,14 @@ import pytest
 import torch
 from torch import nn
 
+from paretune.core.errors import UsageError
+from paretune.models.evaluation import evaluate, evaluate_saved
+from paretune.models.export import export_saved
+from paretune.models.saved_models import load, save
+from paretune.networks.builder import layer_table
+from paretune.trainers.autoencoder import Autoencoder, AutoencoderConfig
+from paretune.trainers.predict import predictions
 from tests.samples import small_data
-from trainers.autoencoder import Autoencoder, AutoencoderConfig
-from trainers.errors import UsageError
-from trainers.evaluate import evaluate, evaluate_saved
-from trainers.export import export_saved
-from trainers.network import layer_table
-from trainers.predict import predictions
-from trainers.saved import load, save
 
 pytestmark = pytest.mark.usefixtures("each_device")
 
@@ -119,7 +119,8 @@ def test_a_saved_one_is_the_same_and_no_classifier(tmp_path: Path) -> None:
 
 
 def test_a_saved_one_is_evaluated_on_the_locked_part(tmp_path: Path) -> None:
-    from trainers.data import DataOptions, load_data
+    from paretune.data.dataset import load_data
+    from paretune.data.options import DataOptions
 
     data = load_data(DataOptions())
     model = built(hidden=[5], epochs=1).fit(data)

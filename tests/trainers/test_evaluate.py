@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
+from paretune.core.errors import UsageError
+from paretune.data.dataset import load_data
+from paretune.data.options import DataOptions
+from paretune.models.evaluation import Evaluation, evaluate, evaluate_saved, report_text
+from paretune.models.saved_models import save
+from paretune.trainers.evaluate import main
+from paretune.trainers.softmax import Softmax, SoftmaxConfig
 from tests.samples import small_data
-from trainers.data import DataOptions, load_data
-from trainers.errors import UsageError
-from trainers.evaluate import Evaluation, evaluate, evaluate_saved, main, report_text
-from trainers.saved import save
-from trainers.softmax import Softmax, SoftmaxConfig
 
 pytestmark = pytest.mark.usefixtures("each_device")
 

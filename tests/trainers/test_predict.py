@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from paretune.core.errors import UsageError
+from paretune.models.contract import Classifier
+from paretune.models.saved_models import save
+from paretune.trainers.predict import main, predictions
+from paretune.trainers.softmax import Softmax, SoftmaxConfig
+from paretune.trainers.svm import Svm
 from tests.samples import small_data
-from trainers.base import Classifier
-from trainers.errors import UsageError
-from trainers.predict import main, predictions
-from trainers.saved import save
-from trainers.softmax import Softmax, SoftmaxConfig
-from trainers.svm import Svm
 
 pytestmark = pytest.mark.usefixtures("each_device")
 
@@ -114,7 +114,7 @@ def test_a_broken_picture_is_named_once_and_the_others_are_predicted(
     raw = (pictures / "0-c0.png").read_bytes()
     content = {"no picture": b"text", "cut off": raw[:-30], "a chunk of no name": raw.replace(b"IDAT", b"\xc1\x8a\xbc\x98")}
     (pictures / "1-c1.png").write_bytes(content[broken])
-    monkeypatch.setattr("trainers.predict.BATCH", 4)
+    monkeypatch.setattr("paretune.trainers.predict.BATCH", 4)
     assert main([*models.values(), str(pictures)]) == 0
     said = capsys.readouterr()
     rows = list(csv.DictReader(io.StringIO(said.out)))

@@ -1,0 +1,78 @@
+"""One classifier's sweep as the report shows it, and which of its hyper-parameters were searched."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from paretune.analysis.choose import Choice
+from paretune.analysis.document.language import translate as _
+from paretune.analysis.findings.aims import stated_goals
+from paretune.analysis.sources.run_record import RunRecord
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SAME_FOR_ALL = {"classifier", "evaluation_split", "best_metric", "preset", "average", "positive_class", "curves_on_test", "holdout"}
+
+
+@dataclass
+class Study:
+    """One classifier's sweep as the report shows it."""
+
+    name: str  # the classifier's; the source's where two sweeps are of one classifier
+    source: str
+    classifier: str
+    runs: list[RunRecord]
+    table: pd.DataFrame  # every run, one row
+    front: pd.DataFrame  # the candidates, with on_front
+    choice: Choice
+    models: dict[str, dict[str, Any]]  # metrics.json of "chosen" (empty where none was retrained) and, where it was, "baseline"
+    origin: dict[str, Any]  # config.json of the chosen model; empty without one
+    folder: Path  # of the chosen model
+    aims: dict[str, str]  # what the front is of: metric -> goal
+    reads: list[dict[str, Any]] = field(default_factory=list)  # of the locked part, on the study's record
+
+    @property
+    def chosen(self) -> RunRecord:
+        return next(run for run in self.runs if run.run == self.choice.run["run"])
+
+    @property
+    def baseline(self) -> RunRecord | None:
+        return next((run for run in self.runs if "baseline" in run.tags), None)
+
+    @property
+    def test(self) -> dict[str, Any]:
+        """What the chosen run's retrained model did on the locked part; empty where none was retrained."""
+        return self.models["chosen"].get("test", {})
+
+    @property
+    def goals(self) -> dict[str, str]:
+        """The goal of each metric that is shown."""
+        return {**stated_goals(self.runs), "f1": "maximize", **self.aims}
+
+    @property
+    def metric(self) -> str:
+        """The score that tables and the search show beside the aims: F1, or the first aim of runs that do not log it."""
+        return "f1" if "f1" in self.front and self.front["f1"].notna().any() else next(iter(self.aims))
+
+
+def searched(study: Study) -> list[str]:
+    """Return the hyper-parameters whose values differ between the runs."""
+    names = dict.fromkeys(name for run in study.runs for name in run.config if name not in SAME_FOR_ALL and name != "provenance")
+    return [
+        name
+        for name in names
+        if len({json.dumps(run.config.get(name), sort_keys=True, default=str) for run in study.runs if run.config}) > 1
+    ]
+
+
+def short(value: Any) -> str:
+    """Return a value as a table shows it."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return _("yes") if value else _("no")
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,301 @@
+"""Figures of runs and models with matplotlib: colour-blind safe, legible at column width, each axis labelled.
+
+Colours: Okabe and Ito 2008, "Color Universal Design".
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+import numpy as np
+
+from paretune.analysis.document.language import translate as _
+from paretune.core.errors import UsageError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7"]
+MARKERS = ["o", "s", "^", "D"]
+GREY = "#888888"
+ROOM = 0.08  # of a frame, between its edge and a run that must be seen whole
+LABELS = {
+    "f1": "F1",
+    "precision": "precision",
+    "recall": "recall",
+    "n_parameters": "learnt numbers",
+    "seconds": "training time in seconds",
+    "test_loss": "loss",
+    "test_accuracy": "accuracy",
+}
+STYLE: Any = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e6e6e6",
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+}
+
+
+Wanted = ParamSpec("Wanted")
+Drawn = TypeVar("Drawn")
+
+
+def label_of(metric: str) -> str:
+    """Return a metric as an axis names it; its own name where LABELS lacks it."""
+    return _(LABELS[metric]) if metric in LABELS else metric
+
+
+def styled(draw: Callable[Wanted, Drawn]) -> Callable[Wanted, Drawn]:
+    """Let a function draw in STYLE, and leave matplotlib's own settings as they are."""
+
+    @functools.wraps(draw)
+    def in_style(*args: Wanted.args, **settings: Wanted.kwargs) -> Drawn:
+        from matplotlib import rc_context
+
+        with rc_context(STYLE):
+            return draw(*args, **settings)
+
+    return in_style
+
+
+def empty_figure(width: float, height: float) -> Figure:
+    """Return a figure of so many inches without panels; whoever draws in it is `styled`."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def new_figure(width: float, height: float, columns: int = 1) -> tuple[Figure, list[Axes]]:
+    """Return an empty figure of so many inches, and its panels in a row."""
+    figure = empty_figure(width, height)
+    return figure, list(figure.subplots(1, columns, squeeze=False)[0])
+
+
+@styled
+def save_figure(figure: Figure, path: Path) -> Path:
+    """Write a figure as PNG (or by the file's ending), at 200 dots per inch.
+
+    Raises:
+        UsageError: if the file cannot be written, or its ending names no picture format.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=200)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written ({error.strerror}): choose another place.") from None
+    except ValueError:
+        raise UsageError(f"{path} must end in .png, .svg or .pdf.") from None
+    return path
+
+
+@styled
+def pareto_figure(
+    tables: Mapping[str, pd.DataFrame],
+    metrics: Sequence[str] = ("precision", "recall"),
+    goals: Sequence[str] = ("maximize", "maximize"),
+    chosen: Mapping[str, str] | None = None,
+) -> Figure:
+    """Draw runs in the plane of two metrics, one panel per classifier: the front, and the area that it dominates.
+
+    Args:
+        tables: runs with a bool column `on_front`, by classifier.
+        chosen: the id of the chosen run, by classifier.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    figure, panels = new_figure(4.2 * len(tables), 3.8, len(tables))
+    for place, (axes, (name, table)) in enumerate(zip(panels, tables.items(), strict=True)):
+        x, y = (table[metric].to_numpy(dtype=np.float64) for metric in metrics)
+        front = table["on_front"].to_numpy(dtype=bool)
+        pick = table["run"].eq((chosen or {}).get(name)).to_numpy()
+        limits = [frame(values, front | pick, goal) for values, goal in zip((x, y), goals, strict=True)]
+        axes.set_xlim(limits[0])
+        axes.set_ylim(limits[1])
+        color = COLORS[place % len(COLORS)]
+        _shade(axes, np.unique(np.stack([x[front], y[front]], axis=1), axis=0), goals, limits, color)
+        inside = (x >= limits[0][0]) & (x <= limits[0][1]) & (y >= limits[1][0]) & (y <= limits[1][1])
+        axes.scatter(x[~front & inside], y[~front & inside], s=22, color=GREY, label=_("dominated"), zorder=3)
+        label = _("on the front ({count} of {total})").format(count=int(front.sum()), total=len(front))
+        axes.scatter(
+            x[front], y[front], s=46, color=color, marker=MARKERS[place % 4], edgecolor="black", lw=0.6, label=label, zorder=4
+        )
+        if pick.any():
+            axes.scatter(x[pick], y[pick], s=190, facecolor="none", edgecolor="black", lw=1.4, label=_("chosen"), zorder=5)
+        _note_outside(axes, int((~inside).sum()))
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.set_title(name, loc="left")
+        axes.set_xlabel(label_of(metrics[0]))
+        axes.set_ylabel(label_of(metrics[1]))
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=3, fontsize=7.5, handletextpad=0.2, columnspacing=0.9)
+    return figure
+
+
+def _note_outside(axes: Axes, count: int) -> None:
+    """Say how many runs the frame leaves out, above it, where no point and no line is."""
+    if count:
+        text = _("{count} runs beyond the frame").format(count=count) if count > 1 else _("1 run beyond the frame")
+        axes.set_title(text, loc="right", fontsize=7.5, color="#555555")
+
+
+def window(values: np.ndarray, goal: str) -> tuple[float, float]:
+    """Return axis limits around the better three quarters of the values, so that one bad run does not hide the front."""
+    good = np.quantile(values, 0.25 if goal == "maximize" else 0.75)
+    best = values.max() if goal == "maximize" else values.min()
+    span = max(abs(best - good), 1e-3 * max(abs(best), 1e-9), 1e-9)
+    return float(min(good, best) - 0.25 * span), float(max(good, best) + 0.25 * span)
+
+
+def frame(values: np.ndarray, front: np.ndarray, goal: str) -> tuple[float, float]:
+    """Return axis limits: the window of the values (n_runs,), with room around the runs (n_runs,) that must be seen whole.
+
+    Shares, which are all between 0 and 1, are framed beyond these only where a mark needs the room.
+    """
+    low, high = window(values, goal)
+    shown = values[front]
+    room = ROOM * (max(high, shown.max()) - min(low, shown.min()))
+    if values.min() >= 0 and values.max() <= 1:
+        low, high = max(low, 0.0), min(high, 1.0)
+    return min(low, float(shown.min() - room)), max(high, float(shown.max() + room))
+
+
+def _shade(
+    axes: Axes,
+    points: np.ndarray,
+    goals: Sequence[str],
+    limits: Sequence[tuple[float, float]],
+    color: str,
+) -> None:
+    """Shade the rectangle that each front point (n_points, 2) dominates, and draw the staircase along their edge."""
+    corner = [low if goal == "maximize" else high for (low, high), goal in zip(limits, goals, strict=True)]
+    for x, y in points:
+        axes.fill([corner[0], x, x, corner[0]], [corner[1], corner[1], y, y], color=color, alpha=0.13, lw=0, zorder=1)
+    steps_x, steps_y = points[np.argsort(points[:, 0])].T
+    if goals[0] == "maximize":  # the area lies to the left: each level holds up to the point that ends it
+        line_x = [corner[0], *np.repeat(steps_x, 2)]
+        line_y = [*np.repeat(steps_y, 2), corner[1]]
+    else:
+        line_x = [*np.repeat(steps_x, 2), corner[0]]
+        line_y = [corner[1], *np.repeat(steps_y, 2)]
+    axes.plot(line_x, line_y, color=color, lw=1.2, zorder=2)
+
+
+@styled
+def tradeoff_figure(tables: Mapping[str, pd.DataFrame], chosen: Mapping[str, str] | None = None) -> Figure:
+    """Draw F1 against `n_parameters` and against `seconds`, all classifiers together."""
+    from matplotlib.ticker import NullFormatter
+
+    figure, panels = new_figure(8.4, 3.3, 2)
+    for axes, metric in zip(panels, ("n_parameters", "seconds"), strict=True):
+        for place, (name, table) in enumerate(tables.items()):
+            axes.scatter(
+                table[metric], table["f1"], s=24, marker=MARKERS[place % 4], color=COLORS[place % 4], label=name, alpha=0.85
+            )
+            pick = table[table["run"].eq((chosen or {}).get(name))]
+            axes.scatter(pick[metric], pick["f1"], s=150, facecolor="none", edgecolor="black", lw=1.3)
+        together = np.concatenate([table["f1"].to_numpy(dtype=np.float64) for table in tables.values()])
+        axes.set_ylim(window(together, "maximize"))
+        axes.set_xscale("log")
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.set_xlabel(label_of(metric))
+        axes.set_ylabel(label_of("f1"))
+        _note_outside(axes, int((together < axes.get_ylim()[0]).sum()))
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
+    return figure
+
+
+@styled
+def curves_figure(history: pd.DataFrame, *, title: str, n_epochs: int, part: str = "") -> Figure:
+    """Draw loss and accuracy over the epochs of one run, on the training images and on `part`, which is the hold-out by default.
+
+    Args:
+        history: the rows of one run.
+        n_epochs: the epoch that is marked as the best.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    figure, panels = new_figure(8.4, 3.1, 2)
+    for axes, name in zip(panels, ("loss", "accuracy"), strict=True):
+        for place, (column, label) in enumerate(((f"train_{name}", _("training")), (f"test_{name}", part or _("hold-out")))):
+            if column in history and history[column].notna().any():
+                style = "-" if place == 0 else "--"
+                axes.plot(history["epoch"], history[column], style, color=COLORS[place], label=label, marker=MARKERS[place], ms=2.5)
+        axes.axvline(n_epochs, color=GREY, lw=0.9, ls=":", label=_("best epoch ({epoch})").format(epoch=n_epochs))
+        axes.set_xlabel(_("epoch"))
+        axes.set_ylabel(label_of(f"test_{name}"))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_title(title if name == "loss" else "", loc="left", fontsize=9)
+    panels[0].set_yscale("log")
+    panels[1].legend(fontsize=8)
+    return figure
+
+
+@styled
+def search_figure(tables: Mapping[str, pd.DataFrame], metric: str = "f1") -> Figure:
+    """Draw each trial's value and the best so far, in the order of the trials, which are counted from 0 as in their names."""
+    from matplotlib.ticker import MaxNLocator
+
+    figure, (axes,) = new_figure(8.4, 2.9)
+    lows = []
+    for place, (name, table) in enumerate(tables.items()):
+        values = table[metric].to_numpy(dtype=np.float64)
+        done = (table["state"] == "finished").to_numpy()
+        number = np.arange(len(values))
+        color, marker = COLORS[place % 4], MARKERS[place % 4]
+        axes.scatter(number[done], values[done], s=20, color=color, marker=marker, label=name)
+        axes.scatter(number[~done], values[~done], s=16, facecolor="none", edgecolor=color, marker=marker, lw=0.8)
+        best = np.fmax.accumulate(np.where(done, values, np.nan))
+        axes.step(number, best, where="post", color=color, lw=1.2)
+        lows.append(np.nanquantile(values, 0.2))
+    top = max(float(table[metric].max()) for table in tables.values())
+    low = min(lows)
+    axes.set_ylim(low - 0.15 * (top - low + 1e-6), top + 0.12 * (top - low + 1e-6))
+    _note_outside(axes, sum(int((table[metric] < axes.get_ylim()[0]).sum()) for table in tables.values()))
+    axes.set_xlabel(_("trial (hollow: did not finish)"))
+    axes.set_ylabel(label_of(metric))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.legend(fontsize=8, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=4, borderaxespad=0.2)
+    return figure
+
+
+@styled
+def confusion_figure(confusion: np.ndarray, class_names: Sequence[str], *, title: str) -> Figure:
+    """Draw a confusion matrix (n_classes, n_classes): counts as numbers, mistakes as shades."""
+    n_classes = len(class_names)
+    side = min(max(3.4, 0.42 * n_classes + 1.2), 9.0)
+    figure, (axes,) = new_figure(side, side)
+    mistakes = confusion.astype(np.float64).copy()
+    np.fill_diagonal(mistakes, 0.0)
+    axes.imshow(mistakes, cmap="Oranges", vmin=0, vmax=max(mistakes.max(), 5.0))
+    axes.grid(False)
+    size = 8 if n_classes <= 12 else 5.5
+    for i in range(n_classes):
+        for j in range(n_classes):
+            if confusion[i, j]:
+                dark = mistakes[i, j] > 0.6 * max(mistakes.max(), 5.0)
+                weight = "bold" if i == j else "normal"
+                axes.text(
+                    j,
+                    i,
+                    f"{confusion[i, j]}",
+                    ha="center",
+                    va="center",
+                    fontsize=size,
+                    weight=weight,
+                    color="white" if dark else "black",
+                )
+    ticks = range(n_classes)
+    crowded = max(len(name) for name in class_names) > 2
+    axes.set_xticks(ticks, class_names, rotation=60 if crowded else 0, ha="right" if crowded else "center", fontsize=8)
+    axes.set_yticks(ticks, class_names, fontsize=8)
+    axes.set_xlabel(_("predicted"))
+    axes.set_ylabel(_("true"))
+    axes.set_title(title, fontsize=9)
+    return figure

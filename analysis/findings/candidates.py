@@ -1,0 +1,115 @@
+"""Which runs may stand on a front and be chosen from: those that finished, and can be compared."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from paretune.analysis.document.language import translate as _
+from paretune.core.errors import UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+NO_METRICS = ("created", "epochs", "best_epoch")
+MOST_NAMES = 10
+
+
+def candidates(runs: pd.DataFrame, metrics: Sequence[str], option: str = "--metrics") -> tuple[pd.DataFrame, dict[str, int]]:
+    """Return the runs that may be on a front, and how many others there are by reason.
+
+    Runs that were stopped early, failed or still run are no candidates, nor are those that break a constraint of their
+    sweep or are without a finite value; the reason names these.
+
+    Args:
+        option: the flag by which a person names the metrics, for a message.
+
+    Raises:
+        UsageError: if the metric is unknown, no run is left, or runs were scored on the locked part or on a mix of parts.
+    """
+    known = _metrics_in(runs)
+    left_out = {str(state): int(count) for state, count in runs["state"].value_counts().items() if state != "finished"}
+    rest = runs[runs["state"] == "finished"]
+    if rest.empty:
+        counts = ", ".join(f"{count} {reason}" for reason, count in left_out.items()) or "there is no run at all"
+        raise UsageError(f"no run has finished yet ({counts}): run the sweep further first.")
+    for metric in metrics:
+        if metric not in known:
+            there = (
+                f"; there are {', '.join(known)}: name those to weigh, as in {option} {known[0]}."
+                if known
+                else "; no run has logged any."
+            )
+            raise UsageError(f"no run has the metric {metric!r}{did_you_mean(metric, known) or there}")
+    if "feasible" in rest:
+        broken = rest[~rest["feasible"].astype(bool)]
+        if len(broken):
+            reason = _("breaking a constraint of the sweep: {names}").format(names=_first(list(broken["name"])))
+            left_out[reason] = len(broken)
+        rest = rest[rest["feasible"].astype(bool)]
+    finite = np.isfinite(rest[list(metrics)].to_numpy(dtype=np.float64)).all(axis=1)
+    left_out |= _reasons(rest[~finite], metrics)
+    rest = rest[finite]
+    if rest.empty:
+        counts = ", ".join(f"{count} {reason}" for reason, count in left_out.items()) or "no run at all"
+        raise UsageError(f"no finished run has {' and '.join(metrics)} ({counts}): run the sweep further first.")
+    splits = sorted(rest["evaluation_split"].unique())
+    if "test" in splits:
+        raise UsageError(
+            "runs scored on the locked test part cannot be compared to choose from (evaluation_split is test): "
+            "use runs with a hold-out."
+        )
+    ours = rest[rest["evaluation_split"] != "unknown"]  # in other people's runs these keys may mean anything
+    for column, what in (("data", "data sets"), ("average", "averages over the classes")):
+        values = sorted({str(value) for value in ours[column] if value}) if column in ours else []
+        if len(values) > 1:
+            raise UsageError(f"runs of different {what} ({', '.join(values)}) cannot stand on one front: give them one by one.")
+    _check_same_images(ours)
+    if len(splits) > 1:
+        raise UsageError(f"runs of different evaluation splits ({', '.join(splits)}) cannot stand on one front: pull them apart.")
+    return rest, left_out
+
+
+def _check_same_images(runs: pd.DataFrame) -> None:
+    """Refuse to compare runs whose locked or held-out images differ, but for folds, and pictures in other sizes.
+
+    Raises:
+        UsageError: that names runs of both.
+    """
+    if "provenance.images" not in runs:
+        return
+    known = runs[runs["provenance.images"] != ""]
+    for _size, group in known.groupby("provenance.image_size", sort=False):
+        names = group.groupby("provenance.images", sort=False)["name"].first()
+        if len(names) > 1:
+            raise UsageError(
+                f"runs must be scored on the same images to be compared. Those of {names.iloc[0]} and {names.iloc[1]} differ (other"
+                " files, another split_seed or share): give them one by one."
+            )
+
+
+def _metrics_in(runs: pd.DataFrame) -> list[str]:
+    from pandas.api.types import is_bool_dtype, is_numeric_dtype
+
+    return [
+        name for name in runs.columns if is_numeric_dtype(runs[name]) and not is_bool_dtype(runs[name]) and name not in NO_METRICS
+    ]
+
+
+def _reasons(runs: pd.DataFrame, metrics: Sequence[str]) -> dict[str, int]:
+    """Count runs that lack a finite value, by what each lacks; the key names the runs."""
+    names: dict[str, list[str]] = {}
+    for run in runs.to_dict("records"):
+        missing = _(" and ").join(metric for metric in metrics if np.isnan(run[metric]))
+        infinite = _(" and ").join(metric for metric in metrics if np.isinf(run[metric]))
+        parts = [_("without {metrics}").format(metrics=missing)] * bool(missing)
+        parts += [_("with infinite {metrics}").format(metrics=infinite)] * bool(infinite)
+        names.setdefault(_(" and ").join(parts), []).append(str(run["name"] or run["run"]))
+    return {f"{reason}: {_first(found)}": len(found) for reason, found in names.items()}
+
+
+def _first(names: Sequence[str]) -> str:
+    more = _(" and {count} more").format(count=len(names) - MOST_NAMES) if len(names) > MOST_NAMES else ""
+    return ", ".join(names[:MOST_NAMES]) + more

@@ -1,0 +1,69 @@
+"""The Pareto front of points and of runs, and the hypervolume that it dominates.
+
+A point dominates another if it is at least as good in every metric and better in one. Every non-dominated run is kept,
+duplicates included. The filter and the hypervolume are moocore's (exact).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from paretune.analysis.findings.aims import DEFAULT_METRICS, goals_of
+from paretune.analysis.findings.candidates import candidates
+from paretune.core.pareto_front import hypervolumes, non_dominated, reference_point
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def pareto_front(values: np.ndarray, goals: Sequence[str]) -> np.ndarray:
+    """Return which points no other point dominates.
+
+    Args:
+        values: (n_points, n_metrics), finite.
+        goals: `maximize` or `minimize` for each metric.
+
+    Returns:
+        (n_points,) bool. Equal points are on the front together.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    if values.ndim != 2 or values.shape[1] != len(goals):
+        raise ValueError(f"values must be (n_points, {len(goals)}). Got {values.shape}.")
+    if not np.isfinite(values).all():
+        raise ValueError("values must be finite: leave out runs without a value first.")
+    return np.asarray(non_dominated(values, goals), dtype=bool)
+
+
+def hypervolume(values: np.ndarray, goals: Sequence[str], reference: Sequence[float]) -> float:
+    """Return the volume that the points (n_points, n_metrics) dominate, up to `reference` (n_metrics,)."""
+    import moocore
+
+    if len(values) == 0:
+        return 0.0
+    maximize = [goal == "maximize" for goal in goals]
+    return float(moocore.hypervolume(np.asarray(values, dtype=np.float64), ref=np.asarray(reference, float), maximise=maximize))
+
+
+def front_of(
+    runs: pd.DataFrame, metrics: Sequence[str] = DEFAULT_METRICS, goals: Sequence[str] | None = None
+) -> tuple[pd.DataFrame, dict[str, int]]:
+    """Return the candidates with a bool column `on_front`, and the count of the others by reason.
+
+    Args:
+        goals: `maximize` or `minimize` for each metric; by default what their names tell.
+    """
+    rest, left_out = candidates(runs, metrics)
+    goals = goals or goals_of(metrics, {})
+    return rest.assign(on_front=pareto_front(rest[list(metrics)].to_numpy(dtype=np.float64), goals)), left_out
+
+
+def volumes_of(
+    front: pd.DataFrame, metrics: Sequence[str], goals: Sequence[str], reference: Sequence[float] | None = None
+) -> tuple[np.ndarray, list[float]]:
+    """Return the hypervolume after each candidate, in the order of their creation (n_candidates,), and its reference point."""
+    values = front.sort_values("created", kind="stable")[list(metrics)].to_numpy(dtype=np.float64)
+    corner = list(reference) if reference else reference_point(values, goals)
+    return hypervolumes(values, goals, corner), corner

@@ -1,0 +1,98 @@
+"""Runs that were read once, kept as Parquet, so that a second reading takes only what is new or has changed.
+
+One file holds many runs: their rows one after another, a column per metric, and who they are as JSON in the file's metadata.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from paretune.analysis.sources.run_record import RunRecord
+from paretune.core.folders import ROOT
+from paretune.runs.wandb_files import read_run
+
+WORTHWHILE = 20  # run files below which reading them again costs nothing
+VERSION = "2"
+IDENTITY = ("run", "name", "group", "sweep", "state", "created", "file", "config", "tags", "goals")
+
+
+def place_of(kind: str, source: str | Path) -> Path:
+    """Return where the runs of a source are kept: below WANDB_CACHE_DIR, or runs/ here."""
+    folder = Path(os.environ.get("WANDB_CACHE_DIR") or ROOT / "runs") / ".pulled" / kind
+    return folder / f"{hashlib.sha256(str(source).encode()).hexdigest()[:24]}.parquet"
+
+
+def read(place: Path) -> list[tuple[str, RunRecord]]:
+    """Return the runs that are kept, each with the mark it was kept under; nothing where the file is not ours or broken."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(place)
+        described = json.loads((table.schema.metadata or {}).get(b"paretune", b"{}"))
+    except (OSError, ValueError, pa.ArrowException):
+        return []
+    if described.get("version") != VERSION:
+        return []
+    columns = {name: table.column(name).to_numpy() for name in table.column_names}
+    return list(_parted(described["runs"], columns))
+
+
+def _parted(runs: Sequence[dict[str, Any]], columns: dict[str, Any]) -> Iterator[tuple[str, RunRecord]]:
+    begin = 0
+    for entry in runs:
+        end = begin + entry["n_rows"]
+        own = {name: columns[name][begin:end] for name in entry["columns"]}
+        kept, file = entry.get("summary"), entry.get("file", "")
+        read_summary = functools.partial(json.loads, kept) if kept is not None else functools.partial(_summary_in, file)
+        record = RunRecord(**{key: entry[key] for key in IDENTITY if key in entry}, columns=own, read_summary=read_summary)
+        yield entry.get("mark", ""), record
+        begin = end
+
+
+def _ours(run: RunRecord) -> bool:
+    """Whether a run is our classifiers' own in a file here: its summary repeats its rows, and is read there when asked for."""
+    return "classifier" in run.config and run.file.endswith(".wandb")
+
+
+def _summary_in(file: str) -> Mapping[str, Any]:
+    found = read_run(Path(file)) if Path(file).is_file() else None
+    return {} if found is None else found.summary
+
+
+def write(place: Path, marked: Sequence[tuple[str, RunRecord]]) -> None:
+    """Keep runs, each under a mark; where the folder cannot be written, nothing is kept and nothing is lost."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    names = list(dict.fromkeys(name for _, run in marked for name in run.columns))
+    blanks = {length: np.full(length, np.nan) for length in {run.n_rows for _, run in marked}}
+    arrays = [np.concatenate([run.columns.get(name, blanks[run.n_rows]) for _, run in marked]) for name in names]
+    described = [
+        {
+            **{key: getattr(run, key) for key in IDENTITY},
+            "summary": None if _ours(run) else json.dumps(dict(run.summary), default=str),
+            "mark": mark,
+            "n_rows": run.n_rows,
+            "columns": list(run.columns),
+        }
+        for mark, run in marked
+    ]
+    metadata = {"paretune": json.dumps({"version": VERSION, "runs": described}, default=str)}
+    table = pa.table(dict(zip(names, arrays, strict=True))).replace_schema_metadata(metadata)
+    partial = place.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(table, partial)
+        partial.replace(place)
+    except OSError:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)

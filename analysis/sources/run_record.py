@@ -1,0 +1,206 @@
+"""Runs as the analysis sees them, wherever they come from, and the two tables made of them."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+from paretune.core.best_epoch import best_row, goal_of
+from paretune.core.epoch import METRICS
+from paretune.runs.wandb_files import INTERNAL, numbers
+from paretune.runs.whole_runs import summary_values
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+LEADING = ["run", "name", "group", "sweep", "state", "created", "file"]
+BEST_METRIC = "f1"  # of our own runs that do not say otherwise
+UNENDED = {"running", "crashed", "killed", "interrupted"}
+
+
+def _no_summary() -> dict[str, Any]:
+    return {}
+
+
+@dataclass
+class RunRecord:
+    """One run as it was found: who it is, its config, and what it logged as a column per metric.
+
+    Each column is (n_rows,) float64, NaN where a row lacks the metric. `epoch` is W&B's step for a run that logs no epoch.
+    """
+
+    run: str
+    name: str = ""
+    group: str = ""
+    sweep: str = ""
+    state: str = "running"  # or finished, failed, crashed, killed (W&B's), pruned, interrupted (a study's)
+    created: float = math.nan  # seconds since 1970
+    file: str = ""
+    config: dict[str, Any] = field(default_factory=dict)
+    columns: dict[str, np.ndarray] = field(default_factory=dict)
+    tags: list[str] = field(default_factory=list)
+    goals: dict[str, str] = field(default_factory=dict)  # what its sweep looked for
+    feasible: bool = True  # whether it keeps the constraints of its sweep
+    read_summary: Callable[[], Mapping[str, Any]] = _no_summary
+
+    def __post_init__(self) -> None:
+        self.name = self.name or self.run  # W&B names no run that is offline
+
+    @property
+    def n_rows(self) -> int:
+        return len(next(iter(self.columns.values()))) if self.columns else 0
+
+    @property
+    def rows(self) -> list[dict[str, float]]:
+        """What was logged, row by row."""
+        values = [column.tolist() for column in self.columns.values()]
+        return [dict(zip(self.columns, row, strict=True)) for row in zip(*values, strict=True)]
+
+    @property
+    def summary(self) -> Mapping[str, Any]:
+        """W&B's summary of the run; empty where it comes from a study alone."""
+        return self.read_summary()
+
+
+def columns_of(logged: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
+    """Lay logged rows out as columns; a row of tables and images alone is no row."""
+    import numpy as np
+
+    columns = _columns_of_equal_rows(logged, INTERNAL)
+    if columns is not None:
+        return columns
+    rows, steps = [], []
+    for row in logged:
+        found = numbers(row)
+        if len(found) > ("epoch" in found):
+            rows.append(found)
+            steps.append(float(row.get("_step", math.nan)))
+    names = dict.fromkeys(name for row in rows for name in row)
+    columns = {name: np.array([row.get(name, math.nan) for row in rows]) for name in names}
+    return columns if "epoch" in columns or not rows else {"epoch": np.array(steps), **columns}
+
+
+def _columns_of_equal_rows(logged: Sequence[Mapping[str, Any]], internal: Collection[str]) -> dict[str, np.ndarray] | None:
+    """Do the same for rows that all hold an epoch and the same numbers, without a look at each; None where they do not."""
+    import numpy as np
+
+    if not logged or "epoch" not in logged[0] or any(row.keys() != logged[0].keys() for row in logged):
+        return None
+    names = [name for name in logged[0] if name not in internal]
+    if len(names) < 2:
+        return None
+    rows = list(map(operator.itemgetter(*names), logged))
+    if not {float, int}.issuperset(map(type, chain.from_iterable(rows))):
+        return None
+    return dict(zip(names, np.array(rows, dtype=np.float64).T, strict=True))
+
+
+def tidy(runs: Sequence[RunRecord]) -> pd.DataFrame:
+    """Lay runs out as one row per logged row; a run without rows keeps one row without metrics.
+
+    Columns: run, name, group, sweep, state, created, file, `config.*`, epoch, and one per metric. A config value that a
+    run does not have is pd.NA.
+    """
+    import numpy as np
+    import pandas as pd
+
+    names = list(dict.fromkeys(name for run in runs for name in run.config if name != "provenance"))
+    logged = dict.fromkeys(["epoch", *METRICS]) | dict.fromkeys(name for run in runs for name in run.columns)
+    there = {name for run in runs for name in run.columns}
+    lengths = [max(run.n_rows, 1) for run in runs]
+
+    def repeated(values: Sequence[Any]) -> np.ndarray:
+        cells = np.empty(
+            len(values), dtype=object
+        )  # object: pandas would turn a None among numbers into NaN, and None is a value here
+        cells[:] = values
+        return np.repeat(cells, lengths)
+
+    columns: dict[str, Any] = {key: pd.Series(repeated([getattr(run, key) for run in runs])).infer_objects() for key in LEADING}
+    columns |= {f"config.{name}": pd.Series(repeated([run.config.get(name, pd.NA) for run in runs])) for name in names}
+    blanks = {length: np.full(length, math.nan) for length in set(lengths)}
+    for name in logged:
+        if name in there:
+            parts = [run.columns.get(name, blanks[length]) for run, length in zip(runs, lengths, strict=True)]
+            columns[name] = np.concatenate(parts)
+    return pd.DataFrame(columns)
+
+
+def runs_table(runs: Sequence[RunRecord]) -> pd.DataFrame:
+    """Return one row per run. Of a trainer of ours: every value of its best epoch, all from that one epoch.
+
+    The best epoch is by the run's `best_metric`, else by what its sweep looked for; on the locked test part nothing is picked,
+    and the last row counts. Of other programs a row has the values of W&B's summary: each metric's latest, unless the program
+    decided it by `define_metric` or by writing to the summary.
+
+    Adds best_epoch, picked (False where best_epoch is only the last one), epochs, evaluation_split, data, average, classifier,
+    baseline and feasible to the columns of the history.
+    """
+    import pandas as pd
+
+    lines = []
+    for run in runs:
+        row, picked = best_values(run)
+        lines.append(
+            {
+                **{key: getattr(run, key) for key in LEADING},
+                "classifier": run.config.get("classifier", ""),
+                "evaluation_split": run.config.get("evaluation_split", "unknown"),
+                "data": run.config.get("data") or "",
+                "average": run.config.get("average") or "",
+                "provenance.images": _images_of(run),
+                "provenance.image_size": str(run.config.get("image_size") or ""),
+                "baseline": "baseline" in run.tags,
+                "feasible": run.feasible,
+                "epochs": run.n_rows,
+                "best_epoch": row.get("epoch", math.nan),
+                **{key: value for key, value in row.items() if key not in ("epoch", *LEADING)},
+                "picked": picked,
+            }
+        )
+    return pd.DataFrame(lines)
+
+
+def _images_of(run: RunRecord) -> str:
+    """Return a text that differs where the locked or held-out images of our runs do; empty where they are unknown."""
+    origin = run.config.get("provenance")
+    known = origin.get("fingerprints") if isinstance(origin, dict) and "classifier" in run.config else None
+    if not isinstance(known, dict) or "test" not in known:
+        return ""
+    n_folds = run.config.get("n_folds")
+    held = known.get("holdout", "") if n_folds is None and run.config.get("repeats_over") != "folds" else f"{n_folds} folds"
+    return f"{known['test']} {held}"
+
+
+def best_values(run: RunRecord) -> tuple[dict[str, float], bool]:
+    """Return the row of values that a run stands for, and whether it is of a best epoch that was picked: else it is of the last."""
+    rows = run.rows
+    if "classifier" not in run.config:
+        summary, latest = numbers(run.summary), _latest(rows)
+        unlogged = {name: value for name, value in summary.items() if name not in run.columns}
+        return {**unlogged, **latest, **_decided(run, summary, latest)}, False
+    metric = str(run.config.get("best_metric") or next(iter(run.goals), None) or BEST_METRIC)
+    on_test = run.config.get("evaluation_split") == "test"
+    best = None if on_test else best_row(rows, metric, run.goals.get(metric))
+    return dict(_latest(rows) if best is None else best), best is not None
+
+
+def _decided(run: RunRecord, summary: Mapping[str, float], latest: Mapping[str, float]) -> dict[str, float]:
+    """Return the metrics whose value a program decided in its summary; of a run that did not end in order it may lag behind."""
+    if run.state in UNENDED:
+        return {}
+    goals = {name: run.goals.get(name) or goal_of(name) for name in [*run.columns, *run.goals] if name != "epoch"}
+    return {name: value for name, value in summary_values(summary, latest, goals).items() if math.isfinite(value)}
+
+
+def _latest(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Return the last value of each metric that is one."""
+    found: dict[str, float] = {}
+    for row in rows:
+        found.update({name: value for name, value in row.items() if not math.isnan(value) or name not in found})
+    return found

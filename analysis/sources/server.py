@@ -1,0 +1,120 @@
+"""Runs at W&B: pulled with few requests, several at a time, and kept once they have finished."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from paretune.analysis.sources import bulk, parquet_cache
+from paretune.analysis.sources.run_record import RunRecord, columns_of
+from paretune.core.errors import UsageError
+from paretune.core.progress import Progress
+from paretune.runs.tracking import logged_in
+from paretune.runs.wandb_files import ended
+
+if TYPE_CHECKING:
+    import numpy as np
+
+AT_A_TIME = 8  # requests; W&B's client waits and asks again by itself where the server says that it is too much (429)
+ALIVE = {"running", "pending", "preempting"}
+LARGEST_PAGE = 10_000  # rows of a history in one request
+
+
+def server_runs(source: str, filters: Mapping[str, Any] | None = None) -> list[RunRecord]:
+    """Pull the runs of entity/project[/sweep] from W&B; finished ones are kept, and pulled once.
+
+    One request lists up to 200 runs, with config and summary; one or two more give a run's whole history, or one all histories
+    where the server is our own.
+
+    Args:
+        filters: what W&B's server shall choose by, in its own syntax (MongoDB's).
+
+    Raises:
+        UsageError: without credentials, or if there is no such project or sweep.
+    """
+    if not logged_in():
+        raise UsageError(
+            f"{source} is no folder here, and W&B cannot be asked for it: log in with 'wandb login', or give a folder."
+        )
+    import requests
+    import wandb
+
+    entity, project, *sweep = source.split("/")
+    wanted = {**({"sweep": sweep[0]} if sweep else {}), **(filters or {})}
+    api = wandb.Api(timeout=60)
+    try:
+        found = list(api.runs(f"{entity}/{project}", filters=wanted, per_page=200, lazy=False))
+        goals = _goals(api, source) if sweep else {}
+    except (wandb.Error, ValueError, requests.RequestException) as error:
+        filtered = ", or cannot filter so" if filters else ""
+        raise UsageError(f"{source}: W&B has no such project or sweep{filtered} ({_reason(error)}).") from None
+    if not found:
+        raise UsageError(f"{source} has no run{' that the filter lets through' if filters else ' yet'}.")
+    address = str(wandb.setup().settings.base_url)
+    place = parquet_cache.place_of("online", f"{address}/{entity}/{project}")
+    known = {run.run: (mark, run) for mark, run in parquet_cache.read(place)}
+    fresh = [run for run in found if known.get(run.id, ("",))[0] != _mark(run)]
+    if fresh:
+        _pull(source, fresh, known, bulk.pulled(api, address, entity, project, [run.id for run in fresh]))
+        parquet_cache.write(place, [(mark, run) for mark, run in known.values() if run.state not in ALIVE])
+    runs = [known[run.id][1] for run in found]
+    for run in runs:
+        run.goals = goals
+    return runs
+
+
+def _pull(
+    source: str, fresh: list[Any], known: dict[str, tuple[str, RunRecord]], histories: Mapping[str, dict[str, np.ndarray]]
+) -> None:
+    """Fetch the histories of runs into `known`, but those that are there; what was fetched stays, whatever happens."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    import requests
+    import wandb
+
+    marks = {run.id: _mark(run) for run in fresh}
+    with Progress(f"pulling {source}", len(fresh), unit="run", every=2) as progress, ThreadPoolExecutor(AT_A_TIME) as pool:
+        try:
+            for record in pool.map(lambda run: _pulled(run, histories.get(run.id)), fresh):
+                known[record.run] = (marks[record.run], record)
+                progress.step(record.name)
+        except (wandb.Error, requests.RequestException) as error:
+            pool.shutdown(cancel_futures=True)
+            raise UsageError(
+                f"{source}: W&B stopped answering ({_reason(error)}); what was pulled is kept: run this again."
+            ) from None
+
+
+def _pulled(run: Any, history: dict[str, np.ndarray] | None) -> RunRecord:
+    import pandas as pd
+
+    summary = {key: value for key, value in dict(run.summary).items() if key != "_wandb"}
+    return RunRecord(
+        run=run.id,
+        name=run.name,
+        group=run.group or "",
+        sweep=getattr(run, "sweep_name", None) or "",
+        state=ended(run.state, summary),
+        created=pd.Timestamp(run.created_at).timestamp(),
+        file=run.url,
+        config=dict(run.config),
+        columns=columns_of(list(run.scan_history(page_size=LARGEST_PAGE))) if history is None else history,
+        tags=list(run.tags),
+        read_summary=lambda: summary,
+    )
+
+
+def _mark(run: Any) -> str:
+    """Return what changes when a run goes on, or ends, or is resumed."""
+    return f"{run.state} {getattr(run, 'heartbeat_at', '')}"
+
+
+def _goals(api: Any, source: str) -> dict[str, str]:
+    """Return what a sweep at W&B looks for."""
+    config = api.sweep(source).config
+    asked = config.get("metrics") or [config.get("metric")]
+    return {str(one["name"]): str(one.get("goal", "minimize")) for one in asked if isinstance(one, Mapping) and "name" in one}
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")

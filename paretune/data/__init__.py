@@ -1,0 +1,1 @@
+"""Data sets, their pictures and their splits."""

@@ -1,0 +1,1 @@
+"""The arithmetic of support vector machines: kernel matrices, pairwise solvers, decisions."""

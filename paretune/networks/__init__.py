@@ -1,0 +1,1 @@
+"""Networks of PyTorch: how they are built and trained."""

@@ -1,0 +1,89 @@
+"""Whole runs from their files: several files of one W&B run are one run, and of a trial's runs one is the trial's own.
+
+A run has several files where it was resumed offline, or where several processes wrote it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from paretune.runs.wandb_files import RunFile
+
+# What `define_metric(NAME, summary=…)` puts below NAME in the summary (`best` in files of older clients)
+BEST, MEAN, LAST, FIRST = "best", "mean", "last", "first"
+EXTREMUM = {"minimize": "min", "maximize": "max"}
+
+
+def merge_run_files(files: Iterable[RunFile]) -> list[RunFile]:
+    """Return one run per id (of one project), the first to begin first.
+
+    As at W&B, later rows overwrite those of their step and extend the others; so do config and summary.
+    """
+    by_run: dict[tuple[str, str, str], list[RunFile]] = {}
+    for file in sorted(files, key=lambda file: (math.isnan(file.created), file.created)):
+        by_run.setdefault((file.entity, file.project, file.run_id), []).append(file)
+    return [_merged(parts) for parts in by_run.values()]
+
+
+def _merged(parts: Sequence[RunFile]) -> RunFile:
+    first, newest = parts[0], parts[-1]
+    if len(parts) == 1:
+        return newest
+    rows: dict[Any, dict[str, Any]] = {}
+    config: dict[str, Any] = {}
+    for part in parts:
+        config |= part.config
+        for number, row in enumerate(part.rows):
+            step = row.get("_step", number)
+            rows[step] = {**rows.get(step, {}), **row}
+    return replace(
+        newest,
+        name=newest.name or first.name,
+        group=newest.group or first.group,
+        sweep=newest.sweep or first.sweep,
+        tags=newest.tags or first.tags,
+        created=first.created,
+        config=config,
+        rows=[rows[step] for step in sorted(rows)],
+        summaries=[raw for part in parts for raw in part.summaries],
+    )
+
+
+def own_run(metrics_by_id: Mapping[str, Collection[str]], run_id: str, goals: Collection[str]) -> str | None:
+    """Return the id of the trial's own run, None where no run can be told to be it.
+
+    It is the run with the id that was handed out. A program that gives its run an id itself has one run, or one that holds
+    every objective. The trial's other runs are its members.
+    """
+    if run_id in metrics_by_id:
+        return run_id
+    candidates = list(metrics_by_id)
+    if len(candidates) > 1:
+        candidates = [name for name, metrics in metrics_by_id.items() if set(metrics) >= set(goals)]
+    return candidates[0] if len(candidates) == 1 else None
+
+
+def summary_values(summary: Mapping[str, float], latest: Mapping[str, float], goals: Mapping[str, str]) -> dict[str, float]:
+    """Return the objectives that a program decided in its summary, by `run.summary[NAME] = …` or `define_metric`.
+
+    Args:
+        summary: the numbers of the run's summary, nested ones by names with points.
+        latest: the last logged value of each metric, which W&B's summary holds where the program says nothing.
+        goals: minimize or maximize, by objective.
+    """
+    decided = {}
+    for name, goal in goals.items():
+        aggregates = [f"{name}.{kind}" for kind in (BEST, EXTREMUM[goal], MEAN, LAST, FIRST) if f"{name}.{kind}" in summary]
+        if name in summary:
+            if name not in latest or not _equal(summary[name], latest[name]):
+                decided[name] = summary[name]
+        elif aggregates:
+            decided[name] = summary[aggregates[0]]
+    return decided
+
+
+def _equal(value: float, other: float) -> bool:
+    return math.isclose(value, other, rel_tol=1e-12) or (math.isnan(value) and math.isnan(other))

@@ -1,0 +1,61 @@
+"""A W&B agent in process: runs the trials of an online sweep without starting an interpreter for each.
+
+usage: python -m paretune.search.agent ENTITY/PROJECT/SWEEP [--count N] [--device NAME]
+
+W&B's server suggests the configurations, as for `wandb agent`; the data stay in memory from run to run.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Sequence
+
+from paretune.core.command_line import SentenceParser, exit_with_sentence
+from paretune.core.devices import pick_device
+from paretune.core.errors import UsageError
+from paretune.models.programs import program_model
+from paretune.runs.tracking import check_online
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = SentenceParser(prog="python -m paretune.search.agent", description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser.add_argument("sweep", metavar="ENTITY/PROJECT/SWEEP", help="as wandb sweep prints it")
+    parser.add_argument("--count", type=int, metavar="N", help="runs that this agent shall do (default: until the sweep ends)")
+    parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda or mps")
+    options = parser.parse_args(arguments)
+    with exit_with_sentence():
+        if not re.fullmatch(r"[\w.-]+/[\w.-]+/[\w.-]+", options.sweep):
+            raise UsageError(f"the sweep must be ENTITY/PROJECT/SWEEP, as wandb sweep prints it. Got {options.sweep!r}.")
+        check_online()
+        run_agent(options.sweep, options.count, options.device)
+    return 0
+
+
+def run_agent(path: str, count: int | None, device: str) -> None:
+    """Let W&B's agent call our training in this process.
+
+    Raises:
+        UsageError: if there is no such sweep, or its program is not a trainer of ours.
+    """
+    import wandb
+
+    from paretune.models.train_command import train_in_sweep
+
+    pick_device(device)
+    entity, project, sweep = path.split("/")
+    try:
+        program = str(wandb.Api(timeout=60).sweep(path).config.get("program", ""))
+    except (wandb.Error, ValueError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise UsageError(f"{path}: W&B has no such sweep ({reason}).") from None
+    kind = program_model(program)
+    if kind is None:
+        raise UsageError(f"{path} runs {program!r}, which is not a trainer of ours: use 'wandb agent {path}'.")
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+    wandb.agent(sweep, function=lambda: train_in_sweep(kind, device), entity=entity, project=project, count=count)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,233 @@
+"""Run a program of the person's own, one process per trial as `wandb agent` does, and read its metrics from its W&B run file.
+
+The program is handed its values as the sweep's `command` says, and through WANDB_SWEEP_PARAM_PATH, from which `wandb.init`
+fills `wandb.config`. W&B's client writes its file in blocks of 32 KiB, so a running program shows its epochs with a delay.
+Of several W&B runs of a program, the one with the id that was handed out (WANDB_RUN_ID) is the trial's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from paretune.core.epoch import Epoch
+from paretune.core.errors import UsageError, did_you_mean
+from paretune.core.provenance import git_commit, versions
+from paretune.runs.tracking import PROJECT
+from paretune.runs.wandb_files import INTERNAL, numbers
+from paretune.search.engine.in_process import Attempt, Batch, Epochs
+from paretune.search.engine.study import with_latest, with_summary
+from paretune.search.engine.trial_runs import COLOURS, TrialRuns
+from paretune.search.places.process_groups import end, start
+from paretune.search.spec.sweep import Sweep
+
+POLL = 0.25  # seconds between looks at the run file
+UNKNOWN_POLL = 0.05  # the same while no run file is known: W&B's service holds that of a short run open for little longer
+READING_SHARE = 10  # times the seconds that a reading takes, to the next one, unless the program ends
+KEPT = 500  # rows that a study keeps of a run before it keeps fewer and fewer of them, beside the last
+ENVIRONMENT_VARIABLE = re.compile(r"\$\{envvar:([A-Z0-9_]*)\}")  # capitals only, as at W&B
+# a sweep of W&B's and a service of its client, around this one
+NOT_INHERITED = {"WANDB_SERVICE", "WANDB_SWEEP_ID", "WANDB_RESUME", "WANDB_DISABLED"}
+RUNTIME = "_runtime"  # W&B's seconds since the start of a run
+TAIL = 64 * 1024  # bytes at the end of what a program printed, in which its last line is looked for
+
+
+@dataclass
+class Command:
+    """Trains by starting the sweep's program."""
+
+    sweep: Sweep
+    mode: str = "offline"
+
+    def epochs(self, attempt: Attempt, values: dict[str, Any]) -> Epochs:
+        folder = (attempt.folder / "trials" / attempt.run_id).resolve()
+        folder.mkdir(parents=True, exist_ok=True)
+        parameters = folder / "config.yaml"
+        parameters.write_text(_parameter_file(values), encoding="utf-8")
+        arguments = command_line(self.sweep.command, self.sweep.program, values, folder / "config.json")
+        attempt.started({**values, "best_metric": self.sweep.metric, "provenance": _origin()}, str(folder))
+        output = folder / "output.log"
+        runs = TrialRuns(folder, attempt.run_id, output)
+        with output.open("wb") as log:
+            environment = self._environment(attempt, folder, parameters)
+            process = start(arguments, environment, log, folder)
+            try:
+                yield from self._watched(process, runs)
+            except BaseException:
+                end(process)
+                raise
+        if self._stopped:
+            return
+        if process.returncode:
+            raise UsageError(f"the program {_end_of(process.returncode)}: {_last_line(output)}")
+        if not self._rows(runs, ended=True)[0]:
+            raise UsageError(self._why_nothing(runs))
+
+    def shape(self, values: dict[str, Any]) -> None:
+        """Return None: a program of the person's own trains alone."""
+
+    def together(self, values: Any, checkpoints: Any) -> Any:
+        """Never called."""
+        raise AssertionError("a program of the person's own trains alone")
+
+    def _watched(self, process: subprocess.Popen[bytes], runs: TrialRuns) -> Epochs:
+        """Yield the rows that hold an objective, as they become readable, until the program has ended.
+
+        When its run has ended the rest waits for the program's end, as only the exit code says whether it went well: then
+        the last row, and no other, is the end of the training.
+        """
+        self._stopped = False
+        seen, kept = 0, set[int]()
+        while True:
+            code = process.poll()
+            runs.look(process.pid if code is None else None)
+            begin = time.monotonic()
+            rows, over = self._rows(runs, ended=code is not None)
+            places = {place for place in range(seen, len(rows)) if place % (place // KEPT + 1) == 0} - kept
+            if code is not None:
+                if rows:
+                    places |= {len(rows) - 1}
+                epochs = [Epoch(place + 1, rows[place], code == 0 and place == len(rows) - 1) for place in sorted(places)]
+                self._stopped = bool(epochs) and (yield Batch(epochs, ended=True)) is not None
+                return
+            if not over:
+                seen = len(rows)
+                kept |= places
+                if places and (yield Batch([Epoch(place + 1, rows[place]) for place in sorted(places)])) is not None:
+                    self._stopped = True
+                    end(process)
+                    return
+            pause = POLL if runs.files() else UNKNOWN_POLL
+            wait_for_end(process, max(pause, READING_SHARE * (time.monotonic() - begin)))
+
+    def _rows(self, runs: TrialRuns, *, ended: bool) -> tuple[list[dict[str, float]], bool]:
+        """Return the rows of the trial's own run that hold an objective, and whether they are all.
+
+        The last one also holds the objectives that the program decided in the run's summary.
+        """
+        found = runs.read()
+        over = ended or (bool(found) and all(run.state != "running" for run in found))
+        run = runs.own(found, self.sweep.goals)
+        if run is None:
+            return [], over
+        rows = with_latest(map(_numbers, run.rows), self.sweep.goals.keys())
+        if self.sweep.metric == RUNTIME:  # it counts up: only its end says something
+            return (rows[-1:] if over else []), over
+        if over:
+            rows = with_summary(rows, _numbers(run.summary), self.sweep.goals, whole=run.state != "running")
+        return rows, over
+
+    def _why_nothing(self, runs: TrialRuns) -> str:
+        """Return why a program that ended well has no result."""
+        found, metric, goals = runs.read(), self.sweep.metric, self.sweep.goals
+        if not found:
+            return f"the program wrote no W&B run below {Path.cwd()} or {runs.folder}: it must call wandb.init and log {metric}"
+        run = runs.own(found, goals)
+        if run is None:
+            return (
+                f"the program wrote {len(found)} W&B runs, none of which has the id that it was handed, {runs.run_id}: log "
+                f"{' and '.join(goals)} to the run of a plain wandb.init()"
+            )
+        names = {name: None for row in (*run.rows, run.summary) for name in _numbers(row) if name != RUNTIME}
+        return (
+            f"the program never logged {metric}"
+            + (" to the trial's own run" if len(found) > 1 else "")
+            + (did_you_mean(metric, names) or f"; it logged {', '.join(names) or 'nothing'}")
+        )
+
+    def _environment(self, attempt: Attempt, folder: Path, parameters: Path) -> dict[str, str]:
+        own = str(Path(sys.executable).parent)
+        inherited = {name: value for name, value in os.environ.items() if name not in NOT_INHERITED}
+        return {
+            "PYTHONUNBUFFERED": "1",  # output.log shows what the program prints as it prints it
+            **inherited,
+            "PATH": own + os.pathsep + os.environ.get("PATH", ""),  # ${env} ${interpreter} is the first python there
+            "WANDB_MODE": self.mode,
+            "WANDB_ERROR_REPORTING": "false",
+            "WANDB_DIR": str(folder),
+            "WANDB_RUN_ID": attempt.run_id,
+            "WANDB_NAME": attempt.name,
+            "WANDB_RUN_GROUP": attempt.group,
+            "WANDB_JOB_TYPE": "sweep",
+            "WANDB_PROJECT": self.sweep.project or os.environ.get("WANDB_PROJECT") or PROJECT,
+            **({"WANDB_ENTITY": self.sweep.entity} if self.sweep.entity else {}),
+            **({"WANDB_TAGS": ",".join(attempt.tags)} if attempt.tags else {}),
+            "WANDB_SWEEP_PARAM_PATH": str(parameters),
+        }
+
+
+def wait_for_end(process: subprocess.Popen[bytes], seconds: float) -> None:
+    """Wait for so many seconds, or until a process has ended: reading a large run file makes the pauses long."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(seconds)
+
+
+def command_line(command: Sequence[str], program: str, values: Mapping[str, Any], json_file: Path) -> list[str]:
+    """Return a sweep's `command` with its macros filled in, as `wandb agent` fills them.
+
+    `${args_json_file}` writes `json_file`. An environment variable that is not set leaves its name, as there.
+    """
+    flags = [f"{name}={value}" for name, value in values.items()]
+    without_false = [f"--{name}" if value is True else f"--{name}={value}" for name, value in values.items() if value is not False]
+    macros = {
+        "env": ["/usr/bin/env"],
+        "interpreter": ["python"],
+        "program": [program],
+        "args": [f"--{flag}" for flag in flags],
+        "args_no_equals": [part for name, value in values.items() for part in (f"--{name}", str(value))],
+        "args_no_hyphens": flags,
+        "args_no_boolean_flags": without_false,
+        "args_json": [json.dumps(values)],
+        "args_json_file": [str(json_file)],
+        "args_append_hydra": [f"+{flag}" for flag in flags],
+        "args_override_hydra": [f"++{flag}" for flag in flags],
+    }
+    if "${args_json_file}" in command:
+        json_file.write_text(json.dumps(values), encoding="utf-8")
+    filled: list[str] = []
+    for part in command:
+        text = ENVIRONMENT_VARIABLE.sub(lambda found: os.environ.get(found[1], found[1]), part)
+        filled += macros.get(text[2:-1], []) if text.startswith("${") and text.endswith("}") else [text]
+    return filled
+
+
+def _parameter_file(values: Mapping[str, Any]) -> str:
+    import yaml
+
+    return "wandb_version: 1\n\n" + yaml.safe_dump({name: {"value": value} for name, value in values.items()}, sort_keys=False)
+
+
+def _origin() -> dict[str, Any]:
+    return {"commit": git_commit(), "versions": versions()}
+
+
+def _numbers(row: Mapping[str, Any]) -> dict[str, float]:
+    """Return a row's numbers; infinity as NaN, which every storage of a study keeps."""
+    return {name: value if math.isfinite(value) else math.nan for name, value in numbers(row, INTERNAL - {RUNTIME}).items()}
+
+
+def _end_of(code: int) -> str:
+    if code > 0:
+        return f"ended with exit code {code}"
+    named = {number.value: number.name for number in signal.Signals}  # most of the real-time signals have no name
+    return f"was ended by {named.get(-code, f'signal {-code}')}"
+
+
+def _last_line(path: Path) -> str:
+    """Return the last line that a program printed, but not what W&B's client says when it ends."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - TAIL))
+        text = file.read().decode("utf-8", errors="replace")
+    lines = [line for line in COLOURS.sub("", text).splitlines() if line.strip() and not line.startswith("wandb:")]
+    return lines[-1].strip() if lines else "it printed nothing"

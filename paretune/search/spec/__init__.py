@@ -1,0 +1,1 @@
+"""What a sweep file says: read, checked, as a space."""

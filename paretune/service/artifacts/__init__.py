@@ -1,0 +1,1 @@
+"""Artifacts, their collections, filters and values."""

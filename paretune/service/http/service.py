@@ -1,0 +1,255 @@
+"""What answers the requests of the service, and what it does by itself while it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import sqlalchemy as sa
+from graphql import GraphQLError
+from sqlalchemy.orm import Session
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
+
+from paretune.painter.bodies import body_of
+from paretune.service import graphql as answers
+from paretune.service.graphql.execution import answered
+from paretune.service.graphql.shared import Context, GoneError
+from paretune.service.http.auth import Keys, permitted
+from paretune.service.http.metrics import Observer
+from paretune.service.http.storage_failures import FAILING
+from paretune.service.operations.garbage_collection import Cleaning
+from paretune.service.store import bulk, compaction, runs, segments
+from paretune.service.store.accounts import Account
+from paretune.service.store.database import Database
+from paretune.service.store.files import Files
+from paretune.service.store.tables import Run, RunFile, now
+from paretune.service.sweeps import agents, pruning
+from paretune.service.sweeps.heartbeats import Pulses
+from paretune.service.sweeps.searches import Searches
+
+MOST_BODY = 32 * 2**20  # bytes of a request that is not an upload; the client's largest has about 10 MB
+SMALL_BODY = 2**16  # bytes that are read faster than another thread is woken
+MOST_BRACKETS = 2_000_000  # in one, which JSON takes a second to read, and nothing else runs meanwhile
+PULSES = 5.0  # seconds between writings of who was heard
+CRASHES = 30.0  # seconds between looks for runs that have fallen silent, and for histories to be compacted
+log = logging.getLogger("service")
+
+
+class Service:
+    """The handlers of one service, and what it does by itself meanwhile."""
+
+    def __init__(self, database: Database, files: Files, searches: Searches, rate: int) -> None:
+        self.database, self.files, self.searches = database, files, searches
+        database.keep_contents_in(files)
+        self.schema = answers.schema()
+        self.stopping = threading.Event()
+        self.keys, self.observer = Keys(database, rate), Observer(database)
+        self.cleaning, self.pulses = Cleaning(database, files), Pulses()
+
+    @contextlib.asynccontextmanager
+    async def lifespan(self, _: Any) -> AsyncIterator[None]:
+        """Look for runs that have fallen silent, histories to be compacted and what is over, as long as the service runs."""
+        tasks = (self.mark_crashed, self.look_after_sweeps, self.compact, self.cleaning.due)
+        self.begun = time.monotonic()
+        watches = [asyncio.create_task(self._watch(task, CRASHES)) for task in tasks]
+        watches.append(asyncio.create_task(self._watch(self.write_pulses, PULSES)))
+        yield
+        self.stopping.set()
+        for watch in watches:
+            watch.cancel()
+
+    async def _watch(self, task: Callable[[], object], every: float) -> None:
+        while True:
+            await asyncio.sleep(every)
+            try:
+                await run_in_threadpool(task)
+            except Exception:
+                log.exception("%s failed, and is tried again", task.__name__)
+
+    def mark_crashed(self) -> int:
+        """Mark the runs that have fallen silent, and return how many."""
+        if time.monotonic() - self.begun < runs.SILENCE.total_seconds():
+            return 0  # nobody could be heard while it did not run
+        with self.database.session(writing=True) as session:
+            return runs.mark_crashed(session)
+
+    def write_pulses(self) -> None:
+        """Write down which agents were heard."""
+        self.pulses.write(self.database)
+
+    def look_after_sweeps(self) -> None:
+        """Tell the studies of what ended by itself."""
+        agents.look_after(self.database, self.searches)
+
+    def compact(self) -> int:
+        """Lay histories down as Parquet, and return how many lines."""
+        return compaction.compact_due(self.database, self.files, self.stopping.is_set)
+
+    async def graphql(self, request: Request) -> Response:
+        """Answer one operation."""
+        account = await self.authenticated(request)
+        values = await sent_values(request)
+        query, variables = values.get("query"), values.get("variables") or {}
+        if not isinstance(query, str) or not isinstance(variables, dict):
+            raise HTTPException(400, "a request must have query, a text, and variables, a mapping.")
+        return JSONResponse(await run_in_threadpool(self._executed, query, variables, account, request))
+
+    def _executed(self, query: str, variables: dict[str, Any], account: Account, request: Request) -> dict[str, Any]:
+        try:
+            writes = self.schema.writes(query)
+            request.state.operation = self.schema.name_of(query)
+            base = str(request.base_url).rstrip("/")
+            with self.database.session(writing=writes) as session:
+                context = Context(session, account, self.files, self.searches, self.database, self.pulses, base)
+                result = self.schema.execute(query, variables, context)
+                if result.errors:
+                    session.rollback()
+                    for error in result.errors:
+                        if isinstance(error.original_error, FAILING):
+                            raise error.original_error
+                    gone = [error for error in result.errors if isinstance(error.original_error, GoneError)]
+                    if gone:
+                        raise HTTPException(404, gone[0].message)
+                return answered(result, log_failure)
+        except GraphQLError as error:
+            return {"data": None, "errors": [{"message": error.message}]}
+
+    async def file_stream(self, request: Request) -> Response:
+        """Take what a run streams."""
+        account = await self.authenticated(request)
+        values = await sent_values(request)
+        return JSONResponse(await run_in_threadpool(self._received, account, values, **request.path_params))
+
+    def _received(self, account: Account, values: dict[str, Any], entity: str, project: str, run: str) -> dict[str, Any]:
+        with self.database.session(writing=True) as session:
+            found = runs.project_of(session, account, project, entity)
+            kept = None if found is None else runs.run_of(session, found, run)
+            if found is None or kept is None:
+                raise HTTPException(404, f"there is no run {entity}/{project}/{run}.")
+            runs.check_writable(account, found)
+            self.observer.lines.inc(runs.receive(session, kept, values))
+        if kept.state not in runs.LIVE:
+            return {}
+        stop = kept.stop_asked
+        if not stop and kept.sweep_name is not None and "wandb-history.jsonl" in (values.get("files") or {}):
+            with contextlib.suppress(segments.LostError):  # of another run, which is in the log
+                stop = pruning.observe(self.database, self.searches, kept)
+        return {"stopped": True} if stop else {}
+
+    async def upload(self, request: Request) -> Response:
+        """Take the content of a file; the address is the permission."""
+        said = permitted(self.files, "upload", request)
+        content = await self.files.receive(request.stream())
+
+        def note() -> None:
+            with self.database.session(writing=True) as session:
+                run = _run_of(session, said)
+                if run is None:
+                    raise HTTPException(404, "the run of this file has been deleted.")
+                query = sa.select(RunFile).where(RunFile.run_id == run.id, RunFile.name == said["name"])
+                file = session.scalar(query) or RunFile(run_id=run.id, name=said["name"])
+                file.size, file.md5, file.digest, file.updated_at = content.size, content.md5, content.digest, now()
+                session.add(file)
+
+        await run_in_threadpool(note)
+        return Response(status_code=200)
+
+    async def download(self, request: Request) -> Response:
+        """Give the content of a file; the address is the permission."""
+        said = permitted(self.files, "download", request)
+
+        def find() -> RunFile | None:
+            with self.database.session() as session:
+                run = _run_of(session, said)
+                query = sa.select(RunFile).where(RunFile.name == said.get("name"))
+                return None if run is None else session.scalar(query.where(RunFile.run_id == run.id))
+
+        file = await run_in_threadpool(find)
+        return await run_in_threadpool(self._given, None if file is None else file.digest)
+
+    async def content(self, request: Request) -> Response:
+        """Give a content by its SHA-256, whole or in parts; the address is the permission."""
+        said = permitted(self.files, "content", request)
+        return await run_in_threadpool(self._given, said["digest"])
+
+    def _given(self, digest: str | None) -> Response:
+        path = None if digest is None else self.files.path(digest)
+        if path is None or not path.exists():
+            raise HTTPException(404, "there is no such file.")
+        # whatever a run uploads, no browser runs it as this server's page
+        headers = {"content-disposition": "attachment", "x-content-type-options": "nosniff"}
+        return FileResponse(path, media_type="application/octet-stream", headers=headers)
+
+    async def histories(self, request: Request) -> Response:
+        """Give the histories of many runs as one Parquet file."""
+        account = await self.authenticated(request)
+        wanted = bulk.wanted_of(await sent_values(request))
+        pieces = await run_in_threadpool(bulk.histories, self.database, self.files, account, wanted)
+        return StreamingResponse(pieces, media_type=bulk.MEDIA_TYPE)
+
+    async def download_options(self, request: Request) -> Response:
+        """Say that only pages of this server may fetch it; `wandb verify` asks."""
+        return Response(status_code=204, headers={"access-control-allow-origin": str(request.base_url).rstrip("/")})
+
+    async def telemetry(self, request: Request) -> Response:
+        """Drop what the client tells its maker of its own use."""
+        await body_of(request, MOST_BODY, "a request")
+        return Response(media_type="application/x-protobuf")
+
+    async def health(self, _: Request) -> Response:
+        """Say that the server lives."""
+        return JSONResponse({"status": "ok"})
+
+    async def metrics(self, request: Request) -> Response:
+        """Give Prometheus its numbers; it sends a key as the client does."""
+        await self.authenticated(request)
+        return Response(await run_in_threadpool(self.observer.exposed), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    async def authenticated(self, request: Request) -> Account:
+        """Return who asks; refusals are HTTPExceptions."""
+        account = await self.keys.account(request)
+        request.state.user = account.name
+        return account
+
+
+def _run_of(session: Session, said: dict[str, Any]) -> Run | None:
+    """Return the run that an address was signed for; None where it has been deleted, though another may have its number."""
+    run = session.get(Run, said["run"]) if "run" in said else None
+    return run if run is not None and run.identity["born"] == said.get("born") else None
+
+
+async def sent_values(request: Request) -> dict[str, Any]:
+    """Return the JSON object that a request carries; a large one is read beside other requests."""
+    body = await body_of(request, MOST_BODY, "a request")
+    return json_of(body) if len(body) < SMALL_BODY else await run_in_threadpool(json_of, body)
+
+
+def json_of(body: bytes) -> dict[str, Any]:
+    """Return a JSON object; nothing at all is an empty one.
+
+    Raises:
+        HTTPException: 400 if it is anything else, 413 if it holds too many values.
+    """
+    if body.count(b"[") + body.count(b"{") > MOST_BRACKETS:
+        raise HTTPException(413, f"a request may hold at most {MOST_BRACKETS:,} lists and objects, those inside texts with them.")
+    try:
+        values = json.loads(body or b"{}")
+    except (ValueError, RecursionError):
+        values = None
+    if not isinstance(values, dict):
+        raise HTTPException(400, "a request must be a JSON object.")
+    return values
+
+
+def log_failure(error: BaseException) -> None:
+    """Write a failure of the service's own into the log."""
+    log.error("a request failed", exc_info=error)

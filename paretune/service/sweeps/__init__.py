@@ -1,0 +1,1 @@
+"""Sweeps of W&B's agents, searched by our engine."""

@@ -1,0 +1,397 @@
+"""Sweeps by the unmodified client: created, searched by our engine through its agents, paused, stopped and cancelled."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import textwrap
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from paretune.service.store.tables import Agent, Issue, now
+from paretune.service.sweeps import agents, study_feedback
+from tests.service import serving
+from tests.service.serving import KEY, Asked, client
+
+PROGRAM = """
+import argparse, time, wandb
+parser = argparse.ArgumentParser()
+parser.add_argument("--x", type=float)
+parser.add_argument("--kind")
+parser.add_argument("--fixed", type=int)
+values = parser.parse_args()
+run = wandb.init()
+assert dict(run.config)["x"] == values.x
+for step in range(3):
+    run.log({"loss": (values.x - 0.3) ** 2 + (values.kind == "b") + 1 / (step + 1)})
+run.finish()
+"""
+DEFINITION: dict[str, Any] = {
+    "program": "train.py",
+    "method": "bayes",
+    "metric": {"name": "loss", "goal": "minimize"},
+    "run_cap": 4,
+    "parameters": {"x": {"min": 0.0, "max": 1.0}, "kind": {"values": ["a", "b"]}, "fixed": {"value": 7}},
+}
+
+
+# -- by requests
+
+
+@pytest.fixture
+def asked(tmp_path: Path) -> Asked:
+    return Asked(tmp_path)
+
+
+def created(asked: Asked, **changes: Any) -> tuple[str, str]:
+    """Create a sweep; return its identifier and its name."""
+    text = json.dumps({key: value for key, value in {**DEFINITION, **changes}.items() if value is not None})
+    query = 'mutation M($config: String) { upsertSweep(input: {config: $config, projectName: "tried"}) { sweep { id name } } }'
+    sweep = asked.ask(query, config=text)["upsertSweep"]["sweep"]
+    return sweep["id"], sweep["name"]
+
+
+def agent(asked: Asked, sweep: str) -> str:
+    query = 'mutation M($s: String!) { createAgent(input: {host: "h", sweep: $s, projectName: "tried"}) { agent { id } } }'
+    return str(asked.ask(query, s=sweep)["createAgent"]["agent"]["id"])
+
+
+def beat(asked: Asked, agent: str, *alive: str) -> list[dict[str, Any]]:
+    query = "mutation H($id: ID!, $runState: JSONString) { agentHeartbeat(input: {id: $id, runState: $runState}) { commands } }"
+    answer = asked.ask(query, id=agent, runState=json.dumps(dict.fromkeys(alive, True)))
+    return json.loads(answer["agentHeartbeat"]["commands"])  # type: ignore[no-any-return]
+
+
+def done(asked: Asked, name: str, sweep: str, loss: float | None = 0.5, exit_code: int = 0) -> None:
+    """Let a run begin, log and end."""
+    asked.run(name, sweep=sweep)
+    line = json.dumps({"_step": 0} if loss is None else {"_step": 0, "loss": loss})
+    asked.stream(name, files={"wandb-history.jsonl": {"offset": 0, "content": [line]}}, complete=True, exitcode=exit_code)
+
+
+def set_state(asked: Asked, identifier: str, state: str) -> dict[str, Any]:
+    query = "mutation M($id: ID, $s: String) { upsertSweep(input: {id: $id, state: $s}) { sweep { state } } }"
+    return asked.told(query, id=identifier, s=state)
+
+
+def state_of(asked: Asked, name: str) -> Any:
+    fields = "state runCount runCountExpected bestLoss method agents { edges { node { totalRuns } } }"
+    return asked.ask(f'query($n: String!) {{ project(name: "tried") {{ sweep(sweepName: $n) {{ {fields} }} }} }}', n=name)[
+        "project"
+    ]["sweep"]
+
+
+def test_an_agent_gets_one_configuration_at_a_time_until_the_cap(asked: Asked) -> None:
+    _, sweep = created(asked)
+    assert state_of(asked, sweep)["state"] == "PENDING"
+    one, two = agent(asked, sweep), agent(asked, sweep)
+    seen = []
+    for number in range(4):
+        (command,) = beat(asked, one)
+        assert command["type"] == "run"
+        assert command["program"] == "train.py"
+        values = {name: entry["value"] for name, entry in command["args"].items()}
+        assert 0 <= values["x"] <= 1
+        assert values["kind"] in ("a", "b")
+        assert values["fixed"] == 7
+        seen.append((values["x"], values["kind"]))
+        asked.run(command["run_id"], sweep=sweep)
+        assert beat(asked, one, command["run_id"]) == [], "it is busy"
+        done(asked, command["run_id"], sweep, loss=1.0 - number / 10)
+    assert len(set(seen)) == 4
+    assert [beat(asked, each) for each in (one, two)] == [[{"type": "exit"}]] * 2
+    found = state_of(asked, sweep)
+    assert (found["state"], found["runCount"], found["runCountExpected"], found["method"]) == ("FINISHED", 4, 4, "bayes")
+    assert found["bestLoss"] == pytest.approx(0.7)
+    assert [edge["node"]["totalRuns"] for edge in found["agents"]["edges"]] == [4, 0]
+
+
+OURS = {"classifier": {"value": "ann"}, "provenance": {"value": {"fingerprints": {"test": "a"}}}}
+
+
+@pytest.mark.parametrize(
+    ("config", "value"),
+    [(OURS, 0.2), ({}, 0.6), ({"classifier": {"value": "ann"}}, 0.6)],
+    ids=["a trainer of ours: best epoch", "another program: latest row", "another program that has a classifier"],
+)
+def test_one_row_counts_and_a_failed_run_teaches_nothing(asked: Asked, config: dict[str, Any], value: float) -> None:
+    _, sweep = created(asked, run_cap=2)
+    one = agent(asked, sweep)
+    first = beat(asked, one)[0]["run_id"]
+    done(asked, first, sweep, loss=0.1, exit_code=1)
+    second = beat(asked, one)[0]["run_id"]
+    asked.run(second, sweep=sweep, config=json.dumps(config))
+    lines = [json.dumps({"_step": step, "loss": loss}) for step, loss in enumerate([0.9, 0.2, 0.6])]
+    asked.stream(second, files={"wandb-history.jsonl": {"offset": 0, "content": lines}}, complete=True)
+    beat(asked, one)
+    assert state_of(asked, sweep)["bestLoss"] == pytest.approx(value)
+
+
+def test_a_grid_is_walked_once_by_several_agents(asked: Asked) -> None:
+    parameters = {"x": {"values": [0.1, 0.2, 0.3]}, "kind": {"values": ["a", "b"]}}
+    _, sweep = created(asked, method="grid", run_cap=None, parameters=parameters)
+    agents = [agent(asked, sweep) for _ in range(3)]
+    found: list[tuple[float, str]] = []
+    while commands := [command for each in agents for command in beat(asked, each) if command["type"] == "run"]:
+        for command in commands:
+            found.append((command["args"]["x"]["value"], command["args"]["kind"]["value"]))
+            done(asked, command["run_id"], sweep)
+    assert sorted(found) == [(x, kind) for x in (0.1, 0.2, 0.3) for kind in ("a", "b")]
+    assert state_of(asked, sweep)["state"] == "FINISHED"
+
+
+def test_a_lost_answer_is_given_again_once_and_not_twice(asked: Asked) -> None:
+    _, sweep = created(asked)
+    one = agent(asked, sweep)
+    (first,), (again,) = beat(asked, one), beat(asked, one)
+    assert first == again, "the agent asks anew, so the answer was lost"
+    (other,) = beat(asked, one)
+    assert other["run_id"] != first["run_id"]
+    assert other["args"]["x"] != first["args"]["x"]
+
+
+def test_what_a_silent_agent_never_began_goes_to_another(asked: Asked) -> None:
+    _, sweep = created(asked)
+    one, two = agent(asked, sweep), agent(asked, sweep)
+    (first,) = beat(asked, one)
+    (own,) = beat(asked, two)
+    assert own["run_id"] != first["run_id"]
+    done(asked, own["run_id"], sweep)
+    with asked.database.session(writing=True) as session:
+        session.execute(sa.update(Agent).where(Agent.id == 1).values(heartbeat_at=now() - 2 * agents.SILENCE))
+    assert beat(asked, two) == [first]
+    with asked.database.session(writing=True) as session:
+        session.execute(sa.update(Issue).values(issued_at=now() - 2 * study_feedback.UNSTARTED))
+    (third,) = beat(asked, two)
+    assert third["run_id"] not in (first["run_id"], own["run_id"]), "it was handed out twice and never began"
+
+
+def test_a_restart_forgets_nothing(asked: Asked, tmp_path: Path) -> None:
+    _, sweep = created(asked, run_cap=3)
+    one = agent(asked, sweep)
+    first = beat(asked, one)[0]
+    done(asked, first["run_id"], sweep, loss=0.4)
+    asked.client.app = asked.application(tmp_path)  # type: ignore[method-assign]
+    second = beat(asked, one)[0]
+    assert second["args"]["x"] != first["args"]["x"]
+    done(asked, second["run_id"], sweep, loss=0.3)
+    third = beat(asked, one)[0]
+    done(asked, third["run_id"], sweep)
+    assert beat(asked, one) == [{"type": "exit"}]
+    assert state_of(asked, sweep)["bestLoss"] == pytest.approx(0.3)
+
+
+def test_a_trial_that_was_asked_for_and_never_handed_out_is_handed_out(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, sweep = created(asked, run_cap=2)
+    one = agent(asked, sweep)
+
+    def fail(*_: Any) -> Any:
+        raise SystemError("the server dies here")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("paretune.service.store.runs.new_name", fail)
+        answer = asked.told(f'mutation {{ agentHeartbeat(input: {{id: "{one}", runState: "{{}}"}}) {{ commands }} }}')
+        assert "the server failed at this" in answer["errors"][0]["message"]
+    for _ in range(2):
+        done(asked, beat(asked, one)[0]["run_id"], sweep)
+    assert beat(asked, one) == [{"type": "exit"}]
+
+
+def test_pause_resume_stop_and_cancel(asked: Asked) -> None:
+    identifier, sweep = created(asked)
+    one = agent(asked, sweep)
+    (first,) = beat(asked, one)
+    asked.run(first["run_id"], sweep=sweep)
+    set_state(asked, identifier, "PAUSED")
+    assert beat(asked, one, first["run_id"]) == []
+    done(asked, first["run_id"], sweep)
+    assert beat(asked, one) == []
+    set_state(asked, identifier, "RUNNING")
+    (second,) = beat(asked, one)
+    asked.run(second["run_id"], sweep=sweep)
+    set_state(asked, identifier, "FINISHED")
+    assert beat(asked, one, second["run_id"]) == [], "what runs goes on to its end"
+    done(asked, second["run_id"], sweep)
+    assert beat(asked, one) == [{"type": "exit"}]
+    assert "is finished already" in set_state(asked, identifier, "RUNNING")["errors"][0]["message"]
+    assert "a sweep's state must be one of" in set_state(asked, created(asked)[0], "BROKEN")["errors"][0]["message"]
+
+
+def test_a_cancelled_sweep_ends_its_runs_cleanly_first(asked: Asked) -> None:
+    identifier, sweep = created(asked)
+    one = agent(asked, sweep)
+    (first,) = beat(asked, one)
+    asked.run(first["run_id"], sweep=sweep)
+    set_state(asked, identifier, "CANCELED")
+    assert asked.stream(first["run_id"]).json() == {"stopped": True}
+    assert beat(asked, one, first["run_id"]) == [], "it is given the time to end"
+    from paretune.service.store.tables import Run
+
+    with asked.database.session(writing=True) as session:
+        session.execute(sa.update(Run).values(stop_asked_at=now() - 2 * agents.GRACE))
+    assert beat(asked, one, first["run_id"]) == [{"type": "stop", "run_id": first["run_id"]}]
+    asked.stream(first["run_id"], complete=True, exitcode=255)
+    assert beat(asked, one) == [{"type": "exit"}]
+
+
+def test_early_terminate_stops_what_falls_behind_and_nothing_else(asked: Asked) -> None:
+    from optuna.trial import TrialState
+
+    early = {"type": "hyperband", "min_iter": 2, "eta": 2}
+    _, sweep = created(asked, run_cap=5, early_terminate=early)
+    one = agent(asked, sweep)
+    stopped = []
+    for level in (0.5, 0.4, 0.9, 0.3, 0.8):
+        name = beat(asked, one)[0]["run_id"]
+        asked.run(name, sweep=sweep)
+        for step in range(6):
+            line = json.dumps({"_step": step, "loss": level - step / 100})
+            answer = asked.stream(name, files={"wandb-history.jsonl": {"offset": step, "content": [line]}}).json()
+            if answer:
+                stopped.append((level, step))
+                break
+        asked.stream(name, complete=True, exitcode=255 if answer else 0)
+    assert stopped == [(0.9, 1), (0.8, 1)], "at the first bracket: row 2"
+    assert beat(asked, one) == [{"type": "exit"}]
+    search = asked.searches.of(sweep_row(asked, sweep))
+    states = [trial.state for trial in search.study.get_trials(deepcopy=False)]
+    assert states.count(TrialState.PRUNED) == 2
+    assert states.count(TrialState.COMPLETE) == 3
+    assert state_of(asked, sweep)["bestLoss"] == pytest.approx(0.25)
+
+
+def sweep_row(asked: Asked, name: str) -> Any:
+    from paretune.service.store.tables import Sweep
+
+    with asked.database.session() as session:
+        return session.scalar(sa.select(Sweep).where(Sweep.name == name))
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"method": "bayse"}, "method"),
+        ({"metric": None}, "metric"),
+        ({"parameters": {"x": {"min": 2, "max": 1}}}, "parameters.x"),
+        ({"program": 3}, "program must name the script to run"),
+        ({"method": "custom", "scheduler": None}, ""),
+    ],
+)
+def test_a_sweep_with_faults_is_refused_by_its_sentences(asked: Asked, changes: dict[str, Any], sentence: str) -> None:
+    text = json.dumps({key: value for key, value in {**DEFINITION, **changes}.items() if value is not None})
+    answer = asked.told(
+        'mutation M($c: String) { upsertSweep(input: {config: $c, projectName: "tried"}) { sweep { id } } }', c=text
+    )
+    assert sentence in answer["errors"][0]["message"]
+    assert asked.ask('{ project(name: "tried") { totalSweeps } }')["project"] is None, "nothing is left of it"
+
+
+def test_an_agent_of_nothing_gets_a_404_and_leaves(asked: Asked) -> None:
+    from paretune.service.store.tables import global_id
+
+    query = "mutation H($id: ID!) { agentHeartbeat(input: {id: $id}) { commands } }"
+    for identifier in (global_id("Agent", "77"), "nonsense"):
+        body = json.dumps({"query": query, "variables": {"id": identifier}})
+        assert asked.client.post("/graphql", content=body).status_code == 404
+
+
+# -- by the client
+
+
+def command(address: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line of the client."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
+    environment |= {"WANDB_BASE_URL": address, "WANDB_API_KEY": KEY, "HOME": str(folder), "WANDB_ERROR_REPORTING": "false"}
+    environment["PATH"] = f"{Path(serving.PYTHON).parent}:{os.environ['PATH']}"
+    program = [str(Path(serving.PYTHON).with_name("wandb")), *arguments]
+    return subprocess.run(program, cwd=folder, env=environment, capture_output=True, text=True, timeout=200)
+
+
+@pytest.mark.slow
+def test_the_command_line_creates_and_searches_a_sweep(address: str, tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text(PROGRAM, encoding="utf-8")
+    (tmp_path / "sweep.yaml").write_text(json.dumps({**DEFINITION, "run_cap": 2}), encoding="utf-8")
+    made = command(address, tmp_path, "sweep", "--project", "swept", "sweep.yaml")
+    assert made.returncode == 0, made.stderr
+    name = made.stderr.split("sweeps/")[1].split()[0]
+    ran = command(address, tmp_path, "agent", f"someone/swept/{name}")
+    assert ran.returncode == 0, ran.stderr
+    found = client(
+        address,
+        tmp_path,
+        f"""
+        import json, wandb
+        sweep = wandb.Api().sweep("someone/swept/{name}")
+        runs = list(sweep.runs)
+        best = sweep.best_run()
+        print(json.dumps({{
+            "state": sweep.state, "runs": [run.state for run in runs], "config": sorted(runs[0].config),
+            "best": best.summary["loss"] == min(run.summary["loss"] for run in runs), "expected": sweep.expected_run_count,
+            "rows": [len(list(run.scan_history())) for run in runs],
+        }}))
+        """,
+    )
+    assert found == {
+        "state": "FINISHED",
+        "runs": ["finished"] * 2,
+        "config": ["fixed", "kind", "x"],
+        "best": True,
+        "expected": 2,
+        "rows": [3, 3],
+    }
+
+
+@pytest.mark.slow
+def test_a_function_is_searched_in_its_own_process(address: str, tmp_path: Path) -> None:
+    found = client(
+        address,
+        tmp_path,
+        f"""
+        import json, wandb
+        definition = {json.dumps({**DEFINITION, "method": "random", "run_cap": 3})}
+        sweep = wandb.sweep(definition, project="called")
+        tried = []
+        def train():
+            with wandb.init() as run:
+                tried.append(run.config["x"])
+                run.log({{"loss": run.config["x"]}})
+        wandb.agent(sweep, function=train, project="called")
+        print(json.dumps([tried, sorted(run.summary["loss"] for run in wandb.Api().sweep(f"someone/called/{{sweep}}").runs)]))
+        """,
+    )
+    tried, losses = found
+    assert len(set(tried)) == 3
+    assert sorted(tried) == losses
+
+
+@pytest.mark.slow
+def test_the_command_line_pauses_resumes_stops_and_cancels(address: str, tmp_path: Path) -> None:
+    (tmp_path / "sweep.yaml").write_text(json.dumps(DEFINITION), encoding="utf-8")
+    (tmp_path / "train.py").write_text(PROGRAM, encoding="utf-8")
+    program = "import json, wandb; print(json.dumps(wandb.Api().sweep({!r}).state))"
+    for flags, states in ((("pause", "resume", "stop"), ("PAUSED", "RUNNING", "FINISHED")), (("cancel",), ("CANCELED",))):
+        made = command(address, tmp_path, "sweep", "--project", "swept", "sweep.yaml")
+        path = f"someone/swept/{made.stderr.split('sweeps/')[1].split()[0]}"
+        command(address, tmp_path, "agent", "--count", "1", path)  # the client pauses none that has not begun
+        for flag, state in zip(flags, states, strict=True):
+            done = command(address, tmp_path, "sweep", f"--{flag}", path)
+            assert done.returncode == 0, done.stderr
+            assert client(address, tmp_path, program.format(path)) == state
+
+
+@pytest.mark.slow
+def test_the_command_line_says_what_is_wrong_with_a_sweep(address: str, tmp_path: Path) -> None:
+    (tmp_path / "sweep.yaml").write_text(
+        json.dumps({**DEFINITION, "parameters": {"x": {"min": 2.0, "max": 1.0}}}), encoding="utf-8"
+    )
+    begin = time.monotonic()
+    made = command(address, tmp_path, "sweep", "--project", "swept", "sweep.yaml")
+    assert made.returncode != 0
+    assert "parameters.x" in made.stderr or "max" in made.stderr
+    assert time.monotonic() - begin < 60, "it is not tried for ever"
+    assert textwrap.dedent(made.stderr)
