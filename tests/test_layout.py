@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
+import tomllib
 from collections import Counter
 from collections.abc import Iterator
+from importlib.metadata import packages_distributions
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -258,3 +262,23 @@ def test_every_row_of_the_conformance_table_is_ours_and_backed_by_a_test() -> No
         assert ours.startswith(("yes", "accepted")), row
         assert path.is_file(), row
         assert re.search(rf"^def {name}\(", path.read_text(), flags=re.MULTILINE), row
+
+
+def test_everything_that_is_imported_is_declared_and_pinned() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = [*project["dependencies"], *chain.from_iterable(project["optional-dependencies"].values())]
+    declared = {canonical(requirement) for requirement in wanted}
+    pins = [*(ROOT / "requirements.txt").read_text().splitlines(), *(ROOT / "requirements-extra.txt").read_text().splitlines()]
+    pinned = {canonical(line) for line in pins if line and not line.startswith("#")}
+    assert declared <= pinned, "each is tested in one exact version"
+    known = {**packages_distributions(), "sklearnex": ["scikit-learn-intelex"], "cuml": [], "sweeps": []}
+    foreign = {top(module) for found in IMPORTS.values() for module, _ in found} - set(sys.stdlib_module_names)
+    for module in sorted(foreign - {"paretune", "studies", "__future__", "alembic_version"}):
+        assert module in known, module
+        names = {canonical(name) for name in known[module]}
+        assert not names or names & declared, f"{module} is of {names}, which pyproject.toml does not declare"
+
+
+def canonical(requirement: str) -> str:
+    """The name of a distribution without extras, versions, capitals and underscores."""
+    return re.split(r"[\[<>=!~;\s]", requirement.strip(), maxsplit=1)[0].lower().replace("_", "-")

@@ -13,9 +13,6 @@ import sys
 from collections.abc import Sequence
 
 from paretune.core.command_line import SentenceParser, exit_with_sentence
-from paretune.models.evaluation import evaluate_saved, report_text
-from paretune.models.programs import load_program
-from paretune.models.saved_models import describe
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,6 +27,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     parser.add_argument("--json", action="store_true", help="one JSON object per model")
     options = parser.parse_args(arguments)
+    from paretune.models.evaluation import evaluate_saved, report_text
+    from paretune.models.programs import load_program
+    from paretune.models.saved_models import describe
+
     with exit_with_sentence():
         if options.program:
             load_program(options.program)

@@ -9,8 +9,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 LOOKS = 3  # at a lock that seems held: another process may be looking at the same moment, which holds it that long
 
 
@@ -22,6 +20,8 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
         BlockingIOError: if another holds it, and nobody is to wait.
         OSError: if the file cannot be written.
     """
+    from filelock import FileLock, Timeout  # here, as it takes 20 ms of each --help
+
     if not path.parent.is_dir():  # FileLock would make it
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
     lock = FileLock(path, timeout=-1 if wait else 0)
