@@ -35,7 +35,7 @@ FREE = (
     *("schedule", "schedule_settings", "clip_norm", "dropout"),
 )
 # what a program does in place of a model's own methods
-WRITTEN_OUT = ("fit_epochs", "loss", "changed", "outputs", "train_counts", "evaluated_epoch", "training_inputs", "_train_epoch")
+WRITTEN_OUT = ("loss", "changed", "outputs", "train_counts", "evaluated_epoch", "training_inputs", "_train_epoch")
 EVALUATED_TOGETHER = 4096  # images at once outside training, of all the models taken together
 TOGETHER = 400_000  # weights in one program on the CPU: with gradients and momenta, what its cache holds (docs/decisions.md)
 ROOM = 250_000_000  # numbers that all programs at once may keep of their batches in ordinary memory: 1 GB

@@ -209,7 +209,8 @@ class GradientModel(Model):
         models = [cls(config, device=device) for config in configs]
         for model in models:
             model.start(data)
-        if len(models) > 1 and all(map(is_written_out, models)) and sum(map(n_kept, models)) <= room_of(models[0].device):
+        together = len(models) > 1 and cls.keeps("fit_epochs")
+        if together and all(map(is_written_out, models)) and sum(map(n_kept, models)) <= room_of(models[0].device):
             yield from fit_together(models, data, stopped=stopped, checkpoints=checkpoints, failed=failed)
         else:
             rest = super().fit_population(configs, data, device=device, stopped=stopped, checkpoints=checkpoints, failed=failed)

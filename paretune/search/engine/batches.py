@@ -69,7 +69,7 @@ def shape_of(kind: type[Model], config: ModelConfig, data: Data, device: str) ->
 
     model = kind(config, device=device)
     model.start(data)
-    if not is_written_out(model):
+    if not kind.keeps("fit_epochs") or not is_written_out(model):
         return None
     n_images = len(data.train)
     n_steps = -(-n_images // config.batch_size) * config.epochs
