@@ -62,7 +62,9 @@ class Autoencoder(GradientModel):
         return functional.mse_loss(outputs, images)
 
     def evaluated_epoch(self, samples: Samples) -> DeviceMetrics:
-        return DeviceMetrics("test", (self.outputs(samples.x) - samples.x).square().mean().view(1, 1), [len(samples)])
+        return DeviceMetrics(
+            "test", (self.outputs(samples.x, prepared=True) - samples.x).square().mean().view(1, 1), [len(samples)]
+        )
 
     def mean_loss(self, x: Any, y: Any) -> float:
         return float(self.errors(x).mean())
@@ -73,8 +75,8 @@ class Autoencoder(GradientModel):
 
     def errors(self, x: Any) -> np.ndarray:
         """Return the mean squared error per pixel of each image (n_samples,)."""
-        images = self._on_device(x)
-        return (self.outputs(images) - images).square().flatten(1).mean(dim=1).cpu().numpy()
+        images = self.inputs(self._on_device(x))  # what the network is given is what it has to give back
+        return (self.outputs(images, prepared=True) - images).square().flatten(1).mean(dim=1).cpu().numpy()
 
     def encode(self, x: Any) -> np.ndarray:
         """Return the codes (n_samples, hidden[-1]) of images (n_samples, channels, height, width)."""

@@ -115,6 +115,8 @@ class Svm(Classifier):
 
     def _gram(self, data: Data) -> Gram | None:
         """Return the inner products to fit on, None where the ordinary way is the better or the exacter one."""
+        if not self.is_as_shipped():
+            return None
 
         def prepare() -> Prepared:
             self._state.clear()
@@ -160,6 +162,8 @@ class Svm(Classifier):
         """Fit on a GPU and return the decisions (n_train, n_pairs) of the training images; None where another way is the better."""
         from paretune.kernel_svm import batched_solver
 
+        if not self.is_as_shipped():
+            return None
         config, (classes, counts) = self.config, np.unique(y, return_counts=True)
         batched = batched_solver.suits(len(y), config.kernel, self.device)
         if len(classes) < 2 or not (batched or (cuml.suits(len(y), self.device) and not config.probability)):

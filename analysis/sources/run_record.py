@@ -195,7 +195,7 @@ def _decided(run: RunRecord, summary: Mapping[str, float], latest: Mapping[str, 
     if run.state in UNENDED:
         return {}
     goals = {name: run.goals.get(name) or goal_of(name) for name in [*run.columns, *run.goals] if name != "epoch"}
-    return {name: value for name, value in summary_values(summary, latest, goals).items() if math.isfinite(value)}
+    return summary_values(summary, latest, goals)
 
 
 def _latest(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:

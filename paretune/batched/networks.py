@@ -65,15 +65,17 @@ def described(net: nn.Module) -> list[Described] | None:
     found: list[Described] = []
     for part in net.modules():
         kind = type(part)
+        if _hooked(part):
+            return None
         if kind in (nn.Sequential, nn.Flatten, nn.Unflatten) or (kind is nn.Identity and not found):
             continue
-        if isinstance(part, nn.Linear) and part.bias is not None:
+        if isinstance(part, nn.Linear) and _plain(part) and part.bias is not None:
             found.append(Described(part))
         elif not found:
             return None  # something that changes the images
         elif kind in FORMS and found[-1].kind is None and found[-1].rate == 0:
             found[-1].kind = kind
-        elif isinstance(part, nn.Dropout) and found[-1].rate == 0:
+        elif isinstance(part, nn.Dropout) and _plain(part) and found[-1].rate == 0:
             if part.p > 0 and found[-1].kind is None:
                 return None  # before the activation
             found[-1].rate = part.p
@@ -82,6 +84,16 @@ def described(net: nn.Module) -> list[Described] | None:
     if not found or found[-1].rate > 0 or not all(parameter.requires_grad for parameter in net.parameters()):
         return None
     return found
+
+
+def _plain(part: nn.Module) -> bool:
+    """Whether a layer is torch's own, or ours: a subclass may do something else, and so may one that is parametrized."""
+    return type(part).__module__.startswith(("torch.nn.modules.", "paretune."))
+
+
+def _hooked(part: nn.Module) -> bool:
+    """Whether something is called beside a layer's forward; torch tells it by private attributes alone (a test names them)."""
+    return any(getattr(part, f"_{kind}_hooks") for kind in ("forward", "forward_pre", "backward", "backward_pre"))
 
 
 class Stack:

@@ -86,6 +86,20 @@ class Model(ABC):
         self.class_names: list[str] = []
 
     @classmethod
+    def keeps(cls, *methods: str) -> bool:
+        """Whether these methods are paretune's own: shortcuts do what these do, and not what a subclass of a person's own may."""
+        return all(getattr(cls, method).__module__.startswith("paretune.") for method in methods)
+
+    @classmethod
+    def is_as_shipped(cls) -> bool:
+        """Whether no class of a person's own overrides anything of a model that comes with paretune, its name and Config aside."""
+        own = [kind for kind in cls.__mro__ if issubclass(kind, Model) and not kind.__module__.startswith("paretune.")]
+        shipped = [kind for kind in cls.__mro__ if kind.__module__.startswith("paretune.")]
+        theirs = {name for kind in own for name in vars(kind) if not name.startswith("__")}
+        theirs -= {"name", "Config", "source", "_abc_impl"}
+        return not any(name in vars(kind) for kind in shipped for name in theirs)
+
+    @classmethod
     def metric_names(cls, config: ModelConfig) -> list[str]:
         """Return the names that this configuration's epochs carry."""
         return list(cls.METRICS)

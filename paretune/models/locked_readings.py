@@ -73,18 +73,19 @@ def put_in_study(source: str, reading: Reading) -> None:
 
     try:
         url, name = database(source)
-    except UsageError:
-        return
-    try:
         with readable_errors(url):
             storage = open_storage(url)
             names = sorted(optuna.get_all_study_names(storage))
-            if len(names) == 1 or name in names:
-                study = optuna.load_study(study_name=name or names[0], storage=storage)
+            found = name if name in names else names[0] if len(names) == 1 else None
+            if found is not None:
+                study = optuna.load_study(study_name=found, storage=storage)
                 study.set_user_attr(study_schema.READ + reading["id"], reading)
             close(storage)
+        if found is None:
+            raise UsageError(f"{source} holds no such study")
     except UsageError as error:
-        print(f"note: this reading of the locked part is not on the study's record: {error}", file=sys.stderr)
+        if reading["accuracy"] is None:  # it is said once, before the reading
+            print(f"note: this reading of the locked part is not on the study's record: {error}", file=sys.stderr)
 
 
 @contextmanager

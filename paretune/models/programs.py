@@ -21,14 +21,19 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from paretune.core.errors import UsageError
+from paretune.data.options import DataOptions
 from paretune.models.contract import Model, Source
 from paretune.models.registry import LOADED, MODELS, TRAINERS, model_class
+from paretune.models.run_config import RunOptions
+
+FLAGS = {"wandb", "project", "name", "group", "tags", "device", "save", "summary"}  # of a trainer's command, beside its values
 
 
 def shipped_model(program: str) -> type[Model] | None:
@@ -85,7 +90,7 @@ def load_program(program: str | Path) -> type[Model]:
     if len(names) != 1:
         came = f"the models {', '.join(names)}" if names else "none" if path.is_file() else "no such file"
         raise UsageError(
-            f"{program} must hold one class that derives from a model of paretune's, and an entry point below "
+            f"{program} must hold one class whose base it imports from paretune, a model, and an entry point below "
             f"if __name__ == '__main__'. Got {came}."
         )
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -97,6 +102,11 @@ def load_program(program: str | Path) -> type[Model]:
         raise UsageError(f"{program}: {names[0]} must define {missing}: a model without them cannot be trained.")
     if kind.name in MODELS:
         raise UsageError(f"{program}: {names[0]} must have a name of its own. Got {kind.name!r}, which comes with paretune.")
+    if not re.fullmatch(r"\w[\w.-]*", kind.name):
+        raise UsageError(f"{program}: the name of {names[0]} must be of letters, digits, '_', '-' and '.'. Got {kind.name!r}.")
+    taken = sorted(kind.Config.model_fields.keys() & {*DataOptions.model_fields, *RunOptions.model_fields, *FLAGS})
+    if taken:
+        raise UsageError(f"{program}: {names[0]}.Config must not have {', '.join(taken)}: flags of every trainer have that name.")
     kind.source = Source(str(path.resolve()), digest)
     LOADED[kind.name] = kind
     return kind
@@ -146,13 +156,16 @@ def _imported_module(path: Path, digest: str) -> Any:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     folder = str(path.resolve().parent)
-    if folder not in sys.path:
-        sys.path.append(folder)  # modules beside it, as when it is started
+    sys.path.insert(0, folder)  # modules beside it come first, as when it is started
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
-        raise UsageError(f"{path} cannot be imported ({type(error).__name__}: {error}): mend it, or start it alone.") from error
+        raise UsageError(f"{path} cannot be imported ({type(error).__name__}: {error}): mend it.") from error
+    finally:
+        sys.path.remove(folder)
+        if folder not in sys.path:
+            sys.path.append(folder)  # for what it imports later
     return module
 
 

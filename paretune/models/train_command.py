@@ -71,7 +71,7 @@ def build_parser(name: str, kind: type[Model]) -> argparse.ArgumentParser:
     parser = SentenceParser(
         prog=program_of(kind),
         usage="%(prog)s [--FLAG=VALUE ...]",
-        description=(sys.modules[kind.__module__].__doc__ or "").splitlines()[0],
+        description=(sys.modules[kind.__module__].__doc__ or kind.name).splitlines()[0],
         epilog="Flags take Python literals: --hidden='[64, 32]' --batch_norm=True --learning_rate=1e-3. --a-b means --a_b.",
         allow_abbrev=False,
         formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=32, width=118),

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 EVALUATION_BATCH = 4096
 SMALL_STEP = 5_000_000  # multiply-adds forward in one batch of a dense net, below which one core is the fastest (docs/decisions.md)
+# what a program of many models does once for all of them
+OF_EACH = ("fit_epochs", "inputs", "whole_inputs", "training_inputs", "_learn_inputs")
 UNFIT = (KeyError, TypeError, ValueError, AttributeError, RuntimeError)  # what loading the state of something else raises
 
 
@@ -89,11 +91,6 @@ class GradientModel(Model):
     def network(self) -> nn.Module:
         """Build the untrained network for `self.input_shape` and `self.class_names`."""
         raise NotImplementedError
-
-    @classmethod
-    def keeps(cls, *methods: str) -> bool:
-        """Whether these methods are paretune's own: shortcuts do what these do, and not what a subclass of a person's own may."""
-        return all(getattr(cls, method).__module__.startswith("paretune.") for method in methods)
 
     def layer_table(self) -> str:
         """Return the layers of the untrained network, with shapes and parameters, as a text."""
@@ -209,7 +206,7 @@ class GradientModel(Model):
         models = [cls(config, device=device) for config in configs]
         for model in models:
             model.start(data)
-        together = len(models) > 1 and cls.keeps("fit_epochs")
+        together = len(models) > 1 and cls.keeps(*OF_EACH)
         if together and all(map(is_written_out, models)) and sum(map(n_kept, models)) <= room_of(models[0].device):
             yield from fit_together(models, data, stopped=stopped, checkpoints=checkpoints, failed=failed)
         else:

@@ -113,6 +113,8 @@ def _classifier(study: optuna.Study, name: str, program: str) -> type[Model] | N
     known = study.user_attrs.get(study_schema.PROGRAM)
     if known is None:
         return model_class(name) if name in MODELS else None
+    if not Path(program).is_file():
+        raise UsageError(f"program {program!r} is no file seen from {os.getcwd()}: start this where the sweep was started.")
     kind = load_program(program)
     check_program(name, {"file": program, "sha256": known}, f"the study {study.study_name}")
     return kind

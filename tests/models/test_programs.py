@@ -84,6 +84,7 @@ def mine(away: Path) -> Path:
     return away
 
 
+MAIN = "if __name__ == '__main__':\n    from paretune.models.train_command import main\n    main(__file__)\n"
 GUARD = "if __name__ == '__main__':\n    main(__file__)\n"
 
 
@@ -133,14 +134,31 @@ def test_without_a_name_of_its_own_a_model_has_the_file_s(away: Path) -> None:
     assert away.is_dir()
 
 
+@pytest.mark.usefixtures("away")
+def test_modules_beside_a_program_come_first() -> None:
+    Path("analysis.py").write_text("VALUE = 7\n")
+    text = f"from analysis import VALUE\nfrom paretune.trainers.softmax import Softmax\nclass A(Softmax):\n    v = VALUE\n{GUARD}"
+    Path("own.py").write_text(text)
+    kind: Any = load_program("own.py")
+    del sys.modules["analysis"]
+    assert kind.v == 7
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("print()", "x.py must hold one class that derives from a model of paretune's, .* Got none"),
+        ("print()", "x.py must hold one class whose base it imports from paretune, .* Got none"),
         (f"from paretune.trainers.ann import Ann\nclass A(Ann): ...\nclass B(Ann): ...\n{GUARD}", "Got the models A, B"),
         (f"import nowhere\nfrom paretune.trainers.ann import Ann\nclass A(Ann): ...\n{GUARD}", "x.py cannot be imported .*nowhere"),
         (f"from paretune.trainers.ann import Ann\nclass A(Ann):\n    name = 'ann'\n{GUARD}", "a name of its own. Got 'ann'"),
         (f"from paretune.models.contract import Model\nclass A(Model): ...\n{GUARD}", "A must define .*fit_epochs"),
+        (f"from paretune.trainers.ann import Ann\nclass A(Ann):\n    name = 'a/../b'\n{GUARD}", "the name of A must be of letters"),
+        (f"import sys\nfrom paretune.trainers.ann import Ann\nclass A(Ann): ...\nsys.exit(3)\n{GUARD}", "cannot be imported .*3"),
+        (
+            "from paretune.trainers.ann import Ann, AnnConfig\nclass C(AnnConfig):\n    data: int = 1\n    save: int = 2\n"
+            f"class A(Ann):\n    Config = C\n{GUARD}",
+            "A.Config must not have data, save",
+        ),
     ],
 )
 @pytest.mark.usefixtures("away")
@@ -173,6 +191,87 @@ OVERRIDDEN = {
     "            epoch.metrics['train_loss'] *= self.config.epsilon\n            yield epoch\n",
     "changed": "    def changed(self, images):\n        return super().changed(images) * self.config.epsilon\n",
 }
+
+
+NETS = {
+    "a layer of one's own": """\
+class Layer(nn.Linear):
+    def forward(self, x):
+        return super().forward(x) * 0.1
+def changed(net):
+    layers = list(net)
+    return nn.Sequential(*layers[:-1], Layer(layers[-1].in_features, layers[-1].out_features))
+""",
+    "a hook": "def changed(net):\n    net[-1].register_forward_hook(lambda layer, given, out: out * 0.1)\n    return net\n",
+    "a dropout of one's own": """\
+class Drop(nn.Dropout):
+    def forward(self, x):
+        return x * 0.5
+def changed(net):
+    layers = list(net)
+    return nn.Sequential(*layers[:-1], Drop(0.5), layers[-1])
+""",
+    "a parametrization": "def changed(net):\n    nn.utils.parametrizations.spectral_norm(net[-1])\n    return net\n",
+}
+
+
+def made(text: str) -> Any:
+    """Load a program with a model, written into this folder."""
+    Path("own.py").write_text(f"{text}\n{GUARD}")
+    return load_program("own.py")
+
+
+@pytest.mark.parametrize("net", NETS.values(), ids=NETS)
+@pytest.mark.usefixtures("away")
+def test_a_network_of_ones_own_is_scored_as_it_predicts(net: str) -> None:
+    kind = made(
+        f"from torch import nn\nfrom paretune.trainers.ann import Ann\n{net}\n"
+        "class Own(Ann):\n    def network(self):\n        return changed(super().network())"
+    )
+    assert_scored_as_it_predicts(kind(kind.Config(epochs=3, hidden=[8]), device="cpu"))
+
+
+def assert_scored_as_it_predicts(model: Any) -> None:
+    data = small_data()
+    assert data.holdout is not None
+    *_, last = model.fit_epochs(data)
+    assert last.metrics["test_loss"] == pytest.approx(model.mean_loss(data.holdout.x, data.holdout.y), rel=1e-4)
+
+
+@pytest.mark.usefixtures("away")
+def test_an_autoencoder_gives_back_what_its_network_is_given() -> None:
+    kind = made(
+        "from paretune.trainers.autoencoder import Autoencoder\n"
+        "class Own(Autoencoder):\n    def inputs(self, x):\n        return 1 - super().inputs(x)"
+    )
+    assert_scored_as_it_predicts(kind(kind.Config(epochs=3, hidden=[8]), device="cpu"))
+
+
+@pytest.mark.usefixtures("away")
+def test_an_input_may_depend_on_what_trials_of_one_program_differ_in() -> None:
+    kind = made(
+        "from paretune.trainers.ann import Ann\n"
+        "class Own(Ann):\n    def inputs(self, x):\n        return super().inputs(x) * (1 + self.config.seed)"
+    )
+    configs = [kind.Config(epochs=2, hidden=[8], seed=seed) for seed in range(3)]
+    alone = [[epoch.metrics["train_loss"] for epoch in kind(config, device="cpu").fit_epochs(small_data())] for config in configs]
+    together = list(kind.fit_population(configs, small_data(), device="cpu"))
+    assert [[epochs[place].metrics["train_loss"] for epochs in together] for place in range(3)] == alone
+
+
+@pytest.mark.parametrize(
+    ("method", "passed"), [("_prepared(self, x, *, fit=False)", "_prepared(x, fit=fit)"), ("decisions(self, x)", "decisions(x)")]
+)
+@pytest.mark.usefixtures("away")
+def test_an_svm_that_overrides_something_is_scored_by_it(method: str, passed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("paretune.kernel_svm.gram.FROM", 0)  # as of large data
+    kind = made(f"from paretune.trainers.svm import Svm\nclass Own(Svm):\n    def {method}:\n        return -super().{passed}")
+    data = small_data()
+    assert data.holdout is not None
+    model = kind(device="cpu")
+    *_, last = model.fit_epochs(data)
+    right = float((model.predict(data.holdout.x) == data.holdout.y.numpy()).mean())
+    assert last.metrics["test_accuracy"] == pytest.approx(right)
 
 
 @pytest.mark.parametrize("method", OVERRIDDEN)
@@ -210,6 +309,8 @@ def ran(*arguments: str, code: int = 0) -> str:
 @pytest.mark.usefixtures("mine")
 def test_a_model_in_another_repository_goes_the_whole_way() -> None:
     assert "pixels" in ran("mine.py", "--help")
+    Path("silent.py").write_text(f"from paretune.trainers.softmax import Softmax\nclass A(Softmax): ...\n{MAIN}")
+    assert "silent" in ran("silent.py", "--help")
     ran("mine.py", "--epochs=1", "--hidden=[8]", "--power=2", "--wandb=disabled", "--device=cpu", "--save=alone")
     flags = ["--trials=3", "--device=cpu", "--wandb=offline", "--runs=runs", "--name=s"]
     ran(str(ROOT / "sweeps" / "offline.py"), "mine.yaml", *flags)
@@ -227,6 +328,8 @@ def test_a_model_in_another_repository_goes_the_whole_way() -> None:
     accuracy: Any = json.loads(said.splitlines()[-1])["accuracy"]
     assert accuracy == json.loads(Path("kept/metrics.json").read_text())["test"]["accuracy"] > 0.5
     assert "--program" in ran("-m", "paretune.trainers.evaluate", "kept", "--device=cpu", code=2)
+    ran("-m", "paretune.analysis.embed", "kept", "--program=mine.py", "--layer=output", "--method=pca", "--device=cpu")
+    assert "--program" in ran("-m", "paretune.models.export", "kept", code=2)
     ran("-m", "paretune.analysis.report", "runs/s", "--models=.", "--to=report")
     Path("mine.py").write_text(MINE.replace("to a power", "to any power"))
     for command in (retrain, ["-m", "paretune.trainers.evaluate", "kept", "--device=cpu"]):

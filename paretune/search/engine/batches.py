@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from optuna.trial import FrozenTrial, TrialState
 
-from paretune.networks.loop import SMALL_STEP, GradientConfig, GradientModel
+from paretune.networks.loop import OF_EACH, SMALL_STEP, GradientConfig, GradientModel
 from paretune.search.engine.liveness import running
 from paretune.search.engine.study import finished
 from paretune.search.sampling.sampler_options import STARTUP
@@ -69,7 +69,7 @@ def shape_of(kind: type[Model], config: ModelConfig, data: Data, device: str) ->
 
     model = kind(config, device=device)
     model.start(data)
-    if not kind.keeps("fit_epochs") or not is_written_out(model):
+    if not kind.keeps(*OF_EACH) or not is_written_out(model):
         return None
     n_images = len(data.train)
     n_steps = -(-n_images // config.batch_size) * config.epochs

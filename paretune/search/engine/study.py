@@ -211,21 +211,25 @@ def feasible(trial: FrozenTrial) -> bool:
 
 
 def counted_row(rows: Iterable[Mapping[str, Any]], goals: Mapping[str, str], *, ours: bool) -> dict[str, Any] | None:
-    """Return the row that gives a trial its values, among those in which every objective has a finite value; None without one.
+    """Return the row that gives a trial its values; None where it has no finite one of every objective.
 
     Args:
-        ours: whether a trainer of ours wrote them: then the row that is best by the first objective counts. Of other programs
-            the latest counts, as in W&B's summary, with the objectives that the program decided there (`study_schema.SUMMARY`).
+        ours: whether a trainer of ours wrote them: then the row that is best by the first objective counts, of those whose
+            objectives are all finite. Of other programs the latest counts, as in W&B's summary, with the objectives that the
+            program decided there (`study_schema.SUMMARY`).
     """
+
+    def whole(row: Mapping[str, Any]) -> bool:
+        return all(math.isfinite(row.get(name, math.nan)) for name in goals)
+
     rows = list(rows)
-    marks = {name: f"{study_schema.SUMMARY}{name}" for name in goals}
-    decided = {} if ours else {name: row[mark] for row in rows for name, mark in marks.items() if mark in row}
-    whole = [row for row in rows if all(math.isfinite(row.get(name, math.nan)) for name in goals if name not in decided)]
-    if not whole or not all(map(math.isfinite, decided.values())):
-        return None
     if ours:
-        return dict(best_row(whole, *next(iter(goals.items()))) or whole[-1])
-    return {**whole[-1], **decided}
+        finite = [row for row in rows if whole(row)]
+        return dict(best_row(finite, *next(iter(goals.items()))) or finite[-1]) if finite else None
+    marks = {name: f"{study_schema.SUMMARY}{name}" for name in goals}
+    decided = {name: row[mark] for row in rows for name, mark in marks.items() if mark in row}
+    last = {**rows[-1], **decided} if rows else {}
+    return last if whole(last) else None
 
 
 def with_latest(rows: Iterable[Mapping[str, float]], names: Collection[str]) -> list[dict[str, float]]:

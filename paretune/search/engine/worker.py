@@ -376,6 +376,8 @@ class Engine:
         for name in self.sweep.goals:
             if not any(math.isfinite(row.get(name, math.nan)) for row in rows):
                 return f"{name} was never a finite number"
+            if self.sweep.classifier is None and not math.isfinite(rows[-1].get(name, math.nan)):
+                return f"{name} was no finite number in the end"
         return f"{' and '.join(self.sweep.goals)} were never finite numbers at the same time"
 
     def _constrain(self, trial: optuna.Trial | FrozenTrial, row: dict[str, Any]) -> None:

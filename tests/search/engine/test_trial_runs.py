@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -267,3 +269,18 @@ def test_a_program_may_count_its_epochs_in_its_own_way(rows: str) -> None:
     (trial,) = run(sweep_of(text), trials=1, name="own", runs=Path("runs")).get_trials()
     assert trial.value == 2.0
     assert [row["epoch"] for row in study_schema.epochs_of(trial.user_attrs)] == [1]
+
+
+@pytest.mark.parametrize("last", ["nan", "inf", "-inf"])
+@pytest.mark.usefixtures("away")
+def test_a_program_that_comes_apart_in_the_end_has_no_value(last: str) -> None:
+    logs = f"    for loss in ('1', '0.5', '{last}'):\n        run.log({{'loss': float(loss)}})\n"
+    text = f"import wandb\nwith wandb.init() as run:\n{logs}"
+    (trial,) = run(sweep_of(text), trials=1, name="own", runs=Path("runs")).get_trials()
+    assert trial.state.name == "FAIL"
+    assert trial.user_attrs[study_schema.CAUSE] == "loss was no finite number in the end"
+    (record,) = load_runs("runs/own")
+    assert record.state == "failed"
+    shutil.copytree("runs/own", "alone", symlinks=False, ignore=shutil.ignore_patterns("study.db"))
+    (alone,) = load_runs("alone")
+    assert not math.isfinite(runs_table([alone])["loss"][0]), "what W&B's summary says of it"
