@@ -16,7 +16,7 @@ from paretune.analysis import embed, report, retrain
 from paretune.analysis.document import sections
 from paretune.analysis.locked_part import FILE
 from paretune.analysis.report import read_study
-from paretune.models import locked_readings, train_command
+from paretune.models import evaluation, locked_readings, train_command
 from paretune.models.locked_readings import KEY, of_model, of_study, on_record, together
 from paretune.trainers import evaluate
 from tests.analysis.conftest import copied
@@ -90,7 +90,7 @@ def test_a_reading_of_the_hold_out_is_none_of_the_locked_part(place: Path) -> No
 
 
 def test_the_whole_report_counts_and_says_it_in_spanish_as_well(place: Path) -> None:
-    evaluate.evaluate_saved(str(place / "models" / "tiny"), device="cpu")
+    evaluation.evaluate_saved(str(place / "models" / "tiny"), device="cpu")
     for language, words in (("en", "3 readings of it are on record"), ("es", "Constan 3 lecturas de él")):
         to = place / language
         arguments = [str(place / "runs" / "tiny"), "--models", str(place / "models"), "--to", str(to), "--language", language]
@@ -119,10 +119,11 @@ def test_readings_of_other_data_are_not_summed(place: Path) -> None:
     assert said(place) == "On record, it was read once for each of them."
 
 
-def test_a_model_whose_study_is_gone_is_read_and_keeps_its_record(place: Path) -> None:
+def test_a_model_whose_study_is_gone_is_read_and_keeps_its_record(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.rmtree(place / "runs")
-    evaluate.evaluate_saved(str(place / "models" / "tiny"), device="cpu")
+    evaluation.evaluate_saved(str(place / "models" / "tiny"), device="cpu")
     assert readers(of_model(place / "models" / "tiny")) == ["retrain", "evaluate"]
+    assert capsys.readouterr().err.count("is not on the study's record: ") == 1
 
 
 def test_a_model_that_cannot_be_written_is_evaluated_and_that_is_said(
@@ -132,7 +133,7 @@ def test_a_model_that_cannot_be_written_is_evaluated_and_that_is_said(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(locked_readings, "write_down", full)
-    assert evaluate.evaluate_saved(str(place / "models" / "tiny"), device="cpu").n_samples == N_LOCKED
+    assert evaluation.evaluate_saved(str(place / "models" / "tiny"), device="cpu").n_samples == N_LOCKED
     note = capsys.readouterr().err
     assert note.count("is not on the record of") == 1
     assert "No space left on device" in note
@@ -144,7 +145,7 @@ def test_a_model_of_an_older_version_was_read_an_unknown_number_of_times(place: 
     del metrics[KEY], metrics["locked_part_read"]
     file.write_text(json.dumps(metrics))
     assert said(place) == "How often it was read is unknown."
-    evaluate.evaluate_saved(str(place / "models" / "tiny"), device="cpu")
+    evaluation.evaluate_saved(str(place / "models" / "tiny"), device="cpu")
     assert "an unknown command" in said(place)
 
 
