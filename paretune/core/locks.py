@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+POLL = 0.005  # seconds between tries to get a lock that another process holds
 LOOKS = 3  # at a lock that seems held: another process may be looking at the same moment, which holds it that long
 
 
@@ -26,7 +27,7 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
     lock = FileLock(path, timeout=-1 if wait else 0)
     try:
-        lock.acquire()
+        lock.acquire(poll_interval=POLL)
     except Timeout:
         raise BlockingIOError(f"{path} is held") from None
     try:
