@@ -6,7 +6,6 @@ import json
 import math
 import signal
 import sys
-import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -50,6 +49,12 @@ def evaluations(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return sizes
 
 
+@pytest.fixture
+def own_study(study_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the sweep for each test, as a retrain puts its reading on the study's record."""
+    return copied(study_folder, tmp_path_factory.mktemp("runs"))
+
+
 def metrics_of(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
 
@@ -67,25 +72,25 @@ def assert_same_model(ours: Classifier, theirs: Classifier) -> None:
         np.testing.assert_array_equal(ours.state()[name], array)
 
 
-def test_the_chosen_run_and_the_baseline_are_retrained_side_by_side(study_folder: Path, truth: list[Run], tmp_path: Path) -> None:
-    jobs = to_retrain(load_runs(study_folder), "f1", tmp_path / "model")
+def test_the_chosen_run_and_the_baseline_are_retrained_side_by_side(own_study: Path, truth: list[Run], tmp_path: Path) -> None:
+    jobs = to_retrain(load_runs(own_study), "f1", tmp_path / "model")
     assert [(run.run, folder.name) for run, _, folder, _ in jobs] == [
-        (choose(runs_table(load_runs(study_folder))).run["run"], "model"),
+        (choose(runs_table(load_runs(own_study))).run["run"], "model"),
         (truth[0].run, "model-baseline"),
     ]
     assert jobs[1][3]["rule"] == "baseline"
 
 
-def test_a_baseline_that_did_not_finish_is_not_retrained(study_folder: Path, tmp_path: Path) -> None:
-    runs = load_runs(study_folder)
+def test_a_baseline_that_did_not_finish_is_not_retrained(own_study: Path, tmp_path: Path) -> None:
+    runs = load_runs(own_study)
     next(run for run in runs if "baseline" in run.tags).state = "pruned"
     assert len(to_retrain(runs, "f1", tmp_path / "model")) == 1
 
 
-def test_a_retrained_model_says_where_it_came_from(models: SimpleNamespace, study_folder: Path) -> None:
-    run, row = chosen_of(study_folder)
+def test_a_retrained_model_says_where_it_came_from(models: SimpleNamespace, own_study: Path) -> None:
+    run, row = chosen_of(own_study)
     kept = describe(models.folder / "tiny")
-    choice = choose(runs_table(load_runs(study_folder)), records=load_runs(study_folder))
+    choice = choose(runs_table(load_runs(own_study)), records=load_runs(own_study))
     assert (kept["run"], kept["n_epochs"]) == (run.run, row["best_epoch"])
     assert kept["choice"] == choice.to_dict()
     assert kept["choice"]["rule"] == "f1"
@@ -112,8 +117,8 @@ def test_the_scores_beside_a_model_are_those_of_the_saved_model(name: str, model
     assert metrics_of(models.folder / name)["test"]["accuracy"] == np.mean(labels == locked.y.numpy())
 
 
-def test_the_retrained_model_is_the_one_that_a_person_trains_by_hand(models: SimpleNamespace, study_folder: Path) -> None:
-    run, row = chosen_of(study_folder)
+def test_the_retrained_model_is_the_one_that_a_person_trains_by_hand(models: SimpleNamespace, own_study: Path) -> None:
+    run, row = chosen_of(own_study)
     kind = model_class("softmax")
     values = {key: value for key, value in run.config.items() if key in kind.Config.model_fields}
     by_hand = kind(kind.Config.from_dict(values), device="cpu")
@@ -124,8 +129,8 @@ def test_the_retrained_model_is_the_one_that_a_person_trains_by_hand(models: Sim
 
 
 @pytest.mark.parametrize("n_epochs", [1, 2])
-def test_the_training_ends_at_the_best_epoch(n_epochs: int, study_folder: Path, tmp_path: Path) -> None:
-    run, row = chosen_of(study_folder)
+def test_the_training_ends_at_the_best_epoch(n_epochs: int, own_study: Path, tmp_path: Path) -> None:
+    run, row = chosen_of(own_study)
     row = row.copy()
     row["best_epoch"] = float(n_epochs)
     retrain(run, row, tmp_path / "model", choice={}, device="cpu")
@@ -140,9 +145,9 @@ def test_the_training_ends_at_the_best_epoch(n_epochs: int, study_folder: Path, 
 
 
 def test_the_locked_part_is_read_once_and_a_model_that_stands_is_kept(
-    study_folder: Path, tmp_path: Path, evaluations: list[int], capsys: pytest.CaptureFixture[str]
+    own_study: Path, tmp_path: Path, evaluations: list[int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = [str(study_folder), "--to", str(tmp_path / "model"), "--device", "cpu"]
+    command = [str(own_study), "--to", str(tmp_path / "model"), "--device", "cpu"]
     assert step.main(command) == 0
     assert evaluations == [N_LOCKED, N_LOCKED]  # the chosen run's model and the baseline's
     out = capsys.readouterr().out
@@ -154,16 +159,16 @@ def test_the_locked_part_is_read_once_and_a_model_that_stands_is_kept(
     assert {file: file.read_bytes() for file in sorted(tmp_path.rglob("*")) if file.is_file()} == before
 
 
-def test_another_choice_replaces_the_model(study_folder: Path, truth: list[Run], tmp_path: Path, evaluations: list[int]) -> None:
+def test_another_choice_replaces_the_model(own_study: Path, truth: list[Run], tmp_path: Path, evaluations: list[int]) -> None:
     folder = tmp_path / "model"
     for rule, runs in (("f1", 2), (f"run:{truth[2].name}", 3)):
-        assert step.main([str(study_folder), "--rule", rule, "--to", str(folder), "--device", "cpu"]) == 0
+        assert step.main([str(own_study), "--rule", rule, "--to", str(folder), "--device", "cpu"]) == 0
         assert len(evaluations) == runs
     assert describe(folder)["run"] == truth[2].run
 
 
-def test_a_locked_part_that_changed_since_the_sweep_is_refused(study_folder: Path, tmp_path: Path, evaluations: list[int]) -> None:
-    run, row = chosen_of(study_folder)
+def test_a_locked_part_that_changed_since_the_sweep_is_refused(own_study: Path, tmp_path: Path, evaluations: list[int]) -> None:
+    run, row = chosen_of(own_study)
     run.config["provenance"]["fingerprints"]["test"] = "0123456789abcdef"
     with pytest.raises(UsageError, match="the locked test part of digits is not the one of the sweep"):
         retrain(run, row, tmp_path / "model", choice={}, device="cpu")
@@ -222,10 +227,10 @@ def test_another_locked_split_trains_on_other_images() -> None:
     [(["/nowhere/at/all"], "/nowhere/at/all is no folder here"), (["{study}", "--rule", "knees"], "did you mean 'knee'?")],
 )
 def test_a_mistake_is_one_sentence_and_exit_code_2(
-    arguments: list[str], sentence: str, study_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], sentence: str, own_study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as exit_info:
-        step.main([*(argument.format(study=study_folder) for argument in arguments), "--to", str(tmp_path / "model")])
+        step.main([*(argument.format(study=own_study) for argument in arguments), "--to", str(tmp_path / "model")])
     assert exit_info.value.code == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ")
@@ -233,8 +238,8 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(
     assert not (tmp_path / "model").exists()
 
 
-def test_a_model_with_broken_weights_is_made_anew(study_folder: Path, tmp_path: Path) -> None:
-    run, row = chosen_of(study_folder)
+def test_a_model_with_broken_weights_is_made_anew(own_study: Path, tmp_path: Path) -> None:
+    run, row = chosen_of(own_study)
     assert retrain(run, row, tmp_path / "model", choice={"rule": "f1"}) is not None
     assert retrain(run, row, tmp_path / "model", choice={"rule": "f1"}) is None
     weights = tmp_path / "model" / "weights.safetensors"
@@ -243,8 +248,8 @@ def test_a_model_with_broken_weights_is_made_anew(study_folder: Path, tmp_path: 
     load(tmp_path / "model")
 
 
-def test_every_run_whose_locked_scores_were_read_is_kept_on_record(study_folder: Path, tmp_path: Path) -> None:
-    runs = load_runs(study_folder)
+def test_every_run_whose_locked_scores_were_read_is_kept_on_record(own_study: Path, tmp_path: Path) -> None:
+    runs = load_runs(own_study)
     jobs = to_retrain(runs, "f1", tmp_path / "model")
     for run, row, _, choice in jobs:
         retrain(run, row, tmp_path / "model", choice=choice)
@@ -253,34 +258,32 @@ def test_every_run_whose_locked_scores_were_read_is_kept_on_record(study_folder:
 
 
 def test_a_folder_with_other_files_is_refused_before_the_locked_part_is_read(
-    study_folder: Path, tmp_path: Path, evaluations: list[int]
+    own_study: Path, tmp_path: Path, evaluations: list[int]
 ) -> None:
     (tmp_path / "notes.txt").write_text("mine")
-    run, row = chosen_of(study_folder)
+    run, row = chosen_of(own_study)
     with pytest.raises(UsageError, match="must be a new folder or one of a saved model alone"):
         retrain(run, row, tmp_path, choice={"rule": "f1"})
     assert evaluations == []
 
 
 def retrained(source: Path, folder: Path, *flags: str) -> None:
-    """Retrain the chosen run alone, into `folder`, from a copy of the sweep: the reading is put on a study's record."""
-    with tempfile.TemporaryDirectory() as copies:
-        copy = copied(source, Path(copies))
-        assert step.main([str(copy), "--rule", "run:tiny-0", "--to", str(folder), "--device", "cpu", *flags]) == 0
+    """Retrain the chosen run alone, into `folder`."""
+    assert step.main([str(source), "--rule", "run:tiny-0", "--to", str(folder), "--device", "cpu", *flags]) == 0
 
 
 def test_several_seeds_are_read_in_one_session_and_the_first_ones_model_is_kept(
-    study_folder: Path, tmp_path: Path, evaluations: list[int], capsys: pytest.CaptureFixture[str]
+    own_study: Path, tmp_path: Path, evaluations: list[int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    retrained(study_folder, tmp_path / "three", "--seeds", "3")
+    retrained(own_study, tmp_path / "three", "--seeds", "3")
     out = capsys.readouterr().out
     assert evaluations == [N_LOCKED] * 3
     metrics = metrics_of(tmp_path / "three")
-    (run,) = (run for run in load_runs(study_folder) if run.name == "tiny-0")
+    (run,) = (run for run in load_runs(own_study) if run.name == "tiny-0")
     assert [entry["seed"] for entry in metrics["seeds"]] == [run.config["seed"] + i for i in range(3)]
     assert len(metrics["locked_part_reads"]) == 1
     assert metrics["locked_part_reads"][0]["accuracy"] == metrics["test"]["accuracy"] == metrics["seeds"][0]["accuracy"]
-    retrained(study_folder, tmp_path / "one")
+    retrained(own_study, tmp_path / "one")
     assert_same_model(load(tmp_path / "three", device="cpu"), load(tmp_path / "one", device="cpu"))
     assert metrics_of(tmp_path / "one")["seeds"] == metrics["seeds"][:1]
     assert metrics_of(tmp_path / "one")["interval"] == {}
@@ -294,9 +297,9 @@ def test_several_seeds_are_read_in_one_session_and_the_first_ones_model_is_kept(
     assert "the model saved is that of seed 0, whatever the others reached" in out
 
 
-def test_each_seeds_model_is_that_of_a_run_with_that_seed(study_folder: Path, tmp_path: Path) -> None:
-    retrained(study_folder, tmp_path / "model", "--seeds", "2")
-    (run,) = (run for run in load_runs(study_folder) if run.name == "tiny-0")
+def test_each_seeds_model_is_that_of_a_run_with_that_seed(own_study: Path, tmp_path: Path) -> None:
+    retrained(own_study, tmp_path / "model", "--seeds", "2")
+    (run,) = (run for run in load_runs(own_study) if run.name == "tiny-0")
     classifier, data, _ = fit_again({**config_of(run), "seed": 1}, describe(tmp_path / "model")["n_epochs"], device="cpu")
     accuracy = np.mean(classifier.predict(data.test.x) == data.test.y.numpy())
     assert metrics_of(tmp_path / "model")["seeds"][1]["accuracy"] == accuracy
@@ -311,10 +314,10 @@ def test_seeds_that_change_nothing_claim_no_interval(svm_folder: Path, tmp_path:
 
 
 def test_a_model_of_more_seeds_stands_for_fewer_and_one_of_fewer_is_made_anew_on_record(
-    study_folder: Path, tmp_path: Path, evaluations: list[int]
+    own_study: Path, tmp_path: Path, evaluations: list[int]
 ) -> None:
     for flags, n_read, n_sessions in ((("--seeds", "2"), 2, 1), ((), 2, 1), (("--seeds", "3"), 5, 2)):
-        retrained(study_folder, tmp_path / "model", *flags)
+        retrained(own_study, tmp_path / "model", *flags)
         assert len(evaluations) == n_read
         assert len(metrics_of(tmp_path / "model")["locked_part_reads"]) == n_sessions
 
@@ -338,10 +341,10 @@ retrain.main({command})
 """
 
 
-def test_a_killed_retrain_goes_on_and_ends_as_if_it_had_not_been(study_folder: Path, tmp_path: Path) -> None:
+def test_a_killed_retrain_goes_on_and_ends_as_if_it_had_not_been(own_study: Path, tmp_path: Path) -> None:
     folder = tmp_path / "model"
-    base = [str(copied(study_folder, tmp_path)), "--rule", "run:tiny-0", "--device", "cpu", "--seeds", "2", "--to"]
-    (row,) = (row for _, row in runs_table(load_runs(study_folder)).iterrows() if row["name"] == "tiny-0")
+    base = [str(own_study), "--rule", "run:tiny-0", "--device", "cpu", "--seeds", "2", "--to"]
+    (row,) = (row for _, row in runs_table(load_runs(own_study)).iterrows() if row["name"] == "tiny-0")
     n_epochs = int(row["best_epoch"])
     assert n_epochs == 3, "the test stops a training in its third epoch"
 
@@ -400,9 +403,9 @@ def test_a_model_that_was_kept_before_a_field_was_new_is_not_trained_again(tmp_p
 
 
 def test_a_reading_that_another_runs_retrain_did_not_end_stays_on_record(
-    study_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    own_study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    retrained(study_folder, tmp_path / "model")
+    retrained(own_study, tmp_path / "model")
 
     def broken(*_: Any) -> Any:
         raise KeyboardInterrupt
@@ -410,20 +413,20 @@ def test_a_reading_that_another_runs_retrain_did_not_end_stays_on_record(
     with monkeypatch.context() as patched:
         patched.setattr(step, "evaluate", broken)
         with pytest.raises(SystemExit):
-            step.main([str(study_folder), "--rule", "run:tiny-2", "--to", str(tmp_path / "model"), "--device", "cpu"])
-    other = next(run.run for run in load_runs(study_folder) if run.name == "tiny-2")
+            step.main([str(own_study), "--rule", "run:tiny-2", "--to", str(tmp_path / "model"), "--device", "cpu"])
+    other = next(run.run for run in load_runs(own_study) if run.name == "tiny-2")
     for _ in range(2):
-        retrained(study_folder, tmp_path / "model")
+        retrained(own_study, tmp_path / "model")
         reads = metrics_of(tmp_path / "model")["locked_part_reads"]
         assert [(entry["run"], entry["accuracy"] is None) for entry in reads][1:] == [(other, True)]
 
 
 def test_the_precision_is_on_record_and_another_one_makes_the_model_anew(
-    study_folder: Path, tmp_path: Path, evaluations: list[int]
+    own_study: Path, tmp_path: Path, evaluations: list[int]
 ) -> None:
     weights = []
     for precision in ("fp32", "bf16", "bf16"):
-        retrained(study_folder, tmp_path / "model", "--precision", precision)
+        retrained(own_study, tmp_path / "model", "--precision", precision)
         assert describe(tmp_path / "model")["precision"] == precision
         weights.append(load(tmp_path / "model", device="cpu").state()["net.output.weight"])
     assert len(evaluations) == 2
@@ -440,10 +443,10 @@ def test_the_precision_is_on_record_and_another_one_makes_the_model_anew(
     ],
 )
 def test_what_cannot_be_trained_is_refused_before_anything_is_read(
-    flags: list[str], sentence: str, study_folder: Path, tmp_path: Path, evaluations: list[int], capsys: pytest.CaptureFixture[str]
+    flags: list[str], sentence: str, own_study: Path, tmp_path: Path, evaluations: list[int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as exit_info:
-        step.main([str(study_folder), "--to", str(tmp_path / "model"), "--device", "cpu", *flags])
+        step.main([str(own_study), "--to", str(tmp_path / "model"), "--device", "cpu", *flags])
     assert exit_info.value.code == 2
     assert sentence in capsys.readouterr().err
     assert evaluations == []
@@ -451,10 +454,10 @@ def test_what_cannot_be_trained_is_refused_before_anything_is_read(
 
 
 def test_a_model_is_written_as_onnx_too_even_where_it_stands(
-    study_folder: Path, tmp_path: Path, evaluations: list[int], capsys: pytest.CaptureFixture[str]
+    own_study: Path, tmp_path: Path, evaluations: list[int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    retrained(study_folder, tmp_path / "model")
-    retrained(study_folder, tmp_path / "model", "--onnx")
+    retrained(own_study, tmp_path / "model")
+    retrained(own_study, tmp_path / "model", "--onnx")
     assert evaluations == [N_LOCKED]
     assert "model.onnx: images (n, 1, 8, 8)" in capsys.readouterr().out
     train = load_data(DataOptions(holdout=0.0)).train
