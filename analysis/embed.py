@@ -22,7 +22,7 @@ from paretune.core.command_line import SentenceParser, exit_with_sentence
 from paretune.core.errors import UsageError
 from paretune.data.dataset import load_data
 from paretune.models.locked_readings import on_record
-from paretune.models.programs import load_program
+from paretune.models.programs import load_programs
 from paretune.models.saved_models import data_options_of, load
 from paretune.models.seen_images import check_same_part
 
@@ -72,11 +72,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--to", metavar="FILE", help="figure to write; a .csv of the points stands beside it (default: embedding.png)"
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
-    parser.add_argument("--program", metavar="FILE", help="the program of a model that does not come with paretune")
+    parser.add_program()
     options = parser.parse_args(arguments)
     with exit_with_sentence():
-        if options.program:
-            load_program(options.program)
+        load_programs(options.program)
         if options.images < 3:
             raise UsageError(f"--images must be at least 3. Got {options.images}.")
         model = load(options.model, device=options.device)

@@ -40,7 +40,7 @@ from paretune.models.contract import Classifier, Model
 from paretune.models.evaluation import Evaluation, evaluate
 from paretune.models.export import export_saved
 from paretune.models.locked_readings import KEY, new_reading, of_model, put_in_study, read_down, together, write_down
-from paretune.models.programs import check_program, load_program
+from paretune.models.programs import check_program, load_programs
 from paretune.models.registry import MODELS, model_class
 from paretune.models.run_config import configure
 from paretune.models.saved_models import check_destination, describe, load, read_metrics, save
@@ -190,7 +190,7 @@ def retrain(
     scores = [one.metrics for one in (evaluation, *others)]
     origin = {
         "data_options": data_options.to_dict(),
-        "provenance": provenance(data, str(classifier.device), None if classifier.source is None else classifier.source.to_dict()),
+        "provenance": provenance(data, str(classifier.device), classifier.source),
         "run": run.run,
         "n_epochs": n_epochs,
         "precision": precision,
@@ -266,15 +266,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--precision", default="fp32", help="fp32, tf32 (CUDA) or bf16: what training calculates with (default: fp32)"
     )
-    parser.add_argument("--program", metavar="FILE", help="the program of a model that does not come with paretune")
+    parser.add_program()
     parser.add_argument("--onnx", action="store_true", help="write model.onnx as well; see python -m paretune.models.export --help")
     options = parser.parse_args(arguments)
     with exit_with_sentence():
         check_aims(options)
         if not 1 <= options.seeds <= MAX_SEEDS:
             raise UsageError(f"--seeds must be from 1 to {MAX_SEEDS}. Got {options.seeds}.")
-        if options.program:
-            load_program(options.program)
+        load_programs(options.program)
         runs = load_runs(options.source)
         directory = Path(options.to) if options.to else ROOT / "models" / Path(options.source).name
         for run, row, folder, choice in to_retrain(runs, options.rule, directory, options.metrics, options.goals):

@@ -23,17 +23,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--split", choices=["test", "holdout"], default="test", help="which part is read (default: test, the locked part)"
     )
-    parser.add_argument("--program", metavar="FILE", help="the program of a model that does not come with paretune")
+    parser.add_program()
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     parser.add_argument("--json", action="store_true", help="one JSON object per model")
     options = parser.parse_args(arguments)
     from paretune.models.evaluation import evaluate_saved, report_text
-    from paretune.models.programs import load_program
+    from paretune.models.programs import load_programs
     from paretune.models.saved_models import describe
 
     with exit_with_sentence():
-        if options.program:
-            load_program(options.program)
+        load_programs(options.program)
         for model in options.models:
             result = evaluate_saved(model, data_name=options.data, split=options.split, device=options.device)
             if "data_options" not in describe(model):

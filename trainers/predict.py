@@ -21,7 +21,7 @@ from paretune.core.errors import UsageError
 from paretune.data.digit_pictures import read_digit_picture, set_of
 from paretune.data.picture_folders import pictures_below
 from paretune.data.pictures import read_pictures
-from paretune.models.programs import load_program
+from paretune.models.programs import load_programs
 from paretune.models.saved_models import describe, load_classifier
 
 if TYPE_CHECKING:
@@ -37,12 +37,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", help="CSV file to write (default: standard output)")
     parser.add_argument("--invert", action="store_true", help="swap dark and light: for dark ink on light paper")
     parser.add_argument("--as-is", action="store_true", help="models of mnist and digits: neither find dark ink nor crop the digit")
-    parser.add_argument("--program", metavar="FILE", help="the program of a model that does not come with paretune")
+    parser.add_program()
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     options = parser.parse_args(arguments)
     with exit_with_sentence():
-        if options.program:
-            load_program(options.program)
+        load_programs(options.program)
         rows = predictions(options.models, Path(options.images), invert=options.invert, as_is=options.as_is, device=options.device)
         first = next(rows)
         with _output(options.output) as file:

@@ -1,4 +1,4 @@
-"""One classifier's sweep as the report shows it, and which of its hyper-parameters were searched."""
+"""One sweep as the report shows it, and its searched hyper-parameters."""
 
 from __future__ import annotations
 

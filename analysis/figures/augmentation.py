@@ -1,4 +1,4 @@
-"""Training images beside copies of them that augmentation has changed."""
+"""Figure of training images and their augmented copies."""
 
 from __future__ import annotations
 

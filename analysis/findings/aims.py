@@ -1,4 +1,4 @@
-"""What is weighed: metrics and their goals, as flags ask for them, or as sweeps and names tell."""
+"""Objectives to compare runs by: metrics and goals from flags, sweeps or metric names."""
 
 from __future__ import annotations
 

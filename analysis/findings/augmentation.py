@@ -1,4 +1,4 @@
-"""What the runs of a sweep reached with and without augmentation, and the settings by which a run augmented."""
+"""Compares the runs of a sweep with and without augmentation."""
 
 from __future__ import annotations
 

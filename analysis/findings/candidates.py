@@ -1,4 +1,4 @@
-"""Which runs may stand on a front and be chosen from: those that finished, and can be compared."""
+"""Selects the runs that may be on a front or be chosen: finished and comparable ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Intervals of scores, the probability of each configuration to be on the front, and what is within noise."""
+"""Confidence intervals of scores, the probability of being on the front, and differences within noise."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every command line of ours does: a mistake is one sentence, and a hyphen in a flag is an underscore."""
+"""Shared behaviour of all commands: errors become one sentence and exit code 2, hyphens in flags count as underscores."""
 
 from __future__ import annotations
 
@@ -39,6 +39,16 @@ class SentenceParser(argparse.ArgumentParser):
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         self._given = sys.argv[1:] if args is None else list(args)
         return super().parse_known_args(args, namespace)
+
+    def add_program(self) -> None:
+        """Add the flag of commands that load models: `program` is a list of files, for `paretune.models.programs.load_programs`."""
+        self.add_argument(
+            "--program",
+            action="append",
+            default=[],
+            metavar="FILE",
+            help="the program of a model that does not come with paretune (repeatable)",
+        )
 
     def error(self, message: str) -> NoReturn:
         unknown = self._unknown_flag()

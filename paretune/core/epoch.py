@@ -1,4 +1,4 @@
-"""One epoch of a training, as whoever iterates over it gets it."""
+"""The result of one training epoch: its number, its metrics, and whether it was the last."""
 
 from __future__ import annotations
 

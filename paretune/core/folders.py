@@ -1,4 +1,4 @@
-"""Where the checkout is, if there is one: results go below it, else below the folder that a command is started from."""
+"""The checkout's folder; results are written below it, or below the working directory where there is no checkout."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings of a whole process: a command of ours makes them; a program that imports the library is left as it is."""
+"""Process-wide settings, made by commands only: importing or using the library changes none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Locks between processes, each a file: the system frees one when its holder ends, however it ends."""
+"""File locks between processes. The operating system releases a lock when its holder ends."""
 
 from __future__ import annotations
 

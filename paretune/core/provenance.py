@@ -6,12 +6,25 @@ import functools
 import platform
 import subprocess
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
 from paretune.core.folders import ROOT
 
 PACKAGES = ("torch", "scikit-learn", "numpy", "optuna", "wandb", "pandas")
+
+
+@dataclass(frozen=True)
+class Source:
+    """The program that a model's class is from."""
+
+    file: str
+    sha256: str
+
+    def to_dict(self) -> dict[str, str]:
+        """Return what a run's config and a saved model keep of it."""
+        return {"file": self.file, "sha256": self.sha256}
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""Labelled images: as arrays while a set is read, as tensors of a part afterwards."""
+"""Labelled images: arrays while a data set is read, tensors once it is split."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which data a run reads, and how they are split: the options of every trainer."""
+"""Data options of every trainer: the data set, its splits, classes and image size."""
 
 from __future__ import annotations
 

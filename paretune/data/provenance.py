@@ -1,19 +1,18 @@
-"""Where the data of a run came from, beside commit, versions and device."""
+"""The provenance of a run: commit, versions, device, data fingerprints and split sizes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
-from paretune.core.provenance import git_commit, versions
+from paretune.core.provenance import Source, git_commit, versions
 from paretune.data.dataset import Data
 
 
-def provenance(data: Data, device: str, program: Mapping[str, str] | None = None) -> dict[str, Any]:
+def provenance(data: Data, device: str, source: Source | None = None) -> dict[str, Any]:
     """Return what a run's config carries under `provenance`.
 
     Args:
-        program: file and SHA-256 of a program that does not come with the package.
+        source: of a model that does not come with the package.
     """
     sizes = {"n_train": len(data.train), "n_test": len(data.test)}
     if data.holdout is not None:
@@ -25,5 +24,5 @@ def provenance(data: Data, device: str, program: Mapping[str, str] | None = None
         "fingerprints": dict(data.fingerprints),
         "class_names": list(data.class_names),
         **sizes,
-        **({} if program is None else {"program": dict(program)}),
+        **({} if source is None else {"program": source.to_dict()}),
     }

@@ -1,4 +1,4 @@
-"""The images of a set in files that processes map, so that they stand in memory once."""
+"""Shares the images of a data set between processes through memory-mapped files."""
 
 from __future__ import annotations
 

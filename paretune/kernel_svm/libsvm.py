@@ -1,4 +1,4 @@
-"""How libsvm is run on many problems: its cache, and how many are solved at once."""
+"""Limits for fitting many libsvm problems: cache size and number of threads."""
 
 from __future__ import annotations
 

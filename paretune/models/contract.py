@@ -9,7 +9,6 @@ import contextlib
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, runtime_checkable
 
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from paretune.core.provenance import Source
     from paretune.data.dataset import Data
 
 
@@ -41,18 +41,6 @@ class ClassifierConfig(ModelConfig):
     class_weight: dict[str, float] | str | None = Field(
         None, description="'balanced', or a weight per class name, for unbalanced data"
     )
-
-
-@dataclass(frozen=True)
-class Source:
-    """The program that a model's class is from."""
-
-    file: str
-    sha256: str
-
-    def to_dict(self) -> dict[str, str]:
-        """Return what a run's config and a saved model keep of it."""
-        return {"file": self.file, "sha256": self.sha256}
 
 
 class Model(ABC):

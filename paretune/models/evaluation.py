@@ -1,4 +1,4 @@
-"""What a model does on one part of the data: accuracy, loss, per-class precision, recall and F1, the confusion matrix."""
+"""Evaluates a model on one split: accuracy, loss, per-class precision, recall and F1, confusion matrix."""
 
 from __future__ import annotations
 

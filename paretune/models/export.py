@@ -25,7 +25,7 @@ import numpy as np
 from paretune.core.command_line import SentenceParser, exit_with_sentence
 from paretune.core.errors import UsageError
 from paretune.data.dataset import load_data
-from paretune.models.programs import load_program
+from paretune.models.programs import load_programs
 from paretune.models.saved_models import data_options_of, describe, load_classifier
 
 if TYPE_CHECKING:
@@ -148,11 +148,10 @@ def _quiet() -> Iterator[None]:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = SentenceParser(prog="python -m paretune.models.export", description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("models", nargs="+", metavar="MODEL", help="folder of a saved model")
-    parser.add_argument("--program", metavar="FILE", help="the program of a model that does not come with paretune")
+    parser.add_program()
     options = parser.parse_args(arguments)
     with exit_with_sentence():
-        if options.program:
-            load_program(options.program)
+        load_programs(options.program)
         for model in options.models:
             print(export_saved(model).sentence)
     return 0

@@ -1,4 +1,4 @@
-"""Every reading of a locked test part is put on record, before it happens: with the model that reads it, and in its study.
+"""Records every evaluation on the locked test set, with the model and in its study, before it happens.
 
 A reading is a mapping: `id`, `when` (ISO time), `by` (the command), `run` (that the model was retrained from, or None),
 `fingerprint` (of the part) and `accuracy` (None where it was not measured, or not to the end). In a model's metrics.json they

@@ -1,4 +1,4 @@
-"""Programs that hold a model: found by reading the file as a syntax tree, imported only where there is one to train or load.
+"""Finds the model in a user's program by its syntax tree; imports the program only to train or load that model.
 
 Such a file has, at its top level, a class that derives from a model of paretune's, and a guarded entry point:
 
@@ -23,13 +23,14 @@ import importlib.util
 import inspect
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from paretune.core.errors import UsageError
+from paretune.core.provenance import Source
 from paretune.data.options import DataOptions
-from paretune.models.contract import Model, Source
+from paretune.models.contract import Model
 from paretune.models.registry import LOADED, MODELS, TRAINERS, model_class
 from paretune.models.run_config import RunOptions
 
@@ -112,6 +113,16 @@ def load_program(program: str | Path) -> type[Model]:
     return kind
 
 
+def load_programs(programs: Iterable[str]) -> None:
+    """Import the programs that a command names by --program.
+
+    Raises:
+        UsageError: as `load_program`.
+    """
+    for program in programs:
+        load_program(program)
+
+
 def saved_class(directory: Path, description: Mapping[str, Any]) -> type[Model]:
     """Return the class of a saved model, by its config.json. A program is never imported by this.
 
@@ -137,7 +148,7 @@ def check_program(name: str, program: Mapping[str, Any], where: str) -> None:
     """
     file = program.get("file")
     if name not in LOADED:
-        raise UsageError(f"{where} is of the program {file}, and no program is imported by itself: name it with --program {file}.")
+        raise UsageError(f"{where} is of the program {file}, and programs are never imported automatically: pass --program {file}.")
     source = LOADED[name].source
     if source is None or source.sha256 != program.get("sha256"):
         raise UsageError(
@@ -161,7 +172,7 @@ def _imported_module(path: Path, digest: str) -> Any:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         del sys.modules[name]
-        raise UsageError(f"{path} cannot be imported ({type(error).__name__}: {error}): mend it.") from error
+        raise UsageError(f"{path} cannot be imported ({type(error).__name__}: {error}): fix the error.") from error
     finally:
         sys.path.remove(folder)
         if folder not in sys.path:

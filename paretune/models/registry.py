@@ -1,4 +1,4 @@
-"""The models that come with the package, by their names, and where the scripts that train them are."""
+"""The models that ship with the package, by name, and the folder of their trainers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stands in a run's config: a model's hyper-parameters, the data options and what the run itself says."""
+"""The config of a run: hyper-parameters, data options and run options."""
 
 from __future__ import annotations
 

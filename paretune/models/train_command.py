@@ -132,7 +132,7 @@ def train(kind: type[Model], given: Mapping[str, Any], options: argparse.Namespa
             data = replace(data, cache=cache_folder())
         collect_as_usual()
         device = str(classifier.device)
-        origin = provenance(data, device, None if kind.source is None else kind.source.to_dict())
+        origin = provenance(data, device, kind.source)
         tracker.describe(run_values(kind, config, data_options, run_options), origin)
         reading = None
         if data_options.evaluation_split == "test":

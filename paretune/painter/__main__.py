@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--host", default=HOST, help="address to listen on; 0.0.0.0 opens the page to the network (default: this machine)"
     )
     parser.add_argument("--port", type=int, help=f"port of the page (default: {PORTS[0]}, or the next one that is free)")
-    parser.add_argument("--program", metavar="FILE", help="the program of models that do not come with paretune")
+    parser.add_program()
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda or mps")
     options = parser.parse_args(arguments)
     with exit_with_sentence():
@@ -35,12 +35,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         missing = [path for path in paths if options.models and not path.exists()]
         if missing:
             raise UsageError(f"{missing[0]} must be a saved model or a folder of them; there is no such folder.")
-        if options.program:
-            from paretune.models.programs import load_program
-
-            load_program(options.program)
+        from paretune.models.programs import load_programs
         from paretune.painter.server import start  # numpy, Pillow and the server: only once the flags are read
 
+        load_programs(options.program)
         start(paths, Path(options.drawings), device=options.device, host=options.host, port=options.port)
     return 0
 

@@ -1,4 +1,4 @@
-"""The painter as a server: the models and drawings that the flags name, and its page until Ctrl-C."""
+"""Serves the painter with the models and drawings that the flags name, until Ctrl-C."""
 
 from __future__ import annotations
 

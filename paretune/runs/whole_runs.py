@@ -1,4 +1,4 @@
-"""Whole runs from their files: several files of one W&B run are one run, and of a trial's runs one is the trial's own.
+"""Merges run files: several files of one W&B run id are one run; selects the run that belongs to a trial.
 
 A run has several files where it was resumed offline, or where several processes wrote it.
 """

@@ -1,4 +1,4 @@
-"""A sweep searched here, without account or network, as the flags of sweeps/offline.py say: from the file to the table."""
+"""Runs a sweep offline as the flags of sweeps/offline.py say, and returns its study."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One trial of a study trained again, beside what was recorded."""
+"""Trains one trial of a study again and compares its epochs with the record."""
 
 from __future__ import annotations
 

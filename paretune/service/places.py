@@ -1,4 +1,4 @@
-"""Where the service keeps everything, as the flags of its commands say: the database, and the contents of files."""
+"""Storage locations of the service, from the flags of its commands: the database and the blob store."""
 
 from __future__ import annotations
 

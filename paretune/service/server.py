@@ -1,4 +1,4 @@
-"""The server itself: where it listens, what it prints to paste, and how it serves until Ctrl-C."""
+"""The server process: sockets, start-up messages, and serving until Ctrl-C."""
 
 from __future__ import annotations
 

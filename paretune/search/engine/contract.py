@@ -1,4 +1,4 @@
-"""What a worker's engine offers to those that ask and train for it: trials in groups, and the next trial ahead of its turn."""
+"""Protocols by which trial groups and the prefetcher use a worker's engine."""
 
 from __future__ import annotations
 

@@ -109,8 +109,7 @@ class InProcess:
         resolved = run_values(classifier, config, data_options, run_options)
         if len(members) > 1:
             resolved |= {"repeats": len(members), "repeats_over": self.sweep.settings.over}
-        source = classifier.source
-        origin = provenance(members[0][1], str(pick_device(self.device)), None if source is None else source.to_dict())
+        origin = provenance(members[0][1], str(pick_device(self.device)), classifier.source)
         with track(
             mode=self.mode,
             project=self.sweep.project,

@@ -226,10 +226,15 @@ def counted_row(rows: Iterable[Mapping[str, Any]], goals: Mapping[str, str], *, 
     if ours:
         finite = [row for row in rows if whole(row)]
         return dict(best_row(finite, *next(iter(goals.items()))) or finite[-1]) if finite else None
-    marks = {name: f"{study_schema.SUMMARY}{name}" for name in goals}
-    decided = {name: row[mark] for row in rows for name, mark in marks.items() if mark in row}
-    last = {**rows[-1], **decided} if rows else {}
+    last = last_row(rows, goals)
     return last if whole(last) else None
+
+
+def last_row(rows: Sequence[Mapping[str, Any]], names: Iterable[str]) -> dict[str, Any]:
+    """Return the last of a program's rows, with the metrics that the program decided in its summary; empty without rows."""
+    marks = {name: f"{study_schema.SUMMARY}{name}" for name in names}
+    decided = {name: row[mark] for row in rows for name, mark in marks.items() if mark in row}
+    return {**rows[-1], **decided} if rows else {}
 
 
 def with_latest(rows: Iterable[Mapping[str, float]], names: Collection[str]) -> list[dict[str, float]]:

@@ -1,4 +1,4 @@
-"""The W&B runs that a trial's program writes: found wherever the client puts them, read as whole runs, told apart.
+"""Finds the W&B runs that a trial's program writes, wherever the client puts them, and selects the trial's own.
 
 A program may choose the folder of its run files itself (`wandb.init(dir=…)`, `Settings(root_dir=…)`, WANDB_DIR). They are
 looked for where the client says that it writes them, among the files that the program and its children hold open (Linux),

@@ -41,7 +41,7 @@ from paretune.search.engine.in_subprocess import Command
 from paretune.search.engine.liveness import SECONDS, Claims, Lease, Watch, left_behind, running, shared_cache, waits
 from paretune.search.engine.signals import Interruption
 from paretune.search.engine.stopping_rules import Outlook, Plan
-from paretune.search.engine.study import best_trial, check_same_data, counted_row, finished, open_study
+from paretune.search.engine.study import best_trial, check_same_data, counted_row, finished, last_row, open_study
 from paretune.search.engine.trial_groups import run_with_others
 from paretune.search.places.process_groups import check_groups, end_orphan
 from paretune.search.sampling.prefetch import Ahead
@@ -373,10 +373,11 @@ class Engine:
     def _why_no_value(self, rows: Sequence[dict[str, Any]]) -> str:
         if not rows:
             return "it logged no epoch"
+        last = last_row(rows, self.sweep.goals)
         for name in self.sweep.goals:
             if not any(math.isfinite(row.get(name, math.nan)) for row in rows):
                 return f"{name} was never a finite number"
-            if self.sweep.classifier is None and not math.isfinite(rows[-1].get(name, math.nan)):
+            if self.sweep.classifier is None and not math.isfinite(last.get(name, math.nan)):
                 return f"{name} was no finite number in the end"
         return f"{' and '.join(self.sweep.goals)} were never finite numbers at the same time"
 

@@ -37,8 +37,8 @@ def check_groups() -> None:
     """
     if not GROUPS:
         raise UsageError(
-            "programs of your own need a system with process groups (Linux, macOS), by which all that they start can be ended: "
-            "search them there, in WSL, or online by wandb agent."
+            "programs of your own need a system with process groups (Linux, macOS), which end all processes that a program starts: "
+            "use Linux, macOS or WSL, or search online with wandb agent."
         )
 
 

@@ -1,4 +1,4 @@
-"""Which samplers a sweep may name, and the options that a person may give them."""
+"""Names and options of the samplers that a sweep may set."""
 
 from __future__ import annotations
 

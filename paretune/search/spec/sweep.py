@@ -305,9 +305,6 @@ def _program(definition: Definition, command: tuple[str, ...]) -> tuple[str, typ
             return "", None  # agents that call a function need none
         if program is None and "command" in definition.values and "${program}" not in command:
             return "", None
-        if program is None and definition.elsewhere:
-            definition.notes.append("program is not there, so only wandb.agent(…, function=…) can run this sweep.")
-            return "", None
         definition.fault(("program",), f"program must name the script to run, such as trainers/ann.py. Got {_came(program)}.")
         return "", None
     path = Path(program)

@@ -1,4 +1,4 @@
-"""What answers the requests of the service, and what it does by itself while it runs."""
+"""The objects that handle the service's requests, and its background tasks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the text of a sweep says, read once."""
+"""Parsed sweep definitions, each parsed once."""
 
 from __future__ import annotations
 

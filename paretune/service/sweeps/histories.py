@@ -1,4 +1,4 @@
-"""The objectives that the runs of a sweep have logged, of which each line is read once."""
+"""Objective values logged by the runs of a sweep, each line read once."""
 
 from __future__ import annotations
 

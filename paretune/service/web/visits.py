@@ -1,4 +1,4 @@
-"""A visit of the web pages by somebody who is logged in, and the pages that answer it."""
+"""A page request by a logged-in user, and the response to it."""
 
 from __future__ import annotations
 
