@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from paretune.core.best_epoch import best_row, goal_of
 from paretune.core.epoch import METRICS
 from paretune.runs.wandb_files import INTERNAL, numbers
-from paretune.runs.whole_runs import summary_values
+from paretune.runs.whole_runs import summary_numbers, summary_values
 
 if TYPE_CHECKING:
     import numpy as np
@@ -181,7 +181,7 @@ def best_values(run: RunRecord) -> tuple[dict[str, float], bool]:
     """Return the row of values that a run stands for, and whether it is of a best epoch that was picked: else it is of the last."""
     rows = run.rows
     if "classifier" not in run.config:
-        summary, latest = numbers(run.summary), _latest(rows)
+        summary, latest = summary_numbers(run.summary), _latest(rows)
         unlogged = {name: value for name, value in summary.items() if name not in run.columns}
         return {**unlogged, **latest, **_decided(run, summary, latest)}, False
     metric = str(run.config.get("best_metric") or next(iter(run.goals), None) or BEST_METRIC)

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from paretune.runs.wandb_files import RunFile
+from paretune.runs.wandb_files import RunFile, numbers
 
 # What `define_metric(NAME, summary=…)` puts below NAME in the summary (`best` in files of older clients)
 BEST, MEAN, LAST, FIRST = "best", "mean", "last", "first"
@@ -64,6 +64,11 @@ def own_run(metrics_by_id: Mapping[str, Collection[str]], run_id: str, goals: Co
     if len(candidates) > 1:
         candidates = [name for name, metrics in metrics_by_id.items() if set(metrics) >= set(goals)]
     return candidates[0] if len(candidates) == 1 else None
+
+
+def summary_numbers(summary: Mapping[str, Any]) -> dict[str, float]:
+    """Return the numbers of a run's summary; NaN where it holds null, which the client writes for a NaN that a program sets."""
+    return {**numbers(summary), **{name: math.nan for name, value in summary.items() if value is None}}
 
 
 def summary_values(summary: Mapping[str, float], latest: Mapping[str, float], goals: Mapping[str, str]) -> dict[str, float]:

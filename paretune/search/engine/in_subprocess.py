@@ -26,6 +26,7 @@ from paretune.core.errors import UsageError, did_you_mean
 from paretune.core.provenance import git_commit, versions
 from paretune.runs.tracking import PROJECT
 from paretune.runs.wandb_files import INTERNAL, numbers
+from paretune.runs.whole_runs import summary_numbers
 from paretune.search.engine.in_process import Attempt, Batch, Epochs
 from paretune.search.engine.study import with_latest, with_summary
 from paretune.search.engine.trial_runs import COLOURS, TrialRuns
@@ -125,7 +126,7 @@ class Command:
         if self.sweep.metric == RUNTIME:  # it counts up: only its end says something
             return (rows[-1:] if over else []), over
         if over:
-            rows = with_summary(rows, _numbers(run.summary), self.sweep.goals, whole=run.state != "running")
+            rows = with_summary(rows, _storable(summary_numbers(run.summary)), self.sweep.goals, whole=run.state != "running")
         return rows, over
 
     def _why_nothing(self, runs: TrialRuns) -> str:
@@ -214,7 +215,11 @@ def _origin() -> dict[str, Any]:
 
 def _numbers(row: Mapping[str, Any]) -> dict[str, float]:
     """Return a row's numbers; infinity as NaN, which every storage of a study keeps."""
-    return {name: value if math.isfinite(value) else math.nan for name, value in numbers(row, INTERNAL - {RUNTIME}).items()}
+    return _storable(numbers(row, INTERNAL - {RUNTIME}))
+
+
+def _storable(found: Mapping[str, float]) -> dict[str, float]:
+    return {name: value if math.isfinite(value) else math.nan for name, value in found.items()}
 
 
 def _end_of(code: int) -> str:

@@ -22,6 +22,7 @@ from paretune.core.errors import UsageError, did_you_mean
 from paretune.runs import study_schema
 from paretune.runs.study_storage import close, database, open_storage, readable_errors
 from paretune.runs.wandb_files import numbers, read_run
+from paretune.runs.whole_runs import summary_numbers
 from paretune.search import online
 from paretune.search.engine.study import counted_row, enqueue, finished, with_latest, with_summary
 from paretune.search.spec.sweep import Sweep
@@ -207,7 +208,7 @@ def _of_run_files(path: Path, sweep: Sweep) -> Iterator[Known]:
         raise UsageError(f"{path} holds no finished run of W&B's: give {FORMS}.")
     for run in runs:
         rows = with_latest((numbers(row) for row in run.rows), sweep.goals)
-        yield Known(run.run_id, run.config, with_summary(rows, numbers(run.summary), sweep.goals))
+        yield Known(run.run_id, run.config, with_summary(rows, summary_numbers(run.summary), sweep.goals))
 
 
 def _of_points(path: Path, sweep: Sweep) -> Iterator[Known]:

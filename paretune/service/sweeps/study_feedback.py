@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from paretune.core.provenance import written_by_us
 from paretune.runs import study_schema
 from paretune.runs.wandb_files import numbers
+from paretune.runs.whole_runs import summary_numbers
 from paretune.search.engine.stopping_rules import Outlook
 from paretune.search.engine.study import counted_row, with_latest, with_summary
 from paretune.search.sampling.warm_start import Known, add, identities
@@ -102,7 +103,7 @@ def _outcome(session: Session, sweep: Sweep, issue: Issue, run: Run | None) -> O
 def rows_of(session: Session, run: Run, definition: Definition) -> list[dict[str, float]]:
     """Return the numbers of a run's rows that hold an objective, the last one with what the program decided in its summary."""
     rows = with_latest(map(numbers, streams.rows_of(session, run)), definition.goals)
-    return with_summary(rows, numbers(json.loads(run.summary)), definition.goals)
+    return with_summary(rows, summary_numbers(json.loads(run.summary)), definition.goals)
 
 
 def tell(search: Search, number: int, outcome: Outcome) -> None:

@@ -271,11 +271,13 @@ def test_a_program_may_count_its_epochs_in_its_own_way(rows: str) -> None:
     assert [row["epoch"] for row in study_schema.epochs_of(trial.user_attrs)] == [1]
 
 
-@pytest.mark.parametrize("last", ["nan", "inf", "-inf"])
+@pytest.mark.parametrize(
+    ("logged", "said"), [("nan", ""), ("inf", ""), ("-inf", ""), ("0.1", "run.summary['loss'] = float('nan')")], ids=str
+)
 @pytest.mark.usefixtures("away")
-def test_a_program_that_comes_apart_in_the_end_has_no_value(last: str) -> None:
-    logs = f"    for loss in ('1', '0.5', '{last}'):\n        run.log({{'loss': float(loss)}})\n"
-    text = f"import wandb\nwith wandb.init() as run:\n{logs}"
+def test_a_program_that_comes_apart_in_the_end_has_no_value(logged: str, said: str) -> None:
+    logs = f"    for loss in ('1', '0.5', '{logged}'):\n        run.log({{'loss': float(loss)}})\n"
+    text = f"import wandb\nwith wandb.init() as run:\n{logs}    {said}\n"
     (trial,) = run(sweep_of(text), trials=1, name="own", runs=Path("runs")).get_trials()
     assert trial.state.name == "FAIL"
     assert trial.user_attrs[study_schema.CAUSE] == "loss was no finite number in the end"
