@@ -3,8 +3,9 @@
 usage: python -m analysis.dashboard SOURCE [--port 8080]                      (runs/NAME, study.db or a storage URL[#NAME])
        python -m analysis.dashboard ENTITY/PROJECT[/SWEEP] [--report]         (needs: wandb login)
 
-The page is served to this machine alone, until Ctrl-C. The workspace or report holds the curves by epoch, precision and
-recall of every run, parallel coordinates of what was searched, and which parameters matter.
+The page is served to this machine alone, until Ctrl-C. The workspace or report holds curves, precision and recall of every run
+(or two other objectives), parallel coordinates of what was searched, and which parameters matter, as far as the runs logged it.
+Saved again, it is changed; sections and blocks that a person added stay.
 """
 
 from __future__ import annotations
@@ -13,14 +14,16 @@ import re
 import shlex
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from paretune.analysis.figures.interactive import differing
 from paretune.core.best_epoch import goal_of
 from paretune.core.command_line import SentenceParser, exit_with_sentence
-from paretune.core.errors import UsageError
+from paretune.core.errors import UsageError, did_you_mean
 from paretune.runs.study_storage import database, open_storage, quiet_optuna, readable_errors
 from paretune.runs.tracking import logged_in
 
@@ -36,90 +39,166 @@ CURVES = {
     "Accuracy by epoch": ["train_accuracy", "test_accuracy"],
     "Precision, recall and F1 by epoch": ["precision", "recall", "f1"],
 }
-MOST_RUNS = 500  # whose configurations are read to find out what was searched
+SECTIONS = {"Choice", "Curves"}  # of a workspace or report, which are made anew when it is saved again; others stay
+MOST_RUNS = 500  # that are read to find out what was searched and logged
+MOST_PLOTS = 12  # of metrics, for a program that is not ours
+NAMED = re.compile(r"[^/\\#?%:]+(/[^/\\#?%:]+){1,2}")  # entity/project[/sweep]; W&B allows these characters, spaces too
 
 
 # -- online
 
 
-def workspace(source: str, configs: Sequence[Mapping[str, Any]], metric: str = "f1") -> Workspace:
+@dataclass(frozen=True)
+class Logged:
+    """What can stand on a panel: the configurations and metrics of a project's or sweep's runs.
+
+    Args:
+        configs: of each run, by dotted path.
+        history: metrics that are logged step by step.
+        summary: metrics that have a final value.
+        goals: metric -> goal of the sweep; empty where none is known.
+    """
+
+    configs: Sequence[Mapping[str, Any]]
+    history: Sequence[str]
+    summary: Sequence[str]
+    goals: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, runs: Iterable[Any], goals: Mapping[str, str]) -> Logged:
+        """Return what runs of W&B's public API hold."""
+        configs, history, summary = [], dict[str, None](), dict[str, None]()
+        for run in runs:
+            # W&B's package takes a name with a dot for a nested one, and so cannot name it
+            configs.append(leaves({name: value for name, value in run.config.items() if name != "provenance" and "." not in name}))
+            keys = (run.history_keys or {}).get("keys", {})
+            numbers = [key for key, known in keys.items() if any(kind["type"] == "number" for kind in known["typeCounts"])]
+            history |= dict.fromkeys(key for key in numbers if not key.startswith("_"))
+            finals = leaves(run.summary_metrics)
+            summary |= dict.fromkeys(key for key, value in finals.items() if is_number(value) and not key.startswith("_"))
+        return cls(configs, list(history), list(summary), goals)
+
+    def metric(self, wanted: str | None) -> str:
+        """Return the metric by which runs are judged: the one that is wanted, else the sweep's first objective, else f1.
+
+        Raises:
+            UsageError: if no run has a final value of it.
+        """
+        candidates = [*self.goals, "f1"] if wanted is None else [wanted]
+        known = [name for name in candidates if name in self.summary]
+        if known:
+            return known[0]
+        listed = f"they have {', '.join(self.summary[:20])}" if self.summary else "they have none at all"
+        near = did_you_mean(candidates[0], self.summary).rstrip(".?")
+        raise UsageError(f"no run has a final value of {candidates[0]}{near}: name a metric by --metric ({listed}).")
+
+    def goal(self, metric: str) -> str:
+        """Return whether a metric is minimized or maximized."""
+        return self.goals.get(metric) or goal_of(metric)
+
+
+def leaves(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return the values of nested mappings by dotted path; W&B's own kinds of values (`_type`) stay whole."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        inner = isinstance(value, Mapping) and value and "_type" not in value
+        found |= leaves(value, f"{prefix}{name}.") if inner else {f"{prefix}{name}": value}
+    return found
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a number; W&B has NaN and infinity as texts."""
+    return (isinstance(value, int | float) and not isinstance(value, bool)) or value in ("NaN", "Infinity", "-Infinity")
+
+
+def workspace(source: str, logged: Logged, metric: str) -> Workspace:
     """Return a workspace of entity/project[/sweep], not saved yet.
 
     Args:
-        configs: the configurations of its runs, which tell what was searched.
         metric: what parallel coordinates and parameter importance look at, and what the runs are ordered by.
     """
     from wandb_workspaces import expr, workspaces
 
     entity, project, *sweep = source.split("/")
-    sections = [workspaces.Section(name=name, panels=panels, is_open=True) for name, panels in panels_of(configs, metric).items()]
+    sections = [workspaces.Section(name=name, panels=panels, is_open=True) for name, panels in panels_of(logged, metric).items()]
     return workspaces.Workspace(
         entity=entity,
         project=project,
         name=_title(sweep),
         sections=sections,
-        settings=workspaces.WorkspaceSettings(x_axis="epoch", max_runs=50),
+        settings=workspaces.WorkspaceSettings(x_axis=_axis(logged), max_runs=50),
         runset_settings=workspaces.RunsetSettings(
             filters=expr.And(expr.Metric("Sweep") == sweep[0]) if sweep else "",
-            order=[expr.Ordering(expr.Summary(metric), ascending=_ascending(metric))],
-            pinned_columns=["run:displayName", f"summary:{metric}", "run:state"],
+            order=[expr.Ordering(expr.Summary(metric), ascending=logged.goal(metric) == "minimize")],
+            pinned_columns=["run:displayName", f"summary:{metric}", "run:state", *([] if sweep else ["run:sweep"])],
         ),
     )
 
 
-def report(source: str, configs: Sequence[Mapping[str, Any]], metric: str = "f1") -> Report:
+def report(source: str, logged: Logged, metric: str) -> Report:
     """Return a report with the same panels, not saved yet; saving it asks W&B for the project."""
     from wandb_workspaces import expr
     from wandb_workspaces.reports import v2
 
     entity, project, *sweep = source.split("/")
     blocks: list[Any] = []
-    for name, panels in panels_of(configs, metric).items():
+    for name, panels in panels_of(logged, metric).items():
         runs = v2.Runset(
             entity=entity,
             project=project,
             name=_title(sweep),
             filters=expr.And(expr.Metric("Sweep") == sweep[0]) if sweep else "",
-            order=[v2.OrderBy(v2.SummaryMetric(metric), ascending=_ascending(metric))],
+            order=[v2.OrderBy(v2.SummaryMetric(metric), ascending=logged.goal(metric) == "minimize")],
         )
         blocks += [v2.H1(name), v2.PanelGrid(runsets=[runs], panels=panels)]
     return v2.Report(entity=entity, project=project, title=_title(sweep), blocks=blocks, width="fluid")
 
 
-def panels_of(configs: Sequence[Mapping[str, Any]], metric: str) -> dict[str, list[Any]]:
-    """Return W&B's panels by the section that they stand in."""
+def panels_of(logged: Logged, metric: str) -> dict[str, list[Any]]:
+    """Return W&B's panels by the section that they stand in; of metrics that no run logged there is none."""
     from wandb_workspaces.reports import v2
 
-    curves = [
-        v2.LinePlot(title=title, x="epoch", y=names, layout=v2.Layout(x=8 * place, y=0, w=8, h=7))
-        for place, (title, names) in enumerate(CURVES.items())
-    ]
+    groups = {title: [name for name in names if name in logged.history] for title, names in CURVES.items()}
+    groups = {title: names for title, names in groups.items() if names}
+    ours = {name for names in groups.values() for name in names}
+    others = [name for name in logged.history if name not in ours and name != "epoch"]
+    # of programs that are not ours, every metric has a plot; of ours, those of the sweep
+    others = [name for name in others if name == metric or name in logged.goals] if ours else others[:MOST_PLOTS]
+    groups |= {name: [name] for name in others}
+    curves = []
+    for place, (title, names) in enumerate(groups.items()):
+        row, column = divmod(place, 3)
+        width = 24 // min(3, len(groups) - 3 * row)
+        layout = v2.Layout(x=width * column, y=7 * row, w=width, h=7)
+        curves.append(v2.LinePlot(title=title, x=_axis(logged), y=names, layout=layout))
     columns = [
-        v2.ParallelCoordinatesPlotColumn(metric=v2.Config(name), log=_spans_decades(configs, name) or None)
-        for name in (differing(configs) if len(configs) > 1 else [])
+        v2.ParallelCoordinatesPlotColumn(metric=v2.Config(name), log=_spans_decades(logged.configs, name) or None)
+        for name in (differing(logged.configs) if len(logged.configs) > 1 else [])
     ]
     columns.append(v2.ParallelCoordinatesPlotColumn(metric=v2.SummaryMetric(metric)))
-    choice = [
-        v2.ScatterPlot(
-            title="Precision and recall of the runs",
-            x=v2.SummaryMetric("precision"),
-            y=v2.SummaryMetric("recall"),
-            layout=v2.Layout(x=0, y=0, w=10, h=9),
-        ),
-        v2.ParameterImportancePlot(with_respect_to=metric, layout=v2.Layout(x=10, y=0, w=14, h=9)),
+    pairs = (("precision", "recall"), tuple(logged.goals)[:2])
+    pair = next((pair for pair in pairs if len(pair) == 2 and set(pair) <= set(logged.summary)), None)
+    choice: list[Any] = []
+    if pair is not None:
+        x, y = map(v2.SummaryMetric, pair)
+        title = f"{pair[0]} and {pair[1]} of the runs"
+        choice.append(v2.ScatterPlot(title=title, x=x, y=y, layout=v2.Layout(x=0, y=0, w=10, h=9)))
+    start = 10 if choice else 0
+    choice += [
+        v2.ParameterImportancePlot(with_respect_to=metric, layout=v2.Layout(x=start, y=0, w=24 - start, h=9)),
         v2.ParallelCoordinatesPlot(
             title=f"What was searched, and {metric}", columns=columns, layout=v2.Layout(x=0, y=9, w=24, h=9)
         ),
     ]
-    return {"Choice": choice, "Curves": curves}
+    return {"Choice": choice, **({"Curves": curves} if curves else {})}
 
 
 def _title(sweep: Sequence[str]) -> str:
     return f"Paretune sweep {sweep[0]}" if sweep else "Paretune"
 
 
-def _ascending(metric: str) -> bool:
-    return goal_of(metric) == "minimize"
+def _axis(logged: Logged) -> str:
+    return "epoch" if "epoch" in logged.history else "Step"
 
 
 def _spans_decades(configs: Sequence[Mapping[str, Any]], name: str) -> bool:
@@ -129,8 +208,8 @@ def _spans_decades(configs: Sequence[Mapping[str, Any]], name: str) -> bool:
     return len(numbers) == len(values) and min(numbers) > 0 and max(numbers) >= 100 * min(numbers)
 
 
-def save_online(source: str, metric: str, *, as_report: bool) -> str:
-    """Save a workspace, or a report, of entity/project[/sweep] at W&B; return its address.
+def save_online(source: str, metric: str | None, *, as_report: bool) -> str:
+    """Save a workspace, or a report, of entity/project[/sweep] at W&B, or change the one that is there; return its URL.
 
     Raises:
         UsageError: without credentials, without runs, or if W&B refuses.
@@ -138,24 +217,81 @@ def save_online(source: str, metric: str, *, as_report: bool) -> str:
     kind = "report" if as_report else "workspace"
     if not logged_in():
         raise UsageError(f"a {kind} of {source} is kept by W&B: log in with 'wandb login', or give a study's folder (runs/NAME).")
+    import requests
     import wandb
     from wandb.sdk.lib.service.service_connection import WandbApiFailedError
+    from wandb_workspaces.workspaces.errors import SpecVersionError
 
     entity, project, *sweep = source.split("/")
+    server = str(wandb.setup().settings.base_url)
     try:
-        found = wandb.Api(timeout=60).runs(
-            f"{entity}/{project}", filters={"sweep": sweep[0]} if sweep else {}, per_page=100, lazy=False
-        )
-        configs = [dict(run.config) for run, _ in zip(found, range(MOST_RUNS), strict=False)]
-        if not configs:
+        requests.head(server, timeout=10)  # the client tries for minutes where no server answers
+        api = wandb.Api(timeout=60)
+        sweeps = {found.id: found.config for found in api.project(project, entity).sweeps()}
+        if sweep and sweep[0] not in sweeps:
+            raise UsageError(f"{entity}/{project} has no sweep {sweep[0]}; it has {', '.join(list(sweeps)[:20]) or 'none'}.")
+        found = api.runs(f"{entity}/{project}", filters={"sweep": sweep[0]} if sweep else {}, per_page=100, lazy=False)
+        definition = sweeps[sweep[0]] if sweep else next(iter(sweeps.values()), {})
+        logged = Logged.of((run for run, _ in zip(found, range(MOST_RUNS), strict=False)), _goals(definition))
+        if not logged.configs:
             raise UsageError(f"{source} has no run yet: start an agent first.")
-        page: Any = report(source, configs, metric) if as_report else workspace(source, configs, metric)
-        return str(page.save().url)
-    except (wandb.Error, WandbApiFailedError, ValueError) as error:
+        metric = logged.metric(metric)
+        page: Any = _current_report(api, source, logged, metric) if as_report else _current_workspace(api, source, logged, metric)
+        return quote(str(page.save().url), safe="/:?=&")
+    except requests.RequestException:
+        raise UsageError(f"{server} does not answer: try again later, or give a study's folder (runs/NAME).") from None
+    except (wandb.Error, WandbApiFailedError, SpecVersionError, ValueError) as error:
         if isinstance(error, UsageError):
             raise
         reason = str(error).splitlines()[0].rstrip(".")
         raise UsageError(f"the {kind} of {source} could not be made at W&B ({reason}): check the name and your rights.") from None
+
+
+def _goals(definition: Mapping[str, Any]) -> dict[str, str]:
+    """Return the objectives of a sweep's definition: metric -> goal."""
+    stated = definition.get("metrics") or [definition.get("metric")]
+    return {str(one["name"]): str(one.get("goal", "minimize")) for one in stated if isinstance(one, Mapping) and "name" in one}
+
+
+def _current_workspace(api: Any, source: str, logged: Logged, metric: str) -> Workspace:
+    """Return the workspace to save: the asker's of this title with our sections and order, else a new one."""
+    from wandb_workspaces import workspaces
+
+    made = workspace(source, logged, metric)
+    saved = _saved(api, source, "project-view", made.name)
+    if saved is None:
+        return made
+    nw = saved.name.removeprefix("nw-").removesuffix("-v")
+    current = workspaces.Workspace.from_url(f"https://server/{made.entity}/{made.project}?nw={nw}")
+    ours = {section.name for section in made.sections} | SECTIONS
+    current.sections = [*made.sections, *(section for section in current.sections if section.name not in ours)]
+    current.settings.x_axis = made.settings.x_axis
+    current.runset_settings.order = made.runset_settings.order
+    return current
+
+
+def _current_report(api: Any, source: str, logged: Logged, metric: str) -> Report:
+    """Return the report to save: the asker's of this title with our headings and grids, else a new one."""
+    from wandb_workspaces.reports import v2
+
+    made = report(source, logged, metric)
+    saved = _saved(api, source, "runs", made.title)
+    if saved is None:
+        return made
+    current, kept, is_ours = v2.Report.from_url(saved.url), [], False
+    for block in current.blocks:
+        is_ours = block.text in SECTIONS if isinstance(block, v2.H1) else is_ours and isinstance(block, v2.PanelGrid)
+        kept += [] if is_ours else [block]
+    current.blocks, current.width = [*made.blocks, *kept], made.width
+    return current
+
+
+def _saved(api: Any, source: str, kind: str, title: str) -> Any:
+    """Return the asker's saved view of a kind and title; None where there is none."""
+    entity, project, *_ = source.split("/")
+    listed, asker = api.reports(f"{entity}/{project}"), api.viewer.username
+    listed.variables["viewType"] = kind  # W&B's client lists reports, unless it is told otherwise
+    return next((view for view in listed if view.display_name == title and (view.user or {}).get("username") == asker), None)
 
 
 # -- offline
@@ -222,11 +358,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("source", metavar="SOURCE", help="runs/NAME, study.db, a storage URL[#NAME], or entity/project[/sweep]")
     parser.add_argument("--port", type=int, help=f"port of the page (default: {PORT}, or the next one that is free)")
     parser.add_argument("--report", action="store_true", help="at W&B, make a report instead of a workspace")
-    parser.add_argument("--metric", default="f1", help="at W&B, what runs are ordered by and parameters judged by (default: f1)")
+    parser.add_argument("--metric", help="at W&B, what runs and parameters are judged by (default: the sweep's, else f1)")
     options = parser.parse_args(arguments)
     with exit_with_sentence():
         source = options.source
-        if "://" not in source and not Path(source).exists() and re.fullmatch(r"[\w.-]+/[\w.-]+(/[\w.-]+)?", source):
+        if "://" not in source and not Path(source).exists() and NAMED.fullmatch(source):
             print(save_online(source, options.metric, as_report=options.report))
             return 0
         if options.report:

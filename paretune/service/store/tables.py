@@ -292,6 +292,31 @@ class Issue(Base):
     told: Mapped[bool] = mapped_column(default=False)
 
 
+class View(Base):
+    """A saved view: a workspace (`kind` project-view) or a report (runs, runs/draft), with its spec as the client sent it."""
+
+    __tablename__ = "saved_view"
+    __table_args__ = (UniqueConstraint("project_id", "name"), NEVER_AGAIN)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    project_id: Mapped[int] = mapped_column(ForeignKey("project.id"))
+    user_id: Mapped[int | None] = mapped_column(ForeignKey("user_account.id"))
+    kind: Mapped[str] = mapped_column(Words(32))
+    name: Mapped[str] = mapped_column(NAME)  # the client's: random, and part of a workspace's URL
+    display_name: Mapped[str] = mapped_column(Words(256), default="")
+    description: Mapped[str] = mapped_column(LongWords, default="")
+    spec: Mapped[str] = mapped_column(LongWords, default="{}")  # a JSON object
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    updated_at: Mapped[datetime] = mapped_column(default=now)
+    project: Mapped[Project] = relationship()
+    user: Mapped[User | None] = relationship()
+
+    @property
+    def global_id(self) -> str:
+        """The identifier that clients get."""
+        return global_id("View", str(self.id))
+
+
 class RunFile(Base):
     """A file of a run; its content lies under its SHA-256 in the folder of files."""
 

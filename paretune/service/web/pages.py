@@ -31,7 +31,7 @@ from paretune.service.store import runs
 from paretune.service.store.database import Database
 from paretune.service.store.files import Files
 from paretune.service.sweeps.searches import Searches
-from paretune.service.web import project_pages, run_page, runs_page, sweep_page, words
+from paretune.service.web import project_pages, run_page, runs_page, sweep_page, view_page, words
 from paretune.service.web.login import Logins
 from paretune.service.web.painter import Guarded
 from paretune.service.web.visits import HERE, Handler, Web
@@ -88,12 +88,14 @@ def _routes(web: Web, painter: Callable[[], ASGIApp] | None) -> list[BaseRoute]:
     shown: dict[str, Handler] = {
         "/": project_pages.home,
         "/{entity}": project_pages.entity,
-        here: runs_page.table,
+        here: view_page.project,
         f"{here}/runs": runs_page.table,
         f"{here}/runs.csv": runs_page.download,
         f"{here}/sweeps": project_pages.sweep_list,
         f"{here}/sweeps/{{sweep}}": sweep_page.show,
         f"{here}/sweeps/{{sweep}}/data.json": sweep_page.data,
+        f"{here}/views": view_page.view_list,
+        f"{here}/reports/{{title}}": view_page.report,
         f"{here}/compare": run_page.compare,
         f"{here}/runs/{{run}}": run_page.show,
         f"{here}/runs/{{run}}/history.json": run_page.history,
@@ -105,6 +107,7 @@ def _routes(web: Web, painter: Callable[[], ASGIApp] | None) -> list[BaseRoute]:
         f"{here}/runs/{{run}}": run_page.change,
         f"{here}/sweeps/{{sweep}}": sweep_page.change,
         f"{here}/sweeps/{{sweep}}/chosen": sweep_page.choose,
+        f"{here}/views": view_page.delete,
     }
     routes += [Route(path, web.changed(handler), methods=["POST"]) for path, handler in changed.items()]
     routes += [Route(path, web.shown(handler)) for path, handler in shown.items()]
