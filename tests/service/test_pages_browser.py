@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from paretune.service.store.tables import Run
 from tests.listening import listening
 from tests.painter.browsing import CHROMIUM, chromium
+from tests.service import viewing
 from tests.service.browsing import Shown
 from tests.service.serving import KEY
 from tests.service.sweeps.test_sweeps import agent, beat, created
@@ -104,6 +105,20 @@ class Served:
         upload(self.shown, "media/table/conf_table_0_abc.table.json", json.dumps(matrix).encode())
         upload(self.shown, f"{EVIL}.html", EVIL.encode())
         self.shown.stream("r1", files=files, complete=True, exitcode=0)
+        self.views()
+
+    def views(self) -> None:
+        """Save a view all of whose texts would run if they were read as HTML."""
+        panels = [
+            viewing.panel("Run History Line Plot", metrics=["train/loss", "test/loss", EVIL], chartTitle=EVIL),
+            viewing.panel("Scatter Plot", xAxis=f"config:{EVIL}.value", yAxis="summary:precision"),
+            viewing.panel("Bar Chart", metrics=["seconds", "precision"]),
+            viewing.panel(
+                "Parallel Coordinates Plot", columns=[{"accessor": f"config:{EVIL}.value"}, {"accessor": "summary:seconds"}]
+            ),
+            viewing.panel(EVIL),
+        ]
+        viewing.saved(self.shown, viewing.workspace(panels), displayName=EVIL, description=EVIL)
 
     def tags(self, run: str) -> list[str]:
         with self.shown.database.session() as session:
@@ -122,6 +137,8 @@ class Served:
             "live run": f"{here}/runs/{self.live}",
             "evil run": f"{here}/runs/r1",
             "comparison": f"{here}/compare?runs={','.join(self.runs[:3])},r1",
+            "views": f"{here}/views",
+            "view": f"{here}?nw=one",
             "absent": f"{here}/runs/absent",
         }
 
@@ -215,6 +232,25 @@ def test_a_run_is_drawn_as_it_goes_on(opens: Opens, served: Served) -> None:
     text = str(page.locator("#console").text_content())
     assert f"line 0 {EVIL}" in text
     assert "\x1b" not in text
+
+
+def test_a_saved_view_is_drawn(opens: Opens, served: Served) -> None:
+    page = opens("/someone/tried?nw=one")
+    page.wait_for_function("() => document.querySelectorAll('.plot .main-svg').length >= 3")
+    page.wait_for_function("() => document.querySelector('.plot .room').data?.length > 4")
+    traces = page.evaluate(
+        "[...document.querySelectorAll('.plot .room')].map((room) => room.data.map(({ type, x }) => [type, x.length]))"
+    )
+    lines, scatter, bars = traces
+    assert {kind for kind, _ in lines} == {"scatter"}
+    assert (len(scatter), len(bars)) == (1, 2)
+    assert page.locator(".parallel path").count() >= 1
+    page.locator("#theme").click()
+    page.wait_for_function("() => document.querySelectorAll('.plot .main-svg').length >= 3")
+    page.get_by_role("button", name="Delete").click()
+    page.wait_for_url(lambda url: url.endswith("/views"))
+    assert "No saved view yet" in str(page.locator("main").text_content())
+    served.views()
 
 
 def test_curves_are_smoothed_set_apart_and_put_on_other_axes(opens: Opens, served: Served) -> None:

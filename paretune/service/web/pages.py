@@ -95,7 +95,7 @@ def _routes(web: Web, painter: Callable[[], ASGIApp] | None) -> list[BaseRoute]:
         f"{here}/sweeps/{{sweep}}": sweep_page.show,
         f"{here}/sweeps/{{sweep}}/data.json": sweep_page.data,
         f"{here}/views": view_page.view_list,
-        f"{here}/reports/{{title}}": view_page.report,
+        f"{here}/reports/{{title:path}}": view_page.report,
         f"{here}/compare": run_page.compare,
         f"{here}/runs/{{run}}": run_page.show,
         f"{here}/runs/{{run}}/history.json": run_page.history,

@@ -237,10 +237,11 @@ def _filter(tree: Mapping[str, Any], depth: int = 20) -> dict[str, Any]:
 
     In the newer form a list holds leaves and groups, each joined to those before it by AND, which binds closer, or OR.
     """
-    items = [] if depth == 0 else _mappings(tree.get("filters"))
+    if _mapping(tree.get("key")).get("name"):
+        return _leaf(tree)
     alternatives: list[list[dict[str, Any]]] = []
-    for item in items:
-        condition = _filter(item, depth - 1) if "filters" in item and item["filters"] is not None else _leaf(item)
+    for item in _mappings(tree.get("filters")) if depth else ():
+        condition = _filter(item, depth - 1)
         if not condition:
             continue
         joint = item.get("connector") or tree.get("op") or "AND"
@@ -251,13 +252,13 @@ def _filter(tree: Mapping[str, Any], depth: int = 20) -> dict[str, Any]:
 
 
 def _leaf(item: Mapping[str, Any]) -> dict[str, Any]:
-    name, operator, value = _mapping(item.get("key")).get("name"), item.get("op"), item.get("value")
-    if not name or item.get("disabled") is True:
+    operator, value = _text(item.get("op")), item.get("value")
+    if item.get("disabled") is True:
         return {}
     if operator == "WITHINSECONDS" and isinstance(value, int | float) and abs(value) < 1e9:
         return {"created_at": {"$gte": (now() - timedelta(seconds=value)).isoformat() + "Z"}}
     if operator not in OPERATORS:
-        raise UsageError(f"the filter of this view has an operator that is not served here: {_text(operator)!r}.")
+        raise UsageError(f"the filter of this view has an operator that is not served here: {operator!r}.")
     section, _, key = _key(item).partition(":")
     path = {"config": f"config.{_config_path(key)}", "summary": f"summary.{key}"}.get(section, key)
     return {path: {OPERATORS[operator]: value}}
