@@ -25,7 +25,6 @@ class StandInServer:
         self.waiting = list(configurations)
         self.runs: dict[str, dict[str, Any]] = {}
         self.definition: dict[str, Any] | None = {}  # None: there is no such sweep
-        self.views: list[dict[str, Any]] = []  # workspaces and reports, as they were sent
         self.operations: list[str] = []
         self.busy = 0  # how many requests for histories are still answered by 429
         self.unknown: list[str] = []  # operations that the client asked for in vain
@@ -197,20 +196,3 @@ class StandInServer:
 
     def answer_RunHistoryKeys(self, variables: dict[str, Any]) -> dict[str, Any]:
         return {"project": {"run": {"historyKeys": self._node(variables.get("run") or variables["name"])["historyKeys"]}}}
-
-    def answer_UpsertView2(self, variables: dict[str, Any]) -> dict[str, Any]:
-        self.views.append({**variables, "spec": json.loads(variables["spec"])})
-        view = {name: variables.get(name) for name in ("type", "name", "displayName", "description", "spec")}
-        project = {"id": "p1", "name": variables["projectName"], "entityName": variables["entityName"]}
-        view |= {"id": f"v{len(self.views)}", "project": project, "updatedAt": "2026-11-21T00:00:00Z"}
-        return {"upsertView": {"view": view, "inserted": True}}
-
-    answer_upsertView = answer_UpsertView2
-
-    def answer_ProjectInternalId(self, _: dict[str, Any]) -> dict[str, Any]:
-        return {"project": {"id": "p1", "internalId": "UHJvamVjdDox"}}
-
-    def answer_GetProjects(self, _: dict[str, Any]) -> dict[str, Any]:
-        node = {"id": "p1", "name": PROJECT, "entityName": ENTITY, "createdAt": "2026-11-21T00:00:00Z", "isBenchmark": False}
-        node |= {"entity": PROJECT_NODE["entity"], "user": None}
-        return {"models": {"edges": [{"node": node, "cursor": "c"}], "pageInfo": {"endCursor": "c", "hasNextPage": False}}}

@@ -1,4 +1,4 @@
-"""The GraphQL operations of the installed client: those of its wandb-core, and those of its Python, however they are written."""
+"""The GraphQL operations of the installed client: those of its wandb-core, of its Python and of wandb-workspaces."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import wandb
+import wandb_workspaces
 from wandb.apis.public.runs import RUN_FRAGMENT
 
 FOLDER = Path(wandb.__file__).parent
+WORKSPACES = Path(wandb_workspaces.__file__).parent  # W&B's package that saves workspaces and reports
 OPENING = re.compile(r"\s*(?:#\s*graphql\s*)?(?:query|mutation)\b\s*(\w+)?\s*[({]")
 EMBEDDED = re.compile(rb"\n((?:query|mutation) \w+ ?[({](?:[^\x00]*?)\n\}\n(?:fragment \w+ on \w+ \{[^\x00]*?\n\}\n)*)")
 FORMATTED = {  # what Python puts into a text by str.format, by the operation's name
@@ -49,8 +51,8 @@ def _of_core() -> Iterator[str]:
 
 
 def _of_python() -> Iterator[str]:
-    for path in sorted(FOLDER.rglob("*.py")):
-        if not {"vendor", "proto"} & set(path.relative_to(FOLDER).parts):
+    for path in (*sorted(FOLDER.rglob("*.py")), *sorted(WORKSPACES.rglob("*.py"))):
+        if not {"vendor", "proto"} & set(path.parts):
             source = path.read_text(encoding="utf-8")
             if "query" in source or "mutation" in source:
                 yield from _of_source(path, source)
@@ -80,7 +82,7 @@ def _filled(text: str) -> str:
 
 def _evaluated(path: Path, node: ast.JoinedStr, plain: str) -> Iterator[str]:
     """Yield what an f-string comes to with its module's names and, for a fragment, with each fragment of the module."""
-    name = ".".join(("wandb", *path.relative_to(FOLDER).with_suffix("").parts))
+    name = ".".join(path.relative_to(FOLDER.parent).with_suffix("").parts)
     known: dict[str, Any] = dict(vars(importlib.import_module(name)))
     fragments = {key: value for key, value in known.items() if key.endswith("_FRAGMENT") and isinstance(value, str)}
     code = compile(ast.Expression(node), str(path), "eval")

@@ -30,6 +30,8 @@ REASONS = {
         GetEntityAutomationsLegacy GetOrgAutomations IntegrationsByEntity UpdateAutomation""",
     "users, teams and keys, which whoever runs the server administers by python -m paretune.service user": """
         CreateInvite CreateServiceAccount CreateTeam CreateUserFromAdmin DeleteApiKey DeleteInvite GenerateApiKey""",
+    "links that show a report, and runs with it, to whoever has the link": """
+        ViewAccessTokens createAccessToken revokeAccessToken updateAccessTokenProjects""",
     "charts that a person designs in Vega for W&B's pages; this server's pages draw their own": "CreateCustomChart",
 }
 NOT_SERVED = {name: reason for reason, names in REASONS.items() for name in names.split()}
@@ -63,7 +65,18 @@ def test_every_operation_of_the_client_is_served_or_has_a_reason_why_not(schema:
 
 def test_the_operations_of_the_client_are_found(schema: Schema) -> None:
     found = operations()
-    for name in ("UpsertBucket", "Runs", "HistoryPage", "SweepRunsWithHistory", "Heartbeat", "GetSweeps", "RunFiles", "Viewer"):
+    for name in (
+        "UpsertBucket",
+        "Runs",
+        "HistoryPage",
+        "SweepRunsWithHistory",
+        "Heartbeat",
+        "GetSweeps",
+        "RunFiles",
+        "Viewer",
+        "UpsertView2",
+        "View",
+    ):
         assert name in found, name
     assert len(found) > 140
     assert any("fragment SweepPollRuns" in text for text in found["SweepWatchedRuns"])

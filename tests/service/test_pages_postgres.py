@@ -11,6 +11,7 @@ from tests.postgres import needs_postgres, postgres
 from tests.service.browsing import Shown, sent
 from tests.service.test_pages import filled
 from tests.service.test_pages_sweep import data, swept
+from tests.service.viewing import panel, run_set, saved, workspace
 
 pytestmark = [pytest.mark.slow, needs_postgres]
 
@@ -47,5 +48,12 @@ def test_every_page_is_answered(shown: Shown) -> None:
         shown.page(here + path)
     assert shown.page(f"{here}/runs.csv").count("\n") == 7
     assert sent(shown.browser, f"{here}/sweeps/{sweep}/chosen", run=first).status_code == 303
+    filters = {"filterFormat": "filterV2", "filters": [{"key": {"section": "config", "name": "kind"}, "op": "=", "value": "b"}]}
+    panels = [panel("Scatter Plot", xAxis="config:lr.value", yAxis="summary:f1")]
+    saved(shown, workspace(panels, run_set(filters)))
+    saved(shown, workspace(panels, run_set(filters)))
+    assert re.findall(r'<a href="/someone/tried/runs/(r\d)">', shown.page(f"{here}?nw=one")) == ["r3", "r1"]
+    assert sent(shown.browser, f"{here}/views", view="nw-one-v").status_code == 303
+    assert "No saved view yet" in shown.page(f"{here}/views")
     found = data(shown, sweep)
     assert (found["chosen"], len(found["rows"]), len(found["analysis"]["front"])) == (first, 2, 1)

@@ -66,7 +66,7 @@ def view_by_id(session: Session, account: Account, identifier: str) -> View:
     return view
 
 
-def views_of(project: Project, kind: str | None = None, name: str | None = None) -> sa.Select[tuple[View]]:
+def views_of(project: Project, kind: str | None = None, name: str | None = None) -> sa.Select[View]:
     """Return the query of a project's views, those that changed last first."""
     query = sa.select(View).where(View.project_id == project.id).order_by(View.updated_at.desc(), View.id.desc())
     query = query if kind is None else query.where(View.kind == kind)
