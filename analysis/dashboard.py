@@ -72,7 +72,7 @@ class Logged:
             # W&B's package takes a name with a dot for a nested one, and so cannot name it
             configs.append(leaves({name: value for name, value in run.config.items() if name != "provenance" and "." not in name}))
             keys = (run.history_keys or {}).get("keys", {})
-            numbers = [key for key, known in keys.items() if any(kind["type"] == "number" for kind in known["typeCounts"])]
+            numbers = [key for key, known in keys.items() if any(kind["type"] == "number" for kind in known.get("typeCounts", ()))]
             history |= dict.fromkeys(key for key in numbers if not key.startswith("_"))
             finals = leaves(run.summary_metrics)
             summary |= dict.fromkeys(key for key, value in finals.items() if is_number(value) and not key.startswith("_"))
@@ -238,8 +238,9 @@ def save_online(source: str, metric: str | None, *, as_report: bool) -> str:
         metric = logged.metric(metric)
         page: Any = _current_report(api, source, logged, metric) if as_report else _current_workspace(api, source, logged, metric)
         return quote(str(page.save().url), safe="/:?=&")
-    except requests.RequestException:
-        raise UsageError(f"{server} does not answer: try again later, or give a study's folder (runs/NAME).") from None
+    except requests.RequestException as error:
+        sentence = f"{server} does not answer ({type(error).__name__}): try again later, or give a study's folder (runs/NAME)."
+        raise UsageError(sentence) from None
     except (wandb.Error, WandbApiFailedError, SpecVersionError, ValueError) as error:
         if isinstance(error, UsageError):
             raise

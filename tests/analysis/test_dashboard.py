@@ -404,7 +404,7 @@ def test_what_cannot_be_saved_is_one_sentence(serving: Serving) -> None:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
         done = command(url, serving.folder, ours)
-    sentence = f"error: {url} does not answer: try again later, or give a study's folder (runs/NAME).\n"
+    sentence = f"error: {url} does not answer (ConnectionError): try again later, or give a study's folder (runs/NAME).\n"
     assert (done.returncode, done.stderr) == (2, sentence)
 
 

@@ -27,6 +27,8 @@ MOST_SHOWN = 500  # runs in a scatter plot or between parallel axes
 MOST_ROWS = 50  # runs in a table
 MOST_CURVES = 20  # runs whose curves are drawn
 MOST_PANELS = 100
+MOST_BLOCKS = 100  # of a report
+MOST_AXES = 30  # metrics of a plot, or parallel axes
 LINES, SCATTER, BARS, PARALLEL = "Run History Line Plot", "Scatter Plot", "Bar Chart", "Parallel Coordinates Plot"
 OPERATORS = {"=": "$eq", "==": "$eq", "!=": "$ne", ">": "$gt", ">=": "$gte", "<": "$lt", "<=": "$lte", "IN": "$in", "NIN": "$nin"}
 FIELDS = {  # of a run, as the client names them -> the columns of our tables
@@ -83,8 +85,8 @@ def _of_workspace(session: Session, account: Account, view: View, spec: Mapping[
 
 def _of_report(session: Session, account: Account, view: View, spec: Mapping[str, Any]) -> list[Section]:
     found: list[Section] = []
-    heading = ""
-    for block in _mappings(spec.get("blocks")):
+    heading, blocks = "", _mappings(spec.get("blocks"))
+    for block in blocks[:MOST_BLOCKS]:
         kind = block.get("type")
         if kind == "heading":
             heading = _words_of(block)
@@ -101,6 +103,8 @@ def _of_report(session: Session, account: Account, view: View, spec: Mapping[str
             found.append(Section("", text=_words_of(block)))
         elif kind not in ("paragraph", "default", "horizontal-rule"):
             found.append(Section("", not_drawn=[_text(kind) or "a block"]))
+    if len(blocks) > MOST_BLOCKS:
+        found.append(Section("", not_drawn=[f"the {len(blocks) - MOST_BLOCKS} blocks after this one"]))
     return found
 
 
@@ -120,7 +124,7 @@ def _section(name: str, run_set: RunSet, panels: Sequence[Mapping[str, Any]]) ->
 
 
 def _lines(config: Mapping[str, Any], _: RunSet) -> dict[str, Any] | None:
-    metrics = [_text(name) for name in _list(config.get("metrics"))]
+    metrics = [_text(name) for name in _list(config.get("metrics"))[:MOST_AXES]]
     axis = _text(config.get("xAxis")) or "_step"
     if not metrics:
         return None
@@ -139,7 +143,7 @@ def _scatter(config: Mapping[str, Any], run_set: RunSet) -> dict[str, Any] | Non
 
 
 def _bars(config: Mapping[str, Any], run_set: RunSet) -> dict[str, Any] | None:
-    columns = [_column(_text(name)) for name in _list(config.get("metrics"))]
+    columns = [_column(_text(name)) for name in _list(config.get("metrics"))[:MOST_AXES]]
     if not columns:
         return None
     names = [_label(column) for column in columns]
@@ -147,7 +151,7 @@ def _bars(config: Mapping[str, Any], run_set: RunSet) -> dict[str, Any] | None:
 
 
 def _parallel(config: Mapping[str, Any], run_set: RunSet) -> dict[str, Any] | None:
-    axes = [(column, _column(_text(column.get("accessor")))) for column in _mappings(config.get("columns"))]
+    axes = [(column, _column(_text(column.get("accessor")))) for column in _mappings(config.get("columns"))[:MOST_AXES]]
     parameters = [column for _, column in axes if not column.startswith("summary.")]
     metrics = [column for _, column in axes if column.startswith("summary.")]
     if len(axes) < 2:

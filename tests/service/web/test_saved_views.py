@@ -232,3 +232,6 @@ def test_a_view_draws_so_many_panels(asked: Asked, monkeypatch: pytest.MonkeyPat
     line = panel(LINES, metrics=["f1"])
     found = sections(asked, report(grid([line] * 2), grid([line] * 2), grid([line])), "runs")
     assert [len(section.panels) for section in found] == [2, 1, 0]
+    monkeypatch.setattr(saved_views, "MOST_BLOCKS", 2)
+    found = sections(asked, report(*[heading("a")] * 5), "runs")
+    assert [section.not_drawn for section in found] == [[], [], ["the 3 blocks after this one"]]
