@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import event
@@ -16,7 +16,9 @@ from paretune.service.store import artifact_tables, migrations, re2  # noqa: F40
 from paretune.service.store.files import Files
 from paretune.service.store.tables import Base, Row
 
+Result = TypeVar("Result")
 WAIT_SECONDS = 30  # for another's transaction to end
+RETRIES = 3
 LOCKS = 1_347_702_130  # tells this server's advisory locks from those of others in the same database
 
 
@@ -86,6 +88,18 @@ class Database:
     def close(self) -> None:
         """Let go of every connection."""
         self.engine.dispose()
+
+
+def retried(work: Callable[[], Result]) -> Result:
+    """Return the result of a transaction, tried again where another one has inserted the same row at the same moment.
+
+    Raises:
+        sa.exc.IntegrityError: if that happens again and again.
+    """
+    for _ in range(RETRIES):
+        with contextlib.suppress(sa.exc.IntegrityError):
+            return work()
+    return work()
 
 
 def made_once(session: Session, find: Callable[[], Row | None], make: Callable[[], Row]) -> Row:
