@@ -310,7 +310,7 @@ class Issue(Base):
     trial: Mapped[int | None]  # none of a run that a person or a client's scheduler enqueued
     values: Mapped[str] = mapped_column(LongWords)  # JSON, nested as the program gets them
     times: Mapped[int] = mapped_column(default=1)  # how often it was handed out
-    issued_at: Mapped[datetime] = mapped_column(default=now)
+    issued_at: Mapped[datetime] = mapped_column(default=now)  # or when its agent last reported it as running
     pruned: Mapped[bool] = mapped_column(default=False)  # asked to stop by early_terminate
     told: Mapped[bool] = mapped_column(default=False)
 
