@@ -54,6 +54,7 @@ class Service:
         database.keep_contents_in(files)
         self.schema = answers.schema()
         self.stopping = threading.Event()
+        self.uncompacted: set[int] = set()  # runs whose history cannot be, and is said once
         self.keys, self.observer = Keys(database, rate), Observer(database)
         self.cleaning, self.pulses = Cleaning(database, files), Pulses()
 
@@ -94,7 +95,7 @@ class Service:
 
     def compact(self) -> int:
         """Lay histories down as Parquet, and return how many lines."""
-        return compaction.compact_due(self.database, self.files, self.stopping.is_set)
+        return compaction.compact_due(self.database, self.files, self.stopping.is_set, self.uncompacted)
 
     async def graphql(self, request: Request) -> Response:
         """Answer one operation."""
