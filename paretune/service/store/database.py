@@ -121,7 +121,7 @@ def driven(url: str) -> str:
 def _as_a_server(connection: Any, _: Any) -> None:
     connection.isolation_level = None  # SQLAlchemy begins the transactions
     connection.create_function("regexp", 2, re2.found_by, deterministic=True)  # Python's own can take for ever
-    for setting in ("journal_mode = WAL", "synchronous = NORMAL", "foreign_keys = ON"):
+    for setting in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
         connection.execute(f"PRAGMA {setting}")
 
 
