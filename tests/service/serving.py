@@ -65,10 +65,13 @@ class Asked:
         assert response.status_code == 200, response.text
         return response.json()
 
-    def stream(self, run: str, *, key: str = KEY, project: str = "tried", entity: str = "someone", **body: Any) -> Any:
-        """Stream into a run, and return the answer."""
+    def stream(
+        self, run: str, *, key: str = KEY, project: str = "tried", entity: str = "someone", client: str | None = None, **body: Any
+    ) -> Any:
+        """Stream into a run, as a process `client` of a shared one where it is given, and return the answer."""
         address = f"/files/{entity}/{project}/{run}/file_stream"
-        return self.client.post(address, content=json.dumps(body), headers=authorization(key))
+        shared = {} if client is None else {"X-WANDB-USE-ASYNC-FILESTREAM": "true", "X-WANDB-ASYNC-CLIENT-ID": client}
+        return self.client.post(address, content=json.dumps(body), headers={**authorization(key), **shared})
 
     def run(self, name: str = "r1", **values: Any) -> str:
         """Create or change a run of the project `tried`, and return its identifier."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -154,6 +155,45 @@ def test_an_offline_run_is_synced_once_however_often(address: str, tmp_path: Pat
         done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, done.stderr
         assert client(address, tmp_path, again) == ["finished", list(range(40)), {"a": 1}]
+
+
+def test_processes_that_share_a_run_lose_no_row(address: str, tmp_path: Path) -> None:
+    tmp_path.joinpath("worker.py").write_text(
+        textwrap.dedent(
+            """
+            import sys, wandb
+            rank = int(sys.argv[1])
+            settings = wandb.Settings(mode="shared", x_label=f"rank{rank}", x_primary=rank == 0, x_update_finish_state=rank == 0)
+            run = wandb.init(project="shared", id="one", config={f"rank{rank}": rank}, settings=settings)
+            for number in range(5):
+                run.log({f"loss{rank}": number, "both": rank})
+                print("line", rank, number)
+            run.finish()
+            """
+        )
+    )
+    found = client(
+        address,
+        tmp_path,
+        """
+        import json, subprocess, sys, wandb
+        started = [subprocess.Popen([sys.executable, "worker.py", rank]) for rank in "12"]
+        assert [process.wait() for process in started] == [0, 0]
+        assert subprocess.run([sys.executable, "worker.py", "0"]).returncode == 0
+        run = wandb.Api().run("someone/shared/one")
+        rows = list(run.scan_history())
+        print(json.dumps({
+            "rows": sorted((rank, row[f"loss{rank}"]) for row in rows for rank in range(3) if row.get(f"loss{rank}") is not None),
+            "config": {key: value for key, value in run.config.items() if key.startswith("rank")},
+            "summary": {f"loss{rank}": run.summary.get(f"loss{rank}") for rank in range(3)},
+            "state": run.state,
+        }))
+        """,
+    )
+    assert found["rows"] == [[rank, number] for rank in range(3) for number in range(5)]
+    assert found["config"] == {"rank0": 0, "rank1": 1, "rank2": 2}
+    assert found["summary"] == {"loss0": 4, "loss1": 4, "loss2": 4}
+    assert found["state"] == "finished"
 
 
 def test_a_stopped_run_ends_with_all_its_rows(address: str, tmp_path: Path) -> None:

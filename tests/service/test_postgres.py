@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 from starlette.testclient import TestClient
 
 from paretune.service.store.database import Database
-from paretune.service.store.tables import Issue
+from paretune.service.store.tables import Issue, Run
 from tests.postgres import needs_postgres, postgres
 from tests.service.serving import Asked, authorization
 from tests.service.store.test_filters import flat_plain, holds, names, random_filter
@@ -77,6 +77,26 @@ def test_two_servers_on_one_database_issue_each_configuration_once(asked: Asked,
         issues = session.scalars(sa.select(Issue).where(Issue.sweep_id == row.id)).all()
     assert len({issue.run_name for issue in issues}) == len({issue.trial for issue in issues}) == len(issues) == 30
     assert len({issue.values for issue in issues}) == 30
+
+
+def test_clients_that_create_the_same_run_and_files_at_once_are_all_served(asked: Asked) -> None:
+    def create(number: int) -> int:
+        name = f"same{number // 6}"
+        asked.run(name, config=json.dumps({f"k{number}": {"value": number}}))
+        files = {"wandb-history.jsonl": {"offset": number % 6, "content": [json.dumps({"_step": number % 6, "loss": 1})]}}
+        assert asked.stream(name, files=files).status_code == 200
+        query = "mutation M($input: CreateRunFilesInput!) { createRunFiles(input: $input) { files { uploadUrl } } }"
+        values = {"entityName": "someone", "projectName": "tried", "runName": name, "files": ["config.yaml"]}
+        (file,) = asked.ask(query, input=values)["createRunFiles"]["files"]
+        return asked.client.put("/uploads/" + file["uploadUrl"].partition("/uploads/")[2], content=b"x").status_code
+
+    with ThreadPoolExecutor(12) as pool:
+        assert set(pool.map(create, range(60))) == {200}
+    with asked.database.session() as session:
+        for number in range(10):
+            run = session.scalars(sa.select(Run).where(Run.name == f"same{number}")).one()
+            assert run.history_lines == 6
+            assert json.loads(run.history_keys)["loss"]["kinds"] == {"number": 6}
 
 
 def test_eight_agents_at_once_get_a_configuration_each_and_none_twice(asked: Asked) -> None:

@@ -25,7 +25,7 @@ from paretune.service.graphql.shared import (
     strict,
     writable_run,
 )
-from paretune.service.store import runs, segments, streams
+from paretune.service.store import runs, safe_json, segments, streams
 from paretune.service.store.tables import Run
 
 mutation = MutationType()
@@ -146,7 +146,7 @@ def log_lines(
 def log_line(number: int, line: str) -> dict[str, Any]:
     """Return a console line as clients read it; it came as JSON {ts, content, level, label}, or as text."""
     try:
-        values = json.loads(line)
+        values = safe_json.read(line)
     except (ValueError, RecursionError):
         values = None
     if not isinstance(values, dict) or "content" not in values:
@@ -158,7 +158,7 @@ def log_line(number: int, line: str) -> dict[str, Any]:
 @mutation.field("upsertBucket")
 def upsert_bucket(_: Any, info: Any, input: Mapping[str, Any]) -> dict[str, Any]:
     context = context_of(info)
-    run, inserted = runs.upsert(context.session, context.account, input)
+    run, inserted = runs.upsert(context.session, context.account, input, context.shared_client)
     return {"bucket": run, "inserted": inserted}
 
 

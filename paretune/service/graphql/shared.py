@@ -41,6 +41,7 @@ class Context:
     database: Database  # for what takes several transactions
     pulses: Pulses
     base: str  # this server's address as the client sees it: addresses of files must be whole
+    shared_client: str | None = None  # the process of a shared run that asks
     file_counts: dict[int, int] = field(default_factory=dict)  # of runs, by their row
 
 

@@ -63,11 +63,11 @@ def agent_heartbeat(_: Any, info: Any, input: Mapping[str, Any]) -> dict[str, An
         raise GoneError(f"there is no agent {input['id']!r}: its sweep may have been deleted.")
     runs.check_writable(context.account, agent.sweep.project)
     if going:
-        context.pulses.note(agent)
+        context.pulses.note(agent, going)
         commands = agents.overdue(context.session, agent.sweep, going)
     else:
         context.session.commit()  # which only read; the study is asked outside of every transaction
-        commands = agents.heartbeat(context.database, context.searches, agent.id)
+        commands = agents.heartbeat(context.database, context.searches, agent.id, context.pulses.begun)
     return {"agent": agent, "commands": json.dumps(commands)}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import logging
 import threading
@@ -27,10 +28,11 @@ from paretune.service.http.auth import Keys, permitted
 from paretune.service.http.metrics import Observer
 from paretune.service.http.storage_failures import FAILING
 from paretune.service.operations.garbage_collection import Cleaning
-from paretune.service.store import bulk, compaction, runs, segments
+from paretune.service.store import bulk, compaction, runs, segments, shared_runs
 from paretune.service.store.accounts import Account
-from paretune.service.store.database import Database
+from paretune.service.store.database import Database, retried
 from paretune.service.store.files import Files
+from paretune.service.store.safe_json import fitted
 from paretune.service.store.tables import Run, RunFile, now
 from paretune.service.sweeps import agents, pruning
 from paretune.service.sweeps.heartbeats import Pulses
@@ -52,6 +54,7 @@ class Service:
         database.keep_contents_in(files)
         self.schema = answers.schema()
         self.stopping = threading.Event()
+        self.uncompacted: set[int] = set()  # runs whose history cannot be, and is said once
         self.keys, self.observer = Keys(database, rate), Observer(database)
         self.cleaning, self.pulses = Cleaning(database, files), Pulses()
 
@@ -92,7 +95,7 @@ class Service:
 
     def compact(self) -> int:
         """Lay histories down as Parquet, and return how many lines."""
-        return compaction.compact_due(self.database, self.files, self.stopping.is_set)
+        return compaction.compact_due(self.database, self.files, self.stopping.is_set, self.uncompacted)
 
     async def graphql(self, request: Request) -> Response:
         """Answer one operation."""
@@ -101,15 +104,16 @@ class Service:
         query, variables = values.get("query"), values.get("variables") or {}
         if not isinstance(query, str) or not isinstance(variables, dict):
             raise HTTPException(400, "a request must have query, a text, and variables, a mapping.")
-        return JSONResponse(await run_in_threadpool(self._executed, query, variables, account, request))
+        execute = functools.partial(self._executed, query, variables, account, request)
+        return JSONResponse(await run_in_threadpool(retried, execute))
 
     def _executed(self, query: str, variables: dict[str, Any], account: Account, request: Request) -> dict[str, Any]:
         try:
             writes = self.schema.writes(query)
             request.state.operation = self.schema.name_of(query)
-            base = str(request.base_url).rstrip("/")
+            base, client = str(request.base_url).rstrip("/"), shared_runs.client_of(request.headers)
             with self.database.session(writing=writes) as session:
-                context = Context(session, account, self.files, self.searches, self.database, self.pulses, base)
+                context = Context(session, account, self.files, self.searches, self.database, self.pulses, base, client)
                 result = self.schema.execute(query, variables, context)
                 if result.errors:
                     session.rollback()
@@ -127,16 +131,20 @@ class Service:
         """Take what a run streams."""
         account = await self.authenticated(request)
         values = await sent_values(request)
-        return JSONResponse(await run_in_threadpool(self._received, account, values, **request.path_params))
+        client = shared_runs.client_of(request.headers)
+        receive = functools.partial(self._received, account, values, client, **request.path_params)
+        return JSONResponse(await run_in_threadpool(retried, receive))
 
-    def _received(self, account: Account, values: dict[str, Any], entity: str, project: str, run: str) -> dict[str, Any]:
+    def _received(
+        self, account: Account, values: dict[str, Any], client: str | None, entity: str, project: str, run: str
+    ) -> dict[str, Any]:
         with self.database.session(writing=True) as session:
             found = runs.project_of(session, account, project, entity)
-            kept = None if found is None else runs.run_of(session, found, run)
+            kept = None if found is None else runs.run_of(session, found, run, locked=True)
             if found is None or kept is None:
                 raise HTTPException(404, f"there is no run {entity}/{project}/{run}.")
             runs.check_writable(account, found)
-            self.observer.lines.inc(runs.receive(session, kept, values))
+            self.observer.lines.inc(runs.receive(session, kept, values, client))
         if kept.state not in runs.LIVE:
             return {}
         stop = kept.stop_asked
@@ -160,7 +168,7 @@ class Service:
                 file.size, file.md5, file.digest, file.updated_at = content.size, content.md5, content.digest, now()
                 session.add(file)
 
-        await run_in_threadpool(note)
+        await run_in_threadpool(retried, note)
         return Response(status_code=200)
 
     async def download(self, request: Request) -> Response:
@@ -243,6 +251,8 @@ def json_of(body: bytes) -> dict[str, Any]:
         raise HTTPException(413, f"a request may hold at most {MOST_BRACKETS:,} lists and objects, those inside texts with them.")
     try:
         values = json.loads(body or b"{}")
+        if b"\\u" in body or not body.isascii():
+            values = fitted(values)
     except (ValueError, RecursionError):
         values = None
     if not isinstance(values, dict):

@@ -16,7 +16,7 @@ class AwayError(Exception):
     """The bucket does not answer, or refuses: what is asked for may be there all the same."""
 
 
-FAILING = (sa.exc.OperationalError, OSError, AwayError)  # the errors that `fault_of` knows something of
+FAILING = (sa.exc.OperationalError, sa.exc.IntegrityError, OSError, AwayError)  # the errors that `fault_of` knows something of
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,9 @@ def fault_of(error: BaseException | None) -> Fault | None:
     if isinstance(error, AwayError):
         log.error("%s", error)
         return AWAY
+    if isinstance(error, sa.exc.IntegrityError):  # also after `retried`
+        log.error("two requests wrote the same row (%s)", str(error.orig).splitlines()[0])
+        return BUSY
     full = NO_ROOM if is_full(error) else None
     found = _of_database(error.orig) if isinstance(error, sa.exc.OperationalError) else full
     if found is not None:

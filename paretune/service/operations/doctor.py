@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import sqlite3
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,7 +19,7 @@ from paretune.service.operations import backup
 from paretune.service.store import blob_index, migrations, runs, segments
 from paretune.service.store.database import driven
 from paretune.service.store.files import Files
-from paretune.service.store.tables import Run, Segment, now
+from paretune.service.store.tables import Chunk, Run, Segment, now
 
 LEAST_FREE = 2**30  # bytes
 AHEAD = timedelta(minutes=1)  # that a moment in the database may be later than the clock
@@ -188,9 +189,23 @@ def _segments(examined: Examined) -> Finding:
         for run, lines in compacted
         if ends.get(run, 0) != lines
     ]
+    if examined.full:
+        for number, run, lines, content in examined.connection.execute(
+            sa.select(Chunk.id, Chunk.run_id, Chunk.count, Chunk.content).execution_options(yield_per=100)
+        ):
+            if _lines_in(content) != lines:
+                faults.append(f"the chunk {number} of the run {run} is damaged")
     if faults:
         return Finding("histories", f"{len(faults):,} faults in {count:,} files, first {faults[0]}", COPY)
     return Finding("histories", f"{count:,} files can be read")
+
+
+def _lines_in(content: bytes) -> int:
+    """Return how many lines a chunk holds; 0 where it is damaged."""
+    try:
+        return zlib.decompress(content).decode().count("\n") + 1
+    except (zlib.error, ValueError):
+        return 0
 
 
 def _silent(examined: Examined) -> Finding:

@@ -27,6 +27,7 @@ FORM, WHOLE = b"paretune.form", b"paretune.whole"  # metadata of a field: json o
 LINE = "line"  # the one column of rows that are kept as lines
 MOST_COLUMNS = 2_000
 MOST_CELLS = 20_000_000
+MOST_LETTERS = 2**20  # of all names of columns; readers refuse a header of 100 MB
 EXACT = 2**53  # up to which every whole number is a float
 GROUP = 10_000  # rows that a reader takes at once
 SMALL = 5_000  # rows
@@ -39,7 +40,12 @@ def table_of(lines: Sequence[str]) -> pa.Table:
     rows = [json.loads(line) for line in lines]
     keys = list(dict.fromkeys(key for row in rows for key in row))
     with contextlib.suppress(RecursionError):  # of values inside values, which can be read and not be written
-        if 0 < len(keys) <= MOST_COLUMNS and len(keys) * len(rows) <= MOST_CELLS and all(map(_can_name, keys)):
+        if (
+            0 < len(keys) <= MOST_COLUMNS
+            and sum(map(len, keys)) <= MOST_LETTERS
+            and len(keys) * len(rows) <= MOST_CELLS
+            and all(map(_can_name, keys))
+        ):
             columns = [_column(key, [row.get(key, ABSENT) for row in rows]) for key in keys]
             return pa.table([array for _, array in columns], pa.schema([field for field, _ in columns]))
     return pa.table([pa.array(lines, pa.string())], pa.schema([pa.field(LINE, pa.string(), metadata={FORM: "line"})]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import event
@@ -16,7 +16,9 @@ from paretune.service.store import artifact_tables, migrations, re2  # noqa: F40
 from paretune.service.store.files import Files
 from paretune.service.store.tables import Base, Row
 
+Result = TypeVar("Result")
 WAIT_SECONDS = 30  # for another's transaction to end
+RETRIES = 3
 LOCKS = 1_347_702_130  # tells this server's advisory locks from those of others in the same database
 
 
@@ -88,6 +90,18 @@ class Database:
         self.engine.dispose()
 
 
+def retried(work: Callable[[], Result]) -> Result:
+    """Return the result of a transaction, tried again where another one has inserted the same row at the same moment.
+
+    Raises:
+        sa.exc.IntegrityError: if that happens again and again.
+    """
+    for _ in range(RETRIES):
+        with contextlib.suppress(sa.exc.IntegrityError):
+            return work()
+    return work()
+
+
 def made_once(session: Session, find: Callable[[], Row | None], make: Callable[[], Row]) -> Row:
     """Return a row that is there, or make it; where another transaction makes it at the same moment, that one's."""
     found = find()
@@ -107,7 +121,7 @@ def driven(url: str) -> str:
 def _as_a_server(connection: Any, _: Any) -> None:
     connection.isolation_level = None  # SQLAlchemy begins the transactions
     connection.create_function("regexp", 2, re2.found_by, deterministic=True)  # Python's own can take for ever
-    for setting in ("journal_mode = WAL", "synchronous = NORMAL", "foreign_keys = ON"):
+    for setting in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
         connection.execute(f"PRAGMA {setting}")
 
 

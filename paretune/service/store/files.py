@@ -13,7 +13,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from itsdangerous import BadSignature, URLSafeTimedSerializer
 from starlette.concurrency import run_in_threadpool
@@ -84,6 +84,7 @@ class Files:
                     sha.update(part)
                     md5.update(part)
                     file.write(part)
+                await run_in_threadpool(_sync, file)
             digest = sha.hexdigest()
             if self.bucket is not None:
                 await run_in_threadpool(self.bucket.keep, partial, digest)
@@ -99,8 +100,7 @@ class Files:
         try:
             with open(partial, "wb") as file:
                 file.write(content)
-                file.flush()
-                os.fsync(file.fileno())  # what it was made from is deleted next
+                _sync(file)  # what it was made from is deleted next
             if self.bucket is not None:
                 self.bucket.keep(partial, digest)
             self._settle(partial, digest)
@@ -162,6 +162,17 @@ class Files:
         place.parent.mkdir(parents=True, exist_ok=True)
         with self._settling:
             os.replace(partial, place)
+        folder = os.open(place.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)  # its name, too, survives a power cut
+        finally:
+            os.close(folder)
+
+
+def _sync(file: IO[bytes]) -> None:
+    """Have the disk hold what was written: who sent it is told that it is stored, and sends it no more."""
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def checked_name(name: str, place: str = "its run") -> str:

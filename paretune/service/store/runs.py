@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import secrets
 import string
@@ -14,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session, joinedload
 
 from paretune.core.errors import UsageError
-from paretune.service.store import safe_json, streams
+from paretune.service.store import safe_json, shared_runs, streams
 from paretune.service.store.accounts import Account
 from paretune.service.store.database import made_once
 from paretune.service.store.filters import condition_of, flat_values, order_of
@@ -27,6 +28,8 @@ from paretune.service.store.tables import (
     Run,
     RunFile,
     Segment,
+    SharedLines,
+    SharedSummary,
     Sweep,
     User,
     Value,
@@ -35,6 +38,7 @@ from paretune.service.store.tables import (
     now,
 )
 
+log = logging.getLogger("service")
 UNCATEGORIZED = "uncategorized"  # the project of a run that names none, as at W&B
 SILENCE = timedelta(minutes=5)  # after which a running run has crashed
 LIVE = ("running", "pending", "preempting")
@@ -87,13 +91,20 @@ def project_of(session: Session, account: Account, name: str | None, entity: str
     return made_once(session, lambda: session.scalar(query), lambda: Project(entity=owner, name=name, user_id=account.id))
 
 
-def run_of(session: Session, project: Project, name: str) -> Run | None:
-    """Return a run of a project by W&B's run id."""
-    return session.scalar(sa.select(Run).where(Run.project_id == project.id, Run.name == name))
+def run_of(session: Session, project: Project, name: str, *, locked: bool = False) -> Run | None:
+    """Return a run of a project by W&B's run id.
+
+    Args:
+        locked: no other transaction changes it until this one ends; what is read, changed and written back is then not lost.
+    """
+    query = sa.select(Run).where(Run.project_id == project.id, Run.name == name)
+    if locked:
+        query = query.with_for_update(of=Run).execution_options(populate_existing=True)
+    return session.scalar(query)
 
 
-def run_by_id(session: Session, account: Account, identifier: str) -> Run:
-    """Return a run that the account may change, by the identifier that clients got.
+def run_by_id(session: Session, account: Account, identifier: str, *, locked: bool = False) -> Run:
+    """Return a run that the account may change, by the identifier that clients got; `locked` as in `run_of`.
 
     Raises:
         UsageError: if there is none.
@@ -101,7 +112,7 @@ def run_by_id(session: Session, account: Account, identifier: str) -> Run:
     """
     names = names_of(identifier, "Run")
     project = project_of(session, account, names[1], names[2]) if names is not None and len(names) == 3 else None
-    run = run_of(session, project, names[0]) if project is not None and names is not None else None
+    run = run_of(session, project, names[0], locked=locked) if project is not None and names is not None else None
     if run is None:
         raise UsageError(f"there is no run {identifier!r}.")
     check_writable(account, run.project)
@@ -118,8 +129,11 @@ def check_writable(account: Account, project: Project) -> None:
         raise RefusedError(f"{account.name} may not write to {project.entity.name}: use the key of a member of it.")
 
 
-def upsert(session: Session, account: Account, values: Mapping[str, Any]) -> tuple[Run, bool]:
+def upsert(session: Session, account: Account, values: Mapping[str, Any], client: str | None = None) -> tuple[Run, bool]:
     """Create a run, or change one: by `id` (an edit) or by name (a client that runs it); return it, and whether it is new.
+
+    Args:
+        client: the process of a shared run that sends the values; its config and summary are merged with those of the others.
 
     Raises:
         UsageError: if there is no run of this `id`, or a value is unfit.
@@ -127,7 +141,7 @@ def upsert(session: Session, account: Account, values: Mapping[str, Any]) -> tup
     """
     identifier = values.get("id")
     if identifier:
-        run, inserted = run_by_id(session, account, identifier), False
+        run, inserted = run_by_id(session, account, identifier, locked=True), False
     else:
         project = project_of(session, account, values.get("modelName"), values.get("entityName"), create=True)
         assert project is not None
@@ -135,14 +149,11 @@ def upsert(session: Session, account: Account, values: Mapping[str, Any]) -> tup
         name = values.get("name") or new_name()
         if not NAME_FORM.fullmatch(name):
             raise UsageError(f"a run's id must be 1 to 128 characters without / \\ # ? % :. Got {name!r}.")
-        found = run_of(session, project, name)
-        inserted = found is None
-        run = found or Run(project=project, name=name, user_id=account.id, display_name=name)
-        if inserted:
-            run.stale_copies = session.get(FormerRun, (project.id, name)) is not None
-            session.add(run)
-            session.flush()
-        elif run.state not in LIVE and not values.get("state"):
+        new = Run(project_id=project.id, name=name, user_id=account.id, display_name=name)
+        new.stale_copies = session.get(FormerRun, (project.id, name)) is not None
+        run = made_once(session, lambda: run_of(session, project, name, locked=True), lambda: new)
+        inserted = run is new
+        if not inserted and run.state not in LIVE and not values.get("state"):
             run.state, run.stop_asked, run.exit_code = "running", False, None  # it is resumed
         if run.state == "pending" and not values.get("state"):
             run.state = "running"
@@ -157,20 +168,23 @@ def upsert(session: Session, account: Account, values: Mapping[str, Any]) -> tup
     if values.get("tags") is not None:
         run.tags = as_json(list(dict.fromkeys(values["tags"])))
     if values.get("config") is not None:
-        run.config = as_json(mapping_of(values["config"], "config"))
+        config = mapping_of(values["config"], "config")
+        run.config = as_json(config if client is None else shared_runs.merged_config(run, config))
         _index(session, run, "c", plain_config(run))
     if values.get("summaryMetrics") is not None:
-        keep_summary(session, run, values["summaryMetrics"])
+        keep_summary(session, run, values["summaryMetrics"], client)
     return run, inserted
 
 
-def keep_summary(session: Session, run: Run, text: str) -> None:
-    """Replace a run's summary.
+def keep_summary(session: Session, run: Run, text: str, client: str | None = None) -> None:
+    """Replace a run's summary; of a shared run, what its process `client` has changed.
 
     Raises:
         UsageError: if it is no JSON object.
     """
     summary = mapping_of(text, "summaryMetrics")
+    if client is not None:
+        summary = shared_runs.merged_summary(session, run, client, summary)
     if as_json(summary) != run.summary:
         run.summary = as_json(summary)
         _index(session, run, "s", summary)
@@ -214,48 +228,75 @@ def delete(session: Session, run: Run) -> None:
     session.execute(sa.update(Issue).where(Issue.sweep_id.in_(of_it), Issue.run_name == run.name).values(times=DELETED))
     if session.scalar(sa.select(Segment.number).where(Segment.run_id == run.id).limit(1)) is not None or run.stale_copies:
         session.merge(FormerRun(project_id=run.project_id, name=run.name))
-    for table in (Value, Chunk, Segment, RunFile):
+    for table in (Value, Chunk, Segment, RunFile, SharedLines, SharedSummary):
         session.execute(sa.delete(table).where(table.run_id == run.id))
     session.delete(run)
 
 
-def receive(session: Session, run: Run, body: Mapping[str, Any]) -> int:
-    """Take what a client streams, and return how many lines it was.
+def receive(session: Session, run: Run, body: Mapping[str, Any], client: str | None = None) -> int:
+    """Take what a client streams into a run that is `locked`, and return how many lines it was.
 
-    An empty body says that the run lives. With `complete` the run has ended, with the exit code it says.
+    An empty body says that the run lives. With `complete` the run has ended, with the exit code it says. A part that is unfit
+    is logged and left out, and does not keep the others from being stored.
+
+    Args:
+        client: the process of a shared run that sends it.
 
     Raises:
-        UsageError: if something in it is no line, or no number.
+        UsageError: if all parts are unfit: something in each is no line, or no number.
     """
     run.heartbeat_at = now()
-    count = 0
+    count, faults = 0, []
     if run.state in ("crashed", "pending"):
         run.state = "running"
     files = body.get("files") or {}
     if not isinstance(files, Mapping):
         raise UsageError(f"files must be a mapping of names to lines. Got {str(files)[:80]}.")
     for file, part in files.items():
-        content = part.get("content") if isinstance(part, Mapping) else None
-        if not isinstance(content, list) or not all(isinstance(line, str) for line in content):
-            raise UsageError(f"files.{file} must have content, a list of lines.")
-        if file == "wandb-summary.json":
-            if content:
-                keep_summary(session, run, content[-1])
-        elif file in streams.FILES:
-            offset = part.get("offset", 0)
-            if type(offset) is not int:  # a boolean is none
-                raise UsageError(f"files.{file} must have offset, a whole number. Got {offset!r}.")
-            streams.append(session, run, streams.FILES[file], offset, content)
-            count += len(content)
+        try:
+            with session.begin_nested():
+                count += _receive_part(session, run, file, part, client)
+        except (UsageError, sa.exc.DataError, OverflowError) as error:
+            faults.append(str(error).splitlines()[0])
     if body.get("preempting"):
         run.state = "preempting"
     if body.get("complete"):
         code = body.get("exitcode") or 0
         if not isinstance(code, int) or not -(2**31) <= code < 2**31:
-            raise UsageError(f"exitcode must be a whole number of 32 bits. Got {str(code)[:80]}.")
+            faults.append(f"exitcode must be a whole number of 32 bits. Got {str(code)[:80]}.")
+            code = 1
         run.exit_code = code
         run.state = "killed" if run.stop_asked else "failed" if run.exit_code else "finished"
+    if faults and len(faults) >= len(files):
+        raise UsageError(faults[0])
+    for fault in faults:
+        log.warning("left out of what run %s streams: %s", run.name, fault)
     return count
+
+
+def _receive_part(session: Session, run: Run, file: str, part: Any, client: str | None) -> int:
+    """Store what a request holds of one file, and return how many lines it was.
+
+    Raises:
+        UsageError: if it has no lines, or no number of the first one.
+    """
+    content = part.get("content") if isinstance(part, Mapping) else None
+    if not isinstance(content, list) or not all(isinstance(line, str) for line in content):
+        raise UsageError(f"files.{file} must have content, a list of lines.")
+    if file == "wandb-summary.json":
+        if content:
+            keep_summary(session, run, content[-1], client)
+        return 0
+    if file not in streams.FILES:
+        return 0
+    offset = part.get("offset", 0)
+    if type(offset) is not int:  # a boolean is none
+        raise UsageError(f"files.{file} must have offset, a whole number. Got {offset!r}.")
+    if client is None:
+        streams.append(session, run, streams.FILES[file], offset, content)
+    else:
+        shared_runs.append(session, run, client, streams.FILES[file], offset, content)
+    return len(content)
 
 
 def mark_crashed(session: Session) -> int:

@@ -1,4 +1,4 @@
-"""JSON whose numbers are floats of 64 bits or whole numbers within their reach: larger ones count as infinite."""
+"""JSON from outside, made fit for every database: numbers within 64 bits, texts without NUL and halves of surrogate pairs."""
 
 from __future__ import annotations
 
@@ -17,17 +17,40 @@ def is_whole(text: str, most: int = LONGEST) -> bool:
 
 
 def read(text: str) -> Any:
-    """Return what a JSON text says.
+    """Return what a JSON text says: larger numbers are infinite, texts are `fit`.
 
     Raises:
-        ValueError, RecursionError: if it is none, or lies too deep in itself.
+        ValueError, RecursionError: if it is no JSON, or is nested too deep.
     """
-    return json.loads(text, parse_int=_number) if LARGE.search(text) else json.loads(text)
+    value = json.loads(text, parse_int=_number) if LARGE.search(text) else json.loads(text)
+    return fitted(value) if _may_be_unfit(text) else value
 
 
 def bounded(text: str) -> str:
-    """Return a JSON text that `read` takes, without numbers that are too large for others who read it."""
-    return json.dumps(read(text)) if LARGE.search(text) else text
+    """Return a JSON text that says what `read` returns."""
+    return json.dumps(read(text)) if LARGE.search(text) or _may_be_unfit(text) else text
+
+
+def fit(text: str) -> str:
+    """Return a text with U+FFFD in place of NUL and of each half of a surrogate pair, which no database holds."""
+    if text.isascii() and "\0" not in text:
+        return text
+    return text.replace("\0", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def fitted(value: Any) -> Any:
+    """Return JSON values with every text and key `fit`."""
+    if isinstance(value, str):
+        return fit(value)
+    if isinstance(value, list):
+        return [fitted(item) for item in value]
+    if isinstance(value, dict):
+        return {fit(key): fitted(item) for key, item in value.items()}
+    return value
+
+
+def _may_be_unfit(text: str) -> bool:
+    return "\\u" in text or not text.isascii()
 
 
 def _number(text: str) -> float:

@@ -41,7 +41,7 @@ def append(session: Session, run: Run, stream: str, first: int, lines: Sequence[
         lines, first = lines[run.compacted - first :], run.compacted
     if not lines:
         return
-    rows = [] if stream == LOG else [_row(line) for line in lines]
+    rows = [] if stream == LOG else [row_of(line) for line in lines]
     lines = lines if stream == LOG else [safe_json.bounded(line) for line in lines]
     content = zlib.compress("\n".join(line.replace("\n", " ") for line in lines).encode("utf-8", "replace"), 1)
     end = first + len(lines)
@@ -213,7 +213,12 @@ def history_keys(run: Run) -> dict[str, Any] | None:
     return {"lastStep": run.last_step, "sets": [], "keys": keys}
 
 
-def _row(line: str) -> dict[str, Any]:
+def row_of(line: str) -> dict[str, Any]:
+    """Return a line of history or events.
+
+    Raises:
+        UsageError: if it is no JSON object, or its step has more than 64 bits.
+    """
     try:
         row = safe_json.read(line)
     except (ValueError, RecursionError):

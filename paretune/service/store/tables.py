@@ -16,20 +16,18 @@ import sqlalchemy as sa
 from sqlalchemy import ForeignKey, String, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
-from paretune.service.store.safe_json import is_whole
+from paretune.service.store.safe_json import fit, is_whole
 
 
 class Words(sa.TypeDecorator[str]):
-    """A short text from outside: what no database holds (NUL, half of a surrogate pair) becomes U+FFFD."""
+    """A short text from outside, `fit` where it is stored and where it is looked for."""
 
     impl = sa.String
     cache_ok = True
 
     def process_bind_param(self, value: str | None, _: sa.Dialect) -> str | None:
         """Return what is kept of a text, or looked for."""
-        if value is None or (value.isascii() and "\0" not in value):
-            return value
-        return value.replace("\0", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return None if value is None else fit(value)
 
 
 class LongWords(Words):
@@ -223,6 +221,31 @@ class Segment(Base):
     plain: Mapped[bool]  # W&B's client reads from the file what was logged
 
 
+class SharedLines(Base):
+    """Where the lines of one process of a shared run lie: its lines from `offset` on are the run's lines from `first` on."""
+
+    __tablename__ = "shared_lines"
+    __table_args__ = (sa.Index("shared_lines_of_a_client", "run_id", "client", "stream", "offset"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    run_id: Mapped[int] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"))
+    client: Mapped[str] = mapped_column(NAME)
+    stream: Mapped[str] = mapped_column(String(8))
+    offset: Mapped[int]
+    first: Mapped[int]
+    count: Mapped[int]
+
+
+class SharedSummary(Base):
+    """The summary that one process of a shared run sent last."""
+
+    __tablename__ = "shared_summary"
+
+    run_id: Mapped[int] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"), primary_key=True)
+    client: Mapped[str] = mapped_column(NAME, primary_key=True)
+    summary: Mapped[str] = mapped_column(LongWords)
+
+
 class FormerRun(Base):
     """The name of a run that was deleted after its Parquet files were given to clients, who may keep them."""
 
@@ -287,7 +310,7 @@ class Issue(Base):
     trial: Mapped[int | None]  # none of a run that a person or a client's scheduler enqueued
     values: Mapped[str] = mapped_column(LongWords)  # JSON, nested as the program gets them
     times: Mapped[int] = mapped_column(default=1)  # how often it was handed out
-    issued_at: Mapped[datetime] = mapped_column(default=now)
+    issued_at: Mapped[datetime] = mapped_column(default=now)  # or when its agent last reported it as running
     pruned: Mapped[bool] = mapped_column(default=False)  # asked to stop by early_terminate
     told: Mapped[bool] = mapped_column(default=False)
 

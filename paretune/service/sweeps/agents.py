@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -40,50 +40,51 @@ def add_agent(session: Session, sweep: Sweep, host: str) -> Agent:
     return agent
 
 
-def heartbeat(database: Database, searches: Searches, agent: int) -> Commands:
+def heartbeat(database: Database, searches: Searches, agent: int, begun: datetime) -> Commands:
     """Return what an agent shall do that has nothing going: start a run, leave, or nothing yet.
 
     It is called outside of every transaction.
 
     Args:
         agent: its number.
+        begun: when this server started; before, no agent could be heard.
     """
     with database.session(writing=True) as session:
         found = session.get_one(Agent, agent)
         sweep = found.sweep
         found.heartbeat_at = sweep.heartbeat_at = now()
-        commands = _at_once(session, sweep, found)
+        commands = _at_once(session, sweep, found, begun)
     if commands is not None:
         return commands
     with searches.turn(database, sweep) as search:
-        return [] if search is None else _suggested(database, search, sweep, agent)
+        return [] if search is None else _suggested(database, search, sweep, agent, begun)
 
 
-def _at_once(session: Session, sweep: Sweep, agent: Agent) -> Commands | None:
+def _at_once(session: Session, sweep: Sweep, agent: Agent, begun: datetime) -> Commands | None:
     """Return what needs no study; None where a new configuration is wanted of it."""
     session.refresh(sweep, with_for_update=True)  # another process of this server waits, too
     if sweep.state in OVER:
         return [EXIT]
     if sweep.state == "PAUSED":
         return []
-    begun, cap = 0, ENDLESS
+    n_begun, cap = 0, ENDLESS
     if sweep.engine is not None:
         settle_enqueued(session, sweep)
         if sweep.state in OVER:
             return [EXIT]
-        begun, cap = _count(session, sweep, Issue.times > 0), definition_of(sweep).run_cap or ENDLESS
-    issue = _given_back(session, sweep, agent, anew=begun < cap)
+        n_begun, cap = _count(session, sweep, Issue.times > 0), definition_of(sweep).run_cap or ENDLESS
+    issue = _given_back(session, sweep, agent, begun, anew=n_begun < cap)
     if issue is not None:
         return _handed(sweep, issue)
     return None if sweep.engine is None else []
 
 
-def _suggested(database: Database, search: Search, sweep: Sweep, agent: int) -> Commands:
+def _suggested(database: Database, search: Search, sweep: Sweep, agent: int, begun: datetime) -> Commands:
     """Ask the study for a configuration; the sweep ends where there will be none."""
     outlook = learn(database, search, sweep)
     with database.session(writing=True) as session:  # much may have come to pass while others had their turn
         found = session.get_one(Sweep, sweep.id)
-        commands = _at_once(session, found, session.get_one(Agent, agent))
+        commands = _at_once(session, found, session.get_one(Agent, agent), begun)
     if commands is not None:
         return commands
     if outlook is not Outlook.WORK:
@@ -107,8 +108,11 @@ def _handed(sweep: Sweep, issue: Issue) -> Commands:
     return [{"type": "run", "run_id": issue.run_name, "program": sweep.program, "args": args}]
 
 
-def _given_back(session: Session, sweep: Sweep, agent: Agent, *, anew: bool) -> Issue | None:
-    """Return a configuration whose run never began: this agent's own, one that another let lie or, `anew`, nobody had yet."""
+def _given_back(session: Session, sweep: Sweep, agent: Agent, begun: datetime, *, anew: bool) -> Issue | None:
+    """Return a configuration whose run never began: this agent's own, a silent one's or, where `anew`, one that nobody had yet.
+
+    One that its agent reports as running stays with it: a program may need minutes before it calls `wandb.init`.
+    """
     own = (Run.project_id == sweep.project_id) & (Run.name == Issue.run_name)
     waiting = sa.select(Issue).outerjoin(Run, own).where(sa.or_(Run.id.is_(None), Run.state == "pending"))
     waiting = waiting.where(Issue.sweep_id == sweep.id, Issue.told.is_(False), Issue.times < MOST_TIMES)
@@ -116,8 +120,8 @@ def _given_back(session: Session, sweep: Sweep, agent: Agent, *, anew: bool) -> 
         waiting = waiting.where(Issue.times > 0)
     for issue in session.scalars(waiting.order_by(Issue.id)):
         owner = session.get(Agent, issue.agent_id) if issue.agent_id is not None else None
-        silent = owner is None or now() - owner.heartbeat_at > SILENCE
-        if issue.agent_id == agent.id or silent or now() - issue.issued_at > UNSTARTED:
+        silent = owner is None or now() - max(owner.heartbeat_at, begun) > SILENCE
+        if issue.agent_id == agent.id or silent or now() - max(issue.issued_at, begun) > UNSTARTED:
             issue.agent_id, issue.times, issue.issued_at = agent.id, issue.times + 1, now()
             return issue
     return None

@@ -5,14 +5,30 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 
+import yaml
+
 from paretune.search.spec.sweep import Sweep as Definition
 from paretune.search.spec.sweep import read_sweep
+from paretune.service.store.safe_json import fit, fitted
 from paretune.service.store.tables import Sweep
 
 
 def definition_of(sweep: Sweep) -> Definition:
     """Return what a sweep's text says; it was checked when it came."""
     return read_definition(sweep.definition, sweep.name)
+
+
+def fit_definition(text: str) -> str:
+    """Return a definition without texts that no database holds, also where YAML writes them as escapes."""
+    text = fit(text)
+    if "\\" not in text:
+        return text
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text  # `read_definition` says why
+    fit_values = fitted(values)
+    return text if fit_values == values else yaml.safe_dump(fit_values, sort_keys=False)
 
 
 @functools.lru_cache(maxsize=512)

@@ -13,7 +13,7 @@ from paretune.core.errors import UsageError
 from paretune.service.store import runs
 from paretune.service.store.accounts import Account
 from paretune.service.store.tables import Issue, Project, Run, Sweep, as_json, names_of, now
-from paretune.service.sweeps.definitions import read_definition
+from paretune.service.sweeps.definitions import fit_definition, read_definition
 from paretune.service.sweeps.searches import OVER
 
 STATES = ("PENDING", "RUNNING", "PAUSED", "FINISHED", "CANCELED")
@@ -45,7 +45,8 @@ def _created(session: Session, account: Account, values: Mapping[str, Any]) -> t
     project = runs.project_of(session, account, values.get("projectName"), values.get("entityName"), create=True)
     assert project is not None
     runs.check_writable(account, project)
-    sweep = Sweep(project=project, name=runs.new_name(), user_id=account.id, definition=str(values.get("config") or ""))
+    text = fit_definition(str(values.get("config") or ""))
+    sweep = Sweep(project=project, name=runs.new_name(), user_id=account.id, definition=text)
     definition = read_definition(sweep.definition, sweep.name)
     sweep.method, sweep.program = definition.method, definition.program
     sweep.engine = None if definition.scheduler is None else definition.scheduler.engine

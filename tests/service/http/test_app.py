@@ -411,7 +411,7 @@ def test_a_file_comes_back_as_it_was_sent(asked: Asked) -> None:
     assert of_run(asked, "fileCount")["fileCount"] == 0
 
 
-@pytest.mark.parametrize("name", ["../up", "a/../../b", "/etc/passwd", "", "a\\..\\b", "x" * 1025, "a\0b"])
+@pytest.mark.parametrize("name", ["../up", "a/../../b", "/etc/passwd", "", "a\\..\\b", "x" * 1025])
 def test_a_name_that_leads_elsewhere_is_refused(asked: Asked, name: str) -> None:
     asked.run()
     answer = asked.told(CREATE + " { files { name } } }", files=[name])

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from paretune.service.__main__ import main
 from paretune.service.store import compaction, migrations
-from paretune.service.store.tables import Run, RunFile, Segment, now
+from paretune.service.store.tables import Chunk, Run, RunFile, Segment, now
 from tests.service.operations.test_backup import CREATE, refused
 from tests.service.serving import Asked
 from tests.service.store.test_segments import rows, stream
@@ -156,6 +156,15 @@ def test_what_only_reading_finds_is_found_in_full(asked: Asked, tmp_path: Path, 
     swapped(asked, tmp_path)
     assert examined(tmp_path, capsys)[0] == 0
     assert examined(tmp_path, capsys, "--full")[0] == 1
+
+
+def test_a_damaged_chunk_is_found_in_full(asked: Asked, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with asked.database.session(writing=True) as session:
+        session.execute(sa.update(Chunk).values(content=b"damaged"))
+    assert examined(tmp_path, capsys)[0] == 0
+    code, found = examined(tmp_path, capsys, "--full")
+    assert code == 1
+    assert "of the run 2 is damaged" in found["histories"]
 
 
 def test_a_folder_without_room_or_rights_is_found(

@@ -212,6 +212,49 @@ def read_texts(value: Any) -> Any:
     return value
 
 
+def chunks(asked: Asked) -> int:
+    with asked.database.session() as session:
+        return session.scalar(sa.select(sa.func.count()).select_from(Chunk)) or 0
+
+
+def test_rows_with_very_long_keys_are_compacted_and_read_the_same(asked: Asked) -> None:
+    asked.run()
+    logged = [{"_step": step, "k" * 2_000_000 + str(step): step} for step in range(3)]
+    stream(asked, logged, complete=True)
+    assert compact(asked) == 3
+    assert exact(kept(asked)) == exact(logged)
+
+
+@pytest.mark.parametrize("damage", ["unreadable", "other rows", "fewer rows"])
+def test_lines_stay_where_their_parquet_file_does_not_say_the_same(
+    asked: Asked, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    asked.run()
+    stream(asked, rows(5), complete=True)
+    before = chunks(asked)
+    write = columns.write
+    if damage == "unreadable":
+        monkeypatch.setattr(columns, "write", lambda table: write(table)[:-7])
+    elif damage == "other rows":
+        monkeypatch.setattr(columns, "write", lambda table: write(columns.table_of([json.dumps(row) for row in rows(5, first=1)])))
+    else:
+        monkeypatch.setattr(columns, "write", lambda table: write(table.slice(0, 4)))
+    failed: set[int] = set()
+    assert compaction.compact_due(asked.database, asked.files, failed=failed) == 0
+    assert (chunks(asked), len(failed)) == (before, 1)
+    assert exact(kept(asked)) == exact(rows(5))
+
+
+def test_a_damaged_chunk_does_not_keep_other_runs_from_being_compacted(asked: Asked) -> None:
+    for name in ("r1", "r2"):
+        asked.run(name)
+        stream(asked, rows(5), run=name, complete=True)
+    with asked.database.session(writing=True) as session:
+        session.execute(sa.update(Chunk).where(Chunk.run_id == 1).values(content=b"damaged"))
+    assert compact(asked) == 5
+    assert exact(kept(asked, "r2")) == exact(rows(5))
+
+
 def test_a_live_run_is_compacted_once_it_has_many_rows(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compaction, "LIVE_LINES", 20)
     asked.run()

@@ -155,7 +155,43 @@ def test_a_lost_answer_is_given_again_once_and_not_twice(asked: Asked) -> None:
     assert other["args"]["x"] != first["args"]["x"]
 
 
+def started_long_ago(asked: Asked) -> None:
+    asked.client.app.state.service.pulses.begun -= 10 * agents.SILENCE  # type: ignore[attr-defined]
+
+
+def test_a_run_that_its_agent_reports_as_running_is_not_given_to_another(asked: Asked) -> None:
+    _, sweep = created(asked)
+    started_long_ago(asked)
+    one, two = agent(asked, sweep), agent(asked, sweep)
+    (first,) = beat(asked, one)
+    for _ in range(3):  # its program needs minutes before it calls wandb.init
+        with asked.database.session(writing=True) as session:
+            session.execute(sa.update(Issue).values(issued_at=now() - 2 * study_feedback.UNSTARTED))
+        assert beat(asked, one, first["run_id"]) == []
+        asked.client.app.state.service.write_pulses()  # type: ignore[attr-defined]
+        (other,) = beat(asked, two)
+        assert other["run_id"] != first["run_id"]
+        done(asked, other["run_id"], sweep)
+    with asked.database.session() as session:
+        issue = session.scalars(sa.select(Issue).where(Issue.run_name == first["run_id"])).one()
+        assert (issue.times, issue.told) == (1, False)
+
+
+def test_a_server_that_was_away_gives_no_run_to_who_comes_back_first(asked: Asked, tmp_path: Path) -> None:
+    _, sweep = created(asked)
+    one, two = agent(asked, sweep), agent(asked, sweep)
+    (first,) = beat(asked, one)
+    long_ago = now() - 10 * agents.SILENCE
+    with asked.database.session(writing=True) as session:
+        session.execute(sa.update(Agent).values(heartbeat_at=long_ago))
+        session.execute(sa.update(Issue).values(issued_at=long_ago))
+    asked.client.app = asked.application(tmp_path)  # type: ignore[method-assign]
+    (other,) = beat(asked, two)
+    assert other["run_id"] != first["run_id"]
+
+
 def test_what_a_silent_agent_never_began_goes_to_another(asked: Asked) -> None:
+    started_long_ago(asked)
     _, sweep = created(asked)
     one, two = agent(asked, sweep), agent(asked, sweep)
     (first,) = beat(asked, one)
