@@ -26,7 +26,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from paretune.core.devices import pick_device
 from paretune.core.epoch import Epoch
-from paretune.core.errors import UsageError
+from paretune.core.errors import UsageError, shortened
 from paretune.core.folders import ROOT
 from paretune.core.progress import Progress
 from paretune.data.options import LOCKED_SPLIT, DataOptions
@@ -231,7 +231,7 @@ class Engine:
         except Exception as error:
             with contextlib.suppress(UpdateFinishedTrialError):
                 trial.set_user_attr("traceback", traceback.format_exc())
-            return self.fail(trial.number, f"{type(error).__name__}: {error}")
+            return self.fail(trial.number, f"{type(error).__name__}: {shortened(str(error))}")
         return self.tell(trial, rows)
 
     def return_unfinished(self, trial: optuna.Trial) -> None:

@@ -251,7 +251,7 @@ def test_a_mistake_in_a_worker_is_said_before_the_others_have_ended(tmp_path: Pa
                 time.sleep(1)  # as a person would: two signals at the same time are one
                 process.send_signal(signal.SIGINT)
         assert process.wait(timeout=60) == 2
-    assert "error: the first 3 trials failed; the last one: the program ended with exit code 1: no good" in said
+    assert "error: the first 3 trials failed; the last one: the program exited with code 1; its last line: no good" in said
     assert said.index("the first 3 trials failed") < said.index("waiting for the running trials to end")
     assert said.index("waiting for the running trials to end") < said.index("giving the running trials back")
     states = [trial.state for trial in trials_in(tmp_path)]

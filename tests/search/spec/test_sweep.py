@@ -360,7 +360,10 @@ def test_a_program_of_ones_own_may_have_any_parameters(tmp_path: Path) -> None:
     ("given", "note"),
     [
         ("{value: 1e-4}", "{path}:5: parameters.a.value: YAML reads 1e-4 as text: write 0.0001."),
-        ("{values: [010, 020]}", "{path}:5: parameters.a.values.0: YAML reads 010 as 8: write 8 if that is meant, a text in quotes."),
+        (
+            "{values: [010, 020]}",
+            "{path}:5: parameters.a.values.0: YAML reads 010 as 8: write 8 if that is meant, a text in quotes.",
+        ),
         ("{values: [yes, maybe]}", "{path}:5: parameters.a.values.0: YAML reads the bare word yes as True: write 'yes'."),
     ],
 )
