@@ -164,9 +164,8 @@ def _call_postgresql(program: str, url: sa.URL, *arguments: str) -> None:
         [found, f"--dbname={address}", *arguments], capture_output=True, text=True, env={**os.environ, **password}
     )
     if done.returncode:
-        raise UsageError(
-            f"{program} failed ({shortened((done.stderr.strip().splitlines() or [how_it_ended(done.returncode)])[0])})."
-        )
+        said = done.stderr.strip().splitlines() or [how_it_ended(done.returncode)]
+        raise UsageError(f"{program} failed ({shortened(said[0])}).")
 
 
 # The databases hold what all users logged: a backup is for nobody else to read.
