@@ -62,6 +62,7 @@ def search(sweep: Sweep, fixed: dict[str, Any], options: argparse.Namespace, *, 
         "device": options.device,
         "runs": Path(options.runs),
         "lease_seconds": options.lease,
+        "trial_timeout": options.trial_timeout,
     }
 
     def before(study: optuna.Study) -> None:
@@ -72,8 +73,10 @@ def search(sweep: Sweep, fixed: dict[str, Any], options: argparse.Namespace, *, 
     if options.gpus is not None:
         gpus = gpus_of(options.gpus)
     workers = options.workers or max(1, round(len(gpus) / options.gpu_fraction))
+    # a trial that hangs within an epoch can be ended from another process alone
+    watched = sweep.classifier is not None and (options.trial_timeout or sweep.settings.trial_timeout) is not None
     try:
-        if workers > 1 or gpus:
+        if workers > 1 or gpus or watched:
             return run_workers(sweep, fixed, workers=workers, gpus=gpus, before=before, **common)
         interruption = Interruption()
         with interruption.watched():

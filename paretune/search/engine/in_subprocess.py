@@ -28,8 +28,9 @@ from paretune.runs.wandb_files import INTERNAL, numbers
 from paretune.runs.whole_runs import summary_numbers
 from paretune.search.engine.in_process import Attempt, Batch, Epochs
 from paretune.search.engine.study import with_latest, with_summary
+from paretune.search.engine.time_limit import TimeLimit
 from paretune.search.engine.trial_runs import COLOURS, TrialRuns
-from paretune.search.places.process_groups import end, start
+from paretune.search.places.process_groups import end, end_group, start
 from paretune.search.spec.sweep import Sweep
 
 POLL = 0.25  # seconds between looks at the run file
@@ -63,9 +64,10 @@ class Command:
             environment = self._environment(attempt, folder, parameters)
             process = start(arguments, environment, log, folder)
             try:
-                yield from self._watched(process, runs)
+                yield from self._watched(process, runs, attempt.limit)
             except BaseException:
                 end(process)
+                end_group(process.pid)
                 raise
         if self._stopped:
             return
@@ -87,11 +89,14 @@ class Command:
         """Never called."""
         raise AssertionError("a program of the person's own trains alone")
 
-    def _watched(self, process: subprocess.Popen[bytes], runs: TrialRuns) -> Epochs:
+    def _watched(self, process: subprocess.Popen[bytes], runs: TrialRuns, limit: TimeLimit | None) -> Epochs:
         """Yield the rows that hold an objective, as they become readable, until the program has ended.
 
         When its run has ended the rest waits for the program's end, as only the exit code says whether it went well: then
         the last row, and no other, is the end of the training.
+
+        Raises:
+            TrialTimeoutError: if the program takes longer than it may.
         """
         self._stopped = False
         seen, kept = 0, set[int]()
@@ -115,8 +120,10 @@ class Command:
                     self._stopped = True
                     end(process)
                     return
-            pause = POLL if runs.files() else UNKNOWN_POLL
-            wait_for_end(process, max(pause, READING_SHARE * (time.monotonic() - begin)))
+            if limit is not None and limit.left <= 0:
+                raise limit.error()
+            pause = max(POLL if runs.files() else UNKNOWN_POLL, READING_SHARE * (time.monotonic() - begin))
+            wait_for_end(process, pause if limit is None else min(pause, max(limit.left, 0)))
 
     def _rows(self, runs: TrialRuns, *, ended: bool) -> tuple[list[dict[str, float]], bool]:
         """Return the rows of the trial's own run that hold an objective, and whether they are all.
