@@ -2,8 +2,8 @@
 
 usage: python -m paretune.search.agent ENTITY/PROJECT/SWEEP [--count N] [--device NAME]
 
-W&B's server suggests the configurations, as for `wandb agent`; the data stay in memory from run to run. The agent is a process of its
-own: this one says how it ended where a training has ended it, as os._exit and the system's memory killer do.
+W&B's server suggests the configurations, as for `wandb agent`; the data stay in memory from run to run. The agent is a process of
+its own: this one says how it ended where a training has ended it, as os._exit and the system's memory killer do.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from paretune.core.errors import UsageError, how_it_ended
 from paretune.models.programs import program_model
 from paretune.runs.tracking import check_online
 from paretune.search.places.process_groups import tethered
-
 
 WATCHED = "PARETUNE_WATCHED_AGENT"  # set for the process that is the agent
 SAID = (0, 1, 2, 130)  # exit codes of an agent that has said why it ended
@@ -56,8 +55,8 @@ def watch_agent(sweep: str, arguments: Sequence[str]) -> int:
             signal.signal(number, handler)
     if code not in SAID:
         print(
-            f"error: {sweep}: the training of this agent's last run {how_it_ended(code)}, and with it the agent; W&B shows the run as "
-            "crashed: start the agent again to go on.",
+            f"error: {sweep}: the training of this agent's last run {how_it_ended(code)}, and with it the agent; W&B shows the run "
+            "as crashed: start the agent again to go on.",
             file=sys.stderr,
         )
     return code if code >= 0 else 128 - code

@@ -335,6 +335,8 @@ def _read_choices(definition: Definition, given: Mapping[Any, Any], kind: str, p
         came = f"{given_probabilities}, which add up to {sum(probabilities):.6g}"
         definition.fault(spot, f"{where}.probabilities must be 0 or more and add up to 1. Got {came}.")
         return None
+    if not math.isclose(sum(probabilities), 1.0, rel_tol=1e-5):
+        definition.note(spot, f"{where}.probabilities add up to {sum(probabilities):.6g}, which W&B refuses: it wants 1.")
     return Weighted.with_probabilities(path, values, probabilities)
 
 

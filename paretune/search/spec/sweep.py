@@ -176,6 +176,8 @@ def _read(definition: Definition, fixed: Mapping[str, Any]) -> Sweep | None:
         definition.notes.append(f"method {method} with several metrics is for the offline search; W&B wants method: custom there.")
     if scheduler is not None and early_terminate is not None:
         definition.notes.append("W&B refuses early_terminate beside a scheduler; offline both work.")
+    if scheduler is not None and isinstance(given.get("controller"), Mapping) and given["controller"].get("type") == "local":
+        definition.notes.append("W&B refuses controller.type local beside a scheduler; offline both work.")
     _note_no_effect(definition, method, settings, objectives, ours=classifier is not None, scheduled=scheduler is not None)
     if method == "grid":
         _check_grid(definition, space)

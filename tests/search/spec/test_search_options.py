@@ -99,7 +99,8 @@ def test_a_program_of_the_persons_own_may_log_anything() -> None:
     [
         (
             3,
-            "controller.search must be a mapping with sampler, conditions, constraints, repeats, stop, at_once, ahead, trial_timeout. Got 3.",
+            "controller.search must be a mapping with sampler, conditions, constraints, repeats, stop, at_once, ahead, "
+            "trial_timeout. Got 3.",
         ),
         ({"samplr": "tpe"}, "controller.search.samplr is not a key of controller.search; did you mean 'sampler'?"),
         ({"sampler": "tpee"}, "controller.search.sampler: 'tpee' is not a sampler; did you mean 'tpe'?"),
