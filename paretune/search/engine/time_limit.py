@@ -23,7 +23,7 @@ class TimeLimit:
 
     seconds: float
     n_trials: int = 1
-    began: float = field(default_factory=time.monotonic)
+    began: float = field(default_factory=lambda: time.monotonic())
 
     @property
     def left(self) -> float:
