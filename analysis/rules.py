@@ -21,7 +21,7 @@ from paretune.core.quoted_names import take_names
 RULES = ("f1", "knee", "max:METRIC", "min:METRIC", "run:ID", "METRIC>=NUMBER then RULE", "RULE within NUMBER% of best METRIC")
 CONDITION = re.compile(r"\s*([^<>=]*[^<>=\s])\s*(>=|<=)\s*(\S+)\s*")
 WITHIN = re.compile(r"(.*?)\s+within\s+(\S+?)\s*%\s+of\s+(?:the\s+)?best\s+(.+)")
-WORDS = re.compile(r"\b(?:then|and|within)\b|[<>=]")  # of the grammar, and so of no name without backquotes
+WORDS = re.compile(r"\s(?:then|and|within)\s|[<>=]")  # of the grammar, and so of no name without backquotes
 
 
 @dataclass(frozen=True)

@@ -228,7 +228,10 @@ def test_a_model_that_hangs_within_an_epoch_is_killed_with_its_worker(workers: l
     cause = "it took longer than its trial_timeout of 30 s; its worker was killed, as the epoch did not end"
     assert "s: 1 complete, 1 failed" in done.stdout
     assert f"failed: trial 1: {cause}" in done.stdout
-    assert f"failed: trial 1: {cause}" in start(sys.executable, "-m", "paretune.search.status", "runs/s", cwd=away).stdout
+    assert (
+        f"failed: trial 1: {cause}"
+        in start(sys.executable, "-m", "paretune.search.status", str(away / "runs" / "s"), cwd=ROOT).stdout
+    )
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "soon", "1e3", ""])
