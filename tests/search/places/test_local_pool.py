@@ -25,6 +25,7 @@ from paretune.search.engine.study import finished
 from paretune.search.places.local_pool import cores, environments, gpus_of
 from tests.postgres import needs_postgres, postgres
 from tests.samples import ROOT, environment, start
+from tests.search.ending import ENDING
 
 SWEEP: dict[str, Any] = {
     "program": "trainers/softmax.py",
@@ -285,3 +286,18 @@ def test_gpus_are_those_that_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     with pytest.raises(UsageError, match="this machine shows none"):
         gpus_of("all")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("end", "how"), [("os._exit(3)", "exited with code 3"), ("os.kill(os.getpid(), 9)", "was killed by SIGKILL")]
+)
+def test_a_training_that_ends_its_worker_is_said_tried_again_and_fails(end: str, how: str, away: Path) -> None:
+    (away / "ending.py").write_text(ENDING.format(end=end))
+    parameters = {**SWEEP["parameters"], "learning_rate": {"value": 0.1}, "seed": {"values": [0, 1]}}
+    line = command(away, "--workers=2", program="ending.py", method="grid", parameters=parameters)
+    done = subprocess.run(line, cwd=away, env=environment(away), capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count(f"a worker {how}; another takes its place") == 4
+    assert "s: 1 complete, 1 failed" in done.stdout
+    assert ": its worker died 4 times, last on " in done.stdout
