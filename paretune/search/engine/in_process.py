@@ -22,6 +22,7 @@ from paretune.data.sharing import share_images
 from paretune.models.run_config import configure, run_values
 from paretune.runs.tracking import track
 from paretune.search.engine.batches import Share, Together, shape_of
+from paretune.search.engine.time_limit import TimeLimit
 from paretune.search.spec.sweep import Sweep
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class Attempt:
     checkpoint: Path | None = None
     earlier: Sequence[Epoch] = ()  # the epochs of the try before, for one that goes on from its checkpoint
     share: Share | None = None  # of the program that trains it together with others
+    limit: TimeLimit | None = None
 
 
 class Training(Protocol):

@@ -10,10 +10,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 import sqlalchemy as sa
 
-from paretune.service.store.tables import Agent, Issue, now
+from paretune.runs import study_schema
+from paretune.service.store.tables import Agent, Issue, Run, now
 from paretune.service.sweeps import agents, study_feedback
 from tests.service import serving
 from tests.service.serving import KEY, Asked, client
@@ -130,6 +132,26 @@ def test_one_row_counts_and_a_failed_run_teaches_nothing(asked: Asked, config: d
     asked.stream(second, files={"wandb-history.jsonl": {"offset": 0, "content": lines}}, complete=True)
     beat(asked, one)
     assert state_of(asked, sweep)["bestLoss"] == pytest.approx(value)
+
+
+@pytest.mark.parametrize(
+    ("state", "code", "how"),
+    [
+        ("failed", 3, "its run failed (its program exited with code 3)"),
+        ("failed", 137, "its run failed (its program exited with code 137 (a shell's way to say SIGKILL))"),
+        ("crashed", 0, "its run crashed (its program was killed or ended by os._exit, or its machine is lost)"),
+    ],
+)
+def test_the_study_keeps_how_a_program_ended(state: str, code: int, how: str, asked: Asked) -> None:
+    _, sweep = created(asked, run_cap=2)
+    one = agent(asked, sweep)
+    name = beat(asked, one)[0]["run_id"]
+    done(asked, name, sweep, exit_code=code)
+    with asked.database.session(writing=True) as session:
+        session.execute(sa.update(Run).where(Run.name == name).values(state=state))
+    beat(asked, one)
+    study = optuna.load_study(study_name=None, storage=asked.storage)
+    assert study.trials[0].user_attrs[study_schema.CAUSE] == how
 
 
 def test_a_grid_is_walked_once_by_several_agents(asked: Asked) -> None:
