@@ -27,6 +27,7 @@ from paretune.analysis.findings.confidence import wilson_interval
 from paretune.analysis.findings.front import volumes_of
 from paretune.analysis.history import tidy
 from paretune.analysis.locked_part import load_kept
+from paretune.core.best_epoch import goal_of
 from paretune.core.errors import UsageError
 from paretune.models.locked_readings import KEY, together
 from paretune.models.registry import MODELS, model_class
@@ -216,7 +217,8 @@ def front_section(studies: Sequence[Study], figures: Path) -> list[Any]:
         cost = _("F1 on the hold-out against the learnt numbers and the training time. Circles mark the chosen runs.")
         blocks += [Paragraph(why), Picture(save_figure(tradeoff_figure(tables, chosen), figures / "tradeoff.png"), cost)]
     search = _("The search: {metric} on the hold-out of each trial at its best epoch, and the best so far.")
-    figure = search_figure({study.name: study.table for study in studies}, metric)
+    goal = studies[0].goals.get(metric) or goal_of(metric)
+    figure = search_figure({study.name: study.table for study in studies}, metric, goal, chosen)
     blocks.append(Picture(save_figure(figure, figures / "search.png"), search.format(metric=word_of(metric))))
     if len(aims) > 1:
         grown = {study.name: volumes_of(study.front, list(aims), list(aims.values())) for study in studies}

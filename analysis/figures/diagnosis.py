@@ -5,10 +5,8 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from paretune.analysis.document.language import translate as _
-from paretune.analysis.figures.runs import COLORS, GREY, MARKERS, label_of, new_figure, styled
+from paretune.analysis.figures.runs import COLORS, GREY, MARKERS, label_of, new_figure, scale_of, styled
 from paretune.analysis.findings.diagnosis import Diagnosis
 
 if TYPE_CHECKING:
@@ -41,14 +39,12 @@ def diagnosis_figure(history: pd.DataFrame, diagnosis: Diagnosis, *, title: str,
         axes.set_xlabel(_("epoch"))
         axes.set_ylabel(label_of(f"test_{name}"))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    losses = history.filter(["train_loss", "test_loss"]).to_numpy(dtype=np.float64)
-    losses = losses[np.isfinite(losses)]
-    if losses.size and losses.min() > 0 and losses.max() > LOG_FROM * losses.min():
+    if scale_of(history.filter(["train_loss", "test_loss"]), LOG_FROM) == "log":
         panels[0].set_yscale("log")
         panels[0].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         panels[0].yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         panels[0].yaxis.set_minor_formatter(NullFormatter())
-    panels[1].legend(fontsize=8)
+    next((axes for axes in panels[::-1] if axes.lines), panels[0]).legend(fontsize=8)
     text = textwrap.fill(f"{title}: {_(diagnosis.kind)}; {diagnosis.reason}", 128)
     figure.suptitle(text, x=0.01, ha="left", fontsize=9)
     return figure

@@ -72,7 +72,9 @@ def front_html(
     figure = graph_objects.Figure()
     together = pd.concat(list(tables.values()))
     front = together["on_front"].to_numpy(dtype=bool)
-    limits = [frame(together[metric].to_numpy(dtype=float), front, goal) for metric, goal in zip(metrics, goals, strict=True)]
+    picks = [table["run"].eq((chosen or {}).get(name)).to_numpy() for name, table in tables.items()]
+    seen = front | np.concatenate(picks)
+    limits = [frame(together[metric].to_numpy(dtype=float), seen, goal) for metric, goal in zip(metrics, goals, strict=True)]
     titles = [label_of(metric) for metric in metrics]
     for place, (name, table) in enumerate(tables.items()):
         for on_front in (False, True):

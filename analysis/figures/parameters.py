@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from paretune.analysis.document.language import translate as _
-from paretune.analysis.figures.runs import COLORS, GREY, empty_figure, label_of, new_figure, styled, window
+from paretune.analysis.figures.runs import COLORS, GREY, empty_figure, finite, label_of, new_figure, styled, window
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,7 +39,7 @@ def importance_figure(result: Importance) -> Figure:
     axes.set_yticks(places, list(table["parameter"]))
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
-    axes.set_xlim(0, min(1.02, 1.08 * max(table["high"].max(), table["importance"].max())))
+    axes.set_xlim(0, min(1.02, 1.08 * max(0.0, *finite(table[["high", "importance"]]))) or 1.0)
     label = _("share of the importance for {metric}").format(metric=label_of(result.metric))
     axes.set_xlabel(textwrap.fill(label, int(0.65 * PER_INCH * figure.get_figwidth())))
     return figure

@@ -46,6 +46,14 @@ def test_two_metrics_are_a_plane_with_the_area_that_the_front_dominates() -> Non
     assert all(bottom < y < top for y in best["y"])
 
 
+def test_the_chosen_run_is_in_sight_where_it_is_not_on_the_front() -> None:
+    far = runs_of(*(scored(0.9 + place / 100, 0.9) for place in range(8)), scored(0.1, 0.1))
+    front, _ = front_of(far, ["precision", "recall"])
+    for chosen, seen in (({"ann": "i"}, True), ({}, False)):
+        _traces, layout = given(front_html({"ann": front}, {}, ["precision", "recall"], ["maximize"] * 2, chosen))
+        assert (layout["xaxis"]["range"][0] < 0.1) == (layout["yaxis"]["range"][0] < 0.1) == seen
+
+
 def test_three_metrics_are_a_grid_of_pairs() -> None:
     metrics, goals = ["precision", "recall", "seconds"], ["maximize", "maximize", "minimize"]
     front, _ = front_of(RUNS, metrics, goals)

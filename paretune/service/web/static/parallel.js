@@ -21,10 +21,10 @@ const cut = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…
 // Returns what places a value on an axis (0 below, 1 above; null where there is none) and its marks.
 function scaleOf(values, logarithmic) {
   const there = values.filter((value) => value !== null && value !== undefined);
-  if (there.every((value) => typeof value === "number")) {
+  if (there.length && there.every((value) => typeof value === "number")) {
     const low = Math.min(...there);
     const high = Math.max(...there);
-    const log = logarithmic && low > 0;
+    const log = logarithmic && low > 0 && high > low;
     const along = (value) => (log ? Math.log(value / low) / Math.log(high / low) : (value - low) / (high - low || 1));
     const middle = log ? Math.sqrt(low * high) : (low + high) / 2;
     const marks = high > low ? [low, middle, high] : [low];
