@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from paretune.analysis.choose import Choice, aims_by, choose, default_rule
 from paretune.analysis.findings.aims import add_aims, check_aims
-from paretune.analysis.findings.confidence import t_interval
+from paretune.analysis.findings.confidence import mean_interval, range_of
 from paretune.analysis.history import RunRecord, load_runs, runs_table
 from paretune.analysis.locked_part import keep, save_kept
 from paretune.analysis.rules import RULES
@@ -220,7 +220,7 @@ def retrain(
 
 
 def intervals(scores: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:
-    """Return per metric the mean over the seeds, and low and high of its 95 % t interval.
+    """Return per metric the mean over the seeds, and low and high of its 95 % t interval, cut at the metric's range.
 
     Nothing of a single seed, or of a classifier that does not depend on it: its repeats say nothing about the spread.
     """
@@ -231,7 +231,7 @@ def intervals(scores: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:
     found = {}
     for name in scores[0]:
         values = np.array([one[name] for one in scores])
-        found[name] = [float(values.mean()), *map(float, t_interval(values.mean(), values.std(ddof=1), len(values)))]
+        found[name] = [float(values.mean()), *mean_interval(values, range_of(name, values, ours=True))]
     return found
 
 

@@ -38,6 +38,7 @@ MOST_NAMES = 8  # of logged metrics in a reason
 MIN_EPOCHS = 6
 TRAIN_RISE = 0.25  # above the lowest train loss: the training came apart
 JUMPS = 0.2  # noise of the train loss from epoch to epoch, as a share of its level
+TURNS = 0.3  # of the steps, that go the other way than the one before; of random ones two thirds
 TEST_RISE = 0.05  # above the lowest hold-out loss …
 RISEN_EPOCHS = 3  # … in at least so many epochs, up to the last
 GAP = 0.1  # of accuracy between training and hold-out
@@ -122,7 +123,8 @@ class _Judged:
         begin = len(train) // 3
         steps = np.diff(train.values[begin:])
         typical = float(np.median(train.values[begin:])) if train.values.min() > 0 else train.unit
-        if not train.period and train.noise > max(JUMPS * typical, MATERIAL * train.range):
+        turns = np.mean(steps[1:] * steps[:-1] < 0) if len(steps) > 1 else 0.0
+        if turns > TURNS and not train.period and train.noise > max(JUMPS * typical, MATERIAL * train.range):
             place = begin + 1 + int(np.abs(steps).argmax())
             reason = _(
                 "the train loss jumps from epoch to epoch, most from {before:.3g} in epoch {epoch} to {after:.3g} in epoch {next}"
@@ -308,7 +310,8 @@ def rules_table() -> list[list[str]]:
     """Return the rules as rows of diagnosis and condition, in the order in which they are asked."""
     unstable = _(
         "a loss ends not finite; or the train loss ends more than {rise:.0f} % above its lowest value; or over the last two thirds "
-        "of the epochs its noise (by second differences) is above {jumps:.0f} % of its level, without a period"
+        "of the epochs its noise (by second differences) is above {jumps:.0f} % of its level, and its steps turn in more than "
+        "{turns:.0f} % of them without a period"
     )
     over = _(
         "the hold-out loss ends more than {rise:.0f} % above its lowest value, and has been there for {epochs} epochs or more, "
@@ -333,7 +336,7 @@ def rules_table() -> list[list[str]]:
         [_(RUNNING), _("the run has not ended: its curves are not judged yet")],
         [_(NO_LOSS), _("the run logged no train loss or no hold-out loss (an svm has no curves)")],
         [_(TOO_SHORT), _("fewer than {epochs} epochs").format(epochs=MIN_EPOCHS)],
-        [_(UNSTABLE), unstable.format(rise=100 * TRAIN_RISE, jumps=100 * JUMPS)],
+        [_(UNSTABLE), unstable.format(rise=100 * TRAIN_RISE, jumps=100 * JUMPS, turns=100 * TURNS)],
         [_(OVER), over.format(rise=100 * TEST_RISE, epochs=RISEN_EPOCHS, gap=100 * GAP)],
         [_(IMPROVING), improving.format(epochs=MIN_EPOCHS, fall=100 * FALL)],
         [_(UNDER), under.format(shortfall=100 * SHORTFALL, attainable=ATTAINABLE)],

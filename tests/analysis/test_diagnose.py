@@ -282,6 +282,20 @@ def test_runs_of_one_program_count_in_percent_together() -> None:
     assert diagnose_runs(pd.concat(runs, ignore_index=True))["diagnosis"].tolist() == [FINE, UNDER]
 
 
+def test_a_short_steep_fall_is_no_jump() -> None:
+    train = [2.0, 0.95, 0.468, 0.259, 0.15, 0.094]
+    history = pd.DataFrame(
+        {"epoch": np.arange(1.0, 7), "train_loss": train, "test_loss": [1.57, 0.795, 0.482, 0.276, 0.174, 0.145]}
+    )
+    assert diagnose(history).kind == IMPROVING
+
+
+def test_a_run_whose_loss_rose_for_ten_epochs_is_not_advised_more_of_them() -> None:
+    test = [0.3, 0.08, 0.06, 0.05, 0.04, 0.03, 0.022, 0.015, 0.012, 0.01, *np.linspace(0.011, 0.0224, 10)]
+    history = pd.DataFrame({"epoch": np.arange(1.0, 21), "train_loss": np.geomspace(1, 1e-3, 20), "test_loss": test})
+    assert diagnose(history).kind == OVER
+
+
 def test_a_pruned_run_that_improved_is_not_advised_more_epochs() -> None:
     assert "more epochs may help" in diagnose(history_of(improving).assign(state="finished")).reason
     pruned = diagnose(history_of(improving).assign(state="pruned"))
