@@ -43,7 +43,7 @@ from paretune.models.locked_readings import KEY, new_reading, of_model, put_in_s
 from paretune.models.programs import check_program, load_programs
 from paretune.models.registry import MODELS, model_class
 from paretune.models.run_config import configure
-from paretune.models.saved_models import check_destination, describe, load, read_metrics, save
+from paretune.models.saved_models import check_destination, check_finite, describe, load, read_metrics, save
 from paretune.runs.study_storage import database
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def fit_again(
         train_size: train on at most this many images; None takes all.
 
     Raises:
-        UsageError: if the locked part is not the one of `locked_fingerprint`, which the run never saw.
+        UsageError: if the locked part is not the one of `locked_fingerprint`, which the run never saw, or the training diverges.
     """
     kind = model_class(str(values.get("classifier")))
     config, data_options, _ = configure(kind, values)
@@ -114,8 +114,15 @@ def fit_again(
         if progress is not None:
             shown = [name for name in ("train_loss", "train_f1") if name in epoch.metrics]
             progress.reach(done + epoch.number, ", ".join(f"{name} {epoch.metrics[name]:.4f}" for name in shown))
+        loss = epoch.metrics.get("train_loss", 0.0)
+        if not math.isfinite(loss):
+            raise UsageError(
+                f"the training of {kind.name} must have a finite train_loss. Got {loss} in epoch {epoch.number}: it diverged, and "
+                "reads no locked part; choose a run of a lower learning rate."
+            )
         if epoch.number == n_epochs:
             break
+    check_finite(classifier.state(), f"the {kind.name} that was trained")
     if part is not None:
         save(classifier, part, metrics={}, origin=identity)
     if checkpoint is not None:
@@ -358,7 +365,7 @@ def to_retrain(
             f" no model."
         )
     jobs = [(by_id[choice.run["run"]], choice.run, directory, choice.to_dict())]
-    baseline = table[table["baseline"] & (table["state"] == "finished")]
+    baseline = table[table["baseline"] & (table["state"] == "finished") & ~table["diverged"].astype(bool)]
     if not baseline.empty and baseline.iloc[0]["run"] != choice.run["run"]:
         row = baseline.iloc[0]
         reason = {"rule": "baseline", "reason": "the default configuration, the first trial of the sweep", "run": row["run"]}

@@ -246,6 +246,28 @@ def test_a_run_that_breaks_a_constraint_of_its_sweep_is_no_candidate() -> None:
     assert [(key.partition(":")[0], count) for key, count in left_out.items()] == [("breaking a constraint of the sweep", 1)]
 
 
+def test_a_run_that_diverged_is_no_candidate_though_its_scores_are_finite() -> None:
+    rows = {"fine": 0.3, "lost": math.nan, "away": math.inf}
+    runs = [
+        RunRecord(
+            name,
+            state="finished",
+            config={"classifier": "ann", "evaluation_split": "holdout"},
+            columns=columns_of([{"epoch": 1.0, "train_loss": loss, "test_loss": loss, "precision": 0.5, "recall": 0.5, "f1": 0.5}]),
+        )
+        for name, loss in rows.items()
+    ]
+    front, left_out = front_of(runs_table(runs))
+    assert front["run"].tolist() == ["fine"]
+    assert left_out == {"whose loss is not finite: lost, away": 2}
+    with pytest.raises(UsageError, match="2 whose loss is not finite: lost, away"):
+        front_of(runs_table(runs[1:]))
+    without = RunRecord(
+        "svm", state="finished", config=runs[0].config, columns={n: c for n, c in runs[0].columns.items() if "loss" not in n}
+    )
+    assert front_of(runs_table([runs[0], without]))[0]["run"].tolist() == ["fine", "svm"]
+
+
 def test_what_the_sweep_states_goes_before_what_a_name_tells() -> None:
     stated = stated_goals([of_sweep(f1="minimize"), of_sweep(x="minimize"), of_sweep()])
     assert goals_of(["f1", "x", "test_loss", "val/acc"], stated) == ["minimize", "minimize", "minimize", "maximize"]
