@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from paretune.analysis.findings.aims import candidates_by, default_metrics, goal
 from paretune.analysis.findings.candidates import candidates
 from paretune.analysis.findings.front import front_of, hypervolume, pareto_front, volumes_of
 from paretune.analysis.history import RunRecord, load_runs, runs_table
+from paretune.analysis.sources.run_record import columns_of
 from paretune.core.errors import UsageError
 from tests.analysis.reading import Page, is_a_drawing
 from tests.analysis.tables import runs_of, scored
@@ -262,9 +264,8 @@ def test_a_run_that_diverged_is_no_candidate_though_its_scores_are_finite() -> N
     assert left_out == {"whose loss is not finite: lost, away": 2}
     with pytest.raises(UsageError, match="2 whose loss is not finite: lost, away"):
         front_of(runs_table(runs[1:]))
-    without = RunRecord(
-        "svm", state="finished", config=runs[0].config, columns={n: c for n, c in runs[0].columns.items() if "loss" not in n}
-    )
+    scores = {name: column for name, column in runs[0].columns.items() if "loss" not in name}
+    without = RunRecord("svm", state="finished", config=runs[0].config, columns=scores)
     assert front_of(runs_table([runs[0], without]))[0]["run"].tolist() == ["fine", "svm"]
 
 
