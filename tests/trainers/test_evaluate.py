@@ -131,3 +131,11 @@ def test_a_model_that_diverged_does_not_spend_a_reading_of_the_locked_part(
         assert error.count("\n") == 1
         assert "must have weights that are finite numbers" in error or "holds no picture" in error
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_classes_that_begin_alike_have_columns_of_their_own() -> None:
+    names = [f"category_of_{kind}" for kind in ("cats", "dogs", "cars")]
+    text = report_text(Evaluation(dict.fromkeys(("precision", "recall", "f1"), 0.5), np.eye(3, dtype=int), names, 3))
+    heads = text.splitlines()[text.splitlines().index("confusion matrix (rows: true, columns: predicted)") + 1].split()
+    assert len(set(heads)) == 3
+    assert max(map(len, heads)) <= 8

@@ -83,6 +83,15 @@ def test_a_long_configuration_is_cut() -> None:
     assert max(map(len, lines)) < 100
 
 
+def test_long_values_that_differ_differ_in_the_labels() -> None:
+    front, _ = front_of(RUNS, ["precision", "recall"])
+    configs = {run: {"folder": f"{'/data/pictures' * 10}/{run}/{'x' * 80}"} for run in "abc"}
+    traces, _layout = given(front_html({"ann": front}, configs, ["precision", "recall"], ["maximize"] * 2))
+    shown = [text.rsplit("<br>", 1)[1] for trace in traces for text in trace["text"]]
+    assert len(set(shown)) == 3
+    assert all(line.startswith("folder: /data") and len(line) < 90 for line in shown)
+
+
 def test_labels_show_what_tells_runs_apart_and_all_where_nothing_does() -> None:
     runs = [RunRecord("a", config={"x": 1, "same": 2, "provenance": {"commit": "c"}}), RunRecord("b", config={"x": [1], "same": 2})]
     assert configurations(runs) == {"a": {"x": 1}, "b": {"x": [1]}}
