@@ -26,8 +26,10 @@ def diagnosis_figure(history: pd.DataFrame, diagnosis: Diagnosis, *, title: str,
     """
     from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
-    figure, panels = new_figure(8.4, 3.4, 2)
-    for axes, name in zip(panels, ("loss", "accuracy"), strict=True):
+    logged = set(history.dropna(axis=1, how="all").columns)
+    names = ["loss", *(["accuracy"] if {"train_accuracy", "test_accuracy"} & logged else [])]
+    figure, panels = new_figure(8.4, 3.4, len(names))
+    for axes, name in zip(panels, names, strict=True):
         for place, (column, label) in enumerate(((f"train_{name}", _("training")), (f"test_{name}", part or _("hold-out")))):
             rows = history[history[column].notna()] if column in history else history.iloc[:0]
             if not rows.empty:
@@ -44,7 +46,7 @@ def diagnosis_figure(history: pd.DataFrame, diagnosis: Diagnosis, *, title: str,
         panels[0].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         panels[0].yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         panels[0].yaxis.set_minor_formatter(NullFormatter())
-    next((axes for axes in panels[::-1] if axes.lines), panels[0]).legend(fontsize=8)
+    panels[-1].legend(fontsize=8)
     text = textwrap.fill(f"{title}: {_(diagnosis.kind)}; {diagnosis.reason}", 128)
     figure.suptitle(text, x=0.01, ha="left", fontsize=9)
     return figure

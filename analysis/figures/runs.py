@@ -249,7 +249,10 @@ def curves_figure(history: pd.DataFrame, *, title: str, n_epochs: int, part: str
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_title(title if name == "loss" else "", loc="left", fontsize=9)
     panels[0].set_yscale(scale_of(history.filter(["train_loss", "test_loss"])))
-    panels[1].legend(fontsize=8)
+    shown = [axes for axes in panels if len(axes.lines) > 1] or panels  # beside the best epoch
+    for axes in panels:
+        axes.set_visible(axes in shown)
+    shown[-1].legend(fontsize=8)
     return figure
 
 

@@ -23,7 +23,7 @@ from paretune.analysis.figures.runs import (
     tradeoff_figure,
     window,
 )
-from paretune.analysis.findings.diagnosis import Diagnosis
+from paretune.analysis.findings.diagnosis import Diagnosis, diagnose
 from paretune.analysis.findings.front import front_of
 from tests.analysis.reading import is_a_drawing
 from tests.analysis.tables import runs_of, scored
@@ -136,6 +136,16 @@ def test_curves_of_loss_and_accuracy_are_drawn(n_epochs: int, tmp_path: Path) ->
         np.testing.assert_array_equal(axes.lines[0].get_ydata(), falling)
     assert (loss.get_ylabel(), accuracy.get_ylabel(), loss.get_xlabel()) == ("loss", "accuracy", "epoch")
     assert is_a_drawing(save_figure(figure, tmp_path / "curves.png"))
+
+
+def test_a_run_without_accuracies_has_a_legend_of_its_losses_and_no_empty_panel(tmp_path: Path) -> None:
+    history = curves(6, train_loss=[6.0, 5.0, 4.0, 3.0, 2.0, 1.0], test_loss=[6.0, 5.0, 4.0, 3.0, 2.0, 1.0])
+    for figure in (curves_figure(history, title="run", n_epochs=6), diagnosis_figure(history, diagnose(history), title="run")):
+        (axes,) = [axes for axes in figure.axes if axes.get_visible()]
+        legend = axes.get_legend()
+        assert legend is not None
+        assert [text.get_text() for text in legend.get_texts()][:2] == ["training", "hold-out"]
+        assert is_a_drawing(save_figure(figure, tmp_path / "curves.png"))
 
 
 def test_a_curve_that_was_not_measured_is_left_out(tmp_path: Path) -> None:
