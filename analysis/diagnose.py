@@ -18,7 +18,8 @@ import numpy as np
 
 from paretune.analysis.figures.diagnosis import diagnosis_figure
 from paretune.analysis.figures.runs import save_figure
-from paretune.analysis.findings.diagnosis import NO_LOSS, Diagnosis, diagnose_runs, known_curves, rules_table
+from paretune.analysis.findings.curves import known_curves
+from paretune.analysis.findings.diagnosis import NO_LOSS, Diagnosis, diagnose_runs, rules_table
 from paretune.analysis.history import add_sources, sources_of, tidy
 from paretune.core.command_line import SentenceParser, exit_with_sentence
 from paretune.core.errors import UsageError, did_you_mean

@@ -4,8 +4,9 @@ It is what `python -m analysis.augmentation --drawings DIR` does; analysis/drawn
 seed differ in `augment` alone, and are trained on the whole training set. The drawings are read twice: in MNIST's form, as the
 painter keeps them, and merely shrunk to the model's size, without its scaling and centring.
 
-The t intervals are over the seeds, of the mean and of the paired differences; Wilson's are of the mean, over the images. McNemar's
-exact test (1947, by the binomial distribution) is of the drawings that only one model of a pair reads rightly.
+The t intervals are over the seeds, of the mean and of the paired differences, cut at 0 and 1 and at -1 and 1; Wilson's are of the
+mean, over the images. McNemar's exact test (1947, by the binomial distribution) is of the drawings that only one model of a pair
+reads rightly.
 """
 
 from __future__ import annotations
@@ -265,7 +266,7 @@ def results_of(plan: Plan, data: Data, drawings: Drawings, readings: Sequence[Re
     scores = {side: {part: right[side][part].mean(axis=1) for part in PARTS} for side in SIDES}
     accuracy = {
         side: {
-            part: {**_over_seeds(scores[side][part]), "wilson_interval": _wilson(scores[side][part], len(labels[part]))}
+            part: {**_over_seeds(scores[side][part], (0.0, 1.0)), "wilson_interval": _wilson(scores[side][part], len(labels[part]))}
             for part in PARTS
         }
         for side in SIDES
@@ -285,7 +286,7 @@ def results_of(plan: Plan, data: Data, drawings: Drawings, readings: Sequence[Re
             for reading in readings
         ],
         "accuracy": accuracy,
-        "difference": {part: _over_seeds(scores["with"][part] - scores["without"][part]) for part in PARTS},
+        "difference": {part: _over_seeds(scores["with"][part] - scores["without"][part], (-1.0, 1.0)) for part in PARTS},
         "read_by_one": _read_by_one(drawings, readings, data.class_names),
         "drawings": {
             name: fingerprint(samples.x.numpy(), samples.y.numpy())
@@ -294,12 +295,12 @@ def results_of(plan: Plan, data: Data, drawings: Drawings, readings: Sequence[Re
     }
 
 
-def _over_seeds(values: np.ndarray) -> dict[str, Any]:
-    """Return the mean of values (n_seeds,), its t interval, and the values."""
+def _over_seeds(values: np.ndarray, limits: tuple[float, float]) -> dict[str, Any]:
+    """Return the mean of values (n_seeds,) that lie within limits, its t interval, cut at them, and the values."""
     differ = len(values) > 1 and float(np.ptp(values)) > 1e-12  # repeats that all agree say nothing about the spread
     return {
         "mean": float(values.mean()),
-        "t_interval": list(mean_interval(values)) if differ else None,
+        "t_interval": list(mean_interval(values, limits)) if differ else None,
         "by_seed": values.tolist(),
     }
 

@@ -72,7 +72,7 @@ def caption_of(results: Mapping[str, Any]) -> str:
     """Say what the table's numbers are."""
     return _(
         "Accuracy, as a mean over the seeds ({count}), and 95 % intervals: Student's t over the seeds (- where they do not differ, "
-        "or there is one alone; it knows no bound, and may pass 0 or 1), Wilson's for a mean of so many images. The number of "
+        "or there is one alone; cut at 0 and 1, for differences at -1 and 1), Wilson's for a mean of so many images. The number of "
         "images stands behind each part's name."
     ).format(count=results["settings"]["n_seeds"])
 

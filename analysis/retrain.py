@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from paretune.analysis.choose import Choice, aims_by, choose, default_rule
 from paretune.analysis.findings.aims import add_aims, check_aims
-from paretune.analysis.findings.confidence import t_interval
+from paretune.analysis.findings.confidence import mean_interval, range_of
 from paretune.analysis.history import RunRecord, load_runs, runs_table
 from paretune.analysis.locked_part import keep, save_kept
 from paretune.analysis.rules import RULES
@@ -43,7 +43,7 @@ from paretune.models.locked_readings import KEY, new_reading, of_model, put_in_s
 from paretune.models.programs import check_program, load_programs
 from paretune.models.registry import MODELS, model_class
 from paretune.models.run_config import configure
-from paretune.models.saved_models import check_destination, describe, load, read_metrics, save
+from paretune.models.saved_models import check_destination, check_finite, describe, load, read_metrics, save
 from paretune.runs.study_storage import database
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def fit_again(
         train_size: train on at most this many images; None takes all.
 
     Raises:
-        UsageError: if the locked part is not the one of `locked_fingerprint`, which the run never saw.
+        UsageError: if the locked part is not the one of `locked_fingerprint`, which the run never saw, or the training diverges.
     """
     kind = model_class(str(values.get("classifier")))
     config, data_options, _ = configure(kind, values)
@@ -114,8 +114,15 @@ def fit_again(
         if progress is not None:
             shown = [name for name in ("train_loss", "train_f1") if name in epoch.metrics]
             progress.reach(done + epoch.number, ", ".join(f"{name} {epoch.metrics[name]:.4f}" for name in shown))
+        loss = epoch.metrics.get("train_loss", 0.0)
+        if not math.isfinite(loss):
+            raise UsageError(
+                f"the training of {kind.name} must have a finite train_loss. Got {loss} in epoch {epoch.number}: it diverged, and "
+                "reads no locked part; choose a run of a lower learning rate."
+            )
         if epoch.number == n_epochs:
             break
+    check_finite(classifier.state(), f"the {kind.name} that was trained")
     if part is not None:
         save(classifier, part, metrics={}, origin=identity)
     if checkpoint is not None:
@@ -220,7 +227,7 @@ def retrain(
 
 
 def intervals(scores: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:
-    """Return per metric the mean over the seeds, and low and high of its 95 % t interval.
+    """Return per metric the mean over the seeds, and low and high of its 95 % t interval, cut at the metric's range.
 
     Nothing of a single seed, or of a classifier that does not depend on it: its repeats say nothing about the spread.
     """
@@ -231,7 +238,7 @@ def intervals(scores: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:
     found = {}
     for name in scores[0]:
         values = np.array([one[name] for one in scores])
-        found[name] = [float(values.mean()), *map(float, t_interval(values.mean(), values.std(ddof=1), len(values)))]
+        found[name] = [float(values.mean()), *mean_interval(values, range_of(name, values, ours=True))]
     return found
 
 
@@ -358,7 +365,7 @@ def to_retrain(
             f" no model."
         )
     jobs = [(by_id[choice.run["run"]], choice.run, directory, choice.to_dict())]
-    baseline = table[table["baseline"] & (table["state"] == "finished")]
+    baseline = table[table["baseline"] & (table["state"] == "finished") & ~table["diverged"].astype(bool)]
     if not baseline.empty and baseline.iloc[0]["run"] != choice.run["run"]:
         row = baseline.iloc[0]
         reason = {"rule": "baseline", "reason": "the default configuration, the first trial of the sweep", "run": row["run"]}

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from paretune.analysis.figures.runs import save_figure
-from paretune.analysis.findings.confidence import t_interval
+from paretune.analysis.findings.confidence import mean_interval
 from paretune.analysis.history import load_runs
 from paretune.analysis.retrain import config_of, fit_again
 from paretune.core.errors import UsageError, did_you_mean
@@ -216,12 +216,12 @@ def last(runs: Sequence[RunRecord], metric: str) -> np.ndarray:
     return np.array([run.columns[metric][-1] for run in runs])
 
 
-def mean_with_interval(values: Sequence[float] | np.ndarray, digits: int = 4) -> str:
-    """Return the mean of several seeds with Student's 95 % interval and the values, in words."""
+def mean_with_interval(values: Sequence[float] | np.ndarray, digits: int = 4, limits: tuple[float, float] = (0.0, 1.0)) -> str:
+    """Return the mean of several seeds with Student's 95 % interval, cut at the limits of the values, and these, in words."""
     array = np.asarray(values, dtype=np.float64)
     mean = f"{array.mean():.{digits}f}"
     if len(array) < 2:
         return mean
-    low, high = t_interval(array.mean(), array.std(ddof=1), len(array))
+    low, high = mean_interval(array, limits)
     each = ", ".join(f"{value:.{digits}f}" for value in array)
     return f"{mean} [{low:.{digits}f}, {high:.{digits}f}] ({each})"

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from paretune.analysis.document.document import Heading, Paragraph, Picture, Table
 from paretune.analysis.document.language import translate as _
 from paretune.analysis.document.study import Study
@@ -21,7 +23,7 @@ from paretune.analysis.figures.models import (
 from paretune.analysis.figures.parameters import importance_figure, parallel_figure, parallel_html, slices_figure
 from paretune.analysis.figures.runs import save_figure
 from paretune.analysis.findings.augmentation import compare_augmentation, in_words
-from paretune.analysis.findings.confidence import table_of
+from paretune.analysis.findings.confidence import range_of, table_of
 from paretune.analysis.findings.diagnosis import diagnose_runs, rules_table
 from paretune.analysis.findings.parameters import tried
 from paretune.analysis.history import tidy
@@ -56,11 +58,13 @@ def confidence_section(studies: Sequence[Study]) -> list[Any]:
             seeds = [str(entry["seed"]) for entry in study.models["chosen"].get("seeds", [])] or [_("unknown")]
             means = ", ".join(
                 _("{name} {mean:.4f} ({low:.4f} to {high:.4f})").format(name=_(name), mean=mean, low=low, high=high)
-                for name, (mean, low, high) in interval.items()
+                for name, (mean, *ends) in interval.items()
+                for low, high in [np.clip(ends, *range_of(name, [mean], ours=True))]  # of older versions, they may lie beyond
             )
             text = _(
                 "The chosen {study} was retrained with the seeds {seeds}. Over them, on the locked test part: {means}; mean and "
-                "95 % t interval. The model that is kept is that of seed {first}, fixed beforehand."
+                "95 % t interval, cut at the ends of the metric's range. The model that is kept is that of seed {first}, fixed "
+                "beforehand."
             )
             blocks.append(Paragraph(text.format(study=study.name, seeds=", ".join(seeds), means=means, first=seeds[0])))
     return blocks

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +27,14 @@ from paretune.analysis.findings.confidence import wilson_interval
 from paretune.analysis.findings.front import volumes_of
 from paretune.analysis.history import tidy
 from paretune.analysis.locked_part import load_kept
+from paretune.core.best_epoch import goal_of
 from paretune.core.errors import UsageError
+from paretune.core.short_names import shortened
 from paretune.models.locked_readings import KEY, together
 from paretune.models.registry import MODELS, model_class
 
 MOST_COLUMNS = 6
+MOST_CHARACTERS = 16  # of a run's name above a column
 SCORES = ("accuracy", "precision", "recall", "f1")
 SCORE_LABELS = {"accuracy": "accuracy", "precision": "precision", "recall": "recall", "f1": "F1", "loss": "loss"}
 STATE_LABELS = {
@@ -216,7 +219,8 @@ def front_section(studies: Sequence[Study], figures: Path) -> list[Any]:
         cost = _("F1 on the hold-out against the learnt numbers and the training time. Circles mark the chosen runs.")
         blocks += [Paragraph(why), Picture(save_figure(tradeoff_figure(tables, chosen), figures / "tradeoff.png"), cost)]
     search = _("The search: {metric} on the hold-out of each trial at its best epoch, and the best so far.")
-    figure = search_figure({study.name: study.table for study in studies}, metric)
+    goal = studies[0].goals.get(metric) or goal_of(metric)
+    figure = search_figure({study.name: study.table for study in studies}, metric, goal, chosen)
     blocks.append(Picture(save_figure(figure, figures / "search.png"), search.format(metric=word_of(metric))))
     if len(aims) > 1:
         grown = {study.name: volumes_of(study.front, list(aims), list(aims.values())) for study in studies}
@@ -247,7 +251,7 @@ def front_table(study: Study) -> list[Any]:
     front = front.sort_values(["is_chosen", study.metric], ascending=[False, ascending], kind="stable")
     shown = front.head(MOST_COLUMNS)
     configs = {run.run: run.config for run in study.runs}
-    heads = [_column_head(str(row["name"]), bool(row["is_chosen"])) for __, row in shown.iterrows()]
+    heads = _column_heads([str(name) for name in shown["name"]], shown["is_chosen"])
     rows = [[word_of(name), *(value_of(value) for value in shown[name])] for name in dict.fromkeys([*study.aims, study.metric])]
     rows.append([_("best epoch"), *(f"{value:.0f}" for value in shown["best_epoch"])])
     rows += [[name, *(short(configs[run].get(name)) for run in shown["run"])] for name in searched(study)]
@@ -257,9 +261,11 @@ def front_table(study: Study) -> list[Any]:
     return [Table([_("trial"), *heads], rows, caption)]
 
 
-def _column_head(name: str, is_chosen: bool) -> str:
-    number = name.rpartition("-")[2]
-    return _("{run} (chosen)").format(run=number) if is_chosen else number
+def _column_heads(names: Sequence[str], chosen: Iterable[bool]) -> list[str]:
+    """Return runs as heads of columns: the numbers of trials, or the names where these do not tell the runs apart."""
+    numbers = [name.rpartition("-")[2] for name in names]
+    heads = numbers if len(set(numbers)) == len(set(names)) and all(numbers) else shortened(names, MOST_CHARACTERS)
+    return [_("{run} (chosen)").format(run=head) if is_chosen else head for head, is_chosen in zip(heads, chosen, strict=True)]
 
 
 def study_section(study: Study, figures: Path) -> list[Any]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from paretune.analysis.figures.runs import COLORS, empty_figure, styled
+from paretune.analysis.figures.runs import COLORS, empty_figure, scale_of, styled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -26,7 +26,7 @@ def curve_grid_figure(
     Args:
         rows: panels from top to bottom; in each row, title -> runs, from left to right.
         metric: `loss` or `accuracy`.
-        label: what the axis says instead of the metric; `log` makes it logarithmic.
+        label: what the axis says instead of the metric; `log` makes it logarithmic where all values are above 0.
         part: what `test_loss` and `test_accuracy` were measured on.
     """
     from matplotlib.ticker import MaxNLocator
@@ -35,11 +35,14 @@ def curve_grid_figure(
     size = (max(4.6, 2.9 * n_columns), max(3.0, 2.3 * len(rows)))
     figure = empty_figure(*size)
     panels = figure.subplots(len(rows), n_columns, squeeze=False, sharex=True, sharey=True)
+    curves: list[np.ndarray] = []
     for line, row in zip(panels, rows, strict=True):
         for axes, (title, runs) in zip(line, row.items(), strict=False):
             for place, (prefix, name) in enumerate((("train", "training"), ("test", part))):
                 values = _stacked(runs, f"{prefix}_{metric}")
-                epochs = np.arange(1, values.shape[1] + 1)
+                epochs = np.flatnonzero(np.isfinite(values).any(axis=0)) + 1
+                values = values[:, epochs - 1]
+                curves.append(values)
                 axes.fill_between(
                     epochs, np.nanmin(values, axis=0), np.nanmax(values, axis=0), color=COLORS[place], alpha=0.2, lw=0
                 )
@@ -50,7 +53,7 @@ def curve_grid_figure(
             axes.axis("off")
         line[0].set_ylabel(label or metric)
     if log:
-        panels[0][0].set_yscale("log")
+        panels[0][0].set_yscale(scale_of(np.concatenate([values.ravel() for values in curves])))
     for axes in panels[-1]:
         axes.set_xlabel("epoch")
     panels[0][0].legend(fontsize=8)
@@ -59,6 +62,6 @@ def curve_grid_figure(
 
 def _stacked(runs: Sequence[RunRecord], column: str) -> np.ndarray:
     """Return a column of each run (n_runs, n_epochs), NaN where a run ended earlier."""
-    curves = [run.columns[column] for run in runs]
+    curves = [run.columns.get(column, np.full(run.n_rows, np.nan)) for run in runs]
     length = max(len(curve) for curve in curves)
     return np.stack([np.pad(curve, (0, length - len(curve)), constant_values=np.nan) for curve in curves])

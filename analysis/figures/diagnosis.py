@@ -5,10 +5,8 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from paretune.analysis.document.language import translate as _
-from paretune.analysis.figures.runs import COLORS, GREY, MARKERS, label_of, new_figure, styled
+from paretune.analysis.figures.runs import COLORS, GREY, MARKERS, label_of, new_figure, scale_of, styled
 from paretune.analysis.findings.diagnosis import Diagnosis
 
 if TYPE_CHECKING:
@@ -28,8 +26,10 @@ def diagnosis_figure(history: pd.DataFrame, diagnosis: Diagnosis, *, title: str,
     """
     from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
-    figure, panels = new_figure(8.4, 3.4, 2)
-    for axes, name in zip(panels, ("loss", "accuracy"), strict=True):
+    logged = set(history.dropna(axis=1, how="all").columns)
+    names = ["loss", *(["accuracy"] if {"train_accuracy", "test_accuracy"} & logged else [])]
+    figure, panels = new_figure(8.4, 3.4, len(names))
+    for axes, name in zip(panels, names, strict=True):
         for place, (column, label) in enumerate(((f"train_{name}", _("training")), (f"test_{name}", part or _("hold-out")))):
             rows = history[history[column].notna()] if column in history else history.iloc[:0]
             if not rows.empty:
@@ -41,14 +41,12 @@ def diagnosis_figure(history: pd.DataFrame, diagnosis: Diagnosis, *, title: str,
         axes.set_xlabel(_("epoch"))
         axes.set_ylabel(label_of(f"test_{name}"))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    losses = history.filter(["train_loss", "test_loss"]).to_numpy(dtype=np.float64)
-    losses = losses[np.isfinite(losses)]
-    if losses.size and losses.min() > 0 and losses.max() > LOG_FROM * losses.min():
+    if scale_of(history.filter(["train_loss", "test_loss"]), LOG_FROM) == "log":
         panels[0].set_yscale("log")
         panels[0].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         panels[0].yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         panels[0].yaxis.set_minor_formatter(NullFormatter())
-    panels[1].legend(fontsize=8)
+    panels[-1].legend(fontsize=8)
     text = textwrap.fill(f"{title}: {_(diagnosis.kind)}; {diagnosis.reason}", 128)
     figure.suptitle(text, x=0.01, ha="left", fontsize=9)
     return figure

@@ -18,7 +18,7 @@ def grid_of(first: np.ndarray, second: np.ndarray, values: np.ndarray) -> tuple[
 
     Args:
         first: a hyper-parameter of each run (n_runs,); second: another.
-        values: the metric of each run (n_runs,); runs of equal parameters are averaged, NaN where there is none.
+        values: the metric of each run (n_runs,); runs of equal parameters are averaged, NaN where none has a finite one.
 
     Raises:
         UsageError: if a parameter has a single value.
@@ -26,6 +26,8 @@ def grid_of(first: np.ndarray, second: np.ndarray, values: np.ndarray) -> tuple[
     rows, columns = np.unique(first), np.unique(second)
     if min(len(rows), len(columns)) < 2:
         raise UsageError("a grid needs two hyper-parameters of at least two values each: give a sweep over both.")
+    known = np.isfinite(values)
+    first, second, values = first[known], second[known], values[known]
     total, count = np.zeros((len(rows), len(columns))), np.zeros((len(rows), len(columns)))
     places = np.searchsorted(rows, first), np.searchsorted(columns, second)
     np.add.at(total, places, values)
@@ -43,13 +45,14 @@ def grid_figure(
     axes = figure.add_subplot(1, 2, 1)
     edges = [_edges(columns), _edges(rows)]
     drawn = axes.pcolormesh(*edges, table, cmap="cividis", rasterized=True)
-    place = np.unravel_index(np.nanargmin(table) if best == "min" else np.nanargmax(table), table.shape)
-    label = f"best: {table[place]:.4f}"
-    axes.plot(columns[place[1]], rows[place[0]], "w*", ms=11, mec="black", label=label, clip_on=False)
+    if np.isfinite(table).any():
+        place = np.unravel_index(np.nanargmin(table) if best == "min" else np.nanargmax(table), table.shape)
+        label = f"best: {table[place]:.4f}"
+        axes.plot(columns[place[1]], rows[place[0]], "w*", ms=11, mec="black", label=label, clip_on=False)
+        axes.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     axes.set_xlabel(names[1])
     axes.set_ylabel(names[0])
     axes.grid(visible=False)
-    axes.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     figure.colorbar(drawn, ax=axes, label=metric)
     surface: Any = figure.add_subplot(1, 2, 2, projection="3d")
     surface.plot_surface(*np.meshgrid(columns, rows), table, cmap="cividis", edgecolor="black", lw=0.15)

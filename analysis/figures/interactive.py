@@ -15,6 +15,7 @@ from paretune.analysis.document.language import translate as _
 from paretune.analysis.document.study import SAME_FOR_ALL, Study, searched, short
 from paretune.analysis.figures.runs import COLORS, GREY, frame, label_of
 from paretune.core.errors import UsageError
+from paretune.core.short_names import shortened
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,14 +73,17 @@ def front_html(
     figure = graph_objects.Figure()
     together = pd.concat(list(tables.values()))
     front = together["on_front"].to_numpy(dtype=bool)
-    limits = [frame(together[metric].to_numpy(dtype=float), front, goal) for metric, goal in zip(metrics, goals, strict=True)]
+    picks = [table["run"].eq((chosen or {}).get(name)).to_numpy() for name, table in tables.items()]
+    seen = front | np.concatenate(picks)
+    limits = [frame(together[metric].to_numpy(dtype=float), seen, goal) for metric, goal in zip(metrics, goals, strict=True)]
     titles = [label_of(metric) for metric in metrics]
+    shown = _labels(configs)
     for place, (name, table) in enumerate(tables.items()):
         for on_front in (False, True):
             part = table[table["on_front"] == on_front]
             look = {
                 "name": (_("{name}, on the front") if on_front else _("{name}, dominated")).format(name=name),
-                "text": [_text(row, metrics, configs.get(str(row["run"]), {})) for index, row in part.iterrows()],
+                "text": [_text(row, metrics, shown.get(str(row["run"]), {})) for index, row in part.iterrows()],
                 "hovertemplate": "%{text}<extra></extra>",
                 "marker": _marker(part, place, (chosen or {}).get(name), on_front=on_front),
             }
@@ -104,7 +108,18 @@ def front_html(
     return figure.to_html(full_html=False, include_plotlyjs=False, config={"displaylogo": False, "responsive": True})
 
 
-def _text(row: pd.Series, metrics: Sequence[str], config: Mapping[str, Any]) -> str:
+def _labels(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str]]:
+    """Return what the labels show of the configurations, by run id: values that differ stay different where they are cut."""
+    shown: dict[str, dict[str, str]] = {run: {} for run in configs}
+    for name in dict.fromkeys(name for config in configs.values() for name in config):
+        runs = [run for run, config in configs.items() if name in config]
+        texts = shortened([short(configs[run][name]) for run in runs], MOST_CHARACTERS)
+        for run, text in zip(runs, texts, strict=True):
+            shown[run][name] = text
+    return {run: {name: shown[run][name] for name in config} for run, config in configs.items()}
+
+
+def _text(row: pd.Series, metrics: Sequence[str], config: Mapping[str, str]) -> str:
     """Return a run's label: its name, its metrics, its best epoch, then its configuration."""
     import pandas as pd
 
@@ -112,7 +127,7 @@ def _text(row: pd.Series, metrics: Sequence[str], config: Mapping[str, Any]) -> 
     lines += [f"{escape(metric)} {row[metric]:.5g}" for metric in dict.fromkeys([*metrics, "f1"]) if metric in row]
     if pd.notna(row.get("best_epoch")):
         lines.append(_("epoch {epoch}").format(epoch=f"{row['best_epoch']:.0f}"))
-    lines += [f"{escape(name)}: {escape(short(value)[:MOST_CHARACTERS])}" for name, value in list(config.items())[:MOST_LINES]]
+    lines += [f"{escape(name)}: {escape(text)}" for name, text in list(config.items())[:MOST_LINES]]
     return "<br>".join([*lines, "…"] if len(config) > MOST_LINES else lines)
 
 

@@ -278,6 +278,7 @@ def _name_classes(axes: Axes, points: np.ndarray, labels: np.ndarray, class_name
     ]
     medians = np.stack([np.median(points[labels == index], axis=0) for index in present])
     low, span = points.min(axis=0), np.ptp(points, axis=0)
+    span = np.where(span > 0, span, 1.0)  # of points that all lie on one line
     widths = np.array([CHARACTER * (len(name) + 1) for name in names])
     places = apart((medians - low) / span, widths, LINE) * span + low
     for index, name, median, place in zip(present, names, medians, places, strict=True):

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from paretune.analysis.document.language import translate as _
-from paretune.analysis.figures.runs import COLORS, GREY, empty_figure, label_of, new_figure, styled, window
+from paretune.analysis.figures.runs import COLORS, GREY, empty_figure, finite, label_of, new_figure, styled, window
+from paretune.core.short_names import shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,7 +40,7 @@ def importance_figure(result: Importance) -> Figure:
     axes.set_yticks(places, list(table["parameter"]))
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
-    axes.set_xlim(0, min(1.02, 1.08 * max(table["high"].max(), table["importance"].max())))
+    axes.set_xlim(0, min(1.02, 1.08 * max(0.0, *finite(table[["high", "importance"]]))) or 1.0)
     label = _("share of the importance for {metric}").format(metric=label_of(result.metric))
     axes.set_xlabel(textwrap.fill(label, int(0.65 * PER_INCH * figure.get_figwidth())))
     return figure
@@ -109,7 +110,7 @@ def _axis(found: Tried, parameter: str) -> tuple[np.ndarray, list[tuple[float, s
         if absent.any():  # its dash is last in order
             heights, choices = np.where(absent, 0.0, heights + 1 / last), [choices[-1], *choices[:-1]]
         heights = heights + np.random.default_rng(0).uniform(-JITTER, JITTER, len(heights))
-        return heights, [(place / last, short(choice)) for place, choice in enumerate(choices)]
+        return heights, [(place / last, label) for place, label in enumerate(shortened(choices, MOST_CHARACTERS))]
     numbers = column.to_numpy(dtype=np.float64, na_value=np.nan)
     log = found.on_log_axis(parameter)
     scaled = np.log10(numbers) if log else numbers
@@ -140,11 +141,6 @@ def _metric_axis(found: Tried) -> tuple[np.ndarray, list[tuple[float, str]]]:
     worse = ("≤ " if sign > 0 else "≥ ") if scores.min() < low else ""
     labels = [f"{worse if place == 0 else ''}{sign * mark:.4g}" for place, mark in enumerate(marks)]
     return heights, [((mark - low) / (high - low or 1), label) for mark, label in zip(marks, labels, strict=True)]
-
-
-def short(text: str) -> str:
-    """Return a category's name as an axis shows it."""
-    return text if len(text) <= MOST_CHARACTERS else text[: MOST_CHARACTERS - 1] + "…"
 
 
 @styled
@@ -201,7 +197,7 @@ def _slice_axis(axes: Axes, found: Tried, parameter: str) -> np.ndarray:
         else:
             axes.xaxis.set_major_locator(MaxNLocator(4))
         return column.to_numpy(dtype=np.float64, na_value=np.nan)
-    choices, at = [short(choice) for choice in found.choices(parameter)], found.chosen(parameter)
+    choices, at = shortened(found.choices(parameter), MOST_CHARACTERS), found.chosen(parameter)
     for place in range(len(choices)):
         axes.hlines(np.median(found.scores[at == place]), place - 0.3, place + 0.3, color=GREY, lw=1.6, zorder=2)
     crowded = sum(map(len, choices)) > 16

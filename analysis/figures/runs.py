@@ -145,10 +145,25 @@ def _note_outside(axes: Axes, count: int) -> None:
         axes.set_title(text, loc="right", fontsize=7.5, color="#555555")
 
 
+def finite(values: Any) -> np.ndarray:
+    """Return the finite values of any shape, flat."""
+    array = np.asarray(values, dtype=np.float64).ravel()
+    return array[np.isfinite(array)]
+
+
+def scale_of(values: Any, span: float = 1.0) -> str:
+    """Return `log` where all finite values are above 0 and their largest is `span` times the smallest or more, else `linear`."""
+    known = finite(values)
+    return "log" if len(known) and known.min() > 0 and known.max() >= span * known.min() else "linear"
+
+
 def window(values: np.ndarray, goal: str) -> tuple[float, float]:
-    """Return axis limits around the better three quarters of the values, so that one bad run does not hide the front."""
-    good = np.quantile(values, 0.25 if goal == "maximize" else 0.75)
-    best = values.max() if goal == "maximize" else values.min()
+    """Return axis limits around the better three quarters of the finite values, so that one bad run does not hide the front."""
+    known = finite(values)
+    if not len(known):
+        return 0.0, 1.0
+    good = np.quantile(known, 0.25 if goal == "maximize" else 0.75)
+    best = known.max() if goal == "maximize" else known.min()
     span = max(abs(best - good), 1e-3 * max(abs(best), 1e-9), 1e-9)
     return float(min(good, best) - 0.25 * span), float(max(good, best) + 0.25 * span)
 
@@ -159,11 +174,11 @@ def frame(values: np.ndarray, front: np.ndarray, goal: str) -> tuple[float, floa
     Shares, which are all between 0 and 1, are framed beyond these only where a mark needs the room.
     """
     low, high = window(values, goal)
-    shown = values[front]
-    room = ROOM * (max(high, shown.max()) - min(low, shown.min()))
-    if values.min() >= 0 and values.max() <= 1:
+    known, shown = finite(values), finite(values[front])
+    room = ROOM * (np.max([high, *shown]) - np.min([low, *shown]))
+    if len(known) and known.min() >= 0 and known.max() <= 1:
         low, high = max(low, 0.0), min(high, 1.0)
-    return min(low, float(shown.min() - room)), max(high, float(shown.max() + room))
+    return float(np.min([low, *(shown - room)])), float(np.max([high, *(shown + room)]))
 
 
 def _shade(
@@ -201,8 +216,9 @@ def tradeoff_figure(tables: Mapping[str, pd.DataFrame], chosen: Mapping[str, str
             pick = table[table["run"].eq((chosen or {}).get(name))]
             axes.scatter(pick[metric], pick["f1"], s=150, facecolor="none", edgecolor="black", lw=1.3)
         together = np.concatenate([table["f1"].to_numpy(dtype=np.float64) for table in tables.values()])
-        axes.set_ylim(window(together, "maximize"))
-        axes.set_xscale("log")
+        picks = np.concatenate([table["run"].eq((chosen or {}).get(name)).to_numpy() for name, table in tables.items()])
+        axes.set_ylim(frame(together, picks, "maximize"))
+        axes.set_xscale(scale_of(np.concatenate([table[metric].to_numpy(dtype=np.float64) for table in tables.values()])))
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_xlabel(label_of(metric))
         axes.set_ylabel(label_of("f1"))
@@ -232,32 +248,45 @@ def curves_figure(history: pd.DataFrame, *, title: str, n_epochs: int, part: str
         axes.set_ylabel(label_of(f"test_{name}"))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_title(title if name == "loss" else "", loc="left", fontsize=9)
-    panels[0].set_yscale("log")
-    panels[1].legend(fontsize=8)
+    panels[0].set_yscale(scale_of(history.filter(["train_loss", "test_loss"])))
+    shown = [axes for axes in panels if len(axes.lines) > 1] or panels  # beside the best epoch
+    for axes in panels:
+        axes.set_visible(axes in shown)
+    shown[-1].legend(fontsize=8)
     return figure
 
 
 @styled
-def search_figure(tables: Mapping[str, pd.DataFrame], metric: str = "f1") -> Figure:
-    """Draw each trial's value and the best so far, in the order of the trials, which are counted from 0 as in their names."""
+def search_figure(
+    tables: Mapping[str, pd.DataFrame], metric: str = "f1", goal: str = "maximize", chosen: Mapping[str, str] | None = None
+) -> Figure:
+    """Draw each trial's value and the best so far, in the order of the trials, which are counted from 0 as in their names.
+
+    The best are of the finished runs that keep the constraints of their sweep; the best and the chosen one of each table are in
+    sight, whatever the frame leaves out.
+    """
     from matplotlib.ticker import MaxNLocator
 
     figure, (axes,) = new_figure(8.4, 2.9)
-    lows = []
+    together, seen = [], []
     for place, (name, table) in enumerate(tables.items()):
         values = table[metric].to_numpy(dtype=np.float64)
-        done = (table["state"] == "finished").to_numpy()
+        done = (table["state"] == "finished").to_numpy() & np.isfinite(values)
+        counted = done & table["feasible"].to_numpy(dtype=bool) if "feasible" in table else done
         number = np.arange(len(values))
         color, marker = COLORS[place % 4], MARKERS[place % 4]
         axes.scatter(number[done], values[done], s=20, color=color, marker=marker, label=name)
         axes.scatter(number[~done], values[~done], s=16, facecolor="none", edgecolor=color, marker=marker, lw=0.8)
-        best = np.fmax.accumulate(np.where(done, values, np.nan))
+        best = (np.fmin if goal == "minimize" else np.fmax).accumulate(np.where(counted, values, np.nan))
         axes.step(number, best, where="post", color=color, lw=1.2)
-        lows.append(np.nanquantile(values, 0.2))
-    top = max(float(table[metric].max()) for table in tables.values())
-    low = min(lows)
-    axes.set_ylim(low - 0.15 * (top - low + 1e-6), top + 0.12 * (top - low + 1e-6))
-    _note_outside(axes, sum(int((table[metric] < axes.get_ylim()[0]).sum()) for table in tables.values()))
+        pick = table["run"].eq((chosen or {}).get(name)).to_numpy()
+        axes.scatter(number[pick], values[pick], s=110, facecolor="none", edgecolor="black", lw=1.2)
+        together.append(values)
+        seen.append(pick | (counted & (values == best[-1]) if len(best) else pick))
+    every = np.concatenate(together)
+    axes.set_ylim(frame(every, np.concatenate(seen), goal))
+    low, high = axes.get_ylim()
+    _note_outside(axes, int(((every < low) | (every > high)).sum()))
     axes.set_xlabel(_("trial (hollow: did not finish)"))
     axes.set_ylabel(label_of(metric))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

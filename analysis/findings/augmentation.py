@@ -9,7 +9,7 @@ import numpy as np
 
 from paretune.analysis.document.language import translate as _
 from paretune.analysis.findings.aims import candidates_by
-from paretune.analysis.findings.confidence import mean_interval
+from paretune.analysis.findings.confidence import mean_interval, range_of
 from paretune.analysis.sources.run_record import RunRecord
 from paretune.core.errors import UsageError
 from paretune.models.registry import model_class
@@ -25,8 +25,8 @@ def compare_augmentation(runs: Sequence[RunRecord], metric: str = "f1") -> pd.Da
 
     Returns:
         a row for augment False and one for True, where there are runs: augment, runs, best, median, mean, low and high (the
-        t interval of the mean, NaN of a single run) of `metric`, and gap (the median train accuracy minus that of the
-        hold-out; NaN where not logged).
+        t interval of the mean, cut at the ends of the metric's range; NaN of a single run) of `metric`, and gap (the median train
+        accuracy minus that of the hold-out; NaN where not logged).
 
     Raises:
         UsageError: if the runs do not say whether they augmented, or cannot be compared by `metric`.
@@ -42,7 +42,7 @@ def compare_augmentation(runs: Sequence[RunRecord], metric: str = "f1") -> pd.Da
     lines: list[dict[str, Any]] = []
     for augment, part in table.groupby(table["augment"].astype(bool)):
         values = part[metric].to_numpy(dtype=np.float64)
-        low, high = mean_interval(values)
+        low, high = mean_interval(values, range_of(metric, table[metric], ours=table["classifier"].astype(bool).all()))
         gaps = part["train_accuracy"] - part["test_accuracy"] if {"train_accuracy", "test_accuracy"} <= set(part) else pd.Series()
         lines.append(
             {

@@ -21,7 +21,7 @@ def candidates(runs: pd.DataFrame, metrics: Sequence[str], option: str = "--metr
     """Return the runs that may be on a front, and how many others there are by reason.
 
     Runs that were stopped early, failed or still run are no candidates, nor are those that break a constraint of their
-    sweep or are without a finite value; the reason names these.
+    sweep, diverged or are without a finite value; the reason names these.
 
     Args:
         option: the flag by which a person names the metrics, for a message.
@@ -49,6 +49,11 @@ def candidates(runs: pd.DataFrame, metrics: Sequence[str], option: str = "--metr
             reason = _("breaking a constraint of the sweep: {names}").format(names=_first(list(broken["name"])))
             left_out[reason] = len(broken)
         rest = rest[rest["feasible"].astype(bool)]
+    if "diverged" in rest:
+        lost = rest[rest["diverged"].astype(bool)]
+        if len(lost):
+            left_out[_("whose loss is not finite: {names}").format(names=_first(list(lost["name"])))] = len(lost)
+        rest = rest[~rest["diverged"].astype(bool)]
     finite = np.isfinite(rest[list(metrics)].to_numpy(dtype=np.float64)).all(axis=1)
     left_out |= _reasons(rest[~finite], metrics)
     rest = rest[finite]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,8 @@ ACCURACY = "test_accuracy"
 LIKELY = 0.05  # to be on the front: configurations with less are not listed beside it
 MOST_NAMES = 8  # of configurations within noise
 OVER_WORDS = ("seeds", "folds")
+SAME = 1e-12  # deviation of repeats that all agree but for rounding
+SHARE_WORDS = {"accuracy", "acc", "precision", "recall", "f1", "auc", "auroc"}  # last words of the names of shares
 
 
 @dataclass(frozen=True)
@@ -44,40 +47,66 @@ class Estimate:
     n_images: int | None = None  # of the hold-out
 
     def interval(self, metric: str) -> tuple[float, float] | None:
-        """Return the 95 % interval of a metric, or None where none is claimed."""
+        """Return the 95 % interval of a metric, or None where none is claimed, as of repeats that all agree."""
         if self.n_repeats > 1:
-            known = metric in self.deviations and metric not in EXACT
-            return t_interval(self.means[metric], self.deviations[metric], self.n_repeats) if known else None
+            mean, deviation = (values.get(metric, math.nan) for values in (self.means, self.deviations))
+            if metric in EXACT or not math.isfinite(mean) or not deviation > SAME * max(1.0, abs(mean)):
+                return None
+            limits = range_of(metric, self.values.get(metric, [mean]), ours=self.n_images is not None)
+            low, high = t_interval(mean, deviation, self.n_repeats, limits=limits)
+            return float(low), float(high)
         if metric == ACCURACY and self.n_images and math.isfinite(self.means.get(metric, math.nan)):
             return wilson_interval(self.means[metric], self.n_images)
         return None
 
 
-def t_interval(mean: Any, deviation: Any, n: int, level: float = LEVEL) -> tuple[Any, Any]:
+def range_of(metric: str, values: Sequence[float] | np.ndarray, *, ours: bool = False) -> tuple[float, float]:
+    """Return the lowest and the highest value that a metric can have, infinite where nothing tells it.
+
+    Accuracies, precisions and the like, known by the last word of their name, are shares of 1, or of 100 where `values` say so.
+    Of losses only our own are known to be 0 or more: other programs' may be log-likelihoods.
+    """
+    word = re.split(r"[^a-z0-9]+", metric.lower())[-1]
+    known = np.asarray(values, dtype=np.float64)
+    known = known[np.isfinite(known)]
+    if word in SHARE_WORDS and len(known) and known.min() >= 0 and known.max() <= 100:
+        return (0.0, 1.0) if known.max() <= 1 else (0.0, 100.0)
+    return (0.0 if ours and word == "loss" else -math.inf), math.inf
+
+
+def t_interval(
+    mean: Any, deviation: Any, n: int, level: float = LEVEL, *, limits: tuple[float, float] = (-math.inf, math.inf)
+) -> tuple[Any, Any]:
     """Return low and high of Student's t interval of a mean of `n` values with sample standard deviation `deviation`.
 
-    Numbers or arrays of one shape; `n` must be at least 2.
+    Numbers or arrays of one shape; `n` must be at least 2. The interval knows no bounds: it is cut at `limits`, the metric's
+    range, which leaves its coverage as it is, as no true mean lies beyond. The mean stays inside.
     """
     from scipy.stats import t
 
     half = t.ppf((1 + level) / 2, n - 1) * deviation / math.sqrt(n)
-    return mean - half, mean + half
+    return np.minimum(np.maximum(mean - half, limits[0]), mean), np.maximum(np.minimum(mean + half, limits[1]), mean)
 
 
-def mean_interval(values: np.ndarray) -> tuple[float, float]:
-    """Return the 95 % interval of the mean of values (n,); NaN of fewer than two."""
+def mean_interval(values: np.ndarray, limits: tuple[float, float] = (-math.inf, math.inf)) -> tuple[float, float]:
+    """Return the 95 % interval of the mean of values (n,), cut at `limits`; NaN of fewer than two."""
     if len(values) < 2:
         return float("nan"), float("nan")
-    low, high = t_interval(values.mean(), values.std(ddof=1), len(values))
+    low, high = t_interval(values.mean(), values.std(ddof=1), len(values), limits=limits)
     return float(low), float(high)
 
 
 def wilson_interval(proportion: float, n: int, level: float = LEVEL) -> tuple[float, float]:
-    """Return Wilson's score interval of a proportion of `n` images (Wilson 1927, without continuity correction)."""
-    from scipy.stats import binomtest
+    """Return Wilson's score interval of a proportion of `n` images (Wilson 1927, without continuity correction).
 
-    found = binomtest(round(proportion * n), n).proportion_ci(level, method="wilson")
-    return float(found.low), float(found.high)
+    It lies within 0 and 1 and holds the proportion, which need not be a whole number of images: it may be a mean over models.
+    """
+    from scipy.stats import norm
+
+    z = norm.ppf((1 + level) / 2)
+    centre = (proportion + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * math.sqrt(proportion * (1 - proportion) / n + z**2 / (4 * n**2))
+    return float(max(0.0, min(centre - half, proportion))), float(min(1.0, max(centre + half, proportion)))
 
 
 def configurations(runs: Sequence[RunRecord], table: pd.DataFrame) -> list[Estimate]:
@@ -273,7 +302,9 @@ def table_of(
         lines.append(line if chances is None else {**line, "p(front)": f"{chances[place]:.3f}"})
     claimed = [name for name in shown if any(estimates[place].interval(name) for place in listed)]
     notes = [
-        _("95 % intervals in brackets: {metrics}; without brackets, none is claimed.").format(metrics=", ".join(claimed))
+        _(
+            "95 % intervals in brackets: {metrics}, cut at the ends of the metric's range; without brackets, none is claimed."
+        ).format(metrics=", ".join(claimed))
         if claimed
         else _("95 % intervals in brackets: of no metric; without brackets, none is claimed.")
     ]

@@ -1,8 +1,9 @@
 """Whether a run over-fits, under-fits, is unstable, …: judged from its loss and accuracy curves by stated rules.
 
-The rules stand in rules_table, their numbers in the constants; the first one that holds is the diagnosis. Curves are
-smoothed by a centred running mean before they are judged, and a rise of the loss counts only where it is larger than the
-noise, which is estimated from the curve itself.
+The rules stand in rules_table, their numbers in the constants; the first one that holds is the diagnosis. Curves are smoothed by a
+running median (findings/curves.py), a change counts only where it is larger than their noise, and every number of a reason is one
+that was logged, in the epoch that stands beside it. Losses may be of any size and sign: shares are of the lowest loss where all
+are above 0, else of half of the curve's range.
 Slope and its confidence interval: Theil 1950 and Sen 1968, by scipy.stats.theilslopes.
 """
 
@@ -14,6 +15,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from paretune.analysis.document.language import translate as _
+from paretune.analysis.findings.curves import (
+    CURVES,
+    MATERIAL,
+    NOISE,
+    WINDOW,
+    Curve,
+    by_epoch,
+    curve_names,
+    curve_of,
+    known_curves,
+    lost_from,
+)
 from paretune.analysis.sources.run_record import LEADING
 
 if TYPE_CHECKING:
@@ -21,34 +34,19 @@ if TYPE_CHECKING:
 
 KIND_WORDS = ("still running", "no loss", "too few epochs", "unstable", "over-fitting", "under-fitting", "still improving", "fine")
 RUNNING, NO_LOSS, TOO_SHORT, UNSTABLE, OVER, UNDER, IMPROVING, FINE = KIND_WORDS
-CURVES = ("epoch", "train_loss", "test_loss", "train_accuracy", "test_accuracy")
-TRAIN_NAMES = ("train/{}", "train.{}", "training_{}", "training/{}", "train_{}")  # in other programs; the first that is there
-HOLD_OUT_NAMES = (
-    "val/{}",
-    "val.{}",
-    "val_{}",
-    "valid_{}",
-    "valid/{}",
-    "validation_{}",
-    "validation/{}",
-    "eval/{}",
-    "eval_{}",
-    "test_{}",
-)
 MOST_NAMES = 8  # of logged metrics in a reason
-WINDOW = 5  # epochs of the running mean; 3 where a run has fewer than 10
 MIN_EPOCHS = 6
-NOISE = 2.5  # standard deviations of a smoothed value; smaller rises are taken for noise
-MATERIAL = 0.02  # of the first epoch's loss: changes below it do not matter, whatever their ratio
-TRAIN_RISE = 0.5  # above the lowest train loss: the training came apart
+TRAIN_RISE = 0.25  # above the lowest train loss: the training came apart
 JUMPS = 0.2  # noise of the train loss from epoch to epoch, as a share of its level
-TEST_RISE = 0.1  # above the lowest hold-out loss …
+TURNS = 0.3  # of the steps, that go the other way than the one before; of random ones two thirds
+TEST_RISE = 0.05  # above the lowest hold-out loss …
 RISEN_EPOCHS = 3  # … in at least so many epochs, up to the last
 GAP = 0.1  # of accuracy between training and hold-out
 SHORTFALL = 0.05  # of accuracy, below what is attainable
 ATTAINABLE = 0.9  # accuracy, where no other run tells
 TAIL = 1 / 3  # of the epochs, at least MIN_EPOCHS, in which the hold-out loss is asked whether it still falls
-FALL = 0.05  # over the tail, as a share of the hold-out loss at its begin
+NO_SHARE = 1.5  # an accuracy above it is of 100
+FALL = 0.05  # of the hold-out loss over the tail
 
 
 @dataclass(frozen=True)
@@ -60,68 +58,186 @@ class Diagnosis:
     reason: str
 
 
-def diagnose(history: pd.DataFrame, *, attainable: float = ATTAINABLE, train: str = "", test: str = "") -> Diagnosis:
+def diagnose(
+    history: pd.DataFrame, *, attainable: float = ATTAINABLE, train: str = "", test: str = "", percent: bool | None = None
+) -> Diagnosis:
     """Diagnose one run.
 
     Args:
         history: its rows of `paretune.analysis.history.tidy`: epoch, train_loss, test_loss and, where there are, train_accuracy and
             test_accuracy, or other names of them that `known_curves` finds.
-        attainable: the accuracy that other runs on the same data reached on the hold-out.
+        attainable: the accuracy that other runs on the same data reached on the hold-out, as a share.
         train, test: the names of the loss curves, where they are other ones.
+        percent: whether accuracies are of 100; by default where one is above NO_SHARE.
     """
-    curves = _by_epoch(known_curves(history, train, test))
-    if "state" in history and (history["state"] == "running").any():
-        n_epochs = len(curves["epoch"])
+    history = known_curves(history, train, test)
+    rows = by_epoch(history)
+    states = set(history["state"]) if "state" in history else set()
+    if "running" in states:
+        n_epochs = len(rows)
         text = _("{count} epochs so far") if n_epochs != 1 else _("{count} epoch so far")
         return Diagnosis(RUNNING, None, text.format(count=n_epochs))
-    return _judged(curves, history, attainable)
-
-
-def known_curves(history: pd.DataFrame, train: str = "", test: str = "") -> pd.DataFrame:
-    """Return the rows of one run with its curves under our names, where it logged them under other common ones.
-
-    Args:
-        train, test: the names of the loss curves, before any other name.
-    """
-    found = {}
-    logged = {name for name in history.columns if history[name].notna().any()}
-    for kind, words in (("loss", ("loss",)), ("accuracy", ("accuracy", "acc"))):
-        ours = (f"train_{kind}", f"test_{kind}")
-        names = [ours[1], *(name.format(word) for name in HOLD_OUT_NAMES for word in words)]
-        if kind == "loss" and test:
-            names.insert(0, test)
-        hold_out = next((name for name in names if name in logged), "")
-        names = [ours[0], *(name.format(word) for name in TRAIN_NAMES for word in words)]
-        if hold_out and hold_out != ours[1]:
-            names += words  # as Keras names it: a bare name is of the training where another one is of the hold-out
-        if kind == "loss" and train:
-            names.insert(0, train)
-        for own, name in zip(ours, (next((name for name in names if name in logged), ""), hold_out), strict=True):
-            if name and name != own:
-                found[own] = history[name]
-    return history.assign(**found) if found else history
-
-
-def _judged(curves: dict[str, np.ndarray], history: pd.DataFrame, attainable: float) -> Diagnosis:
-    epochs, train, test = curves["epoch"], curves["train_loss"], curves["test_loss"]
-    known = np.maximum.accumulate(np.isfinite(train))  # before its first value, a loss that is missing was not logged
-    broken = np.isinf(train) | np.isinf(test) | (known & np.isnan(train) & ~np.isnan(curves["train_accuracy"]))
-    if broken.any() and broken[-1]:
-        begin = int(epochs[broken][0])
+    lost = [place for place in (lost_from(rows, name) for name in ("train_loss", "test_loss")) if place is not None]
+    if lost:
+        begin = int(rows["epoch"].iloc[min(lost)])
         return Diagnosis(UNSTABLE, begin, _("the loss is not finite from epoch {epoch} on").format(epoch=begin))
-    no_train, no_test = (bool(np.isnan(values).all()) for values in (train, test))
+    epochs = rows["epoch"].to_numpy(dtype=np.float64)
+    curves = {name: curve_of(epochs, rows[name].to_numpy(dtype=np.float64)) for name in CURVES}
+    no_train, no_test = (len(curves[name]) == 0 for name in ("train_loss", "test_loss"))
     if no_train or no_test:
         return Diagnosis(NO_LOSS, None, _without_loss(history, no_train=no_train, no_test=no_test))
-    both = np.isfinite(train) & np.isfinite(test)  # a loss may be logged every few epochs only
-    curves = {name: values[both] for name, values in curves.items()}
-    n_epochs = int(both.sum())
-    if n_epochs == 0:
-        return Diagnosis(TOO_SHORT, None, _("in no epoch it logged both a train and a hold-out loss"))
+    n_epochs = min(len(curves["train_loss"]), len(curves["test_loss"]))
     if n_epochs < MIN_EPOCHS:
         text = _("{count} epochs tell too little") if n_epochs != 1 else _("{count} epoch tell too little")
         return Diagnosis(TOO_SHORT, None, text.format(count=n_epochs))
-    found = _unstable(curves) or _over_fitting(curves) or _improving(curves) or _under_fitting(curves, attainable)
-    return found or Diagnosis(FINE, None, _ends_at(curves))
+    judged = _Judged(rows, curves, attainable, in_percent(rows) if percent is None else percent, "pruned" in states)
+    found = judged.unstable() or judged.over_fitting() or judged.improving() or judged.under_fitting()
+    return found or Diagnosis(FINE, None, judged.ends_at())
+
+
+def in_percent(history: pd.DataFrame) -> bool:
+    """Whether the accuracies of a run are of 100."""
+    accuracies = history.reindex(columns=["train_accuracy", "test_accuracy"]).to_numpy(dtype=np.float64)
+    return bool((accuracies[np.isfinite(accuracies)] > NO_SHARE).any())
+
+
+class _Judged:
+    """The rules on the curves of a run that ended and logged both losses in enough epochs."""
+
+    def __init__(self, rows: pd.DataFrame, curves: dict[str, Curve], attainable: float, percent: bool, pruned: bool) -> None:
+        self.rows, self.train, self.test = rows, curves["train_loss"], curves["test_loss"]
+        self.train_accuracy, self.test_accuracy = curves["train_accuracy"], curves["test_accuracy"]
+        self.attainable, self.whole, self.pruned = attainable, 100.0 if percent else 1.0, pruned
+        self.cycle = self.train.cycle(TEST_RISE)
+        self.train_lows, self.test_lows = self.train.settled(self.cycle), self.test.settled(self.cycle)
+
+    def unstable(self) -> Diagnosis | None:
+        """The train loss ends above its lowest value, or jumps from epoch to epoch."""
+        train, levels = self.train, self.train.level[self.train_lows]
+        lowest = int(levels.argmin())
+        if levels[-1] - levels[lowest] > train.change(TRAIN_RISE):
+            low, end = int(self.train_lows[lowest]), int(self.train_lows[-1])
+            reason = _("the train loss rose from {low:.3g} in epoch {epoch} to {high:.3g} in epoch {end}")
+            said = reason.format(low=train.level[low], epoch=train.epoch(low), high=train.level[end], end=train.epoch(end))
+            return Diagnosis(UNSTABLE, train.epoch(low), said)
+        begin = len(train) // 3
+        steps = np.diff(train.values[begin:])
+        typical = float(np.median(train.values[begin:])) if train.values.min() > 0 else train.unit
+        turns = np.mean(steps[1:] * steps[:-1] < 0) if len(steps) > 1 else 0.0
+        if turns > TURNS and not train.period and train.noise > max(JUMPS * typical, MATERIAL * train.range):
+            place = begin + 1 + int(np.abs(steps).argmax())
+            reason = _(
+                "the train loss jumps from epoch to epoch, most from {before:.3g} in epoch {epoch} to {after:.3g} in epoch {next}"
+            )
+            at, values = train.epochs.astype(int), train.values
+            said = reason.format(before=values[place - 1], epoch=at[place - 1], after=values[place], next=at[place])
+            return Diagnosis(UNSTABLE, int(at[place]), said)
+        return None
+
+    def over_fitting(self) -> Diagnosis | None:
+        """The hold-out loss has risen since its lowest value, and the train loss has not; or their accuracies part."""
+        test, train, levels = self.test, self.train, self.test.level[self.test_lows]
+        lowest = int(levels.argmin())
+        limit = levels[lowest] + test.change(TEST_RISE)
+        risen = len(test) - 1 - int(np.flatnonzero(levels <= limit)[-1])  # values above it, up to the last
+        low, end = int(self.test_lows[lowest]), int(self.test_lows[-1])
+        before = int(self.train_lows[np.abs(train.epochs - test.epochs[lowest]).argmin()])
+        after = int(self.train_lows[-1])
+        if risen >= RISEN_EPOCHS and train.level[after] <= train.level[before] + train.change(TEST_RISE):
+            reason = _(
+                "the hold-out loss rose from {low:.3g} in epoch {epoch} to {high:.3g} in epoch {end}, while the train loss went "
+                "from {before:.3g} in epoch {first} to {after:.3g} in epoch {last}"
+            ).format(
+                low=test.level[low],
+                epoch=test.epoch(low),
+                high=test.level[end],
+                end=test.epoch(end),
+                before=train.level[before],
+                first=train.epoch(before),
+                after=train.level[after],
+                last=train.epoch(after),
+            )
+            return Diagnosis(OVER, test.epoch(low), reason)
+        return self._parted()
+
+    def _parted(self) -> Diagnosis | None:
+        both = self.rows[["epoch", "train_accuracy", "test_accuracy"]].dropna()
+        epochs = both["epoch"].to_numpy(dtype=np.float64)
+        gap = curve_of(epochs, (both["train_accuracy"] - both["test_accuracy"]).to_numpy(dtype=np.float64) / self.whole)
+        if not len(gap) or gap.level[-1] <= GAP:
+            return None
+        narrow = np.flatnonzero(gap.level <= GAP)
+        begin, end = int(gap.epochs[narrow[-1] + 1 if len(narrow) else 0]), gap.epoch(-1)
+        at = both[both["epoch"] == gap.epochs[gap.places[-1]]].iloc[0]
+        reason = _(
+            "since about epoch {epoch} the train accuracy has been above that of the hold-out by more than {gap:.0f} points: "
+            "{train:.4g} and {test:.4g} in epoch {end}"
+        )
+        train, test = float(at["train_accuracy"]), float(at["test_accuracy"])
+        return Diagnosis(OVER, begin, reason.format(epoch=begin, gap=100 * GAP, train=train, test=test, end=end))
+
+    def improving(self) -> Diagnosis | None:
+        """The hold-out loss is at its lowest at the end, and fell over the tail and over the last half of it."""
+        test, levels, least = self.test, self.test.level[self.test_lows], self.test.change(FALL)
+        if levels[-1] > levels.min() + min(least, NOISE * test.noise + MATERIAL * test.range):
+            return None
+        n_tail = max(round(TAIL * len(test)), MIN_EPOCHS)
+        begin = len(test) - n_tail
+        if self.cycle:
+            begin = min(int(np.searchsorted(test.epochs, test.epochs[-1] - self.cycle)), len(test) - 2)
+            falls = levels[begin] - levels[-1] > least
+        else:
+            slope, high = _slope(test, n_tail)
+            late, _high = _slope(test, max(n_tail // 2, 3))
+            span = test.epochs[-1] - test.epochs[begin]
+            falls = high < 0 and -slope * span > max(FALL * test.unit, MATERIAL * test.range)
+            falls = falls and -late * span > max(FALL * test.unit, MATERIAL * test.range)
+        first, last = int(self.test_lows[begin]), int(self.test_lows[-1])
+        if not falls or test.level[last] >= test.level[first]:
+            return None
+        text = _("the hold-out loss fell from {begin:.3g} in epoch {epoch} to {end:.3g} in epoch {last}: more epochs may help")
+        if self.pruned:
+            text = _(
+                "the hold-out loss fell from {begin:.3g} in epoch {epoch} to {end:.3g} in epoch {last}, when the run was pruned"
+            )
+        said = text.format(begin=test.level[first], epoch=test.epoch(first), end=test.level[last], last=test.epoch(last))
+        return Diagnosis(IMPROVING, test.epoch(first), said)
+
+    def under_fitting(self) -> Diagnosis | None:
+        """Both accuracies end below what is attainable; without any, the train loss never fell."""
+        known = [curve for curve in (self.train_accuracy, self.test_accuracy) if len(curve)]
+        if known:
+            if max(curve.level[-1] for curve in known) / self.whole < self.attainable - SHORTFALL:
+                reason = _("{ends}; attainable is {attainable:.4g}")
+                return Diagnosis(UNDER, None, reason.format(ends=self.ends_at(), attainable=self.attainable * self.whole))
+            return None
+        train, end = self.train, len(self.train) - 1
+        if train.level[0] - train.level[-1] <= max(NOISE * train.noise, MATERIAL * abs(train.level[0])) and train.level.max() != 0:
+            reason = _("the train loss did not fall: {first:.3g} in epoch {epoch}, {last:.3g} in epoch {end}")
+            said = reason.format(first=train.level[0], epoch=train.epoch(0), last=train.level[-1], end=train.epoch(end))
+            return Diagnosis(UNDER, None, said)
+        return None
+
+    def ends_at(self) -> str:
+        """Say where the accuracies end, or the hold-out loss where there is none."""
+        train, test = self.train_accuracy, self.test_accuracy
+        if not len(train) and not len(test):
+            return _("hold-out loss {loss:.3g} in epoch {epoch}").format(loss=self.test.level[-1], epoch=self.test.epoch(-1))
+        text = _("accuracy {train:.4g} in training (epoch {first}) and {test:.4g} on the hold-out (epoch {last})")
+        if not len(train):
+            text = _("accuracy {test:.4g} on the hold-out (epoch {last})")
+        elif not len(test):
+            text = _("accuracy {train:.4g} in training (epoch {first})")
+        (first, ours), (last, theirs) = ((curve.epoch(-1), curve.level[-1]) if len(curve) else (0, 0.0) for curve in (train, test))
+        return text.format(train=ours, first=first, test=theirs, last=last)
+
+
+def _slope(curve: Curve, n_values: int) -> tuple[float, float]:
+    """Return the slope of the last values of a curve, and the upper end of its 95 % confidence interval."""
+    from scipy.stats import theilslopes
+
+    found = theilslopes(curve.values[-n_values:], curve.epochs[-n_values:], 0.95)
+    return float(found[0]), float(found[3])
 
 
 def _without_loss(history: pd.DataFrame, *, no_train: bool, no_test: bool) -> str:
@@ -149,100 +265,6 @@ def _without_loss(history: pd.DataFrame, *, no_train: bool, no_test: bool) -> st
     return text.format(names=shown, how=how)
 
 
-def _by_epoch(history: pd.DataFrame) -> dict[str, np.ndarray]:
-    """Return each curve (n_epochs,), NaN where it was not logged; scripts may log train and hold-out in rows of their own."""
-    rows = history.reindex(columns=CURVES).groupby("epoch", as_index=False).last()
-    return {name: rows[name].to_numpy(dtype=np.float64) for name in CURVES}
-
-
-def smoothed(values: np.ndarray) -> np.ndarray:
-    """Return the centred running mean (n_epochs,); the window is cut at the ends."""
-    half = (WINDOW if len(values) >= 2 * WINDOW else 3) // 2
-    sums = np.concatenate([[0.0], np.cumsum(values)])
-    first = np.maximum(np.arange(len(values)) - half, 0)
-    last = np.minimum(np.arange(len(values)) + half + 1, len(values))
-    return (sums[last] - sums[first]) / (last - first)
-
-
-def noise_of(values: np.ndarray) -> float:
-    """Return the standard deviation of a curve's noise, from its second differences, which a smooth curve hardly has.
-
-    The median makes it robust against single jumps; the variance of a second difference is 6 times that of the noise.
-    """
-    return float(1.4826 * np.median(np.abs(np.diff(values, 2))) / np.sqrt(6))
-
-
-def _unstable(curves: dict[str, np.ndarray]) -> Diagnosis | None:
-    epochs, train = curves["epoch"], curves["train_loss"]
-    floor = MATERIAL * train[0]
-    level = smoothed(train)
-    lowest = int(level.argmin())
-    rise = level[-1] - level[lowest]
-    if rise > max(TRAIN_RISE * level[lowest], floor, NOISE * noise_of(train)):
-        begin = int(epochs[lowest])
-        reason = _("the train loss rose from {low:.3g} in epoch {epoch} to {end:.3g} at the end")
-        return Diagnosis(UNSTABLE, begin, reason.format(low=level[lowest], epoch=begin, end=level[-1]))
-    begin_at = len(train) // 3
-    late = train[begin_at:]
-    spread, typical = noise_of(late), float(np.median(late))
-    if spread > max(JUMPS * typical, floor):
-        begin = int(epochs[begin_at + 1 + int(np.abs(np.diff(late)).argmax())])
-        reason = _("the train loss jumps from epoch to epoch by about {share:.0%} of its level; most in epoch {epoch}")
-        return Diagnosis(UNSTABLE, begin, reason.format(share=spread / typical, epoch=begin))
-    return None
-
-
-def _over_fitting(curves: dict[str, np.ndarray]) -> Diagnosis | None:
-    epochs, test, train = curves["epoch"], smoothed(curves["test_loss"]), smoothed(curves["train_loss"])
-    lowest = int(test.argmin())
-    limit = test[lowest] + max(TEST_RISE * test[lowest], NOISE * noise_of(curves["test_loss"]))
-    risen = len(test) - 1 - int(np.flatnonzero(test <= limit)[-1])  # epochs above it, up to the last
-    if risen >= RISEN_EPOCHS and train[-1] < train[lowest]:
-        begin = int(epochs[lowest])
-        reason = _(
-            "from epoch {epoch} on the hold-out loss rose from {low:.3g} to {high:.3g} while the train loss fell from {before:.3g} "
-            "to {after:.3g}"
-        ).format(epoch=begin, low=test[lowest], high=test[-1], before=train[lowest], after=train[-1])
-        return Diagnosis(OVER, begin, reason)
-    gaps = smoothed(curves["train_accuracy"] - curves["test_accuracy"])
-    if gaps[-1] > GAP:  # False where an accuracy is missing
-        wide = np.concatenate([[False], gaps > GAP])  # [i + 1]: in epoch i
-        begin = int(epochs[np.flatnonzero(~wide)[-1]])
-        reason = _(
-            "since epoch {epoch} the train accuracy has been above that of the hold-out by more than {gap:.0f} points; {ends}"
-        ).format(epoch=begin, gap=100 * GAP, ends=_ends_at(curves))
-        return Diagnosis(OVER, begin, reason)
-    return None
-
-
-def _improving(curves: dict[str, np.ndarray]) -> Diagnosis | None:
-    from scipy.stats import theilslopes
-
-    n_tail = max(round(TAIL * len(curves["epoch"])), MIN_EPOCHS)
-    epochs, test = curves["epoch"][-n_tail:], curves["test_loss"][-n_tail:]
-    slope, intercept, _low, high = theilslopes(test, epochs, 0.95)
-    begin, end = intercept + slope * epochs[0], intercept + slope * epochs[-1]
-    if high < 0 and begin - end > FALL * begin:
-        reason = _("the hold-out loss fell from about {begin:.3g} to {end:.3g} over the last {count} epochs: more epochs may help")
-        return Diagnosis(IMPROVING, int(epochs[0]), reason.format(begin=begin, end=end, count=n_tail))
-    return None
-
-
-def _under_fitting(curves: dict[str, np.ndarray], attainable: float) -> Diagnosis | None:
-    ends = [smoothed(curves[name])[-1] for name in ("train_accuracy", "test_accuracy")]
-    if not np.isnan(ends).all() and np.nanmax(ends) < attainable - SHORTFALL:
-        reason = _("{ends}; attainable is {attainable:.4f}").format(ends=_ends_at(curves), attainable=attainable)
-        return Diagnosis(UNDER, None, reason)
-    return None
-
-
-def _ends_at(curves: dict[str, np.ndarray]) -> str:
-    train, test = (smoothed(curves[name])[-1] for name in ("train_accuracy", "test_accuracy"))
-    if np.isnan([train, test]).any():
-        return _("hold-out loss {loss:.3g} at the end").format(loss=smoothed(curves["test_loss"])[-1])
-    return _("accuracy {train:.4f} in training and {test:.4f} on the hold-out at the end").format(train=train, test=test)
-
-
 def diagnose_runs(history: pd.DataFrame, *, train: str = "", test: str = "") -> pd.DataFrame:
     """Diagnose every run of a history, each measured by the best hold-out accuracy of the runs on the same data.
 
@@ -254,14 +276,21 @@ def diagnose_runs(history: pd.DataFrame, *, train: str = "", test: str = "") -> 
     """
     import pandas as pd
 
-    whole = [known_curves(rows, train, test) for _run, rows in history.groupby("run", sort=False)]
-    history = pd.concat(whole) if whole else history
     data = history["config.data"].map(str) if "config.data" in history else pd.Series("", index=history.index)
-    best = history.groupby(data)["test_accuracy"].max() if "test_accuracy" in history else pd.Series(dtype=float)
+    by_run = dict(iter(history.groupby("run", sort=False)))
+    names = {run: tuple(curve_names(rows, train, test).values()) for run, rows in by_run.items()}
+    known = {run: known_curves(rows, train, test) for run, rows in by_run.items()}
+    of_100 = {names[run] for run, rows in known.items() if in_percent(rows)}  # by the names: a run that learnt nothing stays at 1 %
+    best: dict[str, float] = {}
+    for run, rows in known.items():
+        highest = rows["test_accuracy"].max() if "test_accuracy" in rows else np.nan
+        if np.isfinite(highest):
+            key = data[rows.index[0]]
+            best[key] = max(best.get(key, 0.0), float(highest) / (100 if names[run] in of_100 else 1))
     lines: list[dict[str, Any]] = []
-    for run, rows in history.groupby("run", sort=False):
-        attainable = best.get(data[rows.index[0]], np.nan)
-        found = diagnose(rows, attainable=ATTAINABLE if np.isnan(attainable) else float(attainable))
+    for run, rows in known.items():
+        attainable = best.get(data[rows.index[0]], ATTAINABLE)
+        found = diagnose(rows, attainable=attainable, percent=names[run] in of_100)
         first = rows.iloc[0]
         lines.append(
             {
@@ -280,28 +309,36 @@ def diagnose_runs(history: pd.DataFrame, *, train: str = "", test: str = "") -> 
 def rules_table() -> list[list[str]]:
     """Return the rules as rows of diagnosis and condition, in the order in which they are asked."""
     unstable = _(
-        "the loss ends not finite; or the train loss ends more than {rise:.0f} % above its lowest value; or over the last two "
-        "thirds of the epochs its noise (by second differences) is above {jumps:.0f} % of its level"
+        "a loss ends not finite; or the train loss ends more than {rise:.0f} % above its lowest value; or over the last two thirds "
+        "of the epochs its noise (by second differences) is above {jumps:.0f} % of its level, and its steps turn in more than "
+        "{turns:.0f} % of them without a period"
     )
     over = _(
         "the hold-out loss ends more than {rise:.0f} % above its lowest value, and has been there for {epochs} epochs or more, "
-        "while the train loss fell; or the train accuracy ends more than {gap:.0f} points above that of the hold-out"
+        "while the train loss did not rise; or the train accuracy ends more than {gap:.0f} points above that of the hold-out"
     )
     improving = _(
-        "over the last third of the epochs, at least {epochs}, the hold-out loss fell by more than {fall:.0f} %, its slope being "
-        "below 0 with 95 % confidence"
+        "the hold-out loss ends at its lowest, and over the last third of the epochs, at least {epochs}, it fell by more than "
+        "{fall:.0f} %, its slope being below 0 with 95 % confidence, as it does by the slope of the last half of these"
     )
     under = _(
         "neither the train nor the hold-out accuracy ends within {shortfall:.0f} points of what is attainable: the best hold-out "
-        "accuracy of all the runs on the same data ({attainable:g} where none is known)"
+        "accuracy of all the runs on the same data ({attainable:g} where none is known); without accuracies, the train loss did "
+        "not fall"
+    )
+    none = _(
+        "none of these. Curves are judged by their running median over {window} epochs; a change counts if it is above {noise:g} "
+        "standard deviations of the noise and {material:g} % of the curve's range. Shares are of the lowest loss, or of half of "
+        "that range where a loss is not above 0. Rises that the train loss recovered from more than once are cycles, of which "
+        "the lowest values are judged."
     )
     return [
         [_(RUNNING), _("the run has not ended: its curves are not judged yet")],
         [_(NO_LOSS), _("the run logged no train loss or no hold-out loss (an svm has no curves)")],
         [_(TOO_SHORT), _("fewer than {epochs} epochs").format(epochs=MIN_EPOCHS)],
-        [_(UNSTABLE), unstable.format(rise=100 * TRAIN_RISE, jumps=100 * JUMPS)],
+        [_(UNSTABLE), unstable.format(rise=100 * TRAIN_RISE, jumps=100 * JUMPS, turns=100 * TURNS)],
         [_(OVER), over.format(rise=100 * TEST_RISE, epochs=RISEN_EPOCHS, gap=100 * GAP)],
         [_(IMPROVING), improving.format(epochs=MIN_EPOCHS, fall=100 * FALL)],
         [_(UNDER), under.format(shortfall=100 * SHORTFALL, attainable=ATTAINABLE)],
-        [_(FINE), _("none of these")],
+        [_(FINE), none.format(window=WINDOW, noise=NOISE, material=100 * MATERIAL)],
     ]

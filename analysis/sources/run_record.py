@@ -139,7 +139,7 @@ def runs_table(runs: Sequence[RunRecord]) -> pd.DataFrame:
     decided it by `define_metric` or by writing to the summary.
 
     Adds best_epoch, picked (False where best_epoch is only the last one), epochs, evaluation_split, data, average, classifier,
-    baseline and feasible to the columns of the history.
+    baseline, feasible and diverged (a trainer of ours logged a loss in that row that is not finite) to the columns of the history.
     """
     import pandas as pd
 
@@ -161,9 +161,15 @@ def runs_table(runs: Sequence[RunRecord]) -> pd.DataFrame:
                 "best_epoch": row.get("epoch", math.nan),
                 **{key: value for key, value in row.items() if key not in ("epoch", *LEADING)},
                 "picked": picked,
+                "diverged": _diverged(run, row),
             }
         )
     return pd.DataFrame(lines)
+
+
+def _diverged(run: RunRecord, row: Mapping[str, float]) -> bool:
+    losses = [name for name in ("train_loss", "test_loss") if name in run.columns]
+    return "classifier" in run.config and not all(math.isfinite(row.get(name, math.nan)) for name in losses)
 
 
 def _images_of(run: RunRecord) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 
 from paretune.core.errors import UsageError
 from paretune.core.metrics import class_scores, confusion_matrix, scores
+from paretune.core.short_names import shortened
 from paretune.data.dataset import load_data
 from paretune.models.contract import Classifier
 from paretune.models.locked_readings import on_record
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from paretune.data.dataset import Data
     from paretune.data.images import Samples
     from paretune.models.contract import Model
+
+MOST_CHARACTERS = 8  # of a class's name above a column of the confusion matrix
 
 
 @dataclass(frozen=True)
@@ -79,8 +82,9 @@ def report_text(evaluation: Evaluation) -> str:
     label = "positive" if evaluation.average == "binary" else evaluation.average
     lines.append(f"{label:<{width}}  {precision:9.4f}  {recall:6.4f}  {f1:6.4f}  {evaluation.n_samples:7,}")
     lines += ["", "confusion matrix (rows: true, columns: predicted)"]
-    cell = max(5, *(len(name[:8]) for name in names))
-    lines.append(" " * width + " ".join(f"{name[:8]:>{cell}}" for name in names))
+    heads = shortened(names, MOST_CHARACTERS)
+    cell = max(5, *map(len, heads))
+    lines.append(" " * width + " ".join(f"{head:>{cell}}" for head in heads))
     lines += [
         f"{name:<{width}}" + " ".join(f"{int(count):>{cell}}" for count in row)
         for name, row in zip(names, evaluation.confusion, strict=True)

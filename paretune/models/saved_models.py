@@ -17,6 +17,8 @@ from paretune.models.contract import Classifier, Model
 from paretune.models.programs import saved_class
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from paretune.data.options import DataOptions
 
 FORMAT = 1
@@ -41,12 +43,14 @@ def save(
         beside: writes more files into the folder, before it is put in its place.
 
     Raises:
-        UsageError: if the folder holds something that is not a saved model, or cannot be written.
+        UsageError: if the folder holds something that is not a saved model, or cannot be written, or weights are not finite.
     """
     from safetensors.numpy import save_file
 
     directory = Path(directory).resolve()  # of a link, the folder that it leads to
     check_destination(directory)
+    state = classifier.state()
+    check_finite(state, f"the {classifier.name} that was trained")
     description = {
         "format": FORMAT,
         "classifier": classifier.name,
@@ -59,7 +63,7 @@ def save(
     partial = directory.with_name(f".{directory.name}.{secrets.token_hex(4)}.partial")
     try:
         partial.mkdir(parents=True)
-        arrays = {name: array.copy(order="C") for name, array in classifier.state().items()}
+        arrays = {name: array.copy(order="C") for name, array in state.items()}
         save_file(arrays, partial / "weights.safetensors")
         write_json(partial / "config.json", description)
         write_json(partial / "metrics.json", metrics)
@@ -135,7 +139,8 @@ def load(directory: Path | str, *, device: str = "auto") -> Model:
     """Read a saved model, knowing only its folder.
 
     Raises:
-        UsageError: if the folder is no saved model, a file in it is broken, or it is of a program that has not been loaded.
+        UsageError: if the folder is no saved model, a file in it is broken, its weights are not finite, or it is of a program that
+            has not been loaded.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
@@ -148,12 +153,31 @@ def load(directory: Path | str, *, device: str = "auto") -> Model:
         channels, height, width = description["input_shape"]
         classifier.input_shape = (int(channels), int(height), int(width))
         classifier.class_names = [str(name) for name in description["class_names"]]
-        classifier.load_state(load_file(directory / "weights.safetensors"))
+        state = load_file(directory / "weights.safetensors")
+        check_finite(state, f"the model in {directory}")
+        classifier.load_state(state)
     except UsageError:
         raise
     except (OSError, SafetensorError, KeyError, ValueError, TypeError, RuntimeError, OverflowError) as error:
         raise UsageError(f"{directory} is a broken model ({_reason(error)}): train it anew or fetch it again.") from None
     return classifier
+
+
+def check_finite(state: Mapping[str, np.ndarray], whose: str) -> None:
+    """Refuse a model that calculates nothing, before it is saved or reads images.
+
+    Raises:
+        UsageError: if a weight is NaN or infinite; it names `whose` weights they are.
+    """
+    import numpy as np
+
+    names = [name for name, array in state.items() if array.dtype.kind == "f" and not np.isfinite(array).all()]
+    if names:
+        shown = f"{', '.join(names[:3])}{' …' if len(names) > 3 else ''}"
+        raise UsageError(
+            f"{whose} must have weights that are finite numbers. Got NaN or infinity in {shown}: its training diverged; train it "
+            "with other values, such as a lower learning rate."
+        )
 
 
 def check_whole(directory: Path | str) -> None:
@@ -169,7 +193,7 @@ def check_whole(directory: Path | str) -> None:
         load(directory, device="cpu")
         return
     try:
-        load_file(Path(directory) / "weights.safetensors")
+        check_finite(load_file(Path(directory) / "weights.safetensors"), f"the model in {directory}")
     except (OSError, SafetensorError) as error:
         raise UsageError(f"{directory} is a broken model ({_reason(error)}): train it anew or fetch it again.") from None
 

@@ -32,7 +32,7 @@ from paretune.models.locked_readings import KEY, new_reading, of_model
 from paretune.models.programs import load_program
 from paretune.models.registry import model_class, program_of
 from paretune.models.run_config import RunOptions, configure, run_values
-from paretune.models.saved_models import check_destination, save
+from paretune.models.saved_models import check_destination, check_finite, save
 from paretune.runs.tracking import track
 
 if TYPE_CHECKING:
@@ -141,6 +141,8 @@ def train(kind: type[Model], given: Mapping[str, Any], options: argparse.Namespa
         for epoch in classifier.fit_epochs(data):
             tracker.log(epoch)
             print(epoch_line(epoch, getattr(config, "epochs", 1)), flush=True)
+        if data.evaluated is None:  # a model that diverged does not read the locked part
+            check_finite(classifier.state(), f"the {kind.name} that was trained")
         result = final_evaluation(classifier, data)
         if data.evaluated is None:
             tracker.log_final(named(result.metrics, "test"))

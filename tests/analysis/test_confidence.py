@@ -9,21 +9,27 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import optimize, stats
 
 from paretune.analysis import confidence as step
 from paretune.analysis.choose import choose
+from paretune.analysis.drawn_digits import _over_seeds
 from paretune.analysis.findings import confidence
 from paretune.analysis.findings.confidence import (
     Estimate,
     configurations,
     doubt_of,
     front_probabilities,
+    mean_interval,
     p_of_difference,
+    range_of,
     t_interval,
     wilson_interval,
 )
 from paretune.analysis.history import RunRecord
+from paretune.analysis.retrain import intervals
 from tests.analysis.tables import runs_of, scored
 
 GOALS = ["maximize", "maximize"]
@@ -181,6 +187,61 @@ def test_a_trial_of_repeats_brings_its_deviations_and_the_metrics_without_one_cl
     assert found.interval("precision") is None
     assert found.interval("test_accuracy") is None  # a mean of four accuracies is no proportion of 270 images
     assert found.interval("n_parameters") is None
+
+
+SHARES = st.lists(st.one_of(st.floats(0, 1), st.sampled_from([0.0, 0.9678, 1.0])), min_size=2, max_size=12)
+
+
+@given(SHARES, st.sampled_from(["test_accuracy", "val/acc", "precision", "f1", "val.auc"]), st.sampled_from([1.0, 100.0]))
+def test_every_interval_of_a_share_lies_within_its_range_and_holds_the_estimate(
+    values: list[float], metric: str, whole: float
+) -> None:
+    array = whole * np.array(values)
+    top = 1.0 if array.max() <= 1 else 100.0
+    assert range_of(metric, array) == (0.0, top)
+    low, high = mean_interval(array, range_of(metric, array))
+    assert 0 <= low <= array.mean() <= high <= top
+    found = Estimate("a", ("a",), {metric: float(array.mean())}, len(array), "seeds", {metric: float(array.std(ddof=1))})
+    interval = found.interval(metric)
+    if np.ptp(array) == 0:
+        assert interval is None, "repeats that all agree say nothing about the spread"
+    elif interval is not None:
+        assert 0 <= interval[0] <= array.mean() <= interval[1] <= 100
+
+
+@given(st.integers(1, 100_000), st.floats(0, 1))
+def test_wilsons_interval_lies_within_0_and_1_and_holds_the_proportion(n: int, share: float) -> None:
+    for proportion in (share, 0.0, 1.0, round(share * n) / n):
+        low, high = wilson_interval(proportion, n)
+        assert 0 <= low <= proportion <= high <= 1
+        assert low < high
+
+
+@given(st.lists(st.floats(-1, 1), min_size=2, max_size=8))
+def test_the_interval_of_a_difference_of_shares_lies_between_minus_1_and_1(values: list[float]) -> None:
+    found = _over_seeds(np.array(values), (-1.0, 1.0))
+    if found["t_interval"] is not None:
+        low, high = found["t_interval"]
+        assert -1 <= low <= found["mean"] <= high <= 1
+
+
+def test_a_loss_of_ours_ends_at_0_and_others_have_no_bounds() -> None:
+    values = np.array([0.01, 0.02, 0.5])
+    assert mean_interval(values, range_of("test_loss", values, ours=True))[0] == 0
+    assert mean_interval(values, range_of("val/loss", values))[0] < 0
+    assert range_of("accuracy", [-0.2, 0.5]) == (-math.inf, math.inf), "what lies outside is no share"
+    assert range_of("reward", [0.2, 0.5]) == (-math.inf, math.inf)
+    ours = Estimate("a", ("a",), {"test_loss": 0.1}, 2, "seeds", {"test_loss": 0.1}, n_images=270)
+    interval = ours.interval("test_loss")
+    assert interval is not None
+    assert interval[0] == 0
+
+
+@given(SHARES)
+def test_the_intervals_of_a_retrain_over_seeds_lie_within_their_ranges(values: list[float]) -> None:
+    for name, (mean, low, high) in intervals([{"accuracy": value, "loss": 3 * value} for value in values]).items():
+        assert 0 <= low <= mean <= high
+        assert name == "loss" or high <= 1
 
 
 def test_without_repeats_accuracy_alone_has_an_interval() -> None:

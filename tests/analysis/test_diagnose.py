@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +28,8 @@ from paretune.analysis.findings.diagnosis import (
     diagnose,
     diagnose_runs,
     rules_table,
-    smoothed,
 )
+from tests.analysis.known_curves import FAMILIES, draw
 from tests.analysis.reading import is_a_drawing
 
 Curves = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]
@@ -193,12 +194,12 @@ def test_a_run_of_unknown_names_is_told_what_it_logged_and_how_to_name_it() -> N
     assert "no hold-out loss is known by its name; it logged objective, check" in diagnose(theirs, train="objective").reason
 
 
-def test_rows_of_train_and_hold_out_that_never_meet_are_said_to() -> None:
-    history = history_of(fine)
-    history.loc[::2, "train_loss"] = np.nan
-    history.loc[1::2, "test_loss"] = np.nan
-    history["train_accuracy"] = np.nan
-    assert diagnose(history).reason == "in no epoch it logged both a train and a hold-out loss"
+def test_train_and_hold_out_logged_in_alternate_epochs_are_each_judged_by_their_own() -> None:
+    for curves in (fine, over):
+        history = history_of(curves, 60)
+        history.loc[::2, "train_loss"] = np.nan
+        history.loc[1::2, "test_loss"] = np.nan
+        assert diagnose(history).kind == diagnose(history_of(curves, 60)).kind
 
 
 def test_a_run_that_still_runs_is_not_judged() -> None:
@@ -228,19 +229,89 @@ def test_what_is_attainable_comes_from_the_best_run_on_the_same_data() -> None:
     assert together["best"] == FINE
 
 
-def test_the_running_mean_is_that_of_pandas() -> None:
-    random = np.random.default_rng(4)
-    for n_values, window in ((7, 3), (10, 5), (31, 5)):
-        values = random.standard_normal(n_values)
-        expected = pd.Series(values).rolling(window, center=True, min_periods=1).mean()
-        np.testing.assert_allclose(smoothed(values), expected, atol=1e-12)
-
-
 def test_the_scale_of_the_loss_does_not_matter() -> None:
     for curves, kind in TRUTH.values():
         history = history_of(curves, noise=0.03, seed=1)
         history[["train_loss", "test_loss"]] *= 1e-3
         assert diagnose(history).kind == kind
+
+
+def judged(seed: int, noises: Sequence[float]) -> list[str]:
+    """Return the families of known curves, one curve each, whose diagnosis is not the truth."""
+    found = {name: (kind, diagnose(draw(name, seed, noises))) for name, (kind, _make) in FAMILIES.items()}
+    return [f"{name} is {kind}, judged {one.kind}: {one.reason}" for name, (kind, one) in found.items() if one.kind != kind]
+
+
+@pytest.mark.parametrize(("seed", "noises"), [(0, (0, 0.01, 0.03)), (1000, (0.02, 0.05)), (2026, (0.04,))])
+def test_of_40_curves_of_every_kind_at_least_38_are_named_for_what_they_are(seed: int, noises: Sequence[float]) -> None:
+    wrong = judged(seed, noises)
+    assert len(FAMILIES) == 40
+    assert len(wrong) <= 2, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("name", list(FAMILIES))
+def test_every_number_of_a_reason_was_logged_in_the_epoch_beside_it(name: str) -> None:
+    history = draw(name, 3, (0.03,))
+    found = diagnose(history)
+    assert found.epoch is None or found.epoch in history["epoch"].astype(int).to_list()
+    logged = {f"{value:{form}}" for value in history.drop(columns="epoch").to_numpy().ravel() for form in (".3g", ".4g")}
+    by_epoch = history.assign(epoch=history["epoch"].astype(int)).groupby("epoch")
+    said = re.findall(r"(-?\d[\d.e+-]*) in epoch (\d+)", found.reason)
+    for value, epoch in said:
+        rows = by_epoch.get_group(int(epoch)).drop(columns="epoch").to_numpy().ravel()
+        assert value in {f"{one:{form}}" for one in rows for form in (".3g", ".4g")}, found.reason
+    words = re.findall(r"(?:loss|accuracy|from|to|and|above) (-?\d+\.\d[\d.e+-]*)", found.reason)
+    assert set(words) <= logged, found.reason
+    assert said or "accuracy" in found.reason or found.kind in (TOO_SHORT, NO_LOSS, UNSTABLE)
+
+
+def test_an_accuracy_is_never_compared_with_a_loss() -> None:
+    history = history_of(under).drop(columns="train_accuracy")
+    found = diagnose(history)
+    assert found.kind == UNDER
+    assert found.reason == "accuracy 0.59 on the hold-out (epoch 29); attainable is 0.9"
+    assert "loss" not in found.reason
+
+
+def test_runs_of_one_program_count_in_percent_together() -> None:
+    learnt, dead = history_of(fine), history_of(under)
+    for history, factor in ((learnt, 100.0), (dead, 1.0)):  # the dead one guesses 1 of 100 classes: 1 %
+        history[["train_accuracy", "test_accuracy"]] *= factor
+    dead[["train_accuracy", "test_accuracy"]] = 1.0
+    runs = [history.assign(run=run, name=run, state="finished") for run, history in (("learnt", learnt), ("dead", dead))]
+    assert diagnose_runs(pd.concat(runs, ignore_index=True))["diagnosis"].tolist() == [FINE, UNDER]
+
+
+def test_a_short_steep_fall_is_no_jump() -> None:
+    train = [2.0, 0.95, 0.468, 0.259, 0.15, 0.094]
+    history = pd.DataFrame(
+        {"epoch": np.arange(1.0, 7), "train_loss": train, "test_loss": [1.57, 0.795, 0.482, 0.276, 0.174, 0.145]}
+    )
+    assert diagnose(history).kind == IMPROVING
+
+
+def test_a_run_whose_loss_rose_for_ten_epochs_is_not_advised_more_of_them() -> None:
+    test = [0.3, 0.08, 0.06, 0.05, 0.04, 0.03, 0.022, 0.015, 0.012, 0.01, *np.linspace(0.011, 0.0224, 10)]
+    history = pd.DataFrame({"epoch": np.arange(1.0, 21), "train_loss": np.geomspace(1, 1e-3, 20), "test_loss": test})
+    assert diagnose(history).kind == OVER
+
+
+def test_a_pruned_run_that_improved_is_not_advised_more_epochs() -> None:
+    assert "more epochs may help" in diagnose(history_of(improving).assign(state="finished")).reason
+    pruned = diagnose(history_of(improving).assign(state="pruned"))
+    assert (pruned.kind, pruned.reason.endswith("when the run was pruned")) == (IMPROVING, True)
+
+
+def test_rows_of_other_metrics_after_the_last_epoch_are_no_loss_that_became_nan() -> None:
+    history = history_of(fine).assign(rate=0.1)
+    for extra in ({"epoch": 31.0, "final/score": 0.9}, {"epoch": 31.0, "test_accuracy": 0.9}, {"epoch": 31.0, "test_loss": 0.14}):
+        assert diagnose(pd.concat([history, pd.DataFrame([extra])], ignore_index=True)).kind == FINE
+    silent = pd.DataFrame({"epoch": [31.0, 32.0], "rate": [0.1, 0.1], "train_accuracy": 0.1, "test_accuracy": 0.1})
+    found = diagnose(pd.concat([history, silent], ignore_index=True))
+    assert (found.kind, found.epoch) == (UNSTABLE, 31)
+    losses = history_of(fine)[["epoch", "train_loss", "test_loss"]]
+    losses.loc[20:, ["train_loss", "test_loss"]] = np.nan  # a program that logs nothing else
+    assert diagnose(losses).kind == UNSTABLE
 
 
 def test_every_diagnosis_has_its_rule() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from paretune.analysis.findings.aims import candidates_by, default_metrics, goal
 from paretune.analysis.findings.candidates import candidates
 from paretune.analysis.findings.front import front_of, hypervolume, pareto_front, volumes_of
 from paretune.analysis.history import RunRecord, load_runs, runs_table
+from paretune.analysis.sources.run_record import columns_of
 from paretune.core.errors import UsageError
 from tests.analysis.reading import Page, is_a_drawing
 from tests.analysis.tables import runs_of, scored
@@ -244,6 +246,27 @@ def test_a_run_that_breaks_a_constraint_of_its_sweep_is_no_candidate() -> None:
     rest, left_out = candidates(table, ["precision", "recall"])
     assert rest["run"].tolist() == ["b"]
     assert [(key.partition(":")[0], count) for key, count in left_out.items()] == [("breaking a constraint of the sweep", 1)]
+
+
+def test_a_run_that_diverged_is_no_candidate_though_its_scores_are_finite() -> None:
+    rows = {"fine": 0.3, "lost": math.nan, "away": math.inf}
+    runs = [
+        RunRecord(
+            name,
+            state="finished",
+            config={"classifier": "ann", "evaluation_split": "holdout"},
+            columns=columns_of([{"epoch": 1.0, "train_loss": loss, "test_loss": loss, "precision": 0.5, "recall": 0.5, "f1": 0.5}]),
+        )
+        for name, loss in rows.items()
+    ]
+    front, left_out = front_of(runs_table(runs))
+    assert front["run"].tolist() == ["fine"]
+    assert left_out == {"whose loss is not finite: lost, away": 2}
+    with pytest.raises(UsageError, match="2 whose loss is not finite: lost, away"):
+        front_of(runs_table(runs[1:]))
+    scores = {name: column for name, column in runs[0].columns.items() if "loss" not in name}
+    without = RunRecord("svm", state="finished", config=runs[0].config, columns=scores)
+    assert front_of(runs_table([runs[0], without]))[0]["run"].tolist() == ["fine", "svm"]
 
 
 def test_what_the_sweep_states_goes_before_what_a_name_tells() -> None:

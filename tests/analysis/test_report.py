@@ -189,6 +189,15 @@ def test_a_value_is_shown_as_a_person_writes_it(value: Any, text: str) -> None:
     assert sections.short(value) == text
 
 
+def test_columns_are_headed_by_trial_numbers_and_by_names_where_these_do_not_tell_runs_apart() -> None:
+    assert sections._column_heads(["ann-digits-3", "ann-digits-14"], [True, False]) == ["3 (chosen)", "14"]
+    assert sections._column_heads(["lr-0.1", "decay-0.1"], [False, False]) == ["lr-0.1", "decay-0.1"]
+    long = ["a_sweep_of_many_networks_lr-1", "a_sweep_of_many_networks_wd-1"]
+    heads = sections._column_heads(long, [False, False])
+    assert len(set(heads)) == 2
+    assert max(map(len, heads)) <= 16
+
+
 # -- mistakes
 
 

@@ -24,6 +24,7 @@ from paretune.data.options import DataOptions
 from paretune.models import checkpoint
 from paretune.models.contract import Classifier
 from paretune.models.export import run_onnx
+from paretune.models.locked_readings import of_study
 from paretune.models.registry import model_class
 from paretune.models.saved_models import describe, load
 from paretune.trainers.ann import Ann
@@ -70,6 +71,17 @@ def assert_same_model(ours: Classifier, theirs: Classifier) -> None:
     assert ours.state().keys() == arrays.keys()
     for name, array in arrays.items():
         np.testing.assert_array_equal(ours.state()[name], array)
+
+
+def test_a_retrain_that_diverges_reads_nothing_and_leaves_no_model(own_study: Path, tmp_path: Path, evaluations: list[int]) -> None:
+    run, row = chosen_of(own_study)
+    run.config |= {"learning_rate": 1e39}
+    reads = of_study(str(own_study))
+    with pytest.raises(UsageError, match=r"must have a finite train_loss\. Got nan in epoch 1|weights that are finite numbers"):
+        retrain(run, row, tmp_path / "model", choice={}, study=str(own_study))
+    assert evaluations == []
+    assert of_study(str(own_study)) == reads
+    assert not (tmp_path / "model").exists()
 
 
 def test_the_chosen_run_and_the_baseline_are_retrained_side_by_side(own_study: Path, truth: list[Run], tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ import json
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.samples import ROOT, start
 
 USED = """\
@@ -68,3 +70,37 @@ def test_a_command_says_that_its_process_is_its_own(tmp_path: Path) -> None:
     )
     done = start(sys.executable, "-c", program, cwd=tmp_path, PYTHONPATH=str(ROOT))
     assert done.stdout.split() == ["False", "True", "PASSIVE"], done.stderr
+
+
+IMPORTED = """\
+import importlib, pkgutil, sys
+import matplotlib
+matplotlib.rcParams["backend"] = sys.argv.pop(1)
+before = dict(matplotlib.rcParams)
+import paretune, studies
+programs = ("__main__", "die_with_parent", ".env")  # they do at once what they are started for
+folders = [(package.__path__, f"{package.__name__}.") for package in (paretune, studies)]
+modules = [module.name for path, prefix in folders for module in pkgutil.walk_packages(path, prefix)]
+for name in modules:
+    if not name.endswith(programs):
+        importlib.import_module(name)
+    assert "matplotlib.pyplot" not in sys.modules, f"{name} imports pyplot"
+    assert dict(matplotlib.rcParams) == before, f"{name} changes matplotlib's settings"
+import pandas as pd
+from pathlib import Path
+from paretune.analysis.figures.runs import save_figure, search_figure
+table = pd.DataFrame({"run": ["a", "b"], "state": "finished", "f1": [0.5, 0.6]})
+save_figure(search_figure({"ann": table}), Path("search.png"))
+assert "matplotlib.pyplot" not in sys.modules, "a figure imports pyplot"
+assert dict(matplotlib.rcParams) == before, "a figure changes matplotlib's settings"
+print(len(modules), matplotlib.get_backend())
+"""
+
+
+@pytest.mark.parametrize("backend", ["svg", "pdf"])
+def test_no_import_and_no_figure_switches_the_backend_of_matplotlib(backend: str, tmp_path: Path) -> None:
+    done = start(sys.executable, "-c", IMPORTED, backend, cwd=tmp_path, PYTHONPATH=str(ROOT))
+    assert done.returncode == 0, done.stderr
+    count, kept = done.stdout.split()
+    assert int(count) > 200
+    assert kept == backend

@@ -7,11 +7,13 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from paretune.core.errors import UsageError
 from paretune.models.pack import pack
-from paretune.models.saved_models import check_destination, load, save
+from paretune.models.saved_models import check_destination, check_whole, load, load_classifier, save
 from paretune.trainers.softmax import Softmax, SoftmaxConfig
 from tests.samples import small_data
 
@@ -121,3 +123,22 @@ def test_packing_writes_over_packed_models_alone(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="must hold packed models alone"):
             pack(tmp_path / "models", folder)
         assert contents(folder) == {name: text.encode()}
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_weights_that_are_not_finite_are_neither_saved_nor_loaded(value: float, tmp_path: Path) -> None:
+    good = save(MODEL, tmp_path / "good", metrics={})
+    before = {path.name: path.read_bytes() for path in good.iterdir()}
+    arrays = {name: array.copy() for name, array in MODEL.state().items()}
+    next(iter(arrays.values())).flat[0] = value
+    broken = Softmax(SoftmaxConfig(epochs=1), device="cpu").fit(small_data())
+    broken.load_state(arrays)
+    for folder in (good, tmp_path / "new"):
+        with pytest.raises(UsageError, match="the softmax that was trained must have weights that are finite numbers"):
+            save(broken, folder, metrics={})
+    assert {path.name: path.read_bytes() for path in good.iterdir()} == before
+    assert [path.name for path in tmp_path.iterdir()] == ["good"]
+    save_file(arrays, good / "weights.safetensors")
+    for read in (load, load_classifier, check_whole):
+        with pytest.raises(UsageError, match=r"good must have weights that are finite numbers\. Got NaN or infinity in "):
+            read(good)

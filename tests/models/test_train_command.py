@@ -267,3 +267,14 @@ def test_a_flag_that_is_none_is_named_whatever_stands_behind_it(
         parser.parse_args(given)
     assert ended.value.code == 2
     assert sentence in capsys.readouterr().err
+
+
+def test_a_training_that_diverged_reads_no_locked_part_and_saves_nothing(tmp_path: Path) -> None:
+    flags = ["--optimizer=sgd", "--learning_rate=1e30", "--epochs=1", "--wandb=disabled", f"--save={tmp_path / 'model'}"]
+    for holdout in ("0", "0.15"):
+        result = start(*trainer("ann", *flags, f"--holdout={holdout}"), cwd=tmp_path)
+        assert result.returncode == 2
+        assert "the ann that was trained must have weights that are finite numbers" in result.stderr
+        assert "Traceback" not in result.stderr
+        assert "locked test part" not in result.stdout
+        assert not (tmp_path / "model").exists()

@@ -114,7 +114,7 @@ def test_broken_models_are_named_and_the_others_answer(kept: Path, tmp_path: Pat
     assert readers(models) == ["list", "null", "plain"]
     problems = {shown.name: shown.problem for shown in models.shown if shown.problem}
     assert set(problems) == {"cut", "empty", "misfit", "deep", "diverged", "endless"}
-    assert "its probabilities are not numbers" in problems["diverged"]
+    assert "must have weights that are finite numbers" in problems["diverged"]
     assert all(str(tmp_path / name) in problem for name, problem in problems.items())
 
 

@@ -463,6 +463,25 @@ def test_runs_of_equal_names_are_told_apart_in_a_comparison(shown: Shown) -> Non
     assert page.count('"same (r2)"') == 1
 
 
+def test_long_names_and_values_that_differ_are_told_apart_where_they_are_cut(shown: Shown) -> None:
+    alike = "experiment_with_a_very_long_name_that_many_runs_share_"
+    path = "/data/users/someone/pictures/" * 20
+    for place, name in enumerate(("r1", "r2", "r3")):
+        config = json.dumps({"folder": {"value": f"{path}{place}/{path}"}})
+        shown.run(name, displayName=f"{alike}{place}", config=config, groupName=f"{path}{place}{path}")
+    page = shown.page("/someone/tried/runs?column=config.folder")
+    names = re.findall(r'runs/r\d" title="[^"]+">([^<]+)</a>', page)
+    values = re.findall(r'<td title="[^"]+">([^<]+)</td>', page)
+    assert len(set(names)) == len(set(values)) == 3
+    assert max(map(len, names + values)) <= 44
+    assert all(f'title="{alike}{place}"' in page for place in range(3))
+    compared = shown.page("/someone/tried/compare?runs=r1,r2,r3")
+    (folders,) = re.findall(r'<th scope="row">folder</th>(.*?)</tr>', compared)
+    assert len(set(re.findall(r"<td>([^<]+)</td>", folders))) == 3
+    groups = shown.page("/someone/tried/runs?group=group")
+    assert len(set(re.findall(r"<tr><td>(?:<a [^>]+>)?([^<]+)<", groups))) == 3
+
+
 @pytest.mark.parametrize("name", ["login", "static", "painter", "healthz"])
 def test_no_user_or_team_has_the_name_of_an_address(shown: Shown, name: str) -> None:
     with pytest.raises(UsageError, match="is an address of this server"):

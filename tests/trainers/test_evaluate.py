@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
+from paretune.analysis import embed
 from paretune.core.errors import UsageError
 from paretune.data.dataset import load_data
 from paretune.data.options import DataOptions
 from paretune.models.evaluation import Evaluation, evaluate, evaluate_saved, report_text
 from paretune.models.saved_models import save
+from paretune.trainers import predict
 from paretune.trainers.evaluate import main
 from paretune.trainers.softmax import Softmax, SoftmaxConfig
 from tests.samples import small_data
@@ -109,3 +113,29 @@ def test_the_help_says_what_is_read_and_that_nothing_may_be_chosen_by_it(capsys:
     text = " ".join(capsys.readouterr().out.split())
     assert "It reads the locked test part, or the hold-out by --split=holdout." in text
     assert "nothing (model, epoch or setting) may be chosen by it." in text
+
+
+def test_a_model_that_diverged_does_not_spend_a_reading_of_the_locked_part(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Path(shutil.copytree(model, tmp_path / "m"))
+    weights = load_file(folder / "weights.safetensors")
+    save_file({name: array * np.float32("nan") for name, array in weights.items()}, folder / "weights.safetensors")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    for command in (main, embed.main, lambda arguments: predict.main([*arguments, str(tmp_path)])):
+        extra = ["--layer", "output"] if command is embed.main else []
+        with pytest.raises(SystemExit) as exit_info:
+            command([str(folder), *extra])
+        assert exit_info.value.code == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        assert "must have weights that are finite numbers" in error or "holds no picture" in error
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_classes_that_begin_alike_have_columns_of_their_own() -> None:
+    names = [f"category_of_{kind}" for kind in ("cats", "dogs", "cars")]
+    text = report_text(Evaluation(dict.fromkeys(("precision", "recall", "f1"), 0.5), np.eye(3, dtype=int), names, 3))
+    heads = text.splitlines()[text.splitlines().index("confusion matrix (rows: true, columns: predicted)") + 1].split()
+    assert len(set(heads)) == 3
+    assert max(map(len, heads)) <= 8

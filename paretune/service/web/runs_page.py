@@ -13,12 +13,14 @@ import sqlalchemy as sa
 from starlette.responses import RedirectResponse, Response
 
 from paretune.core.errors import UsageError
+from paretune.core.short_names import shortened
 from paretune.service.store import runs
 from paretune.service.store.tables import Run, Sweep, as_json
 from paretune.service.web import tables, words
 from paretune.service.web.visits import Visit, back
 
 MOST_COMPARED = 20
+LONGEST = 10_000  # characters of a value that is told from others
 MOST_CHANGED = 1000  # runs at once
 FORMULA = re.compile(r"^[=+\-@\t\r]")
 
@@ -51,6 +53,7 @@ def table(visit: Visit) -> Response:
         wanted=wanted,
         problem=problem or none,
         rows=rows,
+        texts={column: shortened([row.text(column, LONGEST) for row in rows], words.MOST_IN_ROW) for column in ("name", *columns)},
         numeric={column for column in columns if any(isinstance(row.value(column), int | float) for row in rows)},
         count=count,
         columns=columns,

@@ -175,14 +175,14 @@ class Row:
             "name": self.name,
         }.get(column)
 
-    def text(self, column: str) -> str:
-        """Return what stands in a column as a page shows it."""
+    def text(self, column: str, most: int = words.MOST_CHARACTERS) -> str:
+        """Return what stands in a column as a page shows it, in at most so many characters."""
         found = self.value(column)
         if column == "runtime":
             return words.duration(found)
         if column == "created":
             return words.ago(found)
-        return words.value(found)
+        return words.value(found, most)
 
 
 def seconds_of(run: Run, summary: Mapping[str, Any]) -> float:
@@ -247,14 +247,15 @@ def groups_of(session: Session, project: Project, wanted: Wanted, columns: Seque
     members = _members(session, project, wanted)
     numbers = _numbers(session, project, wanted, columns)
     found = []
-    for name, names in members.items():
+    labels = words.values("(none)" if name is None else name for name in members)
+    for label, (name, names) in zip(labels, members.items(), strict=True):
         values = {
             column: _mean_and_deviation([numbers[column][run] for run in names if run in numbers[column]]) for column in columns
         }
         own = term(wanted.group, name)
         narrowed = " and ".join(part for part in (wanted.filter, own) if part)
         address = wanted.address(group="", filter=narrowed) if own else None
-        found.append(Group("(none)" if name is None else words.value(name), len(names), values, address))
+        found.append(Group(label, len(names), values, address))
     return sorted(found, key=lambda group: (-group.count, group.name))
 
 

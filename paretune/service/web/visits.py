@@ -260,7 +260,13 @@ def templates() -> Any:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE / "templates"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"number": words.number, "value": words.value, "ago": words.ago, "size": words.size}
+    environment.filters |= {
+        "number": words.number,
+        "value": words.value,
+        "values": words.values,
+        "ago": words.ago,
+        "size": words.size,
+    }
     environment.filters |= {"duration": words.duration, "iso": words.iso}
     environment.globals |= {"path": words.path, "plotly_version": importlib.metadata.version("plotly")}
     environment.policies["json.dumps_kwargs"] = {"sort_keys": False, "allow_nan": False}

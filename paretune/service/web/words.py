@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
+from paretune.core.short_names import cut, shortened
 from paretune.service.store.tables import now
 
 TITLES = {
@@ -20,7 +22,8 @@ TITLES = {
     503: "Busy",
     507: "No room",
 }
-MOST_CHARACTERS = 200  # of a value in a table
+MOST_CHARACTERS = 200  # of a value
+MOST_IN_ROW = 44  # of a name or a value in the table of runs, as wide as its columns may be
 
 
 def number(value: float | None, digits: int = 5) -> str:
@@ -44,7 +47,16 @@ def as_float(value: float) -> float:
 
 
 def value(found: Any, most: int = MOST_CHARACTERS) -> str:
-    """Return any value of a config or summary."""
+    """Return any value of a config or summary, its middle left out where it is too long."""
+    return cut(_text(found), most)
+
+
+def values(found: Iterable[Any], most: int = MOST_CHARACTERS) -> list[str]:
+    """Return values that are seen side by side; those whose texts differ stay different where they are cut."""
+    return shortened([_text(one) for one in found], most)
+
+
+def _text(found: Any) -> str:
     if found is None:
         return "–"
     if isinstance(found, bool):
@@ -53,8 +65,7 @@ def value(found: Any, most: int = MOST_CHARACTERS) -> str:
         return number(found)
     if isinstance(found, dict) and isinstance(found.get("_type"), str):
         return f"({found['_type'].replace('-file', '')})"
-    text = found if isinstance(found, str) else json.dumps(found, ensure_ascii=False)
-    return text if len(text) <= most else text[: most - 1] + "…"
+    return found if isinstance(found, str) else json.dumps(found, ensure_ascii=False)
 
 
 def size(count: float) -> str:

@@ -88,3 +88,9 @@ def test_the_hypervolume_is_a_staircase_with_a_mark_where_it_grows(tmp_path: Pat
     assert [text.get_text() for text in legend.get_texts()] == ["ann", "svm"]
     assert axes.get_ylim()[1] > 5.0
     assert is_a_drawing(save_figure(figure, tmp_path / "volume.png"))
+
+
+def test_a_front_that_dominates_nothing_has_a_hypervolume_axis(tmp_path: Path) -> None:
+    (axes,) = hypervolume_figure({"ann": np.zeros(3)}).axes
+    low, high = axes.get_ylim()
+    assert low == 0 < high

@@ -46,6 +46,14 @@ def test_two_metrics_are_a_plane_with_the_area_that_the_front_dominates() -> Non
     assert all(bottom < y < top for y in best["y"])
 
 
+def test_the_chosen_run_is_in_sight_where_it_is_not_on_the_front() -> None:
+    far = runs_of(*(scored(0.9 + place / 100, 0.9) for place in range(8)), scored(0.1, 0.1))
+    front, _ = front_of(far, ["precision", "recall"])
+    for chosen, seen in (({"ann": "i"}, True), ({}, False)):
+        _traces, layout = given(front_html({"ann": front}, {}, ["precision", "recall"], ["maximize"] * 2, chosen))
+        assert (layout["xaxis"]["range"][0] < 0.1) == (layout["yaxis"]["range"][0] < 0.1) == seen
+
+
 def test_three_metrics_are_a_grid_of_pairs() -> None:
     metrics, goals = ["precision", "recall", "seconds"], ["maximize", "maximize", "minimize"]
     front, _ = front_of(RUNS, metrics, goals)
@@ -73,6 +81,15 @@ def test_a_long_configuration_is_cut() -> None:
     assert lines[-1] == "…"
     assert len(lines) < MOST_LINES + 10
     assert max(map(len, lines)) < 100
+
+
+def test_long_values_that_differ_differ_in_the_labels() -> None:
+    front, _ = front_of(RUNS, ["precision", "recall"])
+    configs = {run: {"folder": f"{'/data/pictures' * 10}/{run}/{'x' * 80}"} for run in "abc"}
+    traces, _layout = given(front_html({"ann": front}, configs, ["precision", "recall"], ["maximize"] * 2))
+    shown = [text.rsplit("<br>", 1)[1] for trace in traces for text in trace["text"]]
+    assert len(set(shown)) == 3
+    assert all(line.startswith("folder: /data") and len(line) < 90 for line in shown)
 
 
 def test_labels_show_what_tells_runs_apart_and_all_where_nothing_does() -> None:

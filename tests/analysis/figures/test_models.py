@@ -228,3 +228,10 @@ def test_names_are_moved_apart_upwards_and_downwards_only(places: list[tuple[flo
     for i in range(len(after)):
         for j in range(i):
             assert abs(after[i, 0] - after[j, 0]) >= 0.2 or abs(after[i, 1] - after[j, 1]) >= 0.05 - 1e-3
+
+
+def test_images_that_a_layer_does_not_tell_apart_are_drawn(tmp_path: Path) -> None:
+    for points in (np.zeros((6, 2)), np.column_stack([np.arange(6.0), np.ones(6)])):
+        figure = figures.maps_figure({"output": points}, np.array([0, 0, 1, 1, 2, 2]), names_of(3))
+        assert all(np.isfinite(text.get_position()).all() for text in figure.axes[0].texts)
+        assert is_a_drawing(save_figure(figure, tmp_path / "map.png"))

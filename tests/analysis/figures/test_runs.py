@@ -10,7 +10,9 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.axes import Axes
 
+from paretune.analysis.figures.diagnosis import diagnosis_figure
 from paretune.analysis.figures.runs import (
     confusion_figure,
     curves_figure,
@@ -21,6 +23,7 @@ from paretune.analysis.figures.runs import (
     tradeoff_figure,
     window,
 )
+from paretune.analysis.findings.diagnosis import Diagnosis, diagnose
 from paretune.analysis.findings.front import front_of
 from tests.analysis.reading import is_a_drawing
 from tests.analysis.tables import runs_of, scored
@@ -135,6 +138,16 @@ def test_curves_of_loss_and_accuracy_are_drawn(n_epochs: int, tmp_path: Path) ->
     assert is_a_drawing(save_figure(figure, tmp_path / "curves.png"))
 
 
+def test_a_run_without_accuracies_has_a_legend_of_its_losses_and_no_empty_panel(tmp_path: Path) -> None:
+    history = curves(6, train_loss=[6.0, 5.0, 4.0, 3.0, 2.0, 1.0], test_loss=[6.0, 5.0, 4.0, 3.0, 2.0, 1.0])
+    for figure in (curves_figure(history, title="run", n_epochs=6), diagnosis_figure(history, diagnose(history), title="run")):
+        (axes,) = [axes for axes in figure.axes if axes.get_visible()]
+        legend = axes.get_legend()
+        assert legend is not None
+        assert [text.get_text() for text in legend.get_texts()][:2] == ["training", "hold-out"]
+        assert is_a_drawing(save_figure(figure, tmp_path / "curves.png"))
+
+
 def test_a_curve_that_was_not_measured_is_left_out(tmp_path: Path) -> None:
     history = curves(2, train_loss=[np.nan, np.nan], train_accuracy=[0.1, 0.2])
     figure = curves_figure(history, title="run", n_epochs=1)
@@ -160,6 +173,81 @@ def test_the_search_shows_the_best_so_far_of_the_trials_that_finished(tmp_path: 
     assert legend is not None
     assert legend.get_window_extent().y0 >= axes.get_window_extent().y1, "above the points"
     assert is_a_drawing(save_figure(figure, tmp_path / "search.png"))
+
+
+def course(axes: Axes) -> tuple[list[float], tuple[float, float], str]:
+    """Return the best so far, the limits, and what is said of runs beyond them."""
+    (line,) = axes.lines
+    return np.asarray(line.get_ydata(), dtype=float).tolist(), axes.get_ylim(), axes.get_title(loc="right")
+
+
+@pytest.mark.parametrize("goal", ["maximize", "minimize"])
+@pytest.mark.parametrize("shift", [0.0, -5.0], ids=["positive", "negative"])
+def test_the_best_so_far_is_that_of_the_goal_and_the_best_and_the_chosen_run_are_in_sight(goal: str, shift: float) -> None:
+    losses = shift + np.array([0.9, 0.5, 0.7, 40.0, 0.45, 0.6, 0.44, 0.1])
+    sign = 1.0 if goal == "minimize" else -1.0
+    table = runs_of(*(scored(0, 0, loss=sign * value) for value in losses))
+    (axes,) = search_figure({"ann": table}, "loss", goal, {"ann": "d"}).axes
+    best, (low, high), outside = course(axes)
+    np.testing.assert_array_equal(best, sign * np.minimum.accumulate(losses))
+    for value in (losses.min(), losses[3]):
+        assert low < sign * value < high
+    (axes,) = search_figure({"ann": table}, "loss", goal).axes
+    _best, (low, high), outside = course(axes)
+    assert low < sign * losses.min() < high
+    assert not low < sign * losses[3] < high
+    assert outside == "1 run beyond the frame"
+
+
+def test_a_run_that_breaks_a_constraint_or_is_infinite_is_no_best() -> None:
+    table = runs_of(*(scored(0, 0, loss=value) for value in (0.9, 0.1, -math.inf, math.nan, 0.5))).assign(feasible=True)
+    table.loc[1, "feasible"] = False
+    (axes,) = search_figure({"ann": table}, "loss", "minimize").axes
+    np.testing.assert_array_equal(course(axes)[0], [0.9, 0.9, 0.9, 0.9, 0.5])
+
+
+@pytest.mark.parametrize(
+    "values",
+    [[], [math.nan], [math.nan, math.inf, -math.inf], [0.0], [-3.0, -3.0, -3.0], [math.nan, -2.0, math.inf, 5.0], [1e300, -1e300]],
+    ids=str,
+)
+@pytest.mark.parametrize("goal", ["maximize", "minimize"])
+def test_values_of_every_kind_have_limits(values: list[float], goal: str, tmp_path: Path) -> None:
+    array = np.array(values)
+    for low, high in (window(array, goal), frame(array, np.ones(len(array), dtype=bool), goal)):
+        assert np.isfinite([low, high]).all()
+        assert low < high
+    for known in array[np.isfinite(array)]:
+        assert low < known < high
+    if values:
+        rows = [scored(0, 0, f1=value, n_parameters=value, seconds=0.0) for value in values]
+        table = runs_of(*rows)
+        assert is_a_drawing(save_figure(search_figure({"ann": table}, "f1", goal), tmp_path / "search.png"))
+        assert is_a_drawing(save_figure(tradeoff_figure({"ann": table}, {"ann": "a"}), tmp_path / "cost.png"))
+
+
+def test_the_chosen_run_is_in_sight_of_the_tradeoff_and_an_axis_with_0_is_linear() -> None:
+    figure = tradeoff_figure({"ann": MANY}, {"ann": "f"})  # the worst
+    for axes in figure.axes:
+        assert axes.get_ylim()[0] < 0.01
+        assert axes.get_xscale() == "log"
+    assert [axes.get_xscale() for axes in tradeoff_figure({"ann": MANY.assign(seconds=[0.0, *range(1, 6)])}).axes] == [
+        "log",
+        "linear",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("losses", "scale"), [([2.0, 0.1], "log"), ([2.0, 0.0], "linear"), ([1.0, -4.0], "linear"), ([math.nan, math.inf], "linear")]
+)
+def test_a_loss_of_0_or_below_is_drawn_on_a_linear_axis(losses: list[float], scale: str, tmp_path: Path) -> None:
+    history = curves(2, train_loss=losses, test_loss=losses)
+    for figure in (
+        curves_figure(history, title="run", n_epochs=1),
+        diagnosis_figure(history, Diagnosis("fine", None, "it is"), title="run"),
+    ):
+        assert figure.axes[0].get_yscale() == scale
+        assert is_a_drawing(save_figure(figure, tmp_path / "curves.png"))
 
 
 @pytest.mark.parametrize(

@@ -179,6 +179,7 @@ export class Board {
     const keys = [...(this.keys.get(title) ?? [])].sort();
     const manyRuns = this.runs.length > 1;
     let finite = false;
+    let positive = true; // a logarithmic axis would leave out the others without a word
     this.runs.forEach(({ name, columns }, place) => {
       for (const key of keys) {
         if (!columns.series.has(key)) continue;
@@ -190,6 +191,7 @@ export class Board {
         const alone = isolated(y);
         const sizes = alone.includes(true) ? alone.map((one) => (one ? 7 : 0)) : 7; // a line shows no point between two gaps
         finite ||= y.some(Number.isFinite);
+        positive &&= !y.some((value) => value <= 0 && value !== null);
         const shape = { mode: y.length === 1 ? "markers" : alone.includes(true) ? "lines+markers" : "lines", type: "scatter", x, name: label, connectgaps: false };
         if (smoothing) traces.push({ ...shape, y, line: { color: colour, width: 1 }, opacity: 0.25, hoverinfo: "skip", showlegend: false });
         traces.push({ ...shape, y: smoothed(y, smoothing), line: { color: colour, width: 1.8, dash }, marker: { color: colour, size: sizes } });
@@ -199,7 +201,7 @@ export class Board {
     const layout = layoutOf({
       showlegend: !manyRuns && keys.length > 1, // the colours of many runs are told once, above the plots
       xaxis: { title: { text: named[axis], standoff: 4 } },
-      yaxis: { type: log ? "log" : "linear" },
+      yaxis: { type: log && positive ? "log" : "linear" },
       hovermode: "x unified",
     });
     const said = this.plots.get(title).querySelector("small");

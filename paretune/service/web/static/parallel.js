@@ -1,5 +1,6 @@
 // Parallel coordinates in SVG: an axis for each parameter and metric, a line for each run, coloured by the first metric.
 
+import { shortened } from "./names.js";
 import { isDark } from "./page.js";
 
 const HEIGHT = 300;
@@ -16,15 +17,14 @@ function element(name, attributes, text) {
 }
 
 const short = (value) => (typeof value === "number" ? String(Number(value.toPrecision(3))) : typeof value === "string" ? value : JSON.stringify(value));
-const cut = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
 
 // Returns what places a value on an axis (0 below, 1 above; null where there is none) and its marks.
 function scaleOf(values, logarithmic) {
   const there = values.filter((value) => value !== null && value !== undefined);
-  if (there.every((value) => typeof value === "number")) {
+  if (there.length && there.every((value) => typeof value === "number")) {
     const low = Math.min(...there);
     const high = Math.max(...there);
-    const log = logarithmic && low > 0;
+    const log = logarithmic && low > 0 && high > low;
     const along = (value) => (log ? Math.log(value / low) / Math.log(high / low) : (value - low) / (high - low || 1));
     const middle = log ? Math.sqrt(low * high) : (low + high) / 2;
     const marks = high > low ? [low, middle, high] : [low];
@@ -65,13 +65,19 @@ export function drawParallel(svg, rows, { parameters, objectives, logarithmic, f
     line.append(element("title", {}, textOf(row)));
     lines.append(line);
   }
+  const names = shortened(axes.map(({ name }) => name), 18);
   const drawn = axes.map((axis, place) => {
     const group = element("g", {});
     group.append(element("line", { x1: x(place), x2: x(place), y1: y(0), y2: y(1) }));
-    const name = element("text", { x: x(place), y: 14, "text-anchor": "middle", class: "name" }, cut(axis.name, 18));
+    const name = element("text", { x: x(place), y: 14, "text-anchor": "middle", class: "name" }, names[place]);
     name.append(element("title", {}, axis.name));
     group.append(name);
-    for (const [share, text] of axis.scale.marks) group.append(element("text", { x: x(place) + 5, y: y(share) + 4 }, cut(text, 14)));
+    const texts = shortened(axis.scale.marks.map(([, text]) => text), 14);
+    for (const [i, [share, text]] of axis.scale.marks.entries()) {
+      const mark = element("text", { x: x(place) + 5, y: y(share) + 4 }, texts[i]);
+      mark.append(element("title", {}, text));
+      group.append(mark);
+    }
     return group;
   });
   svg.replaceChildren(lines, ...drawn);

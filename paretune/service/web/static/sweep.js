@@ -31,8 +31,19 @@ const short = (value) => {
 };
 
 const better = (goal) => (goal === "minimize" ? (a, b) => a < b : (a, b) => a > b);
+const bestOf = (done) => {
+  const beats = better(latest.objectives[0]?.goal);
+  return done.reduce((best, row) => (best && !beats(row.values[0], best.values[0]) ? best : row), null);
+};
 const known = (row) => row.values.every((value) => typeof value === "number");
 const finished = (row) => row.state === "finished" && known(row);
+
+// The last of many runs, and those that must not be lost among them: the front, the chosen one and the best.
+function thinned(done, most) {
+  if (done.length <= most) return done;
+  const kept = new Set([...analysis.front, latest.chosen, bestOf(done).run]);
+  return done.filter(({ run }, place) => place >= done.length - most || kept.has(run));
+}
 
 function textOf(row) {
   const { objectives, parameters } = latest;
@@ -77,8 +88,7 @@ function tell() {
   const [objective] = objectives;
   const done = rows.filter(finished);
   if (objective && done.length && objectives.length === 1) {
-    const beats = better(objective.goal);
-    const best = done.reduce((a, b) => (beats(b.values[0], a.values[0]) ? b : a));
+    const best = bestOf(done);
     if (changed("best", best.run, best.values)) $("best").replaceChildren(`${short(best.values[0])} `, linkTo(best));
   } else if (done.length && objectives.length > 1) {
     $("best").textContent = `${analysis.front.length} on the front`;
@@ -184,7 +194,7 @@ function drawTable() {
   const done = rows.filter(finished);
   const on = new Set(analysis.front);
   const beats = better(objectives[0]?.goal);
-  const best = (many ? done.filter(({ run }) => on.has(run)) : done).sort((a, b) => (beats(a.values[0], b.values[0]) ? -1 : 1));
+  const best = (many ? done.filter(({ run }) => on.has(run)) : done).sort((a, b) => Number(beats(b.values[0], a.values[0])) - Number(beats(a.values[0], b.values[0])));
   $("no-runs").hidden = best.length > 0;
   $("best-runs").hidden = best.length === 0;
   const head = document.createElement("tr");
@@ -221,15 +231,16 @@ function drawTable() {
 // -- figures of the first metric
 
 function drawCourse() {
-  const { objectives } = latest;
-  if (!objectives.length || !changed("course", signature, document.documentElement.dataset.theme)) return;
+  const { objectives, chosen } = latest;
+  if (!objectives.length || !changed("course", signature, chosen, document.documentElement.dataset.theme)) return;
   const [blue, orange] = colours();
   const [{ name, goal }] = objectives;
   const beats = better(goal);
   const done = rows.map((row, place) => ({ row, place: place + 1 })).filter(({ row }) => finished(row));
   let best = null;
   const course = done.map(({ row }) => (best = best === null || beats(row.values[0], best) ? row.values[0] : best));
-  const some = done.slice(-MOST_DRAWN);
+  const kept = new Set(thinned(done.map(({ row }) => row), MOST_DRAWN));
+  const some = done.filter(({ row }) => kept.has(row));
   const traces = [
     { name: "runs", type: "scatter", mode: "markers", x: some.map(({ place }) => place), y: some.map(({ row }) => row.values[0]), text: some.map(({ row }) => textOf(row)), hovertemplate: "%{text}<extra></extra>", marker: { color: blue, size: 6, opacity: 0.6 } },
     { name: "best so far", type: "scatter", mode: "lines", x: done.map(({ place }) => place), y: course, line: { color: orange, width: 2, shape: "hv" }, hoverinfo: "skip" },
@@ -278,7 +289,7 @@ function drawAgainst() {
   $("against").hidden = !name || !objectives.length;
   if (!name || !objectives.length || !changed("against", name, signature, document.documentElement.dataset.theme)) return;
   const [blue] = colours();
-  const some = rows.filter((row) => finished(row) && row.config[name] !== null).slice(-MOST_DRAWN);
+  const some = thinned(rows.filter((row) => finished(row) && row.config[name] !== null), MOST_DRAWN);
   const values = some.map(({ config }) => (typeof config[name] === "number" ? config[name] : short(config[name])));
   const numeric = values.every((value) => typeof value === "number");
   const wide = numeric && latest.logarithmic.includes(name) && Math.min(...values) > 0;
@@ -293,9 +304,10 @@ function drawLines() {
   if (!changed("parallel", signature, document.documentElement.dataset.theme)) return;
   const most = 400;
   const on = new Set(analysis.front);
-  const shown = [...done.filter(({ run }) => !on.has(run)).slice(-most), ...done.filter(({ run }) => on.has(run))];
+  const some = thinned(done, most);
+  const shown = [...some.filter(({ run }) => !on.has(run)), ...some.filter(({ run }) => on.has(run))];
   drawParallel(document.querySelector("#parallel svg"), shown, { parameters, objectives, logarithmic: latest.logarithmic, front: on, textOf: (row) => textOf(row).replace(/<br>/g, "\n").replace(/<\/?b>/g, "") });
-  $("parallel-said").textContent = done.length > shown.length ? `The front and the last ${most} of ${done.length} finished runs.` : "";
+  $("parallel-said").textContent = done.length > shown.length ? `The front, the best, and the last ${most} of ${done.length} finished runs.` : "";
 }
 
 function offer() {
