@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Any
 from paretune.analysis.choose import Choice
 from paretune.analysis.document.language import translate as _
 from paretune.analysis.findings.aims import stated_goals
+from paretune.analysis.findings.front import stands_for
+from paretune.analysis.findings.repeats import RUNS
 from paretune.analysis.sources.run_record import RunRecord
+from paretune.models.effective_configuration import text_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,8 +43,18 @@ class Study:
         return next(run for run in self.runs if run.run == self.choice.run["run"])
 
     @property
+    def marked(self) -> str:
+        """The run that stands for the chosen run's configuration on the front, and is marked there."""
+        return stands_for(self.front, self.chosen.run)
+
+    @property
     def baseline(self) -> RunRecord | None:
         return next((run for run in self.runs if "baseline" in run.tags), None)
+
+    @property
+    def baseline_chosen(self) -> bool:
+        """Whether the default configuration was chosen."""
+        return self.baseline is not None and self.baseline.run in self.choice.run[RUNS]
 
     @property
     def test(self) -> dict[str, Any]:
@@ -60,13 +73,14 @@ class Study:
 
 
 def searched(study: Study) -> list[str]:
-    """Return the hyper-parameters whose values differ between the runs."""
-    names = dict.fromkeys(name for run in study.runs for name in run.config if name not in SAME_FOR_ALL and name != "provenance")
-    return [
-        name
-        for name in names
-        if len({json.dumps(run.config.get(name), sort_keys=True, default=str) for run in study.runs if run.config}) > 1
-    ]
+    """Return the hyper-parameters whose values differ between the runs, where they have an effect."""
+    return differing([run.effective_config for run in study.runs if run.config])
+
+
+def differing(configs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the names whose values differ between configurations; what follows from the others is left out."""
+    names = dict.fromkeys(name for config in configs for name in config if name not in SAME_FOR_ALL and name != "provenance")
+    return [name for name in names if len({text_of(config.get(name)) for config in configs}) > 1]
 
 
 def short(value: Any) -> str:

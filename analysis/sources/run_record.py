@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import operator
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from paretune.core.best_epoch import best_row, goal_of
 from paretune.core.epoch import METRICS
+from paretune.models.effective_configuration import effective_configuration
 from paretune.runs.wandb_files import INTERNAL, numbers
 from paretune.runs.whole_runs import summary_numbers, summary_values
 
@@ -50,6 +52,11 @@ class RunRecord:
 
     def __post_init__(self) -> None:
         self.name = self.name or self.run  # W&B names no run that is offline
+
+    @functools.cached_property
+    def effective_config(self) -> dict[str, Any]:
+        """The config without provenance and inactive parameters: by it configurations are compared."""
+        return effective_configuration(self.config)
 
     @property
     def n_rows(self) -> int:
