@@ -237,7 +237,7 @@ def _count(table: pd.DataFrame) -> str:
 
 def _told_apart(equals: pd.DataFrame, aims: Mapping[str, str]) -> str:
     """Say which metric told runs of equal score apart."""
-    for name, goal in tie_breakers(aims):
+    for name, goal in tie_breakers(aims).items():
         if name in equals and equals[name].notna().any():
             equals = equals[equals[name] == (equals[name].min() if goal == "minimize" else equals[name].max())]
             if len(equals) == 1 and name == "n_parameters":

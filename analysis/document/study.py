@@ -74,7 +74,13 @@ class Study:
 
 def searched(study: Study) -> list[str]:
     """Return the hyper-parameters whose values differ between the runs, where they have an effect."""
-    return differing([run.effective_config for run in study.runs if run.config])
+    return differing_parameters([run for run in study.runs if run.config])
+
+
+def differing_parameters(runs: Sequence[RunRecord]) -> list[str]:
+    """Return the parameters whose values differ between runs, where they have an effect."""
+    effective = set(differing([run.effective_config for run in runs]))
+    return [name for name in differing([run.config for run in runs]) if name in effective]
 
 
 def differing(configs: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -11,7 +11,7 @@ from paretune.analysis.sources.run_record import RunRecord, runs_table
 from paretune.core.best_epoch import known_goal
 from paretune.core.errors import UsageError
 from paretune.core.provenance import written_by_us
-from paretune.core.run_order import DEFAULT_METRICS, weighed_metrics
+from paretune.core.run_order import DEFAULT_METRICS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,8 +33,9 @@ def aims_of(runs: Sequence[RunRecord], metrics: Sequence[str] | None = None, goa
 
 def default_metrics(runs: Sequence[RunRecord]) -> tuple[str, ...]:
     """Return the objectives of the runs' sweep, where it has two or more; else precision and recall, or its one objective."""
+    objectives = objectives_of(runs)
     logged = any(all(metric in run.columns for metric in DEFAULT_METRICS) for run in runs)
-    return weighed_metrics(objectives_of(runs), logged=logged)
+    return objectives if len(objectives) > 1 or (objectives and not logged) else DEFAULT_METRICS
 
 
 def objectives_of(runs: Sequence[RunRecord]) -> tuple[str, ...]:

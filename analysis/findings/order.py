@@ -22,7 +22,7 @@ def better_first(table: pd.DataFrame, score: Any, aims: Mapping[str, str] | None
         aims: what is weighed, metric -> goal.
     """
     aims = aims or {}
-    names = [name for name in dict.fromkeys([*(name for name, _ in tie_breakers(aims)), "created"]) if name in table]
+    names = [name for name in dict.fromkeys([*tie_breakers(aims), "created"]) if name in table]
     columns = [table[name].astype("float64").tolist() for name in names]
     scores = np.asarray(score, dtype=np.float64).tolist()
     keys = [

@@ -71,14 +71,15 @@ def tried(runs: Sequence[RunRecord], metric: str = "f1", goal: str | None = None
 
     table, goal = candidates_by(runs, metric, goal)
     aims = aims_of(runs) if aims is None else aims
-    configs = {run.run: run.effective_config for run in runs}
-    rows = [configs[run] for run in table["run"]]
+    by_id = {run.run: run for run in runs}
+    configs = [by_id[run].config for run in table["run"]]
+    rows = [by_id[run].effective_config for run in table["run"]]
     columns: dict[str, list[Any]] = {}
     left_out: dict[str, str] = {}
     for name in dict.fromkeys(name for row in rows for name in row if name not in NO_PARAMETERS):
         values = [_plain(row[name]) if name in row else pd.NA for row in rows]
-        if len({key_of(row[name]) if name in row else "" for row in rows}) < 2:
-            continue  # the same in every run
+        if any(len({key_of(row[name]) if name in row else "" for row in every}) < 2 for every in (configs, rows)):
+            continue  # the same in every run, or in every run in which it has an effect
         found = [value for value in values if value is not pd.NA]
         if not all(isinstance(value, float) for value in found):
             values = [value if value is pd.NA else text_of(value) for value in values]
@@ -94,7 +95,7 @@ def tried(runs: Sequence[RunRecord], metric: str = "f1", goal: str | None = None
         goal,
         str(table["evaluation_split"].iloc[0]),
         left_out,
-        table.filter([*(name for name, _goal in tie_breakers(aims)), "created"]),
+        table.filter([*tie_breakers(aims), "created"]),
         aims,
     )
 

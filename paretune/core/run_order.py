@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-DEFAULT_METRICS = ("precision", "recall")
+DEFAULT_METRICS = ("precision", "recall")  # that are weighed where nobody says what
 TIES = ("test_loss", "n_parameters")  # the lower of equals comes first; after these the earlier run
 
 
-def weighed_metrics(objectives: Sequence[str], *, logged: bool) -> tuple[str, ...]:
-    """Return what runs are weighed by where nobody says: a sweep's objectives if two or more; else precision and recall.
-
-    Args:
-        logged: whether the runs log precision and recall; the one objective of those that do not is weighed alone.
-    """
-    return tuple(objectives) if len(objectives) > 1 or (objectives and not logged) else DEFAULT_METRICS
-
-
-def tie_breakers(aims: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Return the metrics that tell runs of equal score apart, with their goals: what is weighed, then TIES."""
-    return [*aims.items(), *((name, "minimize") for name in TIES if name not in aims)]
+def tie_breakers(aims: Mapping[str, str]) -> dict[str, str]:
+    """Return the metrics that tell runs of equal score apart, with their goals: what is weighed, precision and recall, TIES."""
+    rest = {**dict.fromkeys(DEFAULT_METRICS, "maximize"), **dict.fromkeys(TIES, "minimize")}
+    return {**aims, **{name: goal for name, goal in rest.items() if name not in aims}}
 
 
 def order_key(score: float, values: Mapping[str, Any], aims: Mapping[str, str]) -> tuple[float, ...]:
@@ -32,7 +24,7 @@ def order_key(score: float, values: Mapping[str, Any], aims: Mapping[str, str]) 
         values: the run's metrics, and `created` in seconds since 1970; what is missing, None or NaN comes last.
         aims: metric -> goal, of what is weighed.
     """
-    signed = [(values.get(name), 1.0 if goal == "minimize" else -1.0) for name, goal in tie_breakers(aims)]
+    signed = [(values.get(name), 1.0 if goal == "minimize" else -1.0) for name, goal in tie_breakers(aims).items()]
     return tuple(_finite(value, sign) for value, sign in [(score, 1.0), *signed, (values.get("created"), 1.0)])
 
 

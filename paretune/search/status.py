@@ -207,7 +207,8 @@ def _cells(trials: Sequence[FrozenTrial], goals: Mapping[str, str], *, ours: boo
     from paretune.search.engine.study import counted_row
 
     values = [effective_values_of(trial) for trial in trials]
-    names = list(dict.fromkeys(name for trial, real in zip(trials, values, strict=True) for name in trial.params if name in real))
+    active = {name for real in values for name in real}
+    names = [name for name in dict.fromkeys(name for trial in trials for name in trial.params) if name in active]
     cells = [["trial", *goals, "epoch", *names]]
     for trial, real in zip(trials, values, strict=True):
         row = counted_row(study_schema.epochs_of(trial.user_attrs), goals, ours=ours) or {}

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from paretune.core.run_order import order_key, tie_breakers, weighed_metrics
+from paretune.core.run_order import order_key, tie_breakers
 
 AIMS = {"precision": "maximize", "seconds": "minimize"}
 RUN = {"precision": 0.9, "seconds": 5.0, "test_loss": 0.2, "n_parameters": 10, "created": 7.0}
@@ -36,17 +36,9 @@ def test_a_run_without_a_score_is_last() -> None:
 
 def test_what_is_weighed_keeps_its_own_goal_and_stands_before_the_rest() -> None:
     breakers = tie_breakers({"recall": "maximize", "test_loss": "maximize"})
-    assert breakers == [("recall", "maximize"), ("test_loss", "maximize"), ("n_parameters", "minimize")]
-
-
-@pytest.mark.parametrize(
-    ("objectives", "logged", "weighed"),
-    [
-        (["f1"], True, ("precision", "recall")),
-        (["f1"], False, ("f1",)),
-        ([], False, ("precision", "recall")),
-        (["a", "b"], True, ("a", "b")),
-    ],
-)
-def test_what_is_weighed_where_nobody_says(objectives: list[str], logged: bool, weighed: tuple[str, ...]) -> None:
-    assert weighed_metrics(objectives, logged=logged) == weighed
+    assert list(breakers.items()) == [
+        ("recall", "maximize"),
+        ("test_loss", "maximize"),
+        ("precision", "maximize"),
+        ("n_parameters", "minimize"),
+    ]

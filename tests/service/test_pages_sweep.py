@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from paretune.service.store.accounts import add_user
-from paretune.service.store.tables import Run
+from paretune.service.store.tables import Run, now
 from paretune.service.web import importance, sweep_data
 from paretune.service.web.importance import computed_beside, importance_of
 from paretune.service.web.sweep_data import Kept, SweepData
@@ -66,6 +66,25 @@ def test_the_front_and_the_hypervolume_are_those_of_the_finished_runs(shown: Sho
     assert (found["state"], found["ended"], found["chosen"]) == ("running", 5, None)
     assert found["parameters"] == ["x", "kind"]
     assert set(found["metrics"]) == {"precision", "seconds"}
+
+
+def test_equal_runs_rank_in_the_order_of_the_analysis(shown: Shown) -> None:
+    _, sweep = created(shown, metric={"name": "f1", "goal": "maximize"}, method="random", run_cap=20)
+    own = agent(shown, sweep)
+    scores = [(0.8, 0.1, 1), (0.9, 0.3, 5), (0.9, 0.2, 9), (0.9, 0.2, 5), (0.9, 0.2, 5)]
+    names = [ended(shown, own, sweep, [{"f1": a, "test_loss": b, "n_parameters": c}]) for a, b, c in scores]
+    ended(shown, own, sweep, [{"f1": 1.0}], exit_code=1)
+    found = data(shown, sweep)
+    ranks = {row["run"]: row["rank"] for row in found["rows"]}
+    assert [ranks[name] for name in names] == [4, 3, 2, 0, 1]
+    assert [row["rank"] for row in found["rows"] if row["state"] != "finished"] == [None]
+
+
+def test_an_inactive_parameter_has_no_value_on_the_page() -> None:
+    config = {"x": {"value": 0.5}, "kind": {"value": "a"}, "classifier": {"value": "ann"}}
+    config["provenance"] = {"value": {"fingerprints": {}, "inactive": ["x"]}}
+    run = Run(name="r", config=json.dumps(config), summary="{}", state="finished", created_at=now(), heartbeat_at=now())
+    assert sweep_data.shown(run, ["x", "kind"], set()).config == {"x": None, "kind": "a"}
 
 
 def test_failed_and_stopped_runs_are_on_no_front(shown: Shown) -> None:

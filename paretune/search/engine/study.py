@@ -17,9 +17,9 @@ from optuna.exceptions import DuplicatedStudyError
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from paretune.core.best_epoch import best_row, goal_of
+from paretune.core.best_epoch import best_row
 from paretune.core.errors import UsageError
-from paretune.core.run_order import DEFAULT_METRICS, order_key, weighed_metrics
+from paretune.core.run_order import order_key
 from paretune.data.dataset import Data
 from paretune.data.options import DataOptions
 from paretune.runs import study_schema
@@ -289,10 +289,8 @@ def best_trials(trials: Sequence[FrozenTrial], goals: Mapping[str, str], count: 
 
     def key(trial: FrozenTrial) -> tuple[float, ...]:
         row = counted_row(study_schema.epochs_of(trial.user_attrs), {name: goal}, ours=ours) or {}
-        aims = weighed_metrics(list(goals), logged=all(metric in row for metric in DEFAULT_METRICS))
         begun = math.nan if trial.datetime_start is None else trial.datetime_start.timestamp()
-        weighed = {metric: goals.get(metric) or goal_of(metric) for metric in aims}
-        return (*order_key(sign * trial.values[0], {**row, "created": begun}, weighed), trial.number)
+        return (*order_key(sign * trial.values[0], {**row, "created": begun}, goals), trial.number)
 
     return sorted(contenders, key=key)[:count]
 

@@ -23,7 +23,7 @@ from sqlalchemy.orm import Session, load_only
 from paretune.core.best_epoch import goal_of
 from paretune.core.errors import UsageError
 from paretune.core.pareto_front import hypervolumes, non_dominated, reference_point
-from paretune.core.run_order import DEFAULT_METRICS, order_key, weighed_metrics
+from paretune.core.run_order import order_key
 from paretune.models.effective_configuration import inactive_names
 from paretune.service.graphql.shared import strict
 from paretune.service.store import runs, streams
@@ -351,14 +351,11 @@ def _ranks(rows: Sequence[Mapping[str, Any]], runs_shown: Sequence[Shown], objec
         return {}
     done = [(row, run) for row, run in zip(rows, runs_shown, strict=True) if row["state"] == "finished" and _finite(row["values"])]
     sign = 1.0 if next(iter(objectives.values())) == "minimize" else -1.0
-    logged = any(all(metric in run.summary for metric in DEFAULT_METRICS) for _, run in done)
-    weighed = weighed_metrics(list(objectives), logged=logged)
-    aims = {metric: objectives.get(metric) or goal_of(metric) for metric in weighed}
 
     def key(pair: tuple[Mapping[str, Any], Shown]) -> tuple[float, ...]:
         row, run = pair
         told = dict(zip(objectives, row["values"], strict=True))
-        return order_key(sign * row["values"][0], {**run.summary, **told, "created": run.created}, aims)
+        return order_key(sign * row["values"][0], {**run.summary, **told, "created": run.created}, objectives)
 
     return {run.run: place for place, (_, run) in enumerate(sorted(done, key=key))}
 
