@@ -10,8 +10,9 @@ usage: python -m analysis.choose SOURCE [SOURCE …] [--rule RULE]
 
 Conditions look at all finished runs, not at the front alone: a run that another one beats in precision and recall may be
 the smallest that is good enough. With both, `within` counts from the best among the runs that satisfy the conditions; the
-knee is then of the front of what is left. Of equals, the run that is better in what else is weighed is taken, then that of
-lower test_loss, then the smaller one (n_parameters), then the earlier.
+knee is then of the front of what is left. Runs of one configuration are one candidate, with their means (findings/repeats.py).
+Of equals, the run that is better in what else is weighed is taken, then that of higher precision and recall, of lower
+test_loss, the smaller one (n_parameters), then the earlier (paretune/core/run_order.py).
 """
 
 from __future__ import annotations

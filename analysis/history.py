@@ -229,11 +229,18 @@ def sources_of(options: argparse.Namespace) -> list[RunRecord]:
         UsageError: if a source or a filter cannot be read.
     """
     filters = filters_of(options)
-    found: dict[tuple[str, str], RunRecord] = {}
+    found: dict[str, list[RunRecord]] = {}
     for source in options.sources:
         for run in load_runs(source, filters):
-            found.setdefault((run.run, text_of(run.effective_config)), run)
-    return list(found.values())
+            known = found.setdefault(run.run, [])
+            known += [] if any(_is_same(run, other) for other in known) else [run]
+    return [run for runs in found.values() for run in runs]
+
+
+def _is_same(run: RunRecord, other: RunRecord) -> bool:
+    """Whether two records of one id are of one run: their configs agree in all that both say."""
+    shared = (run.config.keys() & other.config.keys()) - {"provenance"}
+    return all(text_of(run.config[name]) == text_of(other.config[name]) for name in shared)
 
 
 def _whole(table: pd.DataFrame, runs: Sequence[RunRecord]) -> pd.DataFrame:

@@ -35,10 +35,17 @@ def inactive_names(config: Mapping[str, Any]) -> list[str]:
 
 def effective_configuration(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return a run's config without its provenance and its inactive parameters."""
-    found: Any = {name: value for name, value in config.items() if name != "provenance"}
+    added = {"provenance"} | ({"best_metric"} if _from_a_study(config) else set())
+    found: Any = {name: value for name, value in config.items() if name not in added}
     for path in inactive_names(config):
         found = _without(found, path.split("."))
     return dict(found)
+
+
+def _from_a_study(config: Mapping[str, Any]) -> bool:
+    """Whether this is what a study of ours says of a run of a program of the person's own: its files lack what it adds."""
+    origin = config.get("provenance")
+    return not written_by_us(config) and isinstance(origin, Mapping) and {"commit", "versions"} <= origin.keys()
 
 
 def _without(value: Any, path: list[str]) -> Any:

@@ -32,6 +32,12 @@ def test_of_older_runs_they_follow_from_the_model() -> None:
     assert effective_configuration(written("svm", kernel="poly", degree=2))["degree"] == 2
 
 
+def test_what_a_study_adds_to_a_run_of_another_program_is_none_of_its_parameters() -> None:
+    config = {"rate": 0.1, "best_metric": "acc"}
+    assert effective_configuration({**config, "provenance": {"commit": None, "versions": {}}}) == {"rate": 0.1}
+    assert effective_configuration(config) == config
+
+
 def test_a_block_in_a_list_lacks_what_is_inactive_in_it() -> None:
     config = written("ann", conv=[{"channels": 4}, {"channels": 8, "pool": 2}])
     first, second = effective_configuration(config)["conv"]
