@@ -80,6 +80,13 @@ def test_equal_runs_rank_in_the_order_of_the_analysis(shown: Shown) -> None:
     assert [row["rank"] for row in found["rows"] if row["state"] != "finished"] == [None]
 
 
+def test_runs_of_one_configuration_that_came_out_alike_are_on_the_front_once(shown: Shown) -> None:
+    parameters = {"x": {"values": [0.5]}, "kind": {"value": "a"}}
+    sweep, names = swept(shown, [(0.9, 3.0), (0.9, 3.0), (0.5, 1.0)], parameters=parameters)
+    found = data(shown, sweep)["analysis"]
+    assert (found["front"], found["alike"]) == ([names[0], names[2]], {names[0]: 2})
+
+
 def test_an_inactive_parameter_has_no_value_on_the_page() -> None:
     config = {"x": {"value": 0.5}, "kind": {"value": "a"}, "classifier": {"value": "ann"}}
     config["provenance"] = {"value": {"fingerprints": {}, "inactive": ["x"]}}
@@ -265,7 +272,7 @@ def test_a_sweep_without_runs_has_a_page(shown: Shown) -> None:
     identifier, sweep = created(shown)
     assert "wandb agent someone/tried/" in shown.page(f"/someone/tried/sweeps/{sweep}")
     found = data(shown, sweep)
-    assert (found["rows"], found["analysis"], found["live"]) == ([], {"front": [], "volumes": []}, [])
+    assert (found["rows"], found["analysis"], found["live"]) == ([], {"front": [], "alike": {}, "volumes": []}, [])
     assert sweep in shown.page("/someone/tried/sweeps")
     set_state(shown, identifier, "FINISHED")
     assert data(shown, sweep)["state"] == "finished"

@@ -24,7 +24,7 @@ from paretune.core.best_epoch import goal_of
 from paretune.core.errors import UsageError
 from paretune.core.pareto_front import hypervolumes, non_dominated, reference_point
 from paretune.core.run_order import order_key
-from paretune.models.effective_configuration import inactive_names
+from paretune.models.effective_configuration import inactive_names, text_of
 from paretune.service.graphql.shared import strict
 from paretune.service.store import runs, streams
 from paretune.service.store.filters import holds
@@ -334,15 +334,24 @@ def _definition(sweep: Sweep) -> dict[str, Any]:
 
 
 def _analysis(rows: Sequence[Mapping[str, Any]], objectives: Mapping[str, str]) -> dict[str, Any]:
-    """Return the front of the finished runs, and the hypervolume after each of them, as shares of the last."""
+    """Return the front of the finished runs, and the hypervolume after each of them, as shares of the last.
+
+    Of runs of one effective configuration with the same values the best by rank stands for all; `alike` counts them.
+    """
     done = [row for row in rows if row["state"] == "finished" and _finite(row["values"])]
     if not done or not objectives:
-        return {"front": [], "volumes": []}
+        return {"front": [], "alike": {}, "volumes": []}
     goals = list(objectives.values())
     values = np.array([row["values"] for row in done], dtype=np.float64)
-    front = [row["run"] for row, on_front in zip(done, non_dominated(values, goals), strict=True) if on_front]
+    alike: dict[str, list[Mapping[str, Any]]] = {}
+    for row, on_front in zip(done, non_dominated(values, goals), strict=True):
+        if on_front:
+            alike.setdefault(text_of([row["config"], row["values"]]), []).append(row)
+    groups = [sorted(group, key=lambda row: row["rank"]) for group in alike.values()]
+    front = [group[0]["run"] for group in groups]
+    counts = {group[0]["run"]: len(group) for group in groups if len(group) > 1}
     volumes = hypervolumes(values, goals, reference_point(values, goals)) if len(goals) > 1 else np.zeros(0)
-    return {"front": front, "volumes": [float(volume) for volume in volumes]}
+    return {"front": front, "alike": counts, "volumes": [float(volume) for volume in volumes]}
 
 
 def _ranks(rows: Sequence[Mapping[str, Any]], runs_shown: Sequence[Shown], objectives: Mapping[str, str]) -> dict[str, int]:

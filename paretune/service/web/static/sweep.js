@@ -11,7 +11,7 @@ const MOST_ROWS = 15;
 
 let rows = []; // of the runs that have ended, in that order
 let metrics = [];
-let analysis = { front: [], volumes: [] };
+let analysis = { front: [], alike: {}, volumes: [] };
 let seconds = null;
 let signature = "";
 let latest = null;
@@ -199,7 +199,8 @@ function drawTable() {
   for (const row of best.slice(0, many ? 100 : MOST_ROWS)) {
     const line = body.insertRow();
     line.classList.toggle("chosen", row.run === chosen);
-    line.insertCell().append(linkTo(row));
+    const count = many ? analysis.alike[row.run] : undefined;
+    line.insertCell().append(linkTo(row), count ? ` (${count} runs alike)` : "");
     for (const value of [...row.values, ...parameters.map((name) => row.config[name])]) {
       const cell = line.insertCell();
       cell.textContent = short(value);
