@@ -41,7 +41,7 @@ class Study:
 
     @property
     def baseline(self) -> RunRecord | None:
-        return next((run for run in self.runs if "baseline" in run.tags), None)
+        return next((run for run in self.runs if run.baseline), None)
 
     @property
     def test(self) -> dict[str, Any]:

@@ -19,8 +19,8 @@ from paretune.core.folders import ROOT
 from paretune.runs.wandb_files import read_run
 
 WORTHWHILE = 20  # run files below which reading them again costs nothing
-VERSION = "2"
-IDENTITY = ("run", "name", "group", "sweep", "state", "created", "file", "config", "tags", "goals")
+VERSION = "3"
+IDENTITY = ("run", "name", "group", "sweep", "state", "created", "file", "config", "tags", "goals", "feasible", "baseline", "damaged")
 
 
 def place_of(kind: str, source: str | Path) -> Path:
@@ -59,7 +59,7 @@ def _parted(runs: Sequence[dict[str, Any]], columns: dict[str, Any]) -> Iterator
 
 def _ours(run: RunRecord) -> bool:
     """Whether a run is our classifiers' own in a file here: its summary repeats its rows, and is read there when asked for."""
-    return "classifier" in run.config and run.file.endswith(".wandb")
+    return run.ours and run.file.endswith(".wandb")
 
 
 def _summary_in(file: str) -> Mapping[str, Any]:
@@ -79,7 +79,7 @@ def write(place: Path, marked: Sequence[tuple[str, RunRecord]]) -> None:
     described = [
         {
             **{key: getattr(run, key) for key in IDENTITY},
-            "summary": None if _ours(run) else json.dumps(dict(run.summary), default=str),
+            "summary": None if _ours(run) else json.dumps(dict(run.read_summary()), default=str),
             "mark": mark,
             "n_rows": run.n_rows,
             "columns": list(run.columns),

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from paretune.analysis.sources import bulk, parquet_cache
-from paretune.analysis.sources.run_record import RunRecord, columns_of
+from paretune.analysis.sources.run_record import RunRecord, column_of, columns_of
 from paretune.core.errors import UsageError
 from paretune.core.progress import Progress
+from paretune.runs.sweep_outcome import outcome_of
 from paretune.runs.tracking import logged_in
 from paretune.runs.wandb_files import ended
 
@@ -57,9 +58,9 @@ def server_runs(source: str, filters: Mapping[str, Any] | None = None) -> list[R
     if fresh:
         _pull(source, fresh, known, bulk.pulled(api, address, entity, project, [run.id for run in fresh]))
         parquet_cache.write(place, [(mark, run) for mark, run in known.values() if run.state not in ALIVE])
-    runs = [known[run.id][1] for run in found]
+    runs = [_record(run, known[run.id][1].columns) for run in found]  # what is not a history may have been edited since
     for run in runs:
-        run.goals = goals
+        run.goals = goals or run.goals
     return runs
 
 
@@ -86,6 +87,10 @@ def _pull(
 
 
 def _pulled(run: Any, history: dict[str, np.ndarray] | None) -> RunRecord:
+    return _record(run, columns_of(list(run.scan_history(page_size=LARGEST_PAGE))) if history is None else history)
+
+
+def _record(run: Any, columns: dict[str, np.ndarray]) -> RunRecord:
     import pandas as pd
 
     summary = {key: value for key, value in dict(run.summary).items() if key != "_wandb"}
@@ -94,14 +99,14 @@ def _pulled(run: Any, history: dict[str, np.ndarray] | None) -> RunRecord:
         name=run.name,
         group=run.group or "",
         sweep=getattr(run, "sweep_name", None) or "",
-        state=ended(run.state, summary),
+        state=ended(run.state, run.config, summary),
         created=pd.Timestamp(run.created_at).timestamp(),
         file=run.url,
         config=dict(run.config),
-        columns=columns_of(list(run.scan_history(page_size=LARGEST_PAGE))) if history is None else history,
+        columns=columns,
         tags=list(run.tags),
         read_summary=lambda: summary,
-    )
+    ).take_outcome(outcome_of(summary))
 
 
 def _mark(run: Any) -> str:
@@ -113,7 +118,9 @@ def _goals(api: Any, source: str) -> dict[str, str]:
     """Return what a sweep at W&B looks for."""
     config = api.sweep(source).config
     asked = config.get("metrics") or [config.get("metric")]
-    return {str(one["name"]): str(one.get("goal", "minimize")) for one in asked if isinstance(one, Mapping) and "name" in one}
+    return {
+        column_of(str(one["name"])): str(one.get("goal", "minimize")) for one in asked if isinstance(one, Mapping) and "name" in one
+    }
 
 
 def _reason(error: Exception) -> str:

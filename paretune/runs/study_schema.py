@@ -18,7 +18,8 @@ READ = "locked_part_read:"  # begins the attributes that are readings of the loc
 # of a trial
 WORKER = "worker"  # who trains it: host, the file whose lock shows on that host that it lives, and whether it still waits there
 BEAT = "beat"  # counts up while it is trained, for the other hosts
-RUN = "run"  # id, host and path of its W&B run, its whole config, and the seconds that its suggestion took
+# id, host and path of its W&B run, its whole config, the origin of a person's own program, and the seconds that its suggestion took
+RUN = "run"
 CAUSE, PRUNED, BASELINE = "cause", "pruned", "baseline"
 RETRY_OF, ATTEMPT, ORIGIN = "retry_of", "attempt", "origin"  # the trial before, how often a worker died, and the first of them
 PRIOR, POINT = "prior", "point"  # taken over with its result from elsewhere; asked for by a person

@@ -74,7 +74,7 @@ class ServerRun:
         self.group, self.sweep_name = "tiny", None
         self.url = f"https://wandb.example/{run.run}"
         self.created_at = datetime.datetime.fromtimestamp(run.created, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        self.config = {**run.config, "provenance": {"commit": "abc"}}
+        self.config = {**run.config, "provenance": {"commit": "abc", "fingerprints": {}}}
         last = run.epochs[-1] if run.epochs else {}
         self.summary: Mapping[str, Any] = {**last, "_wandb": {}, **({"pruned": 1} if run.state == "pruned" else {})}
         self.epochs = run.epochs
