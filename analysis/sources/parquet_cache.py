@@ -20,7 +20,21 @@ from paretune.runs.wandb_files import read_run
 
 WORTHWHILE = 20  # run files below which reading them again costs nothing
 VERSION = "3"
-IDENTITY = ("run", "name", "group", "sweep", "state", "created", "file", "config", "tags", "goals", "feasible", "baseline", "damaged")
+IDENTITY = (
+    "run",
+    "name",
+    "group",
+    "sweep",
+    "state",
+    "created",
+    "file",
+    "config",
+    "tags",
+    "goals",
+    "feasible",
+    "baseline",
+    "damaged",
+)
 
 
 def place_of(kind: str, source: str | Path) -> Path:

@@ -31,6 +31,7 @@ DESCRIPTION = {"classifier", "evaluation_split", "best_metric", "preset", "data"
 DESCRIPTION |= {"curves_on_test", "repeats", "repeats_over", "split_seed", "n_folds", "fold", "provenance"}
 BASELINE = "baseline"  # the tag of the default configuration, in runs of ours
 BEST_METRIC = "f1"  # of our own runs that do not say otherwise
+LONGEST_WHOLE = 1e21  # from here on the client writes a float with an exponent
 UNENDED = {"running", "crashed", "killed", "interrupted", "damaged"}
 
 
@@ -65,6 +66,7 @@ class RunRecord:
 
     def __post_init__(self) -> None:
         self.name = self.name or self.run  # W&B names no run that is offline
+        self.config = as_at_wandb(self.config)
         self.ours = self.ours or written_by_us(self.config)
         self.baseline = self.baseline or (self.ours and BASELINE in self.tags)
         known = self.stated.get("provenance")
@@ -75,6 +77,7 @@ class RunRecord:
         self.goals = self.goals or {column_of(name): goal for name, goal in outcome.goals.items()}
         self.feasible = self.feasible and outcome.feasible is not False
         self.baseline = self.baseline or outcome.baseline
+        self.created = self.created if outcome.created is None else outcome.created
         return self
 
     @property
@@ -101,6 +104,19 @@ class RunRecord:
     def summary(self) -> Mapping[str, Any]:
         """W&B's summary of the run, without what paretune keeps there; empty where it comes from a study alone."""
         return {name: value for name, value in self.read_summary().items() if not (name == KEY and is_outcome(value))}
+
+
+def as_at_wandb(value: Any) -> Any:
+    """Return a value of a config as W&B's server gives it back: whole floats are integers, and empty mappings are gone.
+
+    The order of names, which is lost there, is the alphabet's. So a config is the same whether it comes from there, from a run file or from a study.
+    """
+    if isinstance(value, dict):
+        items = {name: as_at_wandb(item) for name, item in sorted(value.items())}
+        return {name: item for name, item in items.items() if item != {}}
+    if isinstance(value, list):
+        return [as_at_wandb(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < LONGEST_WHOLE else value
 
 
 def column_of(metric: str) -> str:

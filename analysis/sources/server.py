@@ -93,7 +93,7 @@ def _pulled(run: Any, history: dict[str, np.ndarray] | None) -> RunRecord:
 def _record(run: Any, columns: dict[str, np.ndarray]) -> RunRecord:
     import pandas as pd
 
-    summary = {key: value for key, value in dict(run.summary).items() if key != "_wandb"}
+    summary = {key: value for key, value in _plain(run.summary).items() if key != "_wandb"}
     return RunRecord(
         run=run.id,
         name=run.name,
@@ -107,6 +107,11 @@ def _record(run: Any, columns: dict[str, np.ndarray]) -> RunRecord:
         tags=list(run.tags),
         read_summary=lambda: summary,
     ).take_outcome(outcome_of(summary))
+
+
+def _plain(value: Any) -> Any:
+    """Return what the client hands out of a summary as plain values: its nested ones are of a class of its own, no mappings."""
+    return {key: _plain(value[key]) for key in value.keys()} if hasattr(value, "keys") else value  # noqa: SIM118  so is the outer
 
 
 def _mark(run: Any) -> str:

@@ -7,9 +7,11 @@ exit), so that `wandb sync`, which uploads the files of one run in the order of 
 from __future__ import annotations
 
 import json
+import math
 import time
 import zlib
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +42,8 @@ def write_outcome(run: RunFile, outcome: SweepOutcome, folder: Path) -> Path:
     if not any(record.HasField("exit") for record in ending):  # the sweep has ended the program
         ending.insert(0, wandb_internal_pb2.Record(exit={"exit_code": 0}))  # type: ignore[attr-defined]
     summary: Any = wandb_internal_pb2.Record()  # type: ignore[attr-defined]
-    for name, value in {**run.summary, **outcome.to_summary()}.items():
+    known = outcome if math.isnan(run.created) else replace(outcome, created=run.created)
+    for name, value in {**run.summary, **known.to_summary()}.items():
         summary.summary.update.add(key=name, value_json=json.dumps(value))
     records = [*(record for record in records if record not in ending), summary, *ending]
     for number, record in enumerate(records):

@@ -24,12 +24,13 @@ class SweepOutcome:
     baseline: bool = False  # whether it is the default configuration
     feasible: bool | None = None  # whether it keeps the sweep's constraints; None where the sweep has none, or it has no result
     pruned: int | None = None  # the epoch at which the sweep stopped it
+    created: float | None = None  # seconds since 1970; a server knows only when an offline run was uploaded
 
     def to_summary(self) -> dict[str, Any]:
         """Return what the run's summary keeps."""
         known: dict[str, Any] = {"schema": SCHEMA, "goals": dict(self.goals)}
         known |= {"baseline": True} if self.baseline else {}
-        known |= {name: value for name in ("feasible", "pruned") if (value := getattr(self, name)) is not None}
+        known |= {name: value for name in ("feasible", "pruned", "created") if (value := getattr(self, name)) is not None}
         return {KEY: known}
 
 
@@ -44,10 +45,11 @@ def outcome_of(summary: Mapping[str, Any]) -> SweepOutcome:
     if not is_outcome(known):
         return SweepOutcome()
     goals = known.get("goals")
-    feasible, pruned = known.get("feasible"), known.get("pruned")
+    feasible, pruned, created = (known.get(name) for name in ("feasible", "pruned", "created"))
     return SweepOutcome(
         {str(name): str(goal) for name, goal in goals.items()} if isinstance(goals, Mapping) else {},
         known.get("baseline") is True,
         feasible if isinstance(feasible, bool) else None,
         pruned if isinstance(pruned, int) else None,
+        float(created) if isinstance(created, int | float) else None,
     )

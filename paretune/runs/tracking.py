@@ -49,6 +49,11 @@ class Tracker:
         """The folder of the run's files, which `wandb sync` takes; None when tracking is disabled."""
         return None if self.run is None else str(Path(self.run.settings.sync_dir))
 
+    @property
+    def created(self) -> float | None:
+        """When the run began, in seconds since 1970; None when tracking is disabled."""
+        return None if self.run is None else float(self.run.start_time)
+
     def describe(self, values: Mapping[str, Any], provenance: Mapping[str, Any]) -> None:
         """Complete the run's config with what the sweep did not set, and with `provenance`."""
         self.evaluation_split = str(values["evaluation_split"])

@@ -48,6 +48,7 @@ def _merged(parts: Sequence[RunFile]) -> RunFile:
         newest,
         state=DAMAGED if damaged else newest.state,
         damaged=damaged,
+        file=next((part.file for part in reversed(parts) if part.rows), newest.file),
         name=newest.name or first.name,
         group=newest.group or first.group,
         sweep=newest.sweep or first.sweep,

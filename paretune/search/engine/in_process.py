@@ -127,7 +127,7 @@ class InProcess:
             collect_as_usual()
             attempt.started({**resolved, "provenance": origin}, tracker.path)
             tracker.describe(resolved, origin)
-            tracker.outcome = outcome = SweepOutcome(self.sweep.goals, baseline="baseline" in attempt.tags)
+            tracker.outcome = outcome = SweepOutcome(self.sweep.goals, baseline="baseline" in attempt.tags, created=tracker.created)
             share = attempt.share
             stopped: set[int] = set() if share is None else share.together.stopped
             places = range(len(members)) if share is None else [share.place]

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +88,7 @@ class Command:
             if outcome.pruned is not None or (run is not None and run.state != "running") or time.monotonic() > deadline:
                 break
             time.sleep(POLL)
-        if run is None or run.outcome == outcome:
+        if run is None or replace(run.outcome, created=None) == outcome:
             return
         try:
             write_outcome(run, outcome, folder)

@@ -23,6 +23,7 @@ from sqlalchemy.orm import Session, load_only
 from paretune.core.best_epoch import goal_of
 from paretune.core.errors import UsageError
 from paretune.core.pareto_front import hypervolumes, non_dominated, reference_point
+from paretune.runs.sweep_outcome import KEY, is_outcome, outcome_of
 from paretune.service.graphql.shared import strict
 from paretune.service.store import runs, streams
 from paretune.service.store.filters import holds
@@ -33,6 +34,7 @@ from paretune.service.web import curves
 from paretune.service.web.importance import computed_beside
 
 EDITS = 15.0  # seconds after which an edit of a run that has ended is seen
+INFEASIBLE = "breaks a constraint"  # the state of a finished run that its sweep may not choose
 CHOSEN = "chosen"  # the tag of the run that a person has chosen
 MOST_WEIGHED = 500  # runs, for the importance
 MOST_METRICS = 3
@@ -246,8 +248,11 @@ def shown(run: Run, parameters: Sequence[str], pruned: set[str]) -> Shown:
     """Return a run as the page shows it."""
     config = runs.plain_config(run)
     found = {name: strict(streams.value_at(config, name)) for name in parameters}
+    kept = json.loads(run.summary)
     state = "stopped early" if run.name in pruned and run.state == "killed" else run.state
-    numbers = curves.flat_numbers(json.loads(run.summary))
+    if state == "finished" and outcome_of(kept).feasible is False:
+        state = INFEASIBLE
+    numbers = curves.flat_numbers({key: value for key, value in kept.items() if not (key == KEY and is_outcome(value))})
     summary = {key: value for key, value in numbers.items() if value is not None and not key.startswith("_")}
     seconds = numbers.get("_runtime") or (run.heartbeat_at - run.created_at).total_seconds()
     return Shown(run.name, run.display_name or run.name, state, run.heartbeat_at, seconds, found, summary)
