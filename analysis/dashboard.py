@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from paretune.analysis.figures.interactive import differing
+from paretune.analysis.document.study import differing
 from paretune.core.best_epoch import goal_of
 from paretune.core.command_line import SentenceParser, exit_with_sentence
 from paretune.core.errors import UsageError

@@ -23,6 +23,7 @@ from paretune.analysis.sources.run_record import LEADING, RunRecord, column_of, 
 from paretune.analysis.sources.server import server_runs
 from paretune.core.command_line import SentenceParser, exit_with_sentence
 from paretune.core.errors import UsageError
+from paretune.models.effective_configuration import text_of
 from paretune.runs.wandb_files import DAMAGED
 
 if TYPE_CHECKING:
@@ -240,13 +241,17 @@ def filters_of(options: argparse.Namespace) -> Filters:
 
 
 def sources_of(options: argparse.Namespace) -> list[RunRecord]:
-    """Return the runs of every SOURCE that the filters let through.
+    """Return the runs of every SOURCE that the filters let through; a run that several hold, as study and files do, once.
 
     Raises:
         UsageError: if a source or a filter cannot be read.
     """
     filters = filters_of(options)
-    return [run for source in options.sources for run in load_runs(source, filters)]
+    found: dict[tuple[str, str], RunRecord] = {}
+    for source in options.sources:
+        for run in load_runs(source, filters):
+            found.setdefault((run.run, text_of(run.effective_config)), run)
+    return list(found.values())
 
 
 def _whole(table: pd.DataFrame, runs: Sequence[RunRecord]) -> pd.DataFrame:

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from paretune.analysis.choose import Choice, aims_by, choose, default_rule
 from paretune.analysis.findings.aims import add_aims, check_aims
 from paretune.analysis.findings.confidence import t_interval
+from paretune.analysis.findings.repeats import RUNS
 from paretune.analysis.history import RunRecord, load_runs, runs_table
 from paretune.analysis.locked_part import keep, save_kept
 from paretune.analysis.rules import RULES
@@ -359,7 +360,7 @@ def to_retrain(
         )
     jobs = [(by_id[choice.run["run"]], choice.run, directory, choice.to_dict())]
     baseline = table[table["baseline"] & (table["state"] == "finished")]
-    if not baseline.empty and baseline.iloc[0]["run"] != choice.run["run"]:
+    if not baseline.empty and baseline.iloc[0]["run"] not in choice.run[RUNS]:
         row = baseline.iloc[0]
         reason = {"rule": "baseline", "reason": "the default configuration, the first trial of the sweep", "run": row["run"]}
         jobs.append((by_id[row["run"]], row, directory.with_name(f"{directory.name}-baseline"), reason))

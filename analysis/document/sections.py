@@ -24,9 +24,12 @@ from paretune.analysis.figures.runs import (
     tradeoff_figure,
 )
 from paretune.analysis.findings.confidence import wilson_interval
-from paretune.analysis.findings.front import volumes_of
+from paretune.analysis.findings.front import counted, volumes_of
+from paretune.analysis.findings.order import better_first
+from paretune.analysis.findings.repeats import RUNS
 from paretune.analysis.history import tidy
 from paretune.analysis.locked_part import load_kept
+from paretune.analysis.sources.run_record import RunRecord
 from paretune.core.errors import UsageError
 from paretune.models.locked_readings import KEY, together
 from paretune.models.registry import MODELS, model_class
@@ -181,12 +184,11 @@ def left_out_in_words(studies: Sequence[Study]) -> str:
 def front_section(studies: Sequence[Study], figures: Path) -> list[Any]:
     """The Pareto front: figure, table, and the search that led to it."""
     tables = {study.name: study.front for study in studies}
-    chosen = {study.name: str(study.choice.run["run"]) for study in studies}
+    chosen = {study.name: study.marked for study in studies}
     aims, metric = studies[0].aims, studies[0].metric
     named = [word_of(name) for name in aims]
     words = _("{first} and {last}").format(first=", ".join(named[:-1]), last=named[-1]) if len(aims) > 1 else named[0]
-    counts = [(study.name, int(study.front["on_front"].sum()), len(study.front)) for study in studies]
-    fronts = "; ".join(_("{study}: {count} of {total} finished runs").format(study=n, count=c, total=t) for n, c, t in counts)
+    fronts = "; ".join(f"{study.name}: {_front_in_words(study)}" for study in studies)
     text = _(
         "A run is on the front when no other run is at least as good in {metrics} and better in one. On the front are {fronts}."
     ).format(metrics=words, fronts=fronts)
@@ -228,6 +230,15 @@ def front_section(studies: Sequence[Study], figures: Path) -> list[Any]:
     return blocks + [block for study in studies for block in front_table(study)]
 
 
+def _front_in_words(study: Study) -> str:
+    """Count the configurations on the front; where several runs tried one, of so many runs."""
+    n_front, n_configurations, n_runs = counted(study.front)
+    if n_runs == n_configurations:
+        return _("{count} of {total} finished runs").format(count=n_front, total=n_runs)
+    text = _("{count} of {total} configurations, which {runs} finished runs tried")
+    return text.format(count=n_front, total=n_configurations, runs=n_runs)
+
+
 def word_of(metric: str) -> str:
     """Return a metric as text names it: its word where it has one, else its key."""
     return _(SCORE_LABELS[metric]) if metric in SCORE_LABELS else metric
@@ -241,16 +252,19 @@ def _nearly_equal(studies: Sequence[Study]) -> bool:
 
 
 def front_table(study: Study) -> list[Any]:
-    """The runs on the front, a column each: their scores, then what the sweep searched."""
+    """The configurations on the front, a column each: their scores, then what the sweep searched, where it has an effect."""
     front = study.front[study.front["on_front"]].copy()
-    front["is_chosen"] = front["run"] == study.choice.run["run"]
-    ascending = study.goals.get(study.metric) == "minimize"
-    front = front.sort_values(["is_chosen", study.metric], ascending=[False, ascending], kind="stable")
+    front["is_chosen"] = front["run"] == study.marked
+    sign = 1.0 if study.goals.get(study.metric) == "minimize" else -1.0
+    front = front.iloc[better_first(front, sign * front[study.metric].to_numpy(dtype=np.float64), study.aims)]
+    front = front.sort_values("is_chosen", ascending=False, kind="stable")
     shown = front.head(MOST_COLUMNS)
-    configs = {run.run: run.config for run in study.runs}
+    configs = {run.run: run.effective_config for run in study.runs}
     heads = [_column_head(str(row["name"]), bool(row["is_chosen"])) for __, row in shown.iterrows()]
     rows = [[word_of(name), *(value_of(value) for value in shown[name])] for name in dict.fromkeys([*study.aims, study.metric])]
     rows.append([_("best epoch"), *(f"{value:.0f}" for value in shown["best_epoch"])])
+    if (front[RUNS].map(len) > 1).any():
+        rows.append([_("runs"), *(str(len(every)) for every in shown[RUNS])])
     rows += [[name, *(short(configs[run].get(name)) for run in shown["run"])] for name in searched(study)]
     caption = _("The front of {study}, a column per run, scored on the hold-out.").format(study=study.name)
     if len(front) > len(shown):
@@ -265,7 +279,7 @@ def _column_head(name: str, is_chosen: bool) -> str:
 
 def study_section(study: Study, figures: Path) -> list[Any]:
     """One classifier: the rule, the curves, the confusion matrix and the per-class report."""
-    run, choice, parts = study.chosen, study.choice, sizes(study)
+    run, choice, parts, n_runs = study.chosen, study.choice, sizes(study), counted(study.front)[2]
     history = tidy([run])
     left_out = ", ".join(
         f"{count} {_(STATE_LABELS[why]) if why in STATE_LABELS else why}" for why, count in choice.left_out.items()
@@ -274,9 +288,9 @@ def study_section(study: Study, figures: Path) -> list[Any]:
         _("Rule {rule} chose run {name} ({run}): {reason}.").format(
             rule=choice.rule, name=choice.run["name"], run=run.run, reason=choice.reason
         ),
-        _("Candidates were the {count} finished runs; left out: {left_out}.").format(count=len(study.front), left_out=left_out)
+        _("Candidates were the {count} finished runs; left out: {left_out}.").format(count=n_runs, left_out=left_out)
         if left_out
-        else _("Candidates were the {count} finished runs.").format(count=len(study.front)),
+        else _("Candidates were the {count} finished runs.").format(count=n_runs),
     ]
     names = list(dict.fromkeys([*searched(study), *fixed_names(study)]))
     blocks: list[Any] = [
@@ -284,7 +298,7 @@ def study_section(study: Study, figures: Path) -> list[Any]:
         Paragraph(" ".join(told)),
         Table(
             [_("hyper-parameter"), _("value")],
-            [[name, short(run.config.get(name))] for name in names],
+            [[name, short(run.effective_config.get(name))] for name in names],
             _("Configuration of {run}; the sweep searched the first {count}.").format(
                 run=choice.run["name"], count=len(searched(study))
             ),
@@ -333,7 +347,7 @@ def fixed_names(study: Study) -> list[str]:
     if study.classifier not in MODELS:
         return []
     defaults = model_class(study.classifier).Config().to_dict()
-    config = study.chosen.config
+    config = study.chosen.effective_config
     return [name for name in config if name in defaults and config[name] != defaults[name]]
 
 
@@ -344,7 +358,7 @@ def baseline_section(studies: Sequence[Study]) -> list[Any]:
         baseline = study.baseline
         if baseline is None:
             continue
-        if baseline.run == study.chosen.run:
+        if study.baseline_chosen:
             won.append(
                 _("In {study} the default configuration itself was chosen, so there is nothing to set beside it.").format(
                     study=study.name
@@ -363,7 +377,7 @@ def baseline_section(studies: Sequence[Study]) -> list[Any]:
         settings.append(
             Table(
                 [_("hyper-parameter"), _("default"), _("tuned")],
-                [[name, short(baseline.config.get(name)), short(study.chosen.config.get(name))] for name in searched(study)],
+                _changes(study, baseline),
                 _("What the sweep changed in {study}.").format(study=study.name),
                 text_columns=3,
             )
@@ -390,6 +404,13 @@ def baseline_section(studies: Sequence[Study]) -> list[Any]:
         *([Paragraph(" ".join(told))] if told else []),
         *settings,
     ]
+
+
+def _changes(study: Study, baseline: RunRecord) -> list[list[str]]:
+    """Return what the sweep searched, default and tuned, but what has no effect in either."""
+    configs = baseline.effective_config, study.chosen.effective_config
+    names = [name for name in searched(study) if any(name in config for config in configs)]
+    return [[name, *(short(config.get(name)) for config in configs)] for name in names]
 
 
 def tuned_against_default(study: Study) -> list[str]:

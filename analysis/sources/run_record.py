@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import operator
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from paretune.core.best_epoch import best_row, goal_of
 from paretune.core.epoch import METRICS
 from paretune.core.provenance import written_by_us
+from paretune.models.effective_configuration import effective_configuration
 from paretune.runs.sweep_outcome import KEY, SweepOutcome, is_outcome
 from paretune.runs.wandb_files import INTERNAL, numbers
 from paretune.runs.whole_runs import summary_numbers, summary_values
@@ -85,10 +87,15 @@ class RunRecord:
         """The config where its reserved names mean what they do with us; empty for a run that we did not write."""
         return self.config if self.ours else {}
 
+    @functools.cached_property
+    def effective_config(self) -> dict[str, Any]:
+        """The config without provenance and inactive parameters: by it configurations are compared."""
+        return effective_configuration(self.config)
+
     @property
     def parameters(self) -> dict[str, Any]:
-        """The config without what our runs say in it beside hyper-parameters."""
-        return {name: value for name, value in self.config.items() if not (self.ours and name in DESCRIPTION)}
+        """The effective configuration without what our runs say in it beside hyper-parameters."""
+        return {name: value for name, value in self.effective_config.items() if not (self.ours and name in DESCRIPTION)}
 
     @property
     def n_rows(self) -> int:
@@ -109,7 +116,7 @@ class RunRecord:
 def as_at_wandb(value: Any) -> Any:
     """Return a value of a config as W&B's server gives it back: whole floats are integers, and empty mappings are gone.
 
-    The order of names, which is lost there, is the alphabet's. So a config is the same whether it comes from there, from a run file or from a study.
+    The order of names, which is lost there, is the alphabet's. So a config is the same from a server, a run file and a study.
     """
     if isinstance(value, dict):
         items = {name: as_at_wandb(item) for name, item in sorted(value.items())}

@@ -42,7 +42,7 @@ def is_outcome(value: Any) -> bool:
 def outcome_of(summary: Mapping[str, Any]) -> SweepOutcome:
     """Return what a run's summary says of its sweep; that it says nothing where paretune has written nothing."""
     known = summary.get(KEY)
-    if not is_outcome(known):
+    if not isinstance(known, Mapping) or not is_outcome(known):
         return SweepOutcome()
     goals = known.get("goals")
     feasible, pruned, created = (known.get(name) for name in ("feasible", "pruned", "created"))

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from paretune.core.command_line import SentenceParser, exit_with_sentence
 from paretune.core.errors import UsageError
+from paretune.models.effective_configuration import inactive_names
 from paretune.models.registry import MODELS
 from paretune.runs import study_schema
 from paretune.runs.study_storage import database, open_storage, quiet_optuna, readable_errors
@@ -154,7 +155,7 @@ def table(study: optuna.Study, goals: Mapping[str, str]) -> str:
     """Return how the trials ended, and the best of them (with several objectives, the front) with what was searched."""
     from optuna.trial import TrialState
 
-    from paretune.search.engine.study import feasible, finished
+    from paretune.search.engine.study import best_trials, feasible, finished
 
     trials = finished(study.get_trials(deepcopy=False))
     counts = [(WORDS[state.name], sum(trial.state == state for trial in trials)) for state in TrialState]
@@ -172,19 +173,15 @@ def table(study: optuna.Study, goals: Mapping[str, str]) -> str:
         lines.append(f"{', '.join(texts)} could not be evaluated for {numbers}, so that they do not compete")
     if not complete:
         return "\n".join([*lines, *_causes(trials)])
-    best = _front(complete, goals, lines) if len(goals) > 1 else _best(complete, goals)
+    ours = in_process(study)
+    best = _front(complete, goals, lines) if len(goals) > 1 else best_trials(complete, goals, ROWS, ours=ours)
     baseline = [trial for trial in complete if trial.user_attrs.get(study_schema.BASELINE) and trial not in best]
-    return "\n".join([*lines, *_cells([*best, *baseline], goals, ours=in_process(study)), *_causes(trials)])
+    return "\n".join([*lines, *_cells([*best, *baseline], goals, ours=ours), *_causes(trials)])
 
 
 def in_process(study: optuna.Study) -> bool:
     """Whether a study's trials were trained by a model of paretune's, and not by a program that was started for each."""
     return study.user_attrs.get(study_schema.CLASSIFIER) in MODELS or study_schema.PROGRAM in study.user_attrs
-
-
-def _best(complete: Sequence[FrozenTrial], goals: Mapping[str, str]) -> list[FrozenTrial]:
-    sign = 1 if next(iter(goals.values())) == "minimize" else -1
-    return sorted(complete, key=lambda trial: (sign * trial.values[0], trial.number))[:ROWS]
 
 
 def _front(complete: Sequence[FrozenTrial], goals: Mapping[str, str], lines: list[str]) -> list[FrozenTrial]:
@@ -209,8 +206,8 @@ def _front(complete: Sequence[FrozenTrial], goals: Mapping[str, str], lines: lis
 def _cells(trials: Sequence[FrozenTrial], goals: Mapping[str, str], *, ours: bool) -> list[str]:
     from paretune.search.engine.study import counted_row
 
-    names = list(dict.fromkeys(name for trial in trials for name in trial.params))
-    values = [values_of(trial) for trial in trials]
+    values = [effective_values_of(trial) for trial in trials]
+    names = list(dict.fromkeys(name for trial, real in zip(trials, values, strict=True) for name in trial.params if name in real))
     cells = [["trial", *goals, "epoch", *names]]
     for trial, real in zip(trials, values, strict=True):
         row = counted_row(study_schema.epochs_of(trial.user_attrs), goals, ours=ours) or {}
@@ -237,6 +234,12 @@ def values_of(trial: FrozenTrial) -> dict[str, Any]:
             value = value.get(step) if isinstance(value, Mapping) else None
         found[name] = drawn if value is None else value
     return found
+
+
+def effective_values_of(trial: FrozenTrial) -> dict[str, Any]:
+    """Return `values_of` without the trial's inactive parameters."""
+    inactive = inactive_names(trial.user_attrs.get(study_schema.RUN, {}).get("config", {}))
+    return {name: value for name, value in values_of(trial).items() if name not in inactive}
 
 
 def _short(value: Any) -> str:

@@ -14,7 +14,7 @@ from paretune.analysis import choose as step
 from paretune.analysis.choose import aims_by, choose
 from paretune.analysis.history import RunRecord, load_runs, runs_table
 from paretune.core.errors import UsageError
-from tests.analysis.tables import runs_of, scored
+from tests.analysis.tables import OURS, runs_of, scored
 
 # a, b and c are the front; d is dominated and e was stopped early, both with tempting scores
 TABLE = runs_of(
@@ -233,7 +233,7 @@ def recorded(table: pd.DataFrame, **config: Any) -> list[RunRecord]:
 def test_a_choice_within_noise_says_so_where_the_runs_tell_their_repeats() -> None:
     far = SIZED.assign(f1_std=0.0001, precision_std=0.0001)
     near = SIZED.assign(f1_std=0.1, precision_std=0.1)
-    records = recorded(SIZED, repeats=5, repeats_over="seeds")
+    records = recorded(SIZED, repeats=5, repeats_over="seeds", **OURS)
     assert choose(far, "f1", records=records).doubt == (
         "run-b can be told apart from each of the 4 other configurations (Welch's t-test of f1 over 5 seeds at 5 %)"
     )
@@ -301,9 +301,7 @@ def test_the_luckiest_seed_of_a_configuration_is_not_chosen() -> None:
     choice = choose(runs_table(records), "f1", records=records)
     assert choice.run["run"] == "b0"
     assert choice.run["f1"] == pytest.approx(0.95)
-    assert choice.reason == (
-        "highest f1, 0.9500, of 1 run on the front; its values are means over 3 runs that differ in seed and fold alone"
-    )
+    assert choice.reason == ("highest f1, 0.9500, of 1 run on the front; its values are means over 3 runs of one configuration")
     assert choice.candidates == ["b0"]
     assert "1 of 1 other configuration cannot be told apart from b0 (Welch's t-test of f1 over 3 seeds at 5 %): a0" in choice.doubt
     assert choose(runs_table(records), "run:a1", records=records).run["f1"] == 0.99

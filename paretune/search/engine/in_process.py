@@ -19,7 +19,7 @@ from paretune.data.dataset import Data, load_data
 from paretune.data.options import LOCKED_SPLIT, DataOptions
 from paretune.data.provenance import provenance
 from paretune.data.sharing import share_images
-from paretune.models.run_config import configure, run_values
+from paretune.models.run_config import configure, inactive_in, run_values
 from paretune.runs.sweep_outcome import SweepOutcome
 from paretune.runs.tracking import track
 from paretune.search.engine.batches import Share, Together, shape_of
@@ -111,7 +111,8 @@ class InProcess:
         resolved = run_values(classifier, config, data_options, run_options)
         if len(members) > 1:
             resolved |= {"repeats": len(members), "repeats_over": self.sweep.settings.over}
-        origin = provenance(members[0][1], str(pick_device(self.device)), classifier.source)
+        inactive = inactive_in(config, data_options, run_options)
+        origin = provenance(members[0][1], str(pick_device(self.device)), classifier.source, inactive)
         with track(
             mode=self.mode,
             project=self.sweep.project,

@@ -475,7 +475,7 @@ def ended(course: Course) -> FrozenTrial | None:
 
 def best_text(trials: Sequence[FrozenTrial], sweep: Sweep) -> str:
     """Return the best value so far for a line of progress; empty where there is none."""
-    best = best_trial(trials, sweep.goal)
+    best = best_trial(trials, sweep.goals, ours=sweep.classifier is not None)
     return "" if best is None else f"best {sweep.metric} {best.values[0]:.4f} (trial {best.number}); "
 
 

@@ -119,7 +119,7 @@ def rows_of(session: Session, run: Run, definition: Definition) -> list[dict[str
 
 
 def tell(search: Search, number: int, outcome: Outcome) -> SweepOutcome:
-    """Tell the study how a run ended: by the row that counts, the constraints as they hold there; return what is said of the run."""
+    """Tell the study how a run ended, by the row that counts and the constraints as they hold there; return what is said of it."""
     definition, known = search.definition, search.study.get_trials(deepcopy=False)[number]
     said = SweepOutcome(definition.goals, baseline=bool(known.user_attrs.get(study_schema.BASELINE)))
     if outcome.pruned is not None:

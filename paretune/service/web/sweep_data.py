@@ -23,6 +23,8 @@ from sqlalchemy.orm import Session, load_only
 from paretune.core.best_epoch import goal_of
 from paretune.core.errors import UsageError
 from paretune.core.pareto_front import hypervolumes, non_dominated, reference_point
+from paretune.core.run_order import DEFAULT_METRICS, order_key, weighed_metrics
+from paretune.models.effective_configuration import inactive_names
 from paretune.runs.sweep_outcome import KEY, is_outcome, outcome_of
 from paretune.service.graphql.shared import strict
 from paretune.service.store import runs, streams
@@ -52,8 +54,9 @@ class Shown:
     state: str
     ended: datetime
     seconds: float
-    config: Mapping[str, Any]  # the searched parameters, by dotted path
+    config: Mapping[str, Any]  # the searched parameters, by dotted path; None where one is inactive
     summary: Mapping[str, float]
+    created: float  # seconds since 1970
 
 
 class Mark(NamedTuple):
@@ -139,6 +142,8 @@ class SweepData:
         shown_rows = self._ended(session, sweep, kept, parameters, pruned)
         values = self._told(session, sweep) if list(objectives) == list(goals_of(sweep)) else {}
         rows = [self._row(row, objectives, values) for row in shown_rows]
+        ranks = _ranks(rows, shown_rows, objectives)
+        rows = [{**row, "rank": ranks.get(row["run"])} for row in rows]
         recent = [row.seconds for row in shown_rows[-20:]]
         found = {
             "rows": rows,
@@ -247,7 +252,8 @@ def _marks(session: Session, sweep: Sweep, kept: Kept, count: str) -> dict[int, 
 def shown(run: Run, parameters: Sequence[str], pruned: set[str]) -> Shown:
     """Return a run as the page shows it."""
     config = runs.plain_config(run)
-    found = {name: strict(streams.value_at(config, name)) for name in parameters}
+    inactive = inactive_names(config)
+    found = {name: None if name in inactive else strict(streams.value_at(config, name)) for name in parameters}
     kept = json.loads(run.summary)
     state = "stopped early" if run.name in pruned and run.state == "killed" else run.state
     if state == "finished" and outcome_of(kept).feasible is False:
@@ -255,7 +261,8 @@ def shown(run: Run, parameters: Sequence[str], pruned: set[str]) -> Shown:
     numbers = curves.flat_numbers({key: value for key, value in kept.items() if not (key == KEY and is_outcome(value))})
     summary = {key: value for key, value in numbers.items() if value is not None and not key.startswith("_")}
     seconds = numbers.get("_runtime") or (run.heartbeat_at - run.created_at).total_seconds()
-    return Shown(run.name, run.display_name or run.name, state, run.heartbeat_at, seconds, found, summary)
+    begun = run.created_at.timestamp()
+    return Shown(run.name, run.display_name or run.name, state, run.heartbeat_at, seconds, found, summary, begun)
 
 
 def searched(sweep: Sweep) -> dict[str, bool]:
@@ -341,6 +348,24 @@ def _analysis(rows: Sequence[Mapping[str, Any]], objectives: Mapping[str, str]) 
     front = [row["run"] for row, on_front in zip(done, non_dominated(values, goals), strict=True) if on_front]
     volumes = hypervolumes(values, goals, reference_point(values, goals)) if len(goals) > 1 else np.zeros(0)
     return {"front": front, "volumes": [float(volume) for volume in volumes]}
+
+
+def _ranks(rows: Sequence[Mapping[str, Any]], runs_shown: Sequence[Shown], objectives: Mapping[str, str]) -> dict[str, int]:
+    """Return the places of the finished runs by the first objective, from 0; equals in the order of the analysis."""
+    if not objectives:
+        return {}
+    done = [(row, run) for row, run in zip(rows, runs_shown, strict=True) if row["state"] == "finished" and _finite(row["values"])]
+    sign = 1.0 if next(iter(objectives.values())) == "minimize" else -1.0
+    logged = any(all(metric in run.summary for metric in DEFAULT_METRICS) for _, run in done)
+    weighed = weighed_metrics(list(objectives), logged=logged)
+    aims = {metric: objectives.get(metric) or goal_of(metric) for metric in weighed}
+
+    def key(pair: tuple[Mapping[str, Any], Shown]) -> tuple[float, ...]:
+        row, run = pair
+        told = dict(zip(objectives, row["values"], strict=True))
+        return order_key(sign * row["values"][0], {**run.summary, **told, "created": run.created}, aims)
+
+    return {run.run: place for place, (_, run) in enumerate(sorted(done, key=key))}
 
 
 def _finite(values: Sequence[Any]) -> bool:

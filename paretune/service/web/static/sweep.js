@@ -77,8 +77,7 @@ function tell() {
   const [objective] = objectives;
   const done = rows.filter(finished);
   if (objective && done.length && objectives.length === 1) {
-    const beats = better(objective.goal);
-    const best = done.reduce((a, b) => (beats(b.values[0], a.values[0]) ? b : a));
+    const best = done.find(({ rank }) => rank === 0) ?? done[0];
     if (changed("best", best.run, best.values)) $("best").replaceChildren(`${short(best.values[0])} `, linkTo(best));
   } else if (done.length && objectives.length > 1) {
     $("best").textContent = `${analysis.front.length} on the front`;
@@ -183,8 +182,7 @@ function drawTable() {
   $("table-title").textContent = many ? "Runs on the front" : "Best runs";
   const done = rows.filter(finished);
   const on = new Set(analysis.front);
-  const beats = better(objectives[0]?.goal);
-  const best = (many ? done.filter(({ run }) => on.has(run)) : done).sort((a, b) => (beats(a.values[0], b.values[0]) ? -1 : 1));
+  const best = (many ? done.filter(({ run }) => on.has(run)) : done).sort((a, b) => a.rank - b.rank); // as the analysis orders equals
   $("no-runs").hidden = best.length > 0;
   $("best-runs").hidden = best.length === 0;
   const head = document.createElement("tr");
