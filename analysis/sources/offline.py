@@ -192,7 +192,10 @@ def _trial_runs(study: optuna.Study) -> list[RunRecord]:
             for key in row
             if key.startswith(study_schema.SUMMARY)
         }
-        logged = [{key: row[key] for key in row if key != "last" and not key.startswith(study_schema.SUMMARY)} for row in epochs]
+        logged = [
+            {key: row[key] for key in row if key != study_schema.LAST and not key.startswith(study_schema.SUMMARY)}
+            for row in epochs
+        ]
         config, origin = _parted(run.get("config", {}))
         baseline = bool(attributes.get(study_schema.BASELINE))
         result.append(

@@ -114,13 +114,12 @@ class RunRecord:
 
 
 def as_at_wandb(value: Any) -> Any:
-    """Return a value of a config as W&B's server gives it back: whole floats are integers, and empty mappings are gone.
+    """Return a value of a config as W&B's server gives it back: whole floats are integers.
 
     The order of names, which is lost there, is the alphabet's. So a config is the same from a server, a run file and a study.
     """
     if isinstance(value, dict):
-        items = {name: as_at_wandb(item) for name, item in sorted(value.items())}
-        return {name: item for name, item in items.items() if item != {}}
+        return {name: as_at_wandb(item) for name, item in sorted(value.items())}
     if isinstance(value, list):
         return [as_at_wandb(item) for item in value]
     return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < LONGEST_WHOLE else value

@@ -9,6 +9,8 @@ from paretune.analysis.sources import bulk, parquet_cache
 from paretune.analysis.sources.run_record import RunRecord, column_of, columns_of
 from paretune.core.errors import UsageError
 from paretune.core.progress import Progress
+from paretune.core.provenance import written_by_us
+from paretune.models.registry import MODELS, model_class
 from paretune.runs.sweep_outcome import outcome_of
 from paretune.runs.tracking import logged_in
 from paretune.runs.wandb_files import ended
@@ -102,11 +104,20 @@ def _record(run: Any, columns: dict[str, np.ndarray]) -> RunRecord:
         state=ended(run.state, run.config, summary),
         created=pd.Timestamp(run.created_at).timestamp(),
         file=run.url,
-        config=dict(run.config),
+        config=_with_empty_mappings(dict(run.config)),
         columns=columns,
         tags=list(run.tags),
         read_summary=lambda: summary,
     ).take_outcome(outcome_of(summary))
+
+
+def _with_empty_mappings(config: dict[str, Any]) -> dict[str, Any]:
+    """Return a config with the empty mappings that W&B's client leaves out, where they are defaults of a model of ours."""
+    if not written_by_us(config) or config["classifier"] not in MODELS:
+        return config
+    fields = model_class(config["classifier"]).Config.model_fields
+    defaults = {name: field.get_default(call_default_factory=True) for name, field in fields.items() if name not in config}
+    return config | {name: value for name, value in defaults.items() if value == {}}
 
 
 def _plain(value: Any) -> Any:

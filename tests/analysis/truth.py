@@ -13,6 +13,7 @@ from typing import Any
 
 import optuna
 
+from paretune.runs import study_schema
 from paretune.runs.wandb_files import read_run
 
 
@@ -38,7 +39,7 @@ def truth_of(study: optuna.Study) -> list[Run]:
         numbers = sorted(int(key.split(":")[1]) for key in attributes if key.startswith("epoch:"))
         rows = []
         for number in numbers:
-            metrics = {key: value for key, value in attributes[f"epoch:{number}"].items() if key != "last"}
+            metrics = {key: value for key, value in attributes[f"epoch:{number}"].items() if key != study_schema.LAST}
             rows.append({"epoch": number, **metrics})
         tags = ["baseline"] if attributes.get("baseline") else []
         assert trial.datetime_start is not None
@@ -74,7 +75,7 @@ class ServerRun:
         self.group, self.sweep_name = "tiny", None
         self.url = f"https://wandb.example/{run.run}"
         self.created_at = datetime.datetime.fromtimestamp(run.created, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        self.config = {**run.config, "provenance": {"commit": "abc", "fingerprints": {}}}
+        self.config = {**run.config, "provenance": {"commit": "abc", "fingerprints": {"test": "t"}}}
         last = run.epochs[-1] if run.epochs else {}
         self.summary: Mapping[str, Any] = {**last, "_wandb": {}, **({"pruned": 1} if run.state == "pruned" else {})}
         self.epochs = run.epochs

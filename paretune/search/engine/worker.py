@@ -151,7 +151,7 @@ class Engine:
         for trial in dead:
             self._end_program(trial)
             rows = study_schema.epochs_of(trial.user_attrs)
-            if rows and (rows[-1]["last"] or trial.user_attrs.get(study_schema.PRUNED)):
+            if rows and (rows[-1][study_schema.LAST] or trial.user_attrs.get(study_schema.PRUNED)):
                 self.tell(trial, rows)
             else:
                 self.give_back(trial, died=not waits(trial))
@@ -297,8 +297,8 @@ class Engine:
             return []
         found = []
         for row in study_schema.epochs_of(self._frozen(number).user_attrs):
-            metrics = {name: value for name, value in row.items() if name not in {"epoch", "last"}}
-            found.append(Epoch(row["epoch"], metrics, row["last"]))
+            metrics = {name: value for name, value in row.items() if name not in {"epoch", study_schema.LAST}}
+            found.append(Epoch(row["epoch"], metrics, row[study_schema.LAST]))
         return found
 
     def _observe(self, trial: optuna.Trial, rows: dict[int, dict[str, Any]], batch: Batch) -> int | None:
@@ -311,7 +311,7 @@ class Engine:
         for epoch in batch.epochs:
             values = [epoch.metrics.get(name, math.nan) for name in self.sweep.goals]
             metrics = {name: value for name, value in epoch.metrics.items() if name != "epoch"}  # programs count in their own way
-            new.append({"epoch": epoch.number, **metrics, "last": epoch.last})
+            new.append({"epoch": epoch.number, **metrics, study_schema.LAST: epoch.last})
             if epoch.number not in rows:
                 bisect.insort(history, (epoch.number, values))
                 if len(values) == 1 and math.isfinite(values[0]) and not (epoch.number == 1 and epoch.last):
