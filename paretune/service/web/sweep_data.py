@@ -102,7 +102,7 @@ class SweepData:
         ).one()
         told = session.scalar(sa.select(sa.func.count(Issue.id)).where(Issue.sweep_id == sweep.id, Issue.told.is_(True)))
         with kept.lock:
-            marks = _marks(session, sweep, kept, f"{count}.{last}.{latest}")
+            marks = _marks(session, sweep, kept, f"{count}.{last}.{latest}.{told}")
             edited = zlib.crc32(json.dumps([(number, mark.checksum) for number, mark in sorted(marks.items())]).encode())
         signature = f"{count}.{last}.{latest}.{edited}.{told}.{json.dumps(dict(objectives))}"
         pruned = set(session.scalars(sa.select(Issue.run_name).where(Issue.sweep_id == sweep.id, Issue.pruned.is_(True))))

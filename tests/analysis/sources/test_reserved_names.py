@@ -18,6 +18,8 @@ from paretune.analysis.sources.run_record import COLUMNS, RunRecord, column_of, 
 from paretune.core.provenance import written_by_us
 from paretune.runs.sweep_outcome import SweepOutcome
 from paretune.runs.wandb_files import ended
+from paretune.search.engine import worker
+from paretune.search.spec.sweep import read_sweep
 from tests.analysis.truth import written_out
 from tests.samples import start
 
@@ -161,3 +163,27 @@ def test_a_name_of_ours_is_refused_as_a_metric_with_the_one_that_is_meant(theirs
         pareto.main([str(theirs), "--metrics", "loss", "state", "--goals", "minimize", "minimize"])
     assert "metric.state" in capsys.readouterr().err
     assert math.isfinite(load_runs(theirs, history.Filters(metrics=["state"]))[0].columns["metric.state"][0])
+
+
+OBJECTIVES = """\
+import wandb
+with wandb.init() as run:
+    for step in range(3):
+        run.log({"last": run.config["x"] + 1 / (step + 1), "state": run.config["x"], "epochs": 9})
+"""
+
+
+def test_objectives_may_have_any_name(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text(OBJECTIVES)
+    metrics = "[{name: last, goal: minimize}, {name: state, goal: maximize}]"
+    definition = f"program: {tmp_path}/train.py\nmethod: grid\nmetrics: {metrics}\nparameters: {{x: {{values: [1, 2]}}}}\n"
+    (tmp_path / "own.yaml").write_text(definition)
+    study = worker.run(read_sweep(tmp_path / "own.yaml"), trials=2, name="own", runs=tmp_path / "runs")
+    assert sorted(tuple(trial.values) for trial in study.trials) == [(pytest.approx(1 + 1 / 3), 1.0), (pytest.approx(2 + 1 / 3), 2.0)]
+    for source in (tmp_path / "runs" / "own", f"sqlite:///{tmp_path}/runs/own/study.db"):
+        runs = load_runs(source)
+        assert {tuple(run.goals.items()) for run in runs} == {(("last", "minimize"), ("metric.state", "maximize"))}
+        table = runs_table(runs).sort_values("metric.state")
+        assert table["last"].tolist() == pytest.approx([1 + 1 / 3, 2 + 1 / 3])
+        assert table["state"].tolist() == ["finished", "finished"]
+        assert choose.choose(table, "knee", records=runs).metrics == ("last", "metric.state")
