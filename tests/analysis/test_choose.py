@@ -224,13 +224,13 @@ def test_the_nearest_run_is_near_by_the_spans_of_the_metrics_and_not_by_their_un
     runs = runs_of(
         scored(0.9, 0.90, n_parameters=110.0), scored(0.9, 0.45, n_parameters=100.0), scored(0.9, 0.4, n_parameters=1000.0)
     )
-    with pytest.raises(UsageError, match="the nearest, run-a, has recall 0.9000 and n_parameters 110: loosen the rule"):
+    with pytest.raises(UsageError, match=r"the nearest, run-a, has recall 0\.9000 and n_parameters 110: loosen the rule"):
         choose(runs, "recall>=0.95 and n_parameters<=100 then f1")
 
 
 def test_the_nearest_run_to_a_metric_that_all_have_alike_is_nearest_by_the_others() -> None:
     runs = runs_of(scored(0.9, 0.5, seconds=2.0), scored(0.9, 0.8, seconds=2.0), scored(0.9, 0.7, seconds=2.0))
-    with pytest.raises(UsageError, match="the nearest, run-b, has recall 0.8000 and seconds 2.0000"):
+    with pytest.raises(UsageError, match=r"the nearest, run-b, has recall 0\.8000 and seconds 2\.0000"):
         choose(runs, "recall>=0.9 and seconds<=1 then f1")
 
 

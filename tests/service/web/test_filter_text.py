@@ -10,6 +10,11 @@ from paretune.core.errors import UsageError
 from paretune.service.web.filter_text import MOST_TERMS, filter_of, quoted, values_asked
 
 
+def words(tag: str, expression: str) -> dict[str, Any]:
+    """Return the condition of words: in the name, in the identifier, or a tag."""
+    return {"$or": [{"display_name": {"$regex": expression}}, {"name": {"$regex": expression}}, {"tags": {"$eq": tag}}]}
+
+
 @pytest.mark.parametrize(
     ("text", "conditions"),
     [
@@ -27,10 +32,12 @@ from paretune.service.web.filter_text import MOST_TERMS, filter_of, quoted, valu
         ("config.kind ~ sv", [{"config.kind": {"$regex": "(?i)sv"}}]),
         ("id = 007", [{"name": {"$eq": "007"}}]),
         ("runtime > 60", [{"summary._runtime": {"$gt": 60.0}}]),
-        ("sand", [{"$or": [{"display_name": {"$regex": "(?i)sand"}}, {"name": {"$regex": "(?i)sand"}}, {"tags": {"$eq": "sand"}}]}]),
-        ("'a = b'", [{"$or": [{"display_name": {"$regex": r"(?i)a\ =\ b"}}, {"name": {"$regex": r"(?i)a\ =\ b"}}, {"tags": {"$eq": "a = b"}}]}]),
+        ("sand", [words("sand", "(?i)sand")]),
+        ("sand box", [words("sand box", r"(?i)sand\ box")]),
+        ("'a = b'", [words("a = b", r"(?i)a\ =\ b")]),
+        ('"a and b > c"', [words("a and b > c", r"(?i)a\ and\ b\ >\ c")]),
     ],
-)  # fmt: skip
+)
 def test_a_text_stands_for_conditions_that_all_hold(text: str, conditions: list[dict[str, Any]]) -> None:
     assert filter_of(text) == {"$and": conditions}
 
@@ -50,7 +57,8 @@ def test_a_quoted_text_is_read_as_it_is(text: str) -> None:
 
 
 def test_the_values_that_a_filter_compares_are_told_by_their_paths() -> None:
-    text = "config.lr > 1 and config.lr <= 3 and summary_metrics.loss = 2 and config.a.value < 5 and config.x = none and state = running"
+    text = "config.lr > 1 and config.lr <= 3 and summary_metrics.loss = 2 and config.a.value < 5"
+    text += " and config.x = none and state = running"
     assert values_asked(text) == [("config.lr", [1.0]), ("config.lr", [3.0]), ("summary.loss", []), ("config.a", [5.0])]
     assert values_asked("") == []
 
