@@ -108,3 +108,13 @@ def test_the_table_has_each_side_and_their_difference_above_its_intervals() -> N
 def test_a_table_as_text_is_set_left_and_then_right() -> None:
     lines = as_text(["", "ab"], [["x", "1"], ["long", "123"]]).splitlines()
     assert [line.rstrip() for line in lines] == ["       ab", "x       1", "long  123"]
+
+
+@pytest.mark.parametrize(("n", "few"), [(1, True), (99, True), (100, False), (300, False)])
+def test_fewer_than_a_hundred_drawings_are_few(n: int, few: bool) -> None:
+    assert ("So few drawings" in " ".join(words_of(made([0.0, 0.1], n=n)))) is few
+
+
+@pytest.mark.parametrize(("differences", "holds"), [([0.5, 0.5 + 1e-9], False), ([-1.0, 1.0], True), ([0.0, 0.2], True)])
+def test_an_interval_that_reaches_0_allows_no_conclusion(differences: list[float], holds: bool) -> None:
+    assert ("cannot be concluded" in words_of(made(differences))[0]) is holds

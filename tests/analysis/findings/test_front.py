@@ -110,6 +110,12 @@ def test_values_without_a_goal_for_each_metric_are_refused() -> None:
         pareto_front(np.ones((2, 2)), ["maximize"])
 
 
+@pytest.mark.parametrize("shape", [(3,), (3, 1, 1), ()])
+def test_values_that_are_no_table_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"values must be \(n_points, 1\)"):
+        pareto_front(np.ones(shape), ["maximize"])
+
+
 # -- hypervolume
 
 

@@ -164,6 +164,14 @@ def test_with_several_objectives_as_many_go_on_as_with_one() -> None:
     assert several == [False, False, False, True, True, True] == [stops(RULE, history, one) for history in one]
 
 
+def test_with_several_objectives_the_end_of_a_front_counts_by_what_it_adds_up_to_a_tenth_beyond_the_worst() -> None:
+    # (0, 0) dominates the four others; int(5 / 3) + 1 = 2 go on. Hypervolumes of the four alone, up to (11, 11): 7, 1, 1 and 6
+    points = [(0.0, 0.0), (1.0, 10.0), (8.0, 9.0), (9.0, 8.0), (10.0, 2.0)]
+    histories = [numbered([(99.0, 99.0), point]) for point in points]
+    stopped = [RULE.should_stop(history, histories, ("minimize", "minimize")) for history in histories]
+    assert stopped == [False, False, True, True, True]
+
+
 def test_with_several_objectives_the_best_epoch_counts_and_with_strict_the_one_at_the_bracket() -> None:
     histories = [
         numbered(rows)
