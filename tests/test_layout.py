@@ -55,7 +55,6 @@ TESTED_ELSEWHERE = {
     "analysis/document/sections.py": "tests/analysis/test_report.py: its sections are of whole studies, which a report is made of",
     "analysis/figures/diagnosis.py": "tests/analysis/test_diagnose.py: on the curves whose diagnoses it draws",
     "analysis/figures/parameters.py": "tests/analysis/test_importance.py: on the runs whose importances it draws",
-    "analysis/findings/diagnosis.py": "tests/analysis/test_diagnose.py: on curves with a known answer",
     "paretune/service/store/migrations": "tests/service/test_migrations.py: every step on databases of older versions",
 }
 DRAWERS = {"utils", "util", "helpers", "helper", "common", "manager", "misc"}

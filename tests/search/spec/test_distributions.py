@@ -336,6 +336,44 @@ def test_the_ends_are_values_that_can_be_drawn() -> None:
     assert parameter_of({"values": [3, 1], "probabilities": [1.0, 0.0]}).ends() == [3]
 
 
+@pytest.mark.parametrize(
+    ("given", "count"),
+    [
+        ({"min": 3, "max": 9}, 7),
+        ({"min": -2, "max": 1}, 4),
+        ({"min": 5, "max": 5}, 1),
+        ({"min": 0.5, "max": 1.0}, math.inf),
+        ({"values": ["a", [1], None]}, 3),
+        ({"values": ["a", "b"], "probabilities": [0.5, 0.5]}, math.inf),
+        ({"distribution": "normal"}, math.inf),
+        ({"distribution": "q_normal"}, math.inf),
+    ],
+    ids=label,
+)
+def test_the_values_are_counted_before_a_grid_makes_a_list_of_them(given: dict[str, Any], count: float) -> None:
+    parameter = parameter_of(given)
+    assert parameter.n_values() == count
+    grid = parameter.grid()
+    assert grid is None if count == math.inf else grid is not None and len(grid) == count
+
+
+@pytest.mark.parametrize(
+    ("given", "grid"),
+    [
+        ({"distribution": "q_uniform", "min": 0, "max": 10, "q": 3}, [0, 3, 6, 9]),  # W&B counts from min and leaves out max
+        ({"distribution": "q_uniform", "min": 1, "max": 10, "q": 3}, [1, 4, 7]),
+        ({"distribution": "q_log_uniform_values", "min": 1, "max": 10, "q": 4}, [0, 4, 8]),
+        ({"distribution": "q_log_uniform_values", "min": 4, "max": 10.5, "q": 4}, [4, 8, 12]),
+        ({"distribution": "q_beta", "q": 0.25}, [0, 0.25, 0.5, 0.75, 1]),
+    ],
+    ids=label,
+)
+def test_a_grid_of_multiples_holds_those_that_can_be_drawn(given: dict[str, Any], grid: list[Any]) -> None:
+    parameter = parameter_of(given)
+    assert parameter.grid() == grid
+    assert len(grid) <= parameter.n_values() <= len(grid) + 3
+
+
 @pytest.mark.parametrize("kind", ["uniform", "q_uniform", "log_uniform_values", "q_log_uniform_values", "int_uniform"])
 def test_a_range_of_one_number_draws_it(kind: str) -> None:
     parameter = parameter_of({"distribution": kind, "min": 3, "max": 3})
