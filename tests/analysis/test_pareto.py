@@ -205,6 +205,27 @@ def test_a_reference_point_that_no_run_passes_is_remarked_on(study_folder: Path,
         assert (remark in capsys.readouterr().out) == said
 
 
+@pytest.mark.parametrize(
+    ("metrics", "goals", "names"),
+    [
+        (["own", "other"], ["maximize", "minimize"], ["run-c", "run-a", "run-b"]),
+        (["own", "other"], ["minimize", "maximize"], ["run-b", "run-a", "run-c"]),
+        (["other", "own"], ["minimize", "maximize"], ["run-b", "run-a", "run-c"]),
+    ],
+)
+def test_the_front_is_printed_from_the_best_by_its_first_metric(
+    metrics: list[str], goals: list[str], names: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(name: str, own: float) -> RunRecord:
+        columns = {"epoch": np.ones(1), "own": np.array([own]), "other": np.array([own])}
+        return RunRecord(name, f"run-{name}", state="finished", config={"width": own}, columns=columns)
+
+    monkeypatch.setattr(pareto, "sources_of", lambda _: [run("a", 2.0), run("b", 1.0), run("c", 3.0)])
+    assert pareto.main(["somewhere", "--metrics", *metrics, "--goals", *goals]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [word for line in lines for word in line.split() if word.startswith("run-")] == names
+
+
 def test_a_metric_that_is_asked_for_alone_is_named_by_its_own_flag() -> None:
     runs = [RunRecord("a", state="finished", columns={"loss": np.ones(1)})]
     with pytest.raises(UsageError, match=r"there are loss: name those to weigh, as in --metric loss\.$"):
