@@ -141,7 +141,7 @@ def _record(found: RunFile) -> RunRecord:
         config=found.config,
         columns=columns_of(found.rows),
         tags=found.tags,
-        damaged=found.damaged,
+        damaged=list(found.damaged),
         read_summary=lambda: found.summary,
     ).take_outcome(found.outcome)
 

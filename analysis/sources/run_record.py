@@ -63,7 +63,7 @@ class RunRecord:
     baseline: bool = False  # whether it is the default configuration of its sweep
     ours: bool = False  # whether a trainer of ours wrote it: only then the names that we reserve mean what they do with us
     origin: Mapping[str, Any] = field(default_factory=dict)  # commit, versions and, of a run of ours, device, data and program
-    damaged: Sequence[str] = ()  # its run files in which records are broken
+    damaged: list[str] = field(default_factory=list)  # its run files in which records are broken
     read_summary: Callable[[], Mapping[str, Any]] = _no_summary
 
     def __post_init__(self) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import optuna
 
 from paretune.runs import study_schema
+from paretune.runs.sweep_outcome import SweepOutcome
 from paretune.runs.wandb_files import read_run
 
 
@@ -77,7 +78,11 @@ class ServerRun:
         self.created_at = datetime.datetime.fromtimestamp(run.created, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         self.config = {**run.config, "provenance": {"commit": "abc", "fingerprints": {"test": "t"}}}
         last = run.epochs[-1] if run.epochs else {}
-        self.summary: Mapping[str, Any] = {**last, "_wandb": {}, **({"pruned": 1} if run.state == "pruned" else {})}
+        self.summary: Mapping[str, Any] = {
+            **last,
+            "_wandb": {},
+            **(SweepOutcome(pruned=1).to_summary() if run.state == "pruned" else {}),
+        }
         self.epochs = run.epochs
 
     def scan_history(self, page_size: int) -> Iterator[dict[str, Any]]:
