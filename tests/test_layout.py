@@ -36,6 +36,7 @@ FULLEST = 20  # modules in a folder, its __init__.py aside
 MOST_INSIDE = 40  # imports of our own modules inside functions
 # Where runs are written, where they are read and shown, and where the command line hands over to W&B.
 MAY_IMPORT_WANDB = {
+    "paretune/runs/outcome_file.py",
     "paretune/runs/tracking.py",
     "paretune/runs/wandb_files.py",
     "analysis/sources/server.py",

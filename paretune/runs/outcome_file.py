@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from paretune.core.errors import UsageError
 from paretune.runs.sweep_outcome import SweepOutcome
 from paretune.runs.wandb_files import BLOCK, FILE_HEADER, FIRST, KINDS, LAST, MIDDLE, PIECE_HEADER, WHOLE, RunFile, read_records
 
@@ -57,12 +58,16 @@ def send_outcome(run: RunFile, outcome: SweepOutcome) -> None:
     """Add an outcome to the summary of a run at W&B's server that its program has uploaded itself.
 
     Raises:
-        wandb.Error, requests.RequestException, ValueError: where the server does not take it.
+        UsageError: where the server does not take it.
     """
+    import requests
     import wandb
 
     path = "/".join(part for part in (run.entity, run.project, run.run_id) if part)
-    wandb.Api(timeout=60).run(path).summary.update(outcome.to_summary())
+    try:
+        wandb.Api(timeout=60).run(path).summary.update(outcome.to_summary())
+    except (wandb.Error, requests.RequestException, ValueError) as error:
+        raise UsageError(f"W&B did not take it: {(str(error).splitlines() or [type(error).__name__])[0]}") from None
 
 
 def _new_folder(run: RunFile, folder: Path) -> Path:

@@ -79,9 +79,6 @@ class Command:
 
     def write_outcome(self, folder: Path, run_id: str, outcome: SweepOutcome) -> None:
         """Write what the sweep says of a trial into its W&B run, once its program has ended."""
-        import requests
-        import wandb
-
         runs, deadline = TrialRuns(folder, run_id, folder / "output.log", earlier=True), time.monotonic() + LATE_SECONDS
         while True:
             run = runs.own(runs.read(), self.sweep.goals)
@@ -94,9 +91,8 @@ class Command:
             write_outcome(run, outcome, folder)
             if self.mode == "online":
                 send_outcome(run, outcome)
-        except (OSError, wandb.Error, requests.RequestException, ValueError) as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            print(f"note: what the sweep says of {run_id} stands in the study alone, not in its run ({reason})", file=sys.stderr)
+        except (OSError, UsageError) as error:
+            print(f"note: what the sweep says of {run_id} stands in the study alone, not in its run ({error})", file=sys.stderr)
 
     def shape(self, values: dict[str, Any]) -> None:
         """Return None: a program of the person's own trains alone."""
