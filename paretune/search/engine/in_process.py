@@ -24,6 +24,7 @@ from paretune.runs.sweep_outcome import SweepOutcome
 from paretune.runs.tracking import track
 from paretune.search.engine.batches import Share, Together, shape_of
 from paretune.search.engine.study import counted_row
+from paretune.search.engine.time_limit import TimeLimit
 from paretune.search.spec.sweep import Sweep
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class Attempt:
     checkpoint: Path | None = None
     earlier: Sequence[Epoch] = ()  # the epochs of the try before, for one that goes on from its checkpoint
     share: Share | None = None  # of the program that trains it together with others
+    limit: TimeLimit | None = None
 
 
 class Training(Protocol):

@@ -26,7 +26,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from paretune.core.devices import pick_device
 from paretune.core.epoch import Epoch
-from paretune.core.errors import UsageError
+from paretune.core.errors import UsageError, shortened
 from paretune.core.folders import ROOT
 from paretune.core.progress import Progress
 from paretune.core.provenance import git_commit, versions
@@ -43,7 +43,8 @@ from paretune.search.engine.in_subprocess import Command
 from paretune.search.engine.liveness import SECONDS, Claims, Lease, Watch, left_behind, running, shared_cache, waits
 from paretune.search.engine.signals import Interruption
 from paretune.search.engine.stopping_rules import Outlook, Plan
-from paretune.search.engine.study import best_trial, check_same_data, counted_row, finished, last_row, open_study
+from paretune.search.engine.study import best_trial, check_same_data, counted_row, fail_trial, finished, last_row, open_study
+from paretune.search.engine.time_limit import TimeLimit, TrialTimeoutError
 from paretune.search.engine.trial_groups import run_with_others
 from paretune.search.places.process_groups import check_groups, end_orphan
 from paretune.search.sampling.prefetch import Ahead
@@ -74,6 +75,7 @@ class Engine:
     own_space: Callable[[optuna.Trial], Any] | None = None
     histories: dict[int, History] = field(default_factory=dict)
     interruption: Interruption = field(default_factory=Interruption)
+    trial_timeout: float | None = None  # seconds that a trial may take
     shared: bool = False  # whether the study has an address of its own, under which other machines may join at any time
     file: StudyFile | None = None
 
@@ -221,6 +223,9 @@ class Engine:
         try:
             with self.lease.beating(self.study, trial._trial_id):
                 rows = yield from self._train(trial, values)
+        except TrialTimeoutError as error:
+            self.checkpoint_of(trial).unlink(missing_ok=True)
+            return self.fail(trial.number, str(error))
         except UsageError as error:  # this configuration cannot be built: the sentence is the result
             return self.fail(trial.number, str(error))
         except UpdateFinishedTrialError:  # this worker was taken for dead
@@ -233,7 +238,7 @@ class Engine:
         except Exception as error:
             with contextlib.suppress(UpdateFinishedTrialError):
                 trial.set_user_attr("traceback", traceback.format_exc())
-            return self.fail(trial.number, f"{type(error).__name__}: {error}")
+            return self.fail(trial.number, f"{type(error).__name__}: {shortened(str(error))}")
         return self.tell(trial, rows)
 
     def return_unfinished(self, trial: optuna.Trial) -> None:
@@ -266,6 +271,8 @@ class Engine:
                 run["suggested"] = self._suggested.pop(trial.number)
             trial.set_user_attr(study_schema.RUN, run)
 
+        share = self.shares.get(trial.number)
+        limit = None if self.trial_timeout is None else TimeLimit(self.trial_timeout, 1 if share is None else len(self.shares))
         epochs = self.training.epochs(
             Attempt(
                 run_id=run_id,
@@ -276,7 +283,8 @@ class Engine:
                 started=started,
                 checkpoint=checkpoint,
                 earlier=self._earlier(attributes.get(study_schema.RETRY_OF)),
-                share=self.shares.get(trial.number),
+                share=share,
+                limit=limit,
             ),
             values,
         )
@@ -287,7 +295,8 @@ class Engine:
             while True:
                 stop = self._observe(trial, rows, batch)
                 yield stop is not None
-                batch = epochs.send(stop)
+                over = limit is not None and limit.left <= 0 and stop is None and not batch.ended
+                batch = epochs.throw(limit.error()) if limit is not None and over else epochs.send(stop)
         checkpoint.unlink(missing_ok=True)
         return [rows[number] for number in sorted(rows)]
 
@@ -409,11 +418,7 @@ class Engine:
     def fail(self, number: int, cause: str) -> FrozenTrial | None:
         """Tell the study that a trial failed, and why; None where it had ended already."""
         self.histories.pop(number, None)
-        try:
-            self.study._storage.set_trial_user_attr(self._frozen(number)._trial_id, study_schema.CAUSE, cause)
-            return self.study.tell(number, state=TrialState.FAIL)
-        except (UpdateFinishedTrialError, ValueError):
-            return None
+        return fail_trial(self.study, self._frozen(number), cause)
 
     def _frozen(self, number: int) -> FrozenTrial:
         storage = self.study._storage
@@ -513,11 +518,15 @@ def run(
     before: Callable[[optuna.Study], None] | None = None,
     interruption: Interruption | None = None,
     cache: Path | None = None,
+    trial_timeout: float | None = None,
 ) -> optuna.Study:
     """Search a sweep until `trials` have finished, going on where an earlier call stopped; return the study.
 
     Writes `runs/NAME/study.db` (or `storage`) and W&B run files below `runs/NAME`. Any number of processes may do so at the
     same time. `before` is called with the study once it is open, for warm starts.
+
+    Args:
+        trial_timeout: seconds that a trial may take, in place of those that the sweep says.
 
     Raises:
         UsageError: if a mistake of the person's shows, or the study is that of another sweep.
@@ -547,6 +556,7 @@ def run(
             watch,
             own_space=None if sweep.scheduler is None else sweep.scheduler.space_of(),
             interruption=interruption or Interruption(),
+            trial_timeout=trial_timeout or sweep.settings.trial_timeout,
             shared=storage is not None,
             file=file,
         )

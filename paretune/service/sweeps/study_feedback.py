@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from optuna.trial import TrialState
 from sqlalchemy.orm import Session
 
+from paretune.core.errors import how_it_ended
 from paretune.core.provenance import written_by_us
 from paretune.runs import study_schema
 from paretune.runs.sweep_outcome import SweepOutcome
@@ -108,8 +109,15 @@ def _outcome(session: Session, sweep: Sweep, issue: Issue, run: Run | None) -> O
     if issue.pruned:
         return Outcome(**{**vars(outcome), "pruned": history_of(session, run, definition_of(sweep).goals)})
     if run.state != "finished":
-        return Outcome(**{**vars(outcome), "cause": f"its run {run.state}"})
+        return Outcome(**{**vars(outcome), "cause": f"its run {run.state}{_how(run)}"})
     return Outcome(**{**vars(outcome), "rows": rows_of(session, run, definition_of(sweep))})
+
+
+def _how(run: Run) -> str:
+    """Return how a program ended of which no result is left, as far as its run says."""
+    if run.state == "failed" and run.exit_code:
+        return f" (its program {how_it_ended(run.exit_code)})"
+    return " (its program was killed or ended by os._exit, or its machine is lost)" if run.state == "crashed" else ""
 
 
 def rows_of(session: Session, run: Run, definition: Definition) -> list[dict[str, float]]:

@@ -112,7 +112,11 @@ def test_a_program_of_the_persons_own_may_log_anything() -> None:
 @pytest.mark.parametrize(
     ("search", "sentence"),
     [
-        (3, "controller.search must be a mapping with sampler, conditions, constraints, repeats, stop, at_once, ahead. Got 3."),
+        (
+            3,
+            "controller.search must be a mapping with sampler, conditions, constraints, repeats, stop, at_once, ahead, "
+            "trial_timeout. Got 3.",
+        ),
         ({"samplr": "tpe"}, "controller.search.samplr is not a key of controller.search; did you mean 'sampler'?"),
         ({"sampler": "tpee"}, "controller.search.sampler: 'tpee' is not a sampler; did you mean 'tpe'?"),
         ({"sampler": {"n_startup_trials": 3}}, "controller.search.sampler: None is not a sampler; there are auto, "),

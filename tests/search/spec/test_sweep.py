@@ -363,9 +363,12 @@ def test_a_program_of_ones_own_may_have_any_parameters(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "note"),
     [
-        ("{value: 1e-4}", "line 5: YAML reads 1e-4 as text: write 0.0001."),
-        ("{values: [010, 020]}", "line 5: YAML reads 010 as 8: write 8 if that is meant, a text in quotes."),
-        ("{values: [yes, maybe]}", "line 5: YAML reads the bare word yes as True: write 'yes'."),
+        ("{value: 1e-4}", "{path}:5: parameters.a.value: YAML reads 1e-4 as text: write 0.0001."),
+        (
+            "{values: [010, 020]}",
+            "{path}:5: parameters.a.values.0: YAML reads 010 as 8: write 8 if that is meant, a text in quotes.",
+        ),
+        ("{values: [yes, maybe]}", "{path}:5: parameters.a.values.0: YAML reads the bare word yes as True: write 'yes'."),
     ],
 )
 def test_what_yaml_makes_of_a_value_is_noted_where_nobody_can_say_it_is_wrong(tmp_path: Path, given: str, note: str) -> None:
@@ -373,7 +376,8 @@ def test_what_yaml_makes_of_a_value_is_noted_where_nobody_can_say_it_is_wrong(tm
     text = (
         f"program: {tmp_path / 'own.py'}\nmethod: random\nmetric: {{name: x}}\nparameters:\n  a: {given}\n  b: {{min: 1, max: 2}}\n"
     )
-    assert note in read_sweep(written(tmp_path, text)).notes
+    path = written(tmp_path, text)
+    assert note.format(path=path) in read_sweep(path).notes
 
 
 # Fixed values
@@ -651,7 +655,6 @@ def test_a_sentence_stays_on_its_line_whatever_a_key_holds(tmp_path: Path, name:
         (changed(run_cap=True), "run_cap must be a whole number of at least 1. Got True."),
         (changed(name=["a"]), "name must be a text. Got ['a']: put it in quotes."),
         (changed(command="python train.py"), "command must be a list such as [${env}, ${interpreter}, ${program}, ${args}]."),
-        (changed(command=[]), "command must be a list such as"),
         (with_parameters(hidden={"value": [3]}), "parameters.hidden is not a hyper-parameter of trainers/softmax.py"),
         (with_parameters(batch_size={"min": 1.5, "max": 8.0}), "parameters.batch_size: batch_size must be a valid integer"),
         (with_parameters(optimizer={"values": ["sgd", "adm"]}), "parameters.optimizer: optimizer must be"),
