@@ -114,7 +114,7 @@ def test_a_filter_of_prior_runs_that_is_none_is_refused(asked: Asked) -> None:
 @pytest.mark.parametrize(
     ("rows", "ending", "state", "cause"),
     [
-        ([{"loss": 0.5}], {"exitcode": 1}, TrialState.FAIL, "its run failed"),
+        ([{"loss": 0.5}], {"exitcode": 1}, TrialState.FAIL, "its run failed (its program exited with code 1)"),
         ([{"other": 0.5}], {}, TrialState.FAIL, "it logged no finite loss"),
         ([{"loss": float("nan")}], {}, TrialState.FAIL, "it logged no finite loss"),
         ([{"loss": 0.5}, {"other": 1.0}], {}, TrialState.COMPLETE, None),
