@@ -300,6 +300,9 @@ def _scanned(raw: bytes) -> Iterator[bytes | None]:
             position, parts = following, None
             continue
         position = start + length
+        if kind == WHOLE and parts is None:
+            yield data
+            continue
         if (kind in (WHOLE, FIRST)) != (parts is None):
             yield None
             parts = None
