@@ -211,7 +211,8 @@ def test_a_run_file_cut_off_anywhere_gives_a_prefix_of_its_rows(short: Path, tmp
 def test_a_flipped_byte_costs_one_record_at_most_and_is_damage(short: Path, tmp_path: Path) -> None:
     raw, rows = short.read_bytes(), read_run(short).rows  # type: ignore[union-attr]
     whole = list(read_records(short))
-    for place in range(len(HEADER), len(raw), 11):
+    last = raw.rindex(whole[-1]) - len(HEADER)  # in its header a flipped byte may look like a cut
+    for place in range(len(HEADER), last, 11):
         broken = raw[:place] + bytes([raw[place] ^ 0x40]) + raw[place + 1 :]
         found = records_of(broken, tmp_path / "run-run5.wandb")
         assert len(found) == len(whole) - 1
