@@ -212,7 +212,7 @@ def _trial_runs(study: optuna.Study) -> list[RunRecord]:
                 tags=[BASELINE] if baseline else [],
                 goals={column_of(metric): goal for metric, goal in goals.items()},
                 baseline=baseline,
-                origin=run.get("origin") or origin,
+                engine=run.get("origin") or origin,
                 ours=trainer is not None and config.get("classifier") == trainer,
                 feasible=all(value <= 0 for value in trial.constraints.values()) if trial.constraints else True,
                 read_summary=functools.partial(dict, decided),
@@ -279,7 +279,7 @@ def _complete(trial: RunRecord, file: RunRecord) -> None:
     trial.file, trial.read_summary = file.file, file.read_summary
     trial.config = {**file.config, **trial.config}
     trial.tags = list(dict.fromkeys([*trial.tags, *file.tags]))
-    trial.ours, trial.origin = trial.ours or file.ours, trial.origin or file.origin
+    trial.ours = trial.ours or file.ours
     trial.damaged = file.damaged
     trial.feasible = trial.feasible and file.feasible
     if file.n_rows >= trial.n_rows:

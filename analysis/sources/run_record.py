@@ -62,7 +62,7 @@ class RunRecord:
     feasible: bool = True  # whether it keeps the constraints of its sweep
     baseline: bool = False  # whether it is the default configuration of its sweep
     ours: bool = False  # whether a trainer of ours wrote it: only then the names that we reserve mean what they do with us
-    origin: Mapping[str, Any] = field(default_factory=dict)  # commit, versions and, of a run of ours, device, data and program
+    engine: Mapping[str, Any] = field(default_factory=dict)  # commit and versions of the engine that ran another program
     damaged: list[str] = field(default_factory=list)  # its run files in which records are broken
     read_summary: Callable[[], Mapping[str, Any]] = _no_summary
 
@@ -71,8 +71,6 @@ class RunRecord:
         self.config = as_at_wandb(self.config)
         self.ours = self.ours or written_by_us(self.config)
         self.baseline = self.baseline or (self.ours and BASELINE in self.tags)
-        known = self.stated.get("provenance")
-        self.origin = self.origin or (known if isinstance(known, Mapping) else {})
 
     def take_outcome(self, outcome: SweepOutcome) -> RunRecord:
         """Take over what the run says of its sweep, and return the run."""
@@ -86,6 +84,12 @@ class RunRecord:
     def stated(self) -> Mapping[str, Any]:
         """The config where its reserved names mean what they do with us; empty for a run that we did not write."""
         return self.config if self.ours else {}
+
+    @property
+    def origin(self) -> Mapping[str, Any]:
+        """Commit, versions and, of a run of ours, device, data and program; empty where they are unknown."""
+        known = self.stated.get("provenance")
+        return known if isinstance(known, Mapping) else self.engine
 
     @functools.cached_property
     def effective_config(self) -> dict[str, Any]:
