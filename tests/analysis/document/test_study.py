@@ -31,7 +31,7 @@ def test_the_chosen_run_and_the_baseline_are_runs_of_the_study() -> None:
     study = study_of({"width": 8}, {"width": 9})
     assert study.chosen is study.runs[0]
     assert study.baseline is None
-    study.runs[1].tags.append("baseline")
+    study.runs[1].baseline = True
     assert study.baseline is study.runs[1]
 
 
@@ -52,12 +52,10 @@ def test_runs_without_f1_are_shown_by_the_first_metric_that_is_weighed() -> None
 
 
 def test_a_hyper_parameter_is_searched_where_runs_differ_in_it() -> None:
-    configs = [
-        {"width": 8, "rate": 0.1, "holdout": 0.1, "provenance": {"x": 1}},
-        {"width": 8, "rate": 0.2, "holdout": 0.2, "deep": [1]},
-        {},
-    ]
-    assert searched(study_of(*configs)) == ["rate", "deep"]
+    ours = [{"classifier": "own", "provenance": {"schema": 1, "commit": commit}} for commit in "ab"]
+    configs = [{"width": 8, "rate": 0.1, "holdout": 0.1}, {"width": 8, "rate": 0.2, "holdout": 0.2, "deep": [1]}, {}]
+    assert searched(study_of(configs[0] | ours[0], configs[1] | ours[1], {})) == ["rate", "deep"]
+    assert searched(study_of(*configs)) == ["holdout", "rate", "deep"], "of other people's runs it is a parameter as any other"
     assert searched(study_of(configs[0])) == []
 
 
