@@ -35,6 +35,7 @@ from paretune.analysis.history import RunRecord, add_sources, filters_of, load_r
 from paretune.analysis.rules import RULES, Rule, parse_rule
 from paretune.core.command_line import SentenceParser, exit_with_sentence
 from paretune.core.errors import UsageError, did_you_mean
+from paretune.core.quoted_names import quoted
 from paretune.core.run_order import tie_breakers
 
 if TYPE_CHECKING:
@@ -159,7 +160,7 @@ def default_rule(runs: Sequence[RunRecord], aims: Mapping[str, str]) -> str:
     if any("f1" in run.columns for run in runs):
         return "f1"
     metric, goal = next(iter(aims.items()))
-    return f"{goal[:3]}:{metric}"
+    return f"{goal[:3]}:{quoted(metric)}"
 
 
 def _named(finished: pd.DataFrame, table: pd.DataFrame, rule: Rule) -> pd.Series:

@@ -56,7 +56,7 @@ def read_study(
         check_whole(folder)  # a broken one is refused
         found["chosen"] = read_metrics(folder)
     beside = folder.with_name(f"{folder.name}-baseline")
-    baseline = next((run for run in runs if "baseline" in run.tags), None)
+    baseline = next((run for run in runs if run.baseline), None)
     if baseline is not None and found["chosen"] and baseline.run in choice.run[RUNS]:
         found["baseline"] = found["chosen"]
     elif baseline is not None and (beside / "config.json").exists() and describe(beside).get("run") == baseline.run:
@@ -89,7 +89,7 @@ def comparable(studies: Sequence[Study]) -> Sequence[Study]:
         raise UsageError(f"each sweep must be given once, under a name of its own. Got {', '.join(sources)}.")
     for key in ("data", "average", "positive_class", "holdout", "n_folds", "fold", "split_seed"):
         default = DataOptions.model_fields[key].default  # of runs that are older than the option
-        values = list(dict.fromkeys(str(study.chosen.config.get(key, default)) for study in studies))
+        values = list(dict.fromkeys(str(study.chosen.stated.get(key, default)) for study in studies))
         if len(values) > 1:
             raise UsageError(f"one report holds sweeps of the same {key}. Got {', '.join(values)}: write a report for each.")
     if len({tuple(study.aims.items()) for study in studies}) > 1:
@@ -119,7 +119,7 @@ def chosen_again(study: Study) -> Study:
 def build_document(studies: Sequence[Study], figures: Path) -> Document:
     """Draw every figure and lay out the report."""
     first = studies[0]
-    data = first.chosen.config.get("data")
+    data = first.chosen.stated.get("data")
     when = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
     title = _("Choosing and testing classifiers on {data}").format(data=data)
     if not data:

@@ -56,12 +56,12 @@ MAX_SEEDS = 100
 
 def config_of(run: RunRecord) -> dict[str, Any]:
     """Return the flat values of a run's config, as `paretune.models.run_config.configure` takes them."""
-    return {key: value for key, value in run.config.items() if key != "provenance"}
+    return {key: value for key, value in run.config.items() if not (run.ours and key == "provenance")}
 
 
 def locked_fingerprint(run: RunRecord) -> str | None:
     """Return the fingerprint of the locked part that a run never saw; None where it is unknown."""
-    known = run.config.get("provenance", {}).get("fingerprints", {}).get("test")
+    known = run.origin.get("fingerprints", {}).get("test")
     return None if known is None else str(known)
 
 
@@ -348,8 +348,8 @@ def to_retrain(
     choice: Choice = choose(table, default_rule(runs, aims) if rule is None else rule, aims, records=runs)
     if not math.isfinite(choice.run["best_epoch"]):
         raise UsageError(f"run {choice.run['name']}, which rule {choice.rule} chooses, has logged no epoch: choose one that has.")
-    config = by_id[choice.run["run"]].config
-    name, program = str(config.get("classifier")), config.get("provenance", {}).get("program")
+    chosen = by_id[choice.run["run"]]
+    name, program = str(chosen.stated.get("classifier")), chosen.origin.get("program")
     if isinstance(program, Mapping):
         check_program(name, program, f"run {choice.run['name']}")
     elif name not in MODELS:

@@ -3,20 +3,25 @@
 rule       = [conditions "then"] aim ["within" NUMBER"%" "of" "best" METRIC] | "run:"ID
 aim        = "f1" | "knee" | "max:"METRIC | "min:"METRIC
 conditions = condition {"and" condition};   condition = METRIC (">=" | "<=") NUMBER
+
+A METRIC may hold spaces, slashes and hyphens; one that holds a word or sign of the grammar stands in backquotes:
+max:`this and that`.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from paretune.core.errors import UsageError, did_you_mean
+from paretune.core.quoted_names import take_names
 
 RULES = ("f1", "knee", "max:METRIC", "min:METRIC", "run:ID", "METRIC>=NUMBER then RULE", "RULE within NUMBER% of best METRIC")
-CONDITION = re.compile(r"\s*([\w./-]+?)\s*(>=|<=)\s*(\S+)\s*")
-WITHIN = re.compile(r"(.*?)\s+within\s+(\S+?)\s*%\s+of\s+(?:the\s+)?best\s+(\S+)")
+CONDITION = re.compile(r"\s*([^<>=]*[^<>=\s])\s*(>=|<=)\s*(\S+)\s*")
+WITHIN = re.compile(r"(.*?)\s+within\s+(\S+?)\s*%\s+of\s+(?:the\s+)?best\s+(.+)")
+WORDS = re.compile(r"\s(?:then|and|within)\s|[<>=]")  # of the grammar, and so of no name without backquotes
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,12 @@ def parse_rule(text: str) -> Rule:
     """
     rest = " ".join(text.split())
     if rest.startswith("run:") and rest != "run:":
-        return Rule(text, "run", rest.removeprefix("run:"))
+        return Rule(text, "run", rest.removeprefix("run:").strip("`"))
+    try:
+        rest, names = take_names(text)
+    except ValueError as error:
+        raise UsageError(f"rule {text!r} {error}.") from None
+    rest = re.sub(r":\s+", ":", " ".join(rest.split()))
     conditions: tuple[Condition, ...] = ()
     if re.search(r"[<>=]", rest):
         before, then, rest = rest.partition(" then ")
@@ -65,29 +75,47 @@ def parse_rule(text: str) -> Rule:
             raise UsageError(
                 f"rule {text!r} says which runs may be chosen, and not which of them{near or ': write … then max:f1.'}"
             )
-        conditions = tuple(_condition(text, part) for part in before.split(" and "))
+        conditions = tuple(_condition(text, part, names) for part in re.split(r"\s+and\s+", before))
     tolerance, tolerated = None, ""
     found = WITHIN.fullmatch(rest)
     if found:
-        rest, tolerated = found[1], found[3]
+        rest, tolerated = found[1], _metric(text, found[3], names)
         tolerance = _number(text, found[2]) / 100
         if not 0 <= tolerance < 1:
             raise UsageError(f"rule {text!r}: within must be at least 0% and less than 100%. Got {found[2]}%.")
     kind, _, name = rest.partition(":")
     if rest == "f1":
         kind, name = "max", "f1"
-    elif not (rest == "knee" or (kind in {"max", "min"} and re.fullmatch(r"\S+", name))):
+    elif kind in {"max", "min"} and name:
+        name = _metric(text, name, names)
+    elif rest != "knee":
         raise UsageError(f"rule {text!r} is not known{_nearest(rest)}")
     return Rule(text, kind, name, conditions, tolerance, tolerated)
 
 
-def _condition(text: str, part: str) -> Condition:
+def _metric(text: str, word: str, names: Mapping[str, str]) -> str:
+    """Return the name of a metric, as it stands or in backquotes; in an own name no word of the grammar can stand."""
+    word = word.strip()
+    if word in names:
+        return names[word]
+    if " within" in word:
+        raise UsageError(f"rule {text!r} is not known{_nearest(word)}")
+    found = WORDS.search(word)
+    if found or any(stem in word for stem in names):
+        raise UsageError(
+            f"rule {text!r}: a metric must be named by itself, in backquotes where its name holds and, then, within, <, > or =: "
+            "max:`this and that`."
+        )
+    return word
+
+
+def _condition(text: str, part: str, names: Mapping[str, str]) -> Condition:
     found = CONDITION.fullmatch(part)
     if not found:
         raise UsageError(
             f"rule {text!r}: {part.strip()!r} is not a condition: write METRIC>=NUMBER or METRIC<=NUMBER, joined by and."
         )
-    return Condition(found[1], found[2], _number(text, found[3]))
+    return Condition(_metric(text, found[1], names), found[2], _number(text, found[3]))
 
 
 def _number(text: str, written: str) -> float:

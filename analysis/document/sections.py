@@ -44,12 +44,13 @@ STATE_LABELS = {
     "killed": "killed",
     "interrupted": "interrupted, tried again",
     "running": "still running",
+    "damaged": "damaged run file",
 }
 
 
 def sizes(study: Study) -> dict[str, int]:
     """Return how many images each part held: train, holdout (of the sweep), full (of the retrain), test; 0 where unknown."""
-    origin = study.chosen.config.get("provenance", {})
+    origin = study.chosen.origin
     return {
         "train": int(origin.get("n_train", 0)),
         "holdout": int(origin.get("n_holdout", 0)),
@@ -454,7 +455,7 @@ def sources_section(studies: Sequence[Study]) -> list[Any]:
     """What was run, when, on what, at which commit and with which seeds; and which figure comes from which part."""
     rows = []
     for study in studies:
-        origin, config = study.chosen.config.get("provenance", {}), study.chosen.config
+        origin, config = study.chosen.origin, study.chosen.config
         counts = ", ".join(f"{count} {state}" for state, count in study.table["state"].value_counts().items())
         begun = study.table["created"].min()
         when = _("unknown")

@@ -13,6 +13,7 @@ from paretune.analysis.findings.aims import stated_goals
 from paretune.analysis.findings.front import stands_for
 from paretune.analysis.findings.repeats import RUNS
 from paretune.analysis.sources.run_record import RunRecord
+from paretune.core.provenance import written_by_us
 from paretune.models.effective_configuration import text_of
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class Study:
 
     @property
     def baseline(self) -> RunRecord | None:
-        return next((run for run in self.runs if "baseline" in run.tags), None)
+        return next((run for run in self.runs if run.baseline), None)
 
     @property
     def baseline_chosen(self) -> bool:
@@ -79,13 +80,19 @@ def searched(study: Study) -> list[str]:
 
 def differing_parameters(runs: Sequence[RunRecord]) -> list[str]:
     """Return the parameters whose values differ between runs, where they have an effect."""
-    effective = set(differing([run.effective_config for run in runs]))
+    effective = set(differing([shown_config(run) for run in runs]))
     return [name for name in differing([run.config for run in runs]) if name in effective]
+
+
+def shown_config(run: RunRecord) -> dict[str, Any]:
+    """Return a run's effective configuration without what is the same for all runs of ours."""
+    return {name: value for name, value in run.effective_config.items() if not (run.ours and name in SAME_FOR_ALL)}
 
 
 def differing(configs: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return the names whose values differ between configurations; what follows from the others is left out."""
-    names = dict.fromkeys(name for config in configs for name in config if name not in SAME_FOR_ALL and name != "provenance")
+    own = [{*SAME_FOR_ALL, "provenance"} if written_by_us(config) else set() for config in configs]
+    names = dict.fromkeys(name for config, described in zip(configs, own, strict=True) for name in config if name not in described)
     return [name for name in names if len({text_of(config.get(name)) for config in configs}) > 1]
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from paretune.analysis.document.document import plotly_script
 from paretune.analysis.document.language import translate as _
-from paretune.analysis.document.study import Study, differing_parameters, searched, short
+from paretune.analysis.document.study import Study, differing_parameters, searched, short, shown_config
 from paretune.analysis.figures.runs import COLORS, GREY, frame, label_of
 from paretune.core.errors import UsageError
 
@@ -39,7 +39,7 @@ def pareto_html(
 
 def configurations(runs: Sequence[RunRecord]) -> dict[str, dict[str, Any]]:
     """Return by run id what tells its effective configuration from the others'; all of it where nothing does."""
-    configs = [run.effective_config for run in runs]
+    configs = [shown_config(run) for run in runs]
     names = differing_parameters(runs) or list(dict.fromkeys(name for config in configs for name in config))
     return {run.run: {name: config[name] for name in names if name in config} for run, config in zip(runs, configs, strict=True)}
 

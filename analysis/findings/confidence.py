@@ -92,8 +92,7 @@ def configurations(runs: Sequence[RunRecord], table: pd.DataFrame) -> list[Estim
 
 def _estimate(one: Configuration, rows: pd.DataFrame, run: RunRecord, metrics: Sequence[str]) -> Estimate:
     first, config, names = rows.iloc[0], run.config, one.runs
-    origin = config.get("provenance")
-    n_images = origin.get("n_holdout") if isinstance(origin, Mapping) else None
+    n_images = run.origin.get("n_holdout")
     if len(rows) == 1:
         n_repeats = n_repeats_of(run)
         means = {name: float(first[name]) for name in metrics}

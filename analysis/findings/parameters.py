@@ -20,12 +20,6 @@ from paretune.search.importance import Scored
 if TYPE_CHECKING:
     import pandas as pd
 
-# what a run's config says beside hyper-parameters
-NO_PARAMETERS = {
-    *("classifier", "evaluation_split", "best_metric", "preset", "provenance", "repeats", "repeats_over"),
-    *("data", "average", "positive_class", "curves_on_test", "holdout", "split_seed", "n_folds", "fold"),
-}
-
 ABSENT = "–"
 
 
@@ -73,10 +67,10 @@ def tried(runs: Sequence[RunRecord], metric: str = "f1", goal: str | None = None
     aims = aims_of(runs) if aims is None else aims
     by_id = {run.run: run for run in runs}
     configs = [by_id[run].config for run in table["run"]]
-    rows = [by_id[run].effective_config for run in table["run"]]
+    rows = [by_id[run].parameters for run in table["run"]]
     columns: dict[str, list[Any]] = {}
     left_out: dict[str, str] = {}
-    for name in dict.fromkeys(name for row in rows for name in row if name not in NO_PARAMETERS):
+    for name in dict.fromkeys(name for row in rows for name in row):
         values = [_plain(row[name]) if name in row else pd.NA for row in rows]
         if any(len({key_of(row[name]) if name in row else "" for row in every}) < 2 for every in (configs, rows)):
             continue  # the same in every run, or in every run in which it has an effect

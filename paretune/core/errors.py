@@ -1,9 +1,12 @@
-"""What a person can mend: one error type that command lines turn into one sentence and exit code 2."""
+"""What a person can mend: one error type that command lines turn into one sentence and exit code 2; words for its messages."""
 
 from __future__ import annotations
 
 import difflib
+import signal
 from collections.abc import Iterable
+
+MOST_QUOTED = 500  # letters of a program's output in a message
 
 
 class UsageError(ValueError):
@@ -17,3 +20,18 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
     """Return ``"; did you mean 'learning_rate'?"`` or, where nothing is near, an empty text."""
     near = difflib.get_close_matches(name, list(names), n=1, cutoff=0.6)
     return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def shortened(text: str, most: int = MOST_QUOTED) -> str:
+    """Return what a program printed or an exception says for a message: at most so many letters, of its beginning and its end."""
+    begin = most * 2 // 3
+    return text if len(text) <= most else f"{text[:begin]} … {text[begin + 3 - most :]}"
+
+
+def how_it_ended(code: int) -> str:
+    """Return in words how a process ended, from its exit code as Python gives it: negative for a signal."""
+    named = {number.value: number.name for number in signal.Signals}  # most of the real-time signals have no name
+    if code < 0:
+        return f"was killed by {named.get(-code, f'signal {-code}')}"
+    shell = f" (a shell's way to say {named[code - 128]})" if code - 128 in named else ""
+    return f"exited with code {code}{shell}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from paretune.core.provenance import Source, git_commit, versions
+from paretune.core.provenance import SCHEMA, Source, git_commit, versions
 from paretune.data.dataset import Data
 
 
@@ -20,6 +20,7 @@ def provenance(data: Data, device: str, source: Source | None = None, inactive: 
     if data.holdout is not None:
         sizes["n_holdout"] = len(data.holdout)
     return {
+        "schema": SCHEMA,
         "commit": git_commit(),
         "versions": versions(),
         "device": device,

@@ -35,7 +35,7 @@ def inactive_names(config: Mapping[str, Any]) -> list[str]:
 
 def effective_configuration(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return a run's config without its provenance and its inactive parameters."""
-    added = {"provenance"} | ({"best_metric"} if _from_a_study(config) else set())
+    added = {"provenance"} if written_by_us(config) else {"provenance", "best_metric"} if _from_a_study(config) else set[str]()
     found: Any = {name: value for name, value in config.items() if name not in added}
     for path in inactive_names(config):
         found = _without(found, path.split("."))

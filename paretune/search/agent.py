@@ -2,21 +2,28 @@
 
 usage: python -m paretune.search.agent ENTITY/PROJECT/SWEEP [--count N] [--device NAME]
 
-W&B's server suggests the configurations, as for `wandb agent`; the data stay in memory from run to run.
+W&B's server suggests the configurations, as for `wandb agent`; the data stay in memory from run to run. The agent is a process of
+its own: this one says how it ended where a training has ended it, as os._exit and the system's memory killer do.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import signal
+import subprocess
 import sys
 from collections.abc import Sequence
 
 from paretune.core.command_line import SentenceParser, exit_with_sentence
 from paretune.core.devices import pick_device
-from paretune.core.errors import UsageError
+from paretune.core.errors import UsageError, how_it_ended
 from paretune.models.programs import program_model
 from paretune.runs.tracking import check_online
+from paretune.search.places.process_groups import tethered
+
+WATCHED = "PARETUNE_WATCHED_AGENT"  # set for the process that is the agent
+SAID = (0, 1, 2, 130)  # exit codes of an agent that has said why it ended
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,8 +36,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not re.fullmatch(r"[\w.-]+/[\w.-]+/[\w.-]+", options.sweep):
             raise UsageError(f"the sweep must be ENTITY/PROJECT/SWEEP, as wandb sweep prints it. Got {options.sweep!r}.")
         check_online()
+        if WATCHED not in os.environ:
+            return watch_agent(options.sweep, sys.argv[1:] if arguments is None else arguments)
         run_agent(options.sweep, options.count, options.device)
     return 0
+
+
+def watch_agent(sweep: str, arguments: Sequence[str]) -> int:
+    """Run the agent in a process of its own, which gets this one's signals; return its exit code, and say how it was ended."""
+    command = [sys.executable, "-m", "paretune.search.agent", *arguments]
+    process = subprocess.Popen(tethered(command), env={**os.environ, WATCHED: "1"})
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT,)}  # the terminal sends it to both
+    before[signal.SIGTERM] = signal.signal(signal.SIGTERM, lambda number, frame: process.send_signal(number))
+    try:
+        code = process.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if code not in SAID:
+        print(
+            f"error: {sweep}: the training of this agent's last run {how_it_ended(code)}, and with it the agent; W&B shows the run "
+            "as crashed: start the agent again to go on.",
+            file=sys.stderr,
+        )
+    return code if code >= 0 else 128 - code
 
 
 def run_agent(path: str, count: int | None, device: str) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from paretune.core.command_line import SentenceParser, exit_with_sentence, with_underscores
 from paretune.core.config import add_fields
 from paretune.core.deferred_gc import collecting_later
+from paretune.core.duration import seconds_of
 from paretune.core.folders import ROOT
 from paretune.data.options import DataOptions
 
@@ -72,6 +73,12 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str],
         metavar="S",
         help="seconds after which a silent machine's trial is retried (default: 60)",
     )
+    parser.add_argument(
+        "--trial_timeout",
+        type=_duration,
+        metavar="TIME",
+        help="time after which a trial fails: 90s, 10m, 2h (default: controller.search.trial_timeout of the file, or none)",
+    )
     parser.add_argument("--wandb", help="offline, online, auto or disabled (default: offline, but disabled after 'wandb disabled')")
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda or mps")
     add_fields(parser.add_argument_group("data"), DataOptions)
@@ -95,6 +102,13 @@ def _fraction(text: str) -> float:
 
 def _seconds(text: str) -> float:
     return _number(text, "must be a number of seconds of at least 1", lambda value: value >= 1)
+
+
+def _duration(text: str) -> float:
+    seconds = seconds_of(text)
+    if seconds is None:
+        raise argparse.ArgumentTypeError(f"must be a time such as 90s, 10m or 2h, above 0. Got {text!r}.")
+    return seconds
 
 
 def _number(text: str, must: str, fits: Callable[[float], bool]) -> float:

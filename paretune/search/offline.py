@@ -22,6 +22,7 @@ from paretune.search.engine.study import finished
 from paretune.search.engine.worker import run
 from paretune.search.places.local_pool import gpus_of, run_workers
 from paretune.search.sampling.warm_start import bring
+from paretune.search.spec.json_values import as_json, value_fault
 from paretune.search.spec.sweep import Sweep, read_sweep
 from paretune.search.status import table
 
@@ -62,6 +63,7 @@ def search(sweep: Sweep, fixed: dict[str, Any], options: argparse.Namespace, *, 
         "device": options.device,
         "runs": Path(options.runs),
         "lease_seconds": options.lease,
+        "trial_timeout": options.trial_timeout,
     }
 
     def before(study: optuna.Study) -> None:
@@ -72,8 +74,10 @@ def search(sweep: Sweep, fixed: dict[str, Any], options: argparse.Namespace, *, 
     if options.gpus is not None:
         gpus = gpus_of(options.gpus)
     workers = options.workers or max(1, round(len(gpus) / options.gpu_fraction))
+    # a trial that hangs within an epoch can be ended from another process alone
+    watched = sweep.classifier is not None and (options.trial_timeout or sweep.settings.trial_timeout) is not None
     try:
-        if workers > 1 or gpus:
+        if workers > 1 or gpus or watched:
             return run_workers(sweep, fixed, workers=workers, gpus=gpus, before=before, **common)
         interruption = Interruption()
         with interruption.watched():
@@ -148,8 +152,6 @@ def _fixed_for_program(
     options: argparse.Namespace, plain: Sweep, texts: dict[str, str], unknown: Sequence[str]
 ) -> tuple[Sweep, dict[str, Any]]:
     """Fix parameters of a program of the person's own: those that the file names, as YAML reads the text."""
-    import yaml
-
     names = {parameter.path[0] for parameter in plain.space.parameters.values()} | set(plain.space.fixed)
     given = [*(f"--{name}={text}" for name, text in texts.items()), *unknown]
     fixed = {}
@@ -158,5 +160,16 @@ def _fixed_for_program(
         if flag not in names or not equals:
             near = did_you_mean(flag, names) or f"; it takes {', '.join(f'--{name}=VALUE' for name in sorted(names))}."
             raise UsageError(f"--{flag} fixes no parameter of {plain.path}{near}")
-        fixed[flag] = yaml.safe_load(text)
+        fixed[flag] = _value_of(text)
     return read_sweep(options.sweep, fixed), fixed
+
+
+def _value_of(text: str) -> Any:
+    """Return what YAML reads, or the text itself where that is no YAML, or no value of a sweep, such as a date."""
+    import yaml
+
+    try:
+        value = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError):
+        return text
+    return text if value_fault(value) else as_json(value)

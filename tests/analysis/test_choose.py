@@ -219,6 +219,21 @@ def test_where_no_run_satisfies_a_rule_the_nearest_is_named_with_what_it_has() -
     )
 
 
+def test_the_nearest_run_is_near_by_the_spans_of_the_metrics_and_not_by_their_units() -> None:
+    # run-a lacks 0.05 of a recall that spans 0.5 and 10 of 900 parameters: 1/10 + 1/90; run-b lacks 0.5 of recall: 1
+    runs = runs_of(
+        scored(0.9, 0.90, n_parameters=110.0), scored(0.9, 0.45, n_parameters=100.0), scored(0.9, 0.4, n_parameters=1000.0)
+    )
+    with pytest.raises(UsageError, match=r"the nearest, run-a, has recall 0\.9000 and n_parameters 110: loosen the rule"):
+        choose(runs, "recall>=0.95 and n_parameters<=100 then f1")
+
+
+def test_the_nearest_run_to_a_metric_that_all_have_alike_is_nearest_by_the_others() -> None:
+    runs = runs_of(scored(0.9, 0.5, seconds=2.0), scored(0.9, 0.8, seconds=2.0), scored(0.9, 0.7, seconds=2.0))
+    with pytest.raises(UsageError, match=r"the nearest, run-b, has recall 0\.8000 and seconds 2\.0000"):
+        choose(runs, "recall>=0.9 and seconds<=1 then f1")
+
+
 def test_of_another_metric_a_condition_says_what_is_there() -> None:
     with pytest.raises(UsageError, match=r"no run has the metric 'recal'; did you mean 'recall'\?"):
         choose(SIZED, "recal>=0.9 then f1")

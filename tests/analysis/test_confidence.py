@@ -293,7 +293,7 @@ def test_of_equal_scores_the_same_run_is_taken_as_by_the_choice(monkeypatch: pyt
         accurate(0.8, test_loss=0.1, n_parameters=5.0),
     )
     monkeypatch.setattr(confidence, "runs_table", lambda runs: table)
-    records = records_of(table, [{"width": width, "provenance": {"n_holdout": 270}} for width in range(4)])
+    records = records_of(table, [{**OURS, "width": width} for width in range(4)])
     aims = {"precision": "maximize", "recall": "maximize"}
     assert choose(table, "f1", aims, records=records).run["name"] == "run-b"
     shown, notes = confidence.table_of(records, aims)

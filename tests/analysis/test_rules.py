@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from paretune.analysis.rules import Condition, Rule, parse_rule
 from paretune.core.errors import UsageError
+from paretune.core.quoted_names import quoted
 
 METRICS = st.sampled_from(["f1", "precision", "recall", "test_loss", "n_parameters", "val/top-1.acc"])
 NUMBERS = st.floats(-1e9, 1e9, allow_nan=False)
@@ -46,6 +47,40 @@ def test_every_rule_that_is_written_is_read_back(
     assert rule.conditions == tuple(conditions)
     assert (rule.tolerance, rule.tolerated) == ((tolerance[0] / 100, tolerance[1]) if tolerance else (None, ""))
     assert rule.filters == bool(conditions or tolerance)
+
+
+@pytest.mark.parametrize(
+    "name", ["val accuracy", "val/accuracy", "val-accuracy", "top 1.5", "layer.0 acc", "knee", "f1", "the best"]
+)
+@pytest.mark.parametrize("marks", ["", "`"])
+def test_every_form_takes_names_with_spaces_and_signs(name: str, marks: str) -> None:
+    metric = f"{marks}{name}{marks}"
+    assert (parse_rule(f"max:{metric}").kind, parse_rule(f"max:{metric}").name) == ("max", name)
+    assert parse_rule(f"min: {metric}").name == name
+    rule = parse_rule(f"{metric}>=0.5 and {metric} <= 2 then max:{metric} within 1% of the best {metric}")
+    assert (rule.kind, rule.name, rule.tolerance, rule.tolerated) == ("max", name, 0.01, name)
+    assert rule.conditions == (Condition(name, ">=", 0.5), Condition(name, "<=", 2.0))
+    assert parse_rule(f"knee within 2 % of best {metric}").tolerated == name
+    assert parse_rule(f"run:{metric}").name == name
+
+
+@pytest.mark.parametrize("name", ["this and that", "then", "a within 1% of best b", "a>=b", "x = y", "two  spaces"])
+def test_a_name_that_holds_the_grammars_words_and_signs_stands_in_backquotes(name: str) -> None:
+    rule = parse_rule(f"`{name}`>=0.5 then min:`{name}` within 1% of best `{name}`")
+    assert (rule.name, rule.tolerated, rule.conditions) == (name, name, (Condition(name, ">=", 0.5),))
+    assert parse_rule(f"max:{quoted(name)}").name == name
+
+
+@pytest.mark.parametrize("text", ["max:f1 then min:x", "max:this and that", "max:`a`b", "max:a `b`", "f1>=1 then max:a then b"])
+def test_what_is_no_single_name_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="a metric must be named by itself, in backquotes where"):
+        parse_rule(text)
+
+
+@pytest.mark.parametrize("text", ["max:`f1", "max:``", "`x>=1 then f1"])
+def test_a_backquote_that_is_not_closed_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match=r"^rule '.*' (opens a backquote and does not close it|names nothing between)"):
+        parse_rule(text)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import yaml
 
 from paretune.search.agent import main
 from tests.samples import ROOT, start
+from tests.search.ending import ENDING
 from tests.stand_in_server import ENTITY, KEY, PROJECT, SWEEP, StandInServer
 
 PATH = f"{ENTITY}/{PROJECT}/{SWEEP}"
@@ -45,6 +46,20 @@ def test_one_process_trains_what_the_server_asks_for_up_to_the_count(tmp_path: P
             assert {key: config[key] for key in wanted} == wanted
             assert (config["classifier"], server.runs[name]["state"], server.runs[name]["sweep"]) == ("softmax", "finished", SWEEP)
             assert [row["epoch"] for row in server.rows(name)] == list(range(1, wanted["epochs"] + 1))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("end", "how", "code"), [("os._exit(3)", "exited with code 3", 3), ("os.kill(os.getpid(), 9)", "was killed by SIGKILL", 137)]
+)
+def test_a_training_that_ends_the_agent_is_said_by_how_it_ended(end: str, how: str, code: int, tmp_path: Path) -> None:
+    (tmp_path / "ending.py").write_text(ENDING.format(end=end))
+    with StandInServer(CONFIGURATIONS[:1]) as server:
+        server.definition = {"program": "ending.py", "method": "random", "parameters": {"epochs": {"values": [1]}}}
+        result = agent(server, tmp_path, "--count=1", "--device=cpu")
+    assert result.returncode == code
+    assert f"error: {PATH}: the training of this agent's last run {how}, and with it the agent; W&B shows" in result.stderr
+    assert result.stderr.count("and with it the agent") == 1
 
 
 @pytest.mark.slow

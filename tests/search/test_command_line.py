@@ -192,3 +192,19 @@ def test_a_program_of_ones_own_cannot_be_searched_while_wandb_is_disabled(
     with pytest.raises(SystemExit):
         main(["own.yaml", "--trials=1", "--runs=runs"])
     assert "W&B is disabled here (by --wandb, WANDB_MODE or 'wandb disabled'): use --wandb=offline." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        *(("2026-01-01", "2026-01-01"), ("[1, {a: b}]", [1, {"a": "b"}]), ("{1: a}", {"1": "a"}), ("!!set {a}", "!!set {a}")),
+        *(("[1", "[1"), ("a: b: c", "a: b: c"), (".nan", ".nan"), ("null", None), ("!!binary aGk=", "!!binary aGk="), ("", None)),
+        *(("2026-13-45", "2026-13-45"), ("9" * 5000, "9" * 5000), ("*x", "*x")),
+    ],
+)
+def test_a_value_for_a_program_of_ones_own_is_what_yaml_reads_or_its_text(text: str, value: Any, away: Path) -> None:
+    Path("own.py").touch()
+    definition = {"program": "own.py", "method": "random", "metric": {"name": "loss"}, "parameters": {"v": {"values": [1, 2]}}}
+    Path("own.yaml").write_text(yaml.safe_dump(definition))
+    _, fixed = sweep_of(*parse(["own.yaml", f"--v={text}"]))
+    assert fixed == {"v": value}

@@ -169,7 +169,7 @@ def test_a_program_runs_again_and_says_what_went_otherwise(away: Path, capsys: p
     assert again(capsys, "runs/s", 0, code=1)[-1] == "epochs that differ from the record: 2, 3"
     (away / "broken").touch()
     errors = refused(capsys, "runs/s", "--trial=0")
-    assert errors == "error: trial 0 did not run again: the program ended with exit code 1: it is broken\n"
+    assert errors == "error: trial 0 did not run again: the program exited with code 1; its last line: it is broken\n"
     (away / "train.py").unlink()
     assert "program 'train.py' is no file seen from" in refused(capsys, "runs/s", "--trial=0")
     assert len(list((away / "runs" / "s" / "trials").iterdir())) == 1

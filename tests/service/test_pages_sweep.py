@@ -51,6 +51,21 @@ def swept(shown: Shown, points: list[tuple[float, float]], **changes: Any) -> tu
     return sweep, [ended(shown, own, sweep, [{"precision": a, "seconds": b}]) for a, b in points]
 
 
+def test_a_run_that_breaks_a_constraint_says_so_itself_and_is_on_no_front(shown: Shown) -> None:
+    constrained = {"controller": {"type": "cloud", "search": {"constraints": ["seconds <= 5"]}}}
+    sweep, names = swept(shown, [(0.5, 3.0), (0.9, 9.0), (0.7, 4.0)], **constrained)
+    beat(shown, agent(shown, sweep))
+    query = 'query($n: String!) { project(name: "tried") { run(name: $n) { summaryMetrics tags } } }'
+    said = [json.loads(shown.ask(query, n=name)["project"]["run"]["summaryMetrics"]) for name in names]
+    goals = {"precision": "maximize", "seconds": "minimize"}
+    assert [one["paretune"] for one in said] == [{"schema": 1, "goals": goals, "feasible": kept} for kept in (True, False, True)]
+    assert [one["precision"] for one in said] == [0.5, 0.9, 0.7], "what the run said stays"
+    found = data(shown, sweep)
+    assert [row["state"] for row in found["rows"]] == ["finished", "breaks a constraint", "finished"]
+    assert found["analysis"]["front"] == [names[0], names[2]]
+    assert set(found["metrics"]) == {"precision", "seconds"}
+
+
 def test_the_front_and_the_hypervolume_are_those_of_the_finished_runs(shown: Shown) -> None:
     points = [(0.5, 3.0), (0.9, 9.0), (0.7, 3.0), (0.6, 2.0), (0.8, 9.5)]
     sweep, names = swept(shown, points)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -20,8 +20,11 @@ from paretune.data.options import LOCKED_SPLIT, DataOptions
 from paretune.data.provenance import provenance
 from paretune.data.sharing import share_images
 from paretune.models.run_config import configure, inactive_in, run_values
+from paretune.runs.sweep_outcome import SweepOutcome
 from paretune.runs.tracking import track
 from paretune.search.engine.batches import Share, Together, shape_of
+from paretune.search.engine.study import counted_row
+from paretune.search.engine.time_limit import TimeLimit
 from paretune.search.spec.sweep import Sweep
 
 if TYPE_CHECKING:
@@ -52,6 +55,7 @@ class Attempt:
     checkpoint: Path | None = None
     earlier: Sequence[Epoch] = ()  # the epochs of the try before, for one that goes on from its checkpoint
     share: Share | None = None  # of the program that trains it together with others
+    limit: TimeLimit | None = None
 
 
 class Training(Protocol):
@@ -126,6 +130,7 @@ class InProcess:
             collect_as_usual()
             attempt.started({**resolved, "provenance": origin}, tracker.path)
             tracker.describe(resolved, origin)
+            tracker.outcome = outcome = SweepOutcome(self.sweep.goals, baseline="baseline" in attempt.tags, created=tracker.created)
             share = attempt.share
             stopped: set[int] = set() if share is None else share.together.stopped
             places = range(len(members)) if share is None else [share.place]
@@ -135,6 +140,8 @@ class InProcess:
                 if (yield Batch([epoch], epoch.last)) is not None:
                     tracker.pruned = epoch.number
                     stopped.update(places)
+            row = counted_row(tracker.rows, self.sweep.goals, ours=True) if tracker.pruned is None else None
+            tracker.outcome = replace(outcome, feasible=self.sweep.feasible(resolved, row))
 
     @property
     def _classifier(self) -> type[Model]:

@@ -12,25 +12,26 @@ import json
 import math
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from paretune.core.epoch import Epoch
-from paretune.core.errors import UsageError, did_you_mean
-from paretune.core.provenance import git_commit, versions
+from paretune.core.errors import UsageError, did_you_mean, how_it_ended, shortened
+from paretune.runs.outcome_file import send_outcome, write_outcome
+from paretune.runs.sweep_outcome import SweepOutcome
 from paretune.runs.tracking import PROJECT
 from paretune.runs.wandb_files import INTERNAL, numbers
 from paretune.runs.whole_runs import summary_numbers
 from paretune.search.engine.in_process import Attempt, Batch, Epochs
 from paretune.search.engine.study import with_latest, with_summary
+from paretune.search.engine.time_limit import TimeLimit
 from paretune.search.engine.trial_runs import COLOURS, TrialRuns
-from paretune.search.places.process_groups import end, start
+from paretune.search.places.process_groups import end, end_group, start
 from paretune.search.spec.sweep import Sweep
 
 POLL = 0.25  # seconds between looks at the run file
@@ -41,6 +42,7 @@ ENVIRONMENT_VARIABLE = re.compile(r"\$\{envvar:([A-Z0-9_]*)\}")  # capitals only
 # a sweep of W&B's and a service of its client, around this one
 NOT_INHERITED = {"WANDB_SERVICE", "WANDB_SWEEP_ID", "WANDB_RESUME", "WANDB_DISABLED"}
 RUNTIME = "_runtime"  # W&B's seconds since the start of a run
+LATE_SECONDS = 5.0  # within which W&B's client writes the end of a run file, after its program has ended
 TAIL = 64 * 1024  # bytes at the end of what a program printed, in which its last line is looked for
 
 
@@ -57,23 +59,47 @@ class Command:
         parameters = folder / "config.yaml"
         parameters.write_text(_parameter_file(values), encoding="utf-8")
         arguments = command_line(self.sweep.command, self.sweep.program, values, folder / "config.json")
-        attempt.started({**values, "best_metric": self.sweep.metric, "provenance": _origin()}, str(folder))
+        attempt.started(values, str(folder))
         output = folder / "output.log"
         runs = TrialRuns(folder, attempt.run_id, output)
         with output.open("wb") as log:
             environment = self._environment(attempt, folder, parameters)
             process = start(arguments, environment, log, folder)
             try:
-                yield from self._watched(process, runs)
+                yield from self._watched(process, runs, attempt.limit)
             except BaseException:
                 end(process)
+                end_group(process.pid)
                 raise
         if self._stopped:
             return
         if process.returncode:
-            raise UsageError(f"the program {_end_of(process.returncode)}: {_last_line(output)}")
-        if not self._rows(runs, ended=True)[0]:
+            raise UsageError(f"the program {how_it_ended(process.returncode)}{_last_words(output)}")
+        rows, _ = self._rows(runs, ended=True)
+        if self._unfinished:
+            raise UsageError(
+                "the program exited with code 0 and left its W&B run unfinished, so that its last rows may be missing: it must end "
+                f"without os._exit, or call run.finish() first{_last_words(output)}"
+            )
+        if not rows:
             raise UsageError(self._why_nothing(runs))
+
+    def write_outcome(self, folder: Path, run_id: str, outcome: SweepOutcome) -> None:
+        """Write what the sweep says of a trial into its W&B run, once its program has ended."""
+        runs, deadline = TrialRuns(folder, run_id, folder / "output.log", earlier=True), time.monotonic() + LATE_SECONDS
+        while True:
+            run = runs.own(runs.read(), self.sweep.goals)
+            if outcome.pruned is not None or (run is not None and run.state != "running") or time.monotonic() > deadline:
+                break
+            time.sleep(POLL)
+        if run is None or replace(run.outcome, created=None) == outcome:
+            return
+        try:
+            write_outcome(run, outcome, folder)
+            if self.mode == "online":
+                send_outcome(run, outcome)
+        except (OSError, UsageError) as error:
+            print(f"note: what the sweep says of {run_id} stands in the study alone, not in its run ({error})", file=sys.stderr)
 
     def shape(self, values: dict[str, Any]) -> None:
         """Return None: a program of the person's own trains alone."""
@@ -82,11 +108,14 @@ class Command:
         """Never called."""
         raise AssertionError("a program of the person's own trains alone")
 
-    def _watched(self, process: subprocess.Popen[bytes], runs: TrialRuns) -> Epochs:
+    def _watched(self, process: subprocess.Popen[bytes], runs: TrialRuns, limit: TimeLimit | None) -> Epochs:
         """Yield the rows that hold an objective, as they become readable, until the program has ended.
 
         When its run has ended the rest waits for the program's end, as only the exit code says whether it went well: then
         the last row, and no other, is the end of the training.
+
+        Raises:
+            TrialTimeoutError: if the program takes longer than it may.
         """
         self._stopped = False
         seen, kept = 0, set[int]()
@@ -99,7 +128,8 @@ class Command:
             if code is not None:
                 if rows:
                     places |= {len(rows) - 1}
-                epochs = [Epoch(place + 1, rows[place], code == 0 and place == len(rows) - 1) for place in sorted(places)]
+                well = code == 0 and not self._unfinished
+                epochs = [Epoch(place + 1, rows[place], well and place == len(rows) - 1) for place in sorted(places)]
                 self._stopped = bool(epochs) and (yield Batch(epochs, ended=True)) is not None
                 return
             if not over:
@@ -109,8 +139,10 @@ class Command:
                     self._stopped = True
                     end(process)
                     return
-            pause = POLL if runs.files() else UNKNOWN_POLL
-            wait_for_end(process, max(pause, READING_SHARE * (time.monotonic() - begin)))
+            if limit is not None and limit.left <= 0:
+                raise limit.error()
+            pause = max(POLL if runs.files() else UNKNOWN_POLL, READING_SHARE * (time.monotonic() - begin))
+            wait_for_end(process, pause if limit is None else min(pause, max(limit.left, 0)))
 
     def _rows(self, runs: TrialRuns, *, ended: bool) -> tuple[list[dict[str, float]], bool]:
         """Return the rows of the trial's own run that hold an objective, and whether they are all.
@@ -120,6 +152,7 @@ class Command:
         found = runs.read()
         over = ended or (bool(found) and all(run.state != "running" for run in found))
         run = runs.own(found, self.sweep.goals)
+        self._unfinished = run is not None and run.state == "running"
         if run is None:
             return [], over
         rows = with_latest(map(_numbers, run.rows), self.sweep.goals.keys())
@@ -144,7 +177,7 @@ class Command:
         return (
             f"the program never logged {metric}"
             + (" to the trial's own run" if len(found) > 1 else "")
-            + (did_you_mean(metric, names) or f"; it logged {', '.join(names) or 'nothing'}")
+            + (did_you_mean(metric, names) or f"; it logged {shortened(', '.join(names)) or 'nothing'}")
         )
 
     def _environment(self, attempt: Attempt, folder: Path, parameters: Path) -> dict[str, str]:
@@ -209,10 +242,6 @@ def _parameter_file(values: Mapping[str, Any]) -> str:
     return "wandb_version: 1\n\n" + yaml.safe_dump({name: {"value": value} for name, value in values.items()}, sort_keys=False)
 
 
-def _origin() -> dict[str, Any]:
-    return {"commit": git_commit(), "versions": versions()}
-
-
 def _numbers(row: Mapping[str, Any]) -> dict[str, float]:
     """Return a row's numbers; infinity as NaN, which every storage of a study keeps."""
     return _storable(numbers(row, INTERNAL - {RUNTIME}))
@@ -222,17 +251,10 @@ def _storable(found: Mapping[str, float]) -> dict[str, float]:
     return {name: value if math.isfinite(value) else math.nan for name, value in found.items()}
 
 
-def _end_of(code: int) -> str:
-    if code > 0:
-        return f"ended with exit code {code}"
-    named = {number.value: number.name for number in signal.Signals}  # most of the real-time signals have no name
-    return f"was ended by {named.get(-code, f'signal {-code}')}"
-
-
-def _last_line(path: Path) -> str:
-    """Return the last line that a program printed, but not what W&B's client says when it ends."""
+def _last_words(path: Path) -> str:
+    """Return the last line that a program printed, as the end of a sentence, but not what W&B's client says when it ends."""
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - TAIL))
         text = file.read().decode("utf-8", errors="replace")
-    lines = [line for line in COLOURS.sub("", text).splitlines() if line.strip() and not line.startswith("wandb:")]
-    return lines[-1].strip() if lines else "it printed nothing"
+    lines = [line.strip() for line in COLOURS.sub("", text).splitlines() if line.strip() and not line.startswith("wandb:")]
+    return f"; its last line: {shortened(lines[-1])}" if lines else " without a message"

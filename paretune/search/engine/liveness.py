@@ -170,6 +170,13 @@ def waits(trial: optuna.trial.FrozenTrial | optuna.Trial) -> bool:
     return bool(trial.user_attrs.get(study_schema.WORKER, {}).get(WAITS))
 
 
+def process_of(trial: optuna.trial.FrozenTrial) -> int | None:
+    """Return the number of the process that trains a trial; None where that is on another machine, or unknown."""
+    worker = trial.user_attrs.get(study_schema.WORKER, {})
+    here = worker.get("host") == socket.gethostname() and "lock" in worker
+    return int(Path(worker["lock"]).name.partition("-")[0]) if here else None
+
+
 def running(trials: Sequence[optuna.trial.FrozenTrial]) -> list[optuna.trial.FrozenTrial]:
     """Return the trials that somebody trains."""
     return [trial for trial in trials if trial.state == TrialState.RUNNING]

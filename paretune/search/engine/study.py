@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import optuna
-from optuna.exceptions import DuplicatedStudyError
+from optuna.exceptions import DuplicatedStudyError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
@@ -30,6 +30,7 @@ from paretune.search.spec.sweep import Sweep
 
 PATIENCE = 20.0  # seconds that the others wait for the process that creates a study
 FIXED = ("program", "command", "method", "metric", "metrics", "parameters", "early_terminate", "scheduler", "controller")
+UNTIMED = ("stop", "trial_timeout")  # of controller.search
 UNCOUNTED = {study_schema.INTERRUPTED, study_schema.SURPLUS}
 
 
@@ -172,7 +173,7 @@ def comparable(definition: Mapping[str, Any]) -> dict[str, Any]:
     search = (kept.get("controller") or {}).get("search")
     kept.pop("controller", None)
     if search:
-        kept["search"] = {key: value for key, value in search.items() if key != "stop"}
+        kept["search"] = {key: value for key, value in search.items() if key not in UNTIMED}
     for key in ("metric", "metrics"):
         if key in kept:
             metrics = kept[key] if key == "metrics" else [kept[key]]
@@ -204,6 +205,15 @@ def _counts(trial: FrozenTrial) -> bool:
     if study_schema.PRIOR in trial.user_attrs or not trial.state.is_finished():
         return False
     return trial.state != TrialState.FAIL or trial.user_attrs.get(study_schema.CAUSE) not in UNCOUNTED
+
+
+def fail_trial(study: optuna.Study, trial: FrozenTrial, cause: str) -> FrozenTrial | None:
+    """Tell a study that a trial failed, and why; None where it had ended already."""
+    try:
+        study._storage.set_trial_user_attr(trial._trial_id, study_schema.CAUSE, cause)
+        return study.tell(trial.number, state=TrialState.FAIL)
+    except (UpdateFinishedTrialError, ValueError):
+        return None
 
 
 def feasible(trial: FrozenTrial) -> bool:

@@ -26,13 +26,15 @@ from optuna.trial import FrozenTrial, TrialState
 
 from paretune.core.devices import pick_device
 from paretune.core.epoch import Epoch
-from paretune.core.errors import UsageError
+from paretune.core.errors import UsageError, shortened
 from paretune.core.folders import ROOT
 from paretune.core.progress import Progress
+from paretune.core.provenance import git_commit, versions
 from paretune.data.options import LOCKED_SPLIT, DataOptions
 from paretune.models.run_config import configure
 from paretune.runs import study_schema
 from paretune.runs.study_storage import StudyFile, is_local, readable_errors, settle
+from paretune.runs.sweep_outcome import SweepOutcome
 from paretune.runs.tracking import resolve_mode
 from paretune.search.engine.batches import Share
 from paretune.search.engine.contract import Claim, Course
@@ -41,7 +43,8 @@ from paretune.search.engine.in_subprocess import Command
 from paretune.search.engine.liveness import SECONDS, Claims, Lease, Watch, left_behind, running, shared_cache, waits
 from paretune.search.engine.signals import Interruption
 from paretune.search.engine.stopping_rules import Outlook, Plan
-from paretune.search.engine.study import best_trial, check_same_data, counted_row, finished, last_row, open_study
+from paretune.search.engine.study import best_trial, check_same_data, counted_row, fail_trial, finished, last_row, open_study
+from paretune.search.engine.time_limit import TimeLimit, TrialTimeoutError
 from paretune.search.engine.trial_groups import run_with_others
 from paretune.search.places.process_groups import check_groups, end_orphan
 from paretune.search.sampling.prefetch import Ahead
@@ -72,6 +75,7 @@ class Engine:
     own_space: Callable[[optuna.Trial], Any] | None = None
     histories: dict[int, History] = field(default_factory=dict)
     interruption: Interruption = field(default_factory=Interruption)
+    trial_timeout: float | None = None  # seconds that a trial may take
     shared: bool = False  # whether the study has an address of its own, under which other machines may join at any time
     file: StudyFile | None = None
 
@@ -149,7 +153,7 @@ class Engine:
         for trial in dead:
             self._end_program(trial)
             rows = study_schema.epochs_of(trial.user_attrs)
-            if rows and (rows[-1]["last"] or trial.user_attrs.get(study_schema.PRUNED)):
+            if rows and (rows[-1][study_schema.LAST] or trial.user_attrs.get(study_schema.PRUNED)):
                 self.tell(trial, rows)
             else:
                 self.give_back(trial, died=not waits(trial))
@@ -219,6 +223,9 @@ class Engine:
         try:
             with self.lease.beating(self.study, trial._trial_id):
                 rows = yield from self._train(trial, values)
+        except TrialTimeoutError as error:
+            self.checkpoint_of(trial).unlink(missing_ok=True)
+            return self.fail(trial.number, str(error))
         except UsageError as error:  # this configuration cannot be built: the sentence is the result
             return self.fail(trial.number, str(error))
         except UpdateFinishedTrialError:  # this worker was taken for dead
@@ -231,7 +238,7 @@ class Engine:
         except Exception as error:
             with contextlib.suppress(UpdateFinishedTrialError):
                 trial.set_user_attr("traceback", traceback.format_exc())
-            return self.fail(trial.number, f"{type(error).__name__}: {error}")
+            return self.fail(trial.number, f"{type(error).__name__}: {shortened(str(error))}")
         return self.tell(trial, rows)
 
     def return_unfinished(self, trial: optuna.Trial) -> None:
@@ -258,10 +265,14 @@ class Engine:
         def started(config: dict[str, Any], path: str | None) -> None:
             relative = None if path is None else os.path.relpath(path, self.folder)
             run: dict[str, Any] = {"id": run_id, "host": socket.gethostname(), "path": relative, "config": config}
+            if isinstance(self.training, Command):
+                run["origin"] = {"commit": git_commit(), "versions": versions()}
             if trial.number in self._suggested:
                 run["suggested"] = self._suggested.pop(trial.number)
             trial.set_user_attr(study_schema.RUN, run)
 
+        share = self.shares.get(trial.number)
+        limit = None if self.trial_timeout is None else TimeLimit(self.trial_timeout, 1 if share is None else len(self.shares))
         epochs = self.training.epochs(
             Attempt(
                 run_id=run_id,
@@ -272,7 +283,8 @@ class Engine:
                 started=started,
                 checkpoint=checkpoint,
                 earlier=self._earlier(attributes.get(study_schema.RETRY_OF)),
-                share=self.shares.get(trial.number),
+                share=share,
+                limit=limit,
             ),
             values,
         )
@@ -283,7 +295,8 @@ class Engine:
             while True:
                 stop = self._observe(trial, rows, batch)
                 yield stop is not None
-                batch = epochs.send(stop)
+                over = limit is not None and limit.left <= 0 and stop is None and not batch.ended
+                batch = epochs.throw(limit.error()) if limit is not None and over else epochs.send(stop)
         checkpoint.unlink(missing_ok=True)
         return [rows[number] for number in sorted(rows)]
 
@@ -293,8 +306,8 @@ class Engine:
             return []
         found = []
         for row in study_schema.epochs_of(self._frozen(number).user_attrs):
-            metrics = {name: value for name, value in row.items() if name not in {"epoch", "last"}}
-            found.append(Epoch(row["epoch"], metrics, row["last"]))
+            metrics = {name: value for name, value in row.items() if name not in {"epoch", study_schema.LAST}}
+            found.append(Epoch(row["epoch"], metrics, row[study_schema.LAST]))
         return found
 
     def _observe(self, trial: optuna.Trial, rows: dict[int, dict[str, Any]], batch: Batch) -> int | None:
@@ -307,7 +320,7 @@ class Engine:
         for epoch in batch.epochs:
             values = [epoch.metrics.get(name, math.nan) for name in self.sweep.goals]
             metrics = {name: value for name, value in epoch.metrics.items() if name != "epoch"}  # programs count in their own way
-            new.append({"epoch": epoch.number, **metrics, "last": epoch.last})
+            new.append({"epoch": epoch.number, **metrics, study_schema.LAST: epoch.last})
             if epoch.number not in rows:
                 bisect.insort(history, (epoch.number, values))
                 if len(values) == 1 and math.isfinite(values[0]) and not (epoch.number == 1 and epoch.last):
@@ -360,13 +373,16 @@ class Engine:
         """Tell the study how a trial ended, from its epochs; None where it was told already."""
         number = trial.number
         with contextlib.suppress(UpdateFinishedTrialError, ValueError):
-            if trial.user_attrs.get(study_schema.PRUNED):
+            pruned = trial.user_attrs.get(study_schema.PRUNED)
+            if pruned:
+                self._write_outcome(trial, pruned=pruned)
                 return self.study.tell(number, state=TrialState.PRUNED)
             best = counted_row(rows, self.sweep.goals, ours=self.sweep.classifier is not None)
             if best is None:
                 return self.fail(number, self._why_no_value(rows))
             if self.sweep.settings.constraints:
                 self._constrain(trial, best)
+            self._write_outcome(trial, row=best)
             return self.study.tell(number, [best[name] for name in self.sweep.goals])
         return None
 
@@ -387,14 +403,22 @@ class Engine:
         for text, violation in self.sweep.violations(config, row).items():
             live.set_constraint(text, violation)
 
+    def _write_outcome(
+        self, trial: optuna.Trial | FrozenTrial, row: dict[str, Any] | None = None, pruned: int | None = None
+    ) -> None:
+        """Write what the sweep says of a trial into the run of a person's own program; a trainer of ours does that itself."""
+        run, training = trial.user_attrs.get(study_schema.RUN, {}), self.training
+        if not isinstance(training, Command) or not run.get("path"):
+            return
+        baseline, feasible = bool(trial.user_attrs.get(study_schema.BASELINE)), self.sweep.feasible(run.get("config", {}), row)
+        folder = self.folder / run["path"]
+        if (baseline or feasible is not None or pruned is not None) and folder.is_dir():
+            training.write_outcome(folder, run["id"], SweepOutcome(self.sweep.goals, baseline, feasible, pruned))
+
     def fail(self, number: int, cause: str) -> FrozenTrial | None:
         """Tell the study that a trial failed, and why; None where it had ended already."""
         self.histories.pop(number, None)
-        try:
-            self.study._storage.set_trial_user_attr(self._frozen(number)._trial_id, study_schema.CAUSE, cause)
-            return self.study.tell(number, state=TrialState.FAIL)
-        except (UpdateFinishedTrialError, ValueError):
-            return None
+        return fail_trial(self.study, self._frozen(number), cause)
 
     def _frozen(self, number: int) -> FrozenTrial:
         storage = self.study._storage
@@ -494,11 +518,15 @@ def run(
     before: Callable[[optuna.Study], None] | None = None,
     interruption: Interruption | None = None,
     cache: Path | None = None,
+    trial_timeout: float | None = None,
 ) -> optuna.Study:
     """Search a sweep until `trials` have finished, going on where an earlier call stopped; return the study.
 
     Writes `runs/NAME/study.db` (or `storage`) and W&B run files below `runs/NAME`. Any number of processes may do so at the
     same time. `before` is called with the study once it is open, for warm starts.
+
+    Args:
+        trial_timeout: seconds that a trial may take, in place of those that the sweep says.
 
     Raises:
         UsageError: if a mistake of the person's shows, or the study is that of another sweep.
@@ -528,6 +556,7 @@ def run(
             watch,
             own_space=None if sweep.scheduler is None else sweep.scheduler.space_of(),
             interruption=interruption or Interruption(),
+            trial_timeout=trial_timeout or sweep.settings.trial_timeout,
             shared=storage is not None,
             file=file,
         )

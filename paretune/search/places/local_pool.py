@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from paretune.core.deferred_gc import collecting_later
-from paretune.core.errors import UsageError
+from paretune.core.errors import UsageError, how_it_ended
 from paretune.core.progress import Progress
 from paretune.runs.study_storage import StudyFile, readable_errors
-from paretune.search.engine.liveness import Claims, running, shared_cache, waits
+from paretune.search.engine.liveness import Claims, process_of, running, shared_cache, waits
 from paretune.search.engine.signals import Interruption
-from paretune.search.engine.study import finished, open_study
+from paretune.search.engine.study import fail_trial, finished, open_study
+from paretune.search.engine.time_limit import TimeLimit
 from paretune.search.engine.worker import best_text, check_options, make_folder, outcome, run
 from paretune.search.spec.sweep import Sweep, read_sweep
 
@@ -28,8 +29,11 @@ if TYPE_CHECKING:
     from multiprocessing.context import SpawnProcess
 
     import optuna
+    from optuna.trial import FrozenTrial
 
 POLL = 0.3  # seconds between looks at the workers
+SLACK = 5.0  # seconds that a worker has to end an overdue trial by itself, between two epochs
+ERRORS = (1, 2)  # exit codes of a worker that has said why; of another code (os._exit) it was no choice of ours
 MOST_DEATHS = 10  # in a row of each worker, without a trial that ends between them
 
 
@@ -115,7 +119,8 @@ def run_workers(
             work = Work(sweep.path, dict(fixed), {**named, **options, "cache": cache})
             file = StudyFile(url)
             try:
-                Crew(work, study, environments(workers, gpus)).supervise(progress, sweep)
+                limit = None if sweep.classifier is None else options.get("trial_timeout") or sweep.settings.trial_timeout
+                Crew(work, study, environments(workers, gpus), limit).supervise(progress, sweep)
             finally:
                 file.check()
     return study
@@ -128,6 +133,8 @@ class Crew:
     work: Work
     study: optuna.Study
     shares: Sequence[Mapping[str, str]]
+    trial_timeout: float | None = None  # seconds that a trial of theirs may take; None where they watch it themselves
+    since: dict[int, float] = field(default_factory=dict)  # when a running trial was first seen to train
     processes: list[SpawnProcess | None] = field(default_factory=list)
     requests: int = 0  # how often the person has asked to stop
     deaths: int = 0
@@ -148,9 +155,27 @@ class Crew:
                         shown.add(trial.number)
                         self.deaths = 0
                         progress.reach(len(shown), best_text(ended, sweep) + outcome(trial))
+                self._end_overdue([trial for trial in running(trials) if not waits(trial)])
                 self._look_after(done=len(ended) >= self.work.options["trials"])
         if self.requests:
             raise KeyboardInterrupt
+
+    def _end_overdue(self, trials: Sequence[FrozenTrial]) -> None:
+        """Replace the workers whose trials take longer than they may, as one does that hangs within an epoch."""
+        if self.trial_timeout is None:
+            return
+        now = time.monotonic()
+        self.since = {trial.number: self.since.get(trial.number, now) for trial in trials}
+        for place, process in enumerate(self.processes):
+            own = [trial for trial in trials if process is not None and process.is_alive() and process_of(trial) == process.pid]
+            limit = TimeLimit(self.trial_timeout, len(own), max((self.since[trial.number] for trial in own), default=now))
+            if process is None or not own or limit.left > -SLACK:
+                continue
+            process.kill()
+            process.join()
+            for trial in own:
+                fail_trial(self.study, trial, f"{limit.error()}; its worker was killed, as the epoch did not end")
+            self.processes[place] = None if self.requests else self._start(self.shares[place])
 
     def _look_after(self, *, done: bool) -> None:
         """Replace the workers that were killed, while there is work."""
@@ -160,7 +185,7 @@ class Crew:
             code, self.processes[place] = process.exitcode, None
             if code == 0 or self.requests or done:
                 continue
-            if code is not None and code > 0:
+            if code in ERRORS:
                 print(
                     "a worker stopped with the error above; waiting for the running trials to end (Ctrl-C gives them back)",
                     file=sys.stderr,
@@ -173,10 +198,10 @@ class Crew:
             if self.deaths >= MOST_DEATHS * len(self.shares):
                 self._end_all()
                 raise UsageError(
-                    f"{self.deaths} workers in a row were killed (signal {-(code or 0)}) before a trial ended: give fewer workers, "
-                    "as memory may be short, and run the same command again."
+                    f"{self.deaths} workers in a row died before a trial ended; the last one {how_it_ended(code or 0)}: give fewer "
+                    "workers, as memory may be short, and run the same command again."
                 )
-            print(f"a worker was killed (signal {-(code or 0)}); another takes its place", file=sys.stderr, flush=True)
+            print(f"a worker {how_it_ended(code or 0)}; another takes its place", file=sys.stderr, flush=True)
             self.processes[place] = self._start(self.shares[place])
 
     def _start(self, share: Mapping[str, str]) -> SpawnProcess:

@@ -51,10 +51,9 @@ def start(arguments: Sequence[str], environment: Mapping[str, str], output: IO[A
     if shutil.which(arguments[0], path=environment.get("PATH")) is None:
         reason = os.strerror(errno.EACCES if Path(arguments[0]).exists() else errno.ENOENT)
         raise UsageError(f"{arguments[0]} cannot be started ({reason}).")
-    tether = [sys.executable, "-I", "-S", str(TETHER), str(os.getpid())] if LINUX else []
     try:  # a session of its own: Ctrl-C is for the sweep, which lets running trials end
         process = subprocess.Popen(
-            [*tether, *arguments],
+            tethered(arguments),
             env=environment,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -69,6 +68,11 @@ def start(arguments: Sequence[str], environment: Mapping[str, str], output: IO[A
     return process
 
 
+def tethered(arguments: Sequence[str]) -> list[str]:
+    """Return a command line that the system ends when this process dies, where it can."""
+    return [*([sys.executable, "-I", "-S", str(TETHER), str(os.getpid())] if LINUX else []), *arguments]
+
+
 def end(process: subprocess.Popen[bytes]) -> None:
     """Ask a program and all that it has started to end; kill them where they do not, or where the person insists."""
     how = signal.SIGTERM
@@ -79,6 +83,12 @@ def end(process: subprocess.Popen[bytes]) -> None:
             process.wait(GRACE)
         except (subprocess.TimeoutExpired, KeyboardInterrupt):
             how = signal.SIGKILL
+
+
+def end_group(group: int) -> None:
+    """Kill what a program that has ended has left of its group."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, signal.SIGKILL)
 
 
 def end_orphan(folder: Path, grace: float = 5.0) -> bool:

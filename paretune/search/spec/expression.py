@@ -1,16 +1,21 @@
 """Conditions and constraints: comparisons over parameter and metric names, such as `kernel in ['rbf', 'poly']`.
 
-A small part of Python's expressions, read with `ast` and evaluated here; nothing of it is ever executed.
+A small part of Python's expressions, read with `ast` and evaluated here; nothing of it is ever executed. A name that is no plain
+word stands in backquotes. What speaks of a name without a value is unknown, and stays so under `not` (Kleene's three values).
 """
 
 from __future__ import annotations
 
 import ast
+import keyword
+import math
 import operator
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from paretune.core.quoted_names import quoted, take_names, unquoted_name
 
 _COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
     ast.Eq: operator.eq,
@@ -33,6 +38,7 @@ _PARTS += (ast.Name, ast.Attribute, ast.Load, ast.Constant, ast.List, ast.Tuple,
 
 
 DEEPEST = 50
+UNKNOWN = object()  # what a comparison says of a name without a value
 CALLED = {  # Python's name of a part -> a person's
     "Call": "a call",
     "Lambda": "a lambda",
@@ -55,19 +61,22 @@ CALLED = {  # Python's name of a part -> a person's
 class Expression:
     """A checked expression: its text, its tree, and the names it speaks of (`a.b` for nested parameters).
 
-    A comparison with a name that has no value is false, whatever it asks.
+    A comparison is unknown where a name in it has no value (or NaN), or its sides cannot be compared or computed; `not` of it is
+    unknown, too; `and` is false where a part is false, `or` is true where a part is true, whatever the others are.
     """
 
     text: str
-    tree: ast.expr
+    tree: ast.expr  # its names are the words of `quoted`
     names: frozenset[str]
+    quoted: Mapping[str, str]  # the words that stand for names in backquotes, and the names
 
     def holds(self, values: Mapping[str, Any]) -> bool:
-        """Whether it is true of these values; what cannot be compared or computed makes it false."""
+        """Whether it is known to be true of these values."""
         try:
-            return bool(_value(self.tree, values))
+            found = self._value(self.tree, values)
         except (TypeError, ArithmeticError):
             return False
+        return found is not UNKNOWN and bool(found)
 
     def violation(self, values: Mapping[str, Any]) -> float:
         """Return by how much a constraint such as `n_parameters <= 1e6` is exceeded; at most 0 where it holds.
@@ -77,14 +86,60 @@ class Expression:
         """
         assert isinstance(self.tree, ast.Compare)
         try:
-            left, right = (_number(_value(side, values)) for side in (self.tree.left, self.tree.comparators[0]))
+            left, right = (_number(self._value(side, values)) for side in (self.tree.left, self.tree.comparators[0]))
         except ArithmeticError as error:
             raise TypeError(str(error)) from None
         return left - right if isinstance(self.tree.ops[0], ast.Lt | ast.LtE) else right - left
 
+    def _value(self, node: ast.AST, values: Mapping[str, Any]) -> Any:
+        match node:
+            case ast.Constant():
+                return node.value
+            case ast.Name() | ast.Attribute():
+                return _known(_dotted(node, self.quoted), values)
+            case ast.List() | ast.Tuple():
+                items = [self._value(item, values) for item in node.elts]
+                return UNKNOWN if any(item is UNKNOWN for item in items) else items
+            case ast.BoolOp():
+                decides = isinstance(node.op, ast.Or)
+                parts = [self._truth(part, values) for part in node.values]
+                return decides if decides in parts else UNKNOWN if UNKNOWN in parts else not decides
+            case ast.UnaryOp(op=ast.Not()):
+                truth = self._truth(node.operand, values)
+                return UNKNOWN if truth is UNKNOWN else not truth
+            case ast.UnaryOp():
+                value = _number(self._value(node.operand, values))
+                return -value if isinstance(node.op, ast.USub) else value
+            case ast.BinOp():
+                left, right = _number(self._value(node.left, values)), _number(self._value(node.right, values))
+                return _ARITHMETIC[type(node.op)](left, right)
+            case ast.Compare():
+                return self._compared(node, values)
+        raise AssertionError(f"not a part of the language: {type(node).__name__}")
 
-def read_expression(text: Any) -> Expression:
+    def _truth(self, node: ast.AST, values: Mapping[str, Any]) -> Any:
+        """Return True, False or UNKNOWN."""
+        try:
+            value = self._value(node, values)
+        except (TypeError, ArithmeticError):
+            return UNKNOWN
+        return value if value is UNKNOWN else bool(value)
+
+    def _compared(self, node: ast.Compare, values: Mapping[str, Any]) -> Any:
+        try:
+            sides = [self._value(side, values) for side in (node.left, *node.comparators)]
+            if any(side is UNKNOWN for side in sides):
+                return UNKNOWN
+            return all(_COMPARISONS[type(op)](a, b) for op, a, b in zip(node.ops, sides[:-1], sides[1:], strict=True))
+        except (TypeError, ArithmeticError):
+            return UNKNOWN
+
+
+def read_expression(text: Any, known: Sequence[str] = ()) -> Expression:
     """Read a condition.
+
+    Args:
+        known: names of parameters and metrics, which without backquotes would be taken for a division or a difference.
 
     Raises:
         ValueError: with what is wrong, to follow the place where the text stands.
@@ -92,22 +147,37 @@ def read_expression(text: Any) -> Expression:
     if not isinstance(text, str):
         raise ValueError(f"must be an expression in quotes, such as \"kernel == 'rbf'\". Got {text!r}.")
     try:
+        plain, names = take_names(text.strip())
+    except ValueError as error:
+        raise ValueError(f"{error}. Got {text!r}.") from None
+    unquoted = unquoted_name(text, known)
+    if unquoted:
+        apart = f" (or put spaces around {' and '.join(signs)}, to calculate)" if (signs := _signs(unquoted)) else ""
+        raise ValueError(f"speaks of {unquoted} without backquotes: write {quoted(unquoted)}{apart}. Got {text!r}.")
+    try:
         with warnings.catch_warnings():  # Python's own words on '\\d' or '1 is 1' help nobody here
             warnings.simplefilter("ignore")
-            tree = ast.parse(text.strip(), mode="eval")
+            tree = ast.parse(plain.strip(), mode="eval")
     except (SyntaxError, ValueError, MemoryError, RecursionError):
-        raise ValueError(f"must be an expression such as \"kernel in ['rbf', 'poly']\". Got {text!r}.") from None
+        words = [name for name in known if keyword.iskeyword(name) and name in plain.split()]
+        advice = f" A name that is no plain word stands in backquotes: `{words[0] if words else 'val loss'}`."
+        raise ValueError(f"must be an expression such as \"kernel in ['rbf', 'poly']\". Got {text!r}.{advice}") from None
     _check(tree, text)
-    return Expression(text.strip(), tree.body, frozenset(_names(tree.body)))
+    return Expression(text.strip(), tree.body, frozenset(_names(tree.body, names)), names)
 
 
-def read_constraint(text: Any) -> Expression:
+def _signs(name: str) -> list[str]:
+    """Return the signs in a name that an expression calculates by."""
+    return [sign for sign in "/-+*" if sign in name]
+
+
+def read_constraint(text: Any, known: Sequence[str] = ()) -> Expression:
     """Read a constraint: two sides with <=, <, >= or > between them.
 
     Raises:
         ValueError: with what is wrong, to follow the place where the text stands.
     """
-    expression = read_expression(text)
+    expression = read_expression(text, known)
     tree = expression.tree
     if not (isinstance(tree, ast.Compare) and len(tree.ops) == 1 and isinstance(tree.ops[0], ast.Lt | ast.LtE | ast.Gt | ast.GtE)):
         raise ValueError(f"must compare two sides by <=, <, >= or >, such as 'n_parameters <= 1e6'. Got {text!r}.")
@@ -132,56 +202,26 @@ def _check(tree: ast.AST, text: str) -> None:
     raise ValueError(f"must be nested at most {DEEPEST} levels deep: make it simpler.")
 
 
-def _names(node: ast.AST) -> set[str]:
+def _names(node: ast.AST, quoted: Mapping[str, str]) -> set[str]:
     if isinstance(node, ast.Name | ast.Attribute):
-        return {_dotted(node)}
-    return set().union(*(_names(child) for child in ast.iter_child_nodes(node)))
+        return {_dotted(node, quoted)}
+    return set().union(*(_names(child, quoted) for child in ast.iter_child_nodes(node)))
 
 
-def _dotted(node: ast.AST) -> str:
+def _dotted(node: ast.AST, quoted: Mapping[str, str]) -> str:
     if isinstance(node, ast.Attribute):
-        return f"{_dotted(node.value)}.{node.attr}"
-    return node.id if isinstance(node, ast.Name) else "?"
+        return f"{_dotted(node.value, quoted)}.{node.attr}"
+    return quoted.get(node.id, node.id) if isinstance(node, ast.Name) else "?"
 
 
-def _value(node: ast.AST, values: Mapping[str, Any]) -> Any:
-    match node:
-        case ast.Constant():
-            return node.value
-        case ast.Name() | ast.Attribute():
-            return _known(_dotted(node), values)[1]
-        case ast.List() | ast.Tuple():
-            return [_value(item, values) for item in node.elts]
-        case ast.BoolOp(op=ast.And()):
-            return all(_value(part, values) for part in node.values)
-        case ast.BoolOp():
-            return any(_value(part, values) for part in node.values)
-        case ast.UnaryOp(op=ast.Not()):
-            return not _value(node.operand, values)
-        case ast.UnaryOp():
-            value = _value(node.operand, values)
-            return -value if isinstance(node.op, ast.USub) else +value
-        case ast.BinOp():
-            left, right = _number(_value(node.left, values)), _number(_value(node.right, values))
-            return _ARITHMETIC[type(node.op)](left, right)
-        case ast.Compare():
-            if not all(_known(name, values)[0] for name in _names(node)):
-                return False
-            sides = [_value(side, values) for side in (node.left, *node.comparators)]
-            return all(_COMPARISONS[type(op)](a, b) for op, a, b in zip(node.ops, sides[:-1], sides[1:], strict=True))
-    raise AssertionError(f"not a part of the language: {type(node).__name__}")
-
-
-def _known(name: str, values: Mapping[str, Any]) -> tuple[bool, Any]:
-    """Return whether a name has a value, and the value; `a.b` may also stand as {a: {b: …}}."""
-    if name in values:
-        return True, values[name]
-    inner: Any = values
-    for step in name.split("."):
-        if not isinstance(inner, Mapping) or step not in inner:
-            return False, None
-        inner = inner[step]
-    return True, inner
+def _known(name: str, values: Mapping[str, Any]) -> Any:
+    """Return the value of a name, UNKNOWN where it has none or NaN; `a.b` may also stand as {a: {b: …}}."""
+    value: Any = values.get(name, values)
+    for step in name.split(".") if name not in values else ():
+        if not isinstance(value, Mapping) or step not in value:
+            return UNKNOWN
+        value = value[step]
+    return UNKNOWN if isinstance(value, float) and math.isnan(value) else value
 
 
 def _number(value: Any) -> float:

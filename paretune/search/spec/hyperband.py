@@ -17,7 +17,7 @@ import numpy as np
 
 from paretune.core.errors import did_you_mean
 from paretune.core.pareto_front import signed
-from paretune.search.spec.yaml_lines import Definition, check_keys
+from paretune.search.spec.yaml_lines import Definition, check_keys, whole_number
 
 History = list[tuple[int, list[float]]]  # epoch number and a value per objective, in the order of the numbers
 KEYS = ("type", "min_iter", "max_iter", "s", "eta", "strict")
@@ -108,7 +108,7 @@ def read_hyperband(definition: Definition) -> Hyperband | None:
     if "max_iter" in given:
         brackets = _downwards(definition, given, eta)
     elif "min_iter" in given:
-        brackets = _upwards(_number(definition, given, "min_iter", 1, whole=True), eta)
+        brackets = _upwards(_whole(definition, given, "min_iter"), eta)
     else:
         definition.fault((PLACE,), f"{PLACE} needs min_iter, the epoch of the first comparison, or max_iter and s.")
         return None
@@ -116,8 +116,7 @@ def read_hyperband(definition: Definition) -> Hyperband | None:
 
 
 def _downwards(definition: Definition, given: Mapping[str, Any], eta: float) -> list[int]:
-    band = float(_number(definition, given, "max_iter", 1, whole=True))
-    steps = int(_number(definition, given, "s", 1))
+    band, steps = _whole(definition, given, "max_iter"), int(_number(definition, given, "s", 1, above=False))
     brackets: list[int] = []
     for _ in range(min(steps, 100)):
         band /= eta
@@ -138,21 +137,15 @@ def _upwards(first: float, eta: float) -> list[int]:
     return brackets
 
 
-def _number(
-    definition: Definition,
-    given: Mapping[str, Any],
-    key: str,
-    least: float,
-    *,
-    above: bool = False,
-    whole: bool = False,
-    default: Any = None,
-) -> Any:
-    found = given.get(key, default)
-    fits = not isinstance(found, bool) and isinstance(found, int if whole else int | float)
+def _whole(definition: Definition, given: Mapping[str, Any], key: str) -> float:
+    return float(whole_number(definition, given.get(key), (PLACE, key), f"{PLACE}.{key}") or 2)
+
+
+def _number(definition: Definition, given: Mapping[str, Any], key: str, least: float, *, above: bool, default: Any = None) -> Any:
+    found, place = given.get(key, default), (PLACE, key)
+    fits = not isinstance(found, bool) and isinstance(found, int | float)
     if fits and (found > least if above else found >= least) and found <= sys.float_info.max:
         return found
-    kind = "whole number" if whole else "number"
     limit = f"above {least}" if above else f"of at least {least}"
-    definition.fault((PLACE, key), f"{PLACE}.{key} must be a {kind} {limit}. Got {found!r}{definition.trap((PLACE, key))}.")
+    definition.fault(place, f"{PLACE}.{key} must be a number {limit}. Got {found!r}{definition.trap(place)}.")
     return least + 1

@@ -1,4 +1,4 @@
-"""What the offline search takes beyond W&B's grammar: sampler, conditions, constraints, repeats, stop, at_once, ahead.
+"""What the offline search takes beyond W&B's grammar: sampler, conditions, constraints, repeats, stop, trial_timeout and others.
 
 W&B's schema refuses unknown keys at the top level of a sweep, but lets any pass inside `controller` beside `type`. Ours stand
 in `controller.search`, so that one file serves both: W&B does not act on them.
@@ -6,19 +6,20 @@ in `controller.search`, so that one file serves both: W&B does not act on them.
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from paretune.core.duration import seconds_of
 from paretune.core.errors import did_you_mean
+from paretune.core.quoted_names import doubtful_names, quoted
 from paretune.search.sampling.sampler_options import check_sampler
 from paretune.search.spec.expression import Expression, read_constraint, read_expression
 from paretune.search.spec.space import Space
 from paretune.search.spec.yaml_lines import Definition, Place, check_keys
 
-KEYS = ("sampler", "conditions", "constraints", "repeats", "stop", "at_once", "ahead")
+KEYS = ("sampler", "conditions", "constraints", "repeats", "stop", "at_once", "ahead", "trial_timeout")
 PLACE: Place = ("controller", "search")
 SECONDS = "seconds"  # the metric that depends on what else trains at the same time
 MOST_AT_ONCE = 32  # the gain of more is small, and an interrupt waits for all of them
@@ -30,7 +31,8 @@ class Settings:
 
     `repeats` trainings make one trial, by other seeds or by other folds (`over`); a study stops when neither its best
     value nor its hypervolume has moved by more than `improvement` for `patience` trials. A sampler that learns suggests `at_once`
-    trials that may train as one program before the first of them has ended; with `ahead`, the next trial while one trains.
+    trials that may train as one program before the first of them has ended; with `ahead`, the next trial while one trains. A trial
+    that takes longer than `trial_timeout` seconds fails.
     """
 
     sampler: str = "auto"
@@ -42,12 +44,15 @@ class Settings:
     improvement: float = 0.0
     at_once: int = 1
     ahead: bool = False
+    trial_timeout: float | None = None
 
 
-def read_settings(definition: Definition, space: Space, metrics: list[str] | None) -> Settings:
+def read_settings(definition: Definition, space: Space, metrics: list[str] | None, objectives: Sequence[str] = ()) -> Settings:
     """Read `controller`; conditions go to the space, faults to the definition.
 
-    `metrics` are the names that the trainer logs, None where nobody knows them.
+    Args:
+        metrics: the names that the trainer logs, None where nobody knows them.
+        objectives: the names of the sweep's own metrics.
     """
     controller = definition.values.get("controller")
     if controller is None:
@@ -71,11 +76,12 @@ def read_settings(definition: Definition, space: Space, metrics: list[str] | Non
     definition.notes.append("controller.search is for the offline search; W&B lets it pass and does not act on it.")
     sampler, options = _sampler(definition, given.get("sampler", "auto"))
     _read_conditions(definition, space, given.get("conditions"))
-    constraints = _constraints(definition, space, given.get("constraints"), metrics)
+    constraints = _constraints(definition, space, given.get("constraints"), metrics, objectives)
     repeats, over = _repeats(definition, given.get("repeats"))
     patience, improvement = _stop(definition, given.get("stop"))
     at_once, ahead = _at_once(definition, given.get("at_once", 1)), _ahead(definition, given.get("ahead", False))
-    return Settings(sampler, options, constraints, repeats, over, patience, improvement, at_once, ahead)
+    timeout = _trial_timeout(definition, given.get("trial_timeout"))
+    return Settings(sampler, options, constraints, repeats, over, patience, improvement, at_once, ahead, timeout)
 
 
 def _sampler(definition: Definition, given: Any) -> tuple[str, dict[str, Any]]:
@@ -100,8 +106,8 @@ def _read_conditions(definition: Definition, space: Space, given: Any) -> None:
         definition.fault(place, f"controller.search.conditions must be a mapping of parameters to expressions. Got {given!r}.")
         return
     known = _known(definition, space)
-    for key, text in given.items():
-        here = (*place, str(key))
+    for written, text in given.items():
+        here, key = (*place, str(written)), str(written).strip("`")
         if key not in space.parameters and key in known and key not in _names_in(space.fixed):
             continue  # it has a fault of its own
         if key not in space.parameters:
@@ -112,25 +118,31 @@ def _read_conditions(definition: Definition, space: Space, given: Any) -> None:
             continue
         expression = _expression(definition, here, text, known)
         if expression is not None:
-            space.conditions[str(key)] = expression
+            space.conditions[key] = expression
     for name in _circle(space):
         definition.fault((*place, name), f"controller.search.conditions.{name} depends on itself: break the circle.")
 
 
 def _expression(
-    definition: Definition, place: Place, text: Any, known: list[str], *, constraint: bool = False
+    definition: Definition,
+    place: Place,
+    text: Any,
+    known: list[str],
+    *,
+    constraint: bool = False,
+    anything: bool = False,  # whether a program of the person's own may log other names
 ) -> Expression | None:
     where = ".".join(map(str, place))
     try:
-        expression = (read_constraint if constraint else read_expression)(text)
+        expression = (read_constraint if constraint else read_expression)(text, known)
     except ValueError as error:
         definition.fault(place, f"{where} {error}")
         return None
     if constraint and not expression.names:
         definition.fault(place, f"{where} must speak of a metric or a parameter, such as 'n_parameters <= 1e6'. Got {text!r}.")
         return None
-    for name in sorted(expression.names - set(known)):
-        near = did_you_mean(name, known) or f"; a text stands in quotes: '{name}'."
+    for name in () if anything else sorted(expression.names - set(known)):
+        near = did_you_mean(quoted(name), map(quoted, known)) or f"; a text stands in quotes: '{name}'."
         definition.fault(place, f"{where} speaks of {name}, which is no parameter{' or metric' if constraint else ''} here{near}")
         return None
     return expression
@@ -177,7 +189,9 @@ def _names_in(fixed: Mapping[str, Any], outer: str = "") -> list[str]:
     return names
 
 
-def _constraints(definition: Definition, space: Space, given: Any, metrics: list[str] | None) -> tuple[Expression, ...]:
+def _constraints(
+    definition: Definition, space: Space, given: Any, metrics: list[str] | None, objectives: Sequence[str]
+) -> tuple[Expression, ...]:
     place = (*PLACE, "constraints")
     if given is None:
         return ()
@@ -186,11 +200,11 @@ def _constraints(definition: Definition, space: Space, given: Any, metrics: list
         return ()
     read = []
     for index, text in enumerate(given):
-        known = [*_known(definition, space), *(metrics or [])]
-        if metrics is None and isinstance(text, str):  # a program of the person's own may log anything
-            with contextlib.suppress(ValueError):
-                known += read_expression(text).names
-        read.append(_expression(definition, (*place, index), text, known, constraint=True))
+        here, known = (*place, index), [*_known(definition, space), *(metrics or objectives)]
+        expression = _expression(definition, here, text, known, constraint=True, anything=metrics is None)
+        for name in doubtful_names(text, known) if expression is not None and metrics is None else ():
+            definition.note(here, f"{'.'.join(map(str, here))} calculates {name}; a metric of that name is written {quoted(name)}.")
+        read.append(expression)
     return tuple(expression for expression in read if expression is not None)
 
 
@@ -223,6 +237,15 @@ def _ahead(definition: Definition, given: Any) -> bool:
         definition.fault(place, f"controller.search.ahead must be true or false. Got {given!r}{definition.trap(place)}.")
         return False
     return given
+
+
+def _trial_timeout(definition: Definition, given: Any) -> float | None:
+    place = (*PLACE, "trial_timeout")
+    seconds = None if place in definition.written else seconds_of(given)
+    if given is not None and seconds is None:
+        came = f"Got {given!r}{definition.trap(place)}."
+        definition.fault(place, f"controller.search.trial_timeout must be seconds, or a time such as 90s, 10m or 2h. {came}")
+    return seconds
 
 
 def _stop(definition: Definition, given: Any) -> tuple[int | None, float]:

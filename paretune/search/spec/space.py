@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import math
 import re
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -30,7 +29,8 @@ from paretune.search.spec.distributions import (
     q_uniform,
     uniform,
 )
-from paretune.search.spec.yaml_lines import Definition, Place, check_keys, number_in_yaml
+from paretune.search.spec.json_values import as_json, value_fault
+from paretune.search.spec.yaml_lines import Definition, Place, check_keys, number, number_in_yaml
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -58,10 +58,10 @@ KEYS: dict[str, tuple[str, ...]] = {  # what each distribution takes, beside `di
     "beta": ("a", "b"),
     "q_beta": ("a", "b", "q"),
 }
+EXPONENTS = ("log_uniform", "q_log_uniform", "inv_log_uniform")  # their limits are exponents; those of NAME_values are values
 DEFAULTS = {"q": 1.0, "mu": 0.0, "sigma": 1.0, "a": 1.0, "b": 1.0}
 ABOVE_ZERO = {"q", "sigma", "a", "b"}
 LARGEST_EXPONENT = 700  # exp(710) is no float any more
-LARGEST_FLOAT = sys.float_info.max
 LARGEST_WHOLE = 2**53  # beyond it a float no longer tells neighbours apart, and Optuna keeps whole numbers as floats
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")  # of a parameter, as W&B's schema has it
 
@@ -226,7 +226,9 @@ def _read_level(definition: Definition, space: Space, parameters: Mapping[Any, A
         where = ".".join(map(str, here))
         if not isinstance(key, str) or not NAME.fullmatch(key):
             definition.fault(
-                here, f"{where}: a parameter's name must begin with a letter and hold letters, digits, _ . - only. Got {key!r}."
+                here,
+                f"{where}: a parameter's name must begin with a letter and hold letters, digits, _ . - only. Got {key!r}"
+                f"{'' if isinstance(key, str) else ': put it in quotes'}.",
             )
         elif not isinstance(given, Mapping):
             definition.fault(here, f"{where} must be a mapping such as 'value: 3' or 'values: [1, 2]'. Got {given!r}.")
@@ -277,8 +279,8 @@ def _read_parameter(definition: Definition, space: Space, given: Mapping[Any, An
     if kind == "constant":
         if "value" not in given:
             definition.fault(place, f"{where} of distribution constant needs a value.")
-        else:
-            _put(space.fixed, path, given["value"])
+        elif _can_be_kept(definition, given["value"], (*place, "value"), f"{where}.value"):
+            _put(space.fixed, path, as_json(given["value"]))
         return
     parameter = _read_choices(definition, given, kind, place, path) if "values" in KEYS[kind] else None
     if "values" not in KEYS[kind]:
@@ -310,6 +312,11 @@ def _read_choices(definition: Definition, given: Mapping[Any, Any], kind: str, p
     if not isinstance(values, list) or not values:
         definition.fault((*place, "values"), f"{where}.values must be a list with at least one value. Got {values!r}.")
         return None
+    spots = [(*place, "values", index) for index in range(len(values))]
+    kept = [_can_be_kept(definition, value, spot, f"{where}.values[{spot[-1]}]") for value, spot in zip(values, spots, strict=True)]
+    if not all(kept):
+        return None
+    values = as_json(values)
     if kind == "categorical":
         return Choices.of(path, values)
     given_probabilities = given.get("probabilities")
@@ -328,7 +335,16 @@ def _read_choices(definition: Definition, given: Mapping[Any, Any], kind: str, p
         came = f"{given_probabilities}, which add up to {sum(probabilities):.6g}"
         definition.fault(spot, f"{where}.probabilities must be 0 or more and add up to 1. Got {came}.")
         return None
+    if not math.isclose(sum(probabilities), 1.0, rel_tol=1e-5):
+        definition.note(spot, f"{where}.probabilities add up to {sum(probabilities):.6g}, which W&B refuses: it wants 1.")
     return Weighted.with_probabilities(path, values, probabilities)
+
+
+def _can_be_kept(definition: Definition, value: Any, place: Place, where: str) -> bool:
+    fault = value_fault(value)
+    if fault:
+        definition.fault(place, f"{where} must be a value that a configuration can hold. Got {fault}.")
+    return not fault
 
 
 def _read_numbers(definition: Definition, given: Mapping[Any, Any], kind: str, place: Place, path: Path) -> Parameter | None:
@@ -358,7 +374,33 @@ def _read_numbers(definition: Definition, given: Mapping[Any, Any], kind: str, p
             place, f"{where}: the numbers of {kind} go beyond what a computer holds: take smaller ones, or a larger q. Got {came}."
         )
         return None
+    _note_what_is_drawn(definition, parameter, numbers, kind, place)
     return parameter
+
+
+def _note_what_is_drawn(definition: Definition, parameter: Parameter, numbers: Mapping[str, Any], kind: str, place: Place) -> None:
+    """Say what a distribution draws whose numbers may be meant otherwise: exponents as values, a q that leaves one value.
+
+    W&B, too, warns of each `min` and `max` that are exponents. Negative ones can be nothing else.
+    """
+    where = ".".join(map(str, place))
+    low, high = (parameter.decode(draw) for draw in Parameter.ends(parameter))
+    if kind in EXPONENTS and numbers["min"] >= 0:
+        definition.note(
+            place,
+            f"{where}: min and max of {kind} are exponents of e, so values from {low:.6g} to {high:.6g} are drawn; for limits of "
+            f"the value itself write {kind}_values.",
+        )
+    elif kind in ("log_normal", "q_log_normal") and numbers["mu"] > 0:
+        median, mean_of_itself = number_in_yaml(round(math.log(numbers["mu"]), 4)), kind.replace("log_", "")
+        definition.note(
+            place,
+            f"{where}: mu and sigma of {kind} are those of the value's logarithm, so the median of what is drawn is "
+            f"{parameter.decode(0.5):.6g}; for the median {numbers['mu']!r} write mu: {median}, for that mean of the value itself "
+            f"{mean_of_itself}.",
+        )
+    if "q" in numbers and low == high and numbers.get("min") != numbers.get("max"):
+        definition.note(place, f"{where}: each draw of {kind} is rounded to a multiple of q={numbers['q']!r}, and so is {low!r}.")
 
 
 def _can_be_drawn(parameter: Parameter) -> bool:
@@ -389,7 +431,7 @@ def _check_range(definition: Definition, numbers: Mapping[str, Any], kind: str, 
             f"{LARGEST_EXPONENT}. Got {low!r} and {high!r}: for limits of the value itself write {kind}_values.",
         )
     elif low == high:
-        definition.notes.append(f"{where}: W&B refuses a min that equals max; 'value: {low!r}' says the same.")
+        definition.note((*place, "min"), f"{where}: W&B refuses a min that equals max; 'value: {low!r}' says the same.")
 
 
 BUILD: dict[str, Callable[[Path, Mapping[str, Any]], Parameter]] = {
@@ -409,33 +451,3 @@ BUILD: dict[str, Callable[[Path, Mapping[str, Any]], Parameter]] = {
     "beta": lambda path, n: beta(path, n["a"], n["b"]),
     "q_beta": lambda path, n: beta(path, n["a"], n["b"], n["q"]),
 }
-
-
-def number(definition: Definition, value: Any, place: Place, where: str) -> float | int | None:
-    """Return a number of the YAML, or keep as a fault what YAML made of it and return None."""
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int | float | str)
-        or (isinstance(value, float) and not math.isfinite(value))
-        or (isinstance(value, int) and abs(value) > LARGEST_FLOAT)
-    ):
-        trap = definition.trap(place).partition(": write")[0]  # a word in quotes would be no number either
-        definition.fault(place, f"{where} must be a number. Got {value!r}{trap}.")
-        return None
-    if not isinstance(value, str):
-        if place in definition.written:
-            trap = definition.trap(place).partition(", a text")[0]
-            definition.fault(place, f"{where} must be a number that reads one way only{trap}.")
-            return None
-        return value
-    try:
-        meant = float(value)
-        if not math.isfinite(meant):
-            raise ValueError
-    except ValueError:
-        definition.fault(place, f"{where} must be a number. Got the text {value!r}.")
-        return None
-    definition.fault(
-        place, f"{where} must be a number. Got the text {value!r}; YAML reads it as text: write {number_in_yaml(meant)}."
-    )
-    return None

@@ -25,8 +25,8 @@ from paretune.search.spec.hyperband import Hyperband, read_hyperband
 from paretune.search.spec.scheduler import Scheduler, read_scheduler
 from paretune.search.spec.search_options import KEYS as SETTINGS
 from paretune.search.spec.search_options import SECONDS, Settings, read_settings
-from paretune.search.spec.space import Space, number, read_space
-from paretune.search.spec.yaml_lines import Definition, Place, read_definition
+from paretune.search.spec.space import Space, read_space
+from paretune.search.spec.yaml_lines import Definition, Place, number, read_definition, whole_number
 
 TOP_LEVEL = (
     *("program", "command", "name", "description", "project", "entity", "method", "metric", "metrics", "parameters"),
@@ -123,6 +123,12 @@ class Sweep:
             found[constraint.text] = math.inf if math.isnan(violation) else violation
         return found
 
+    def feasible(self, config: Mapping[str, Any], row: Mapping[str, Any] | None) -> bool | None:
+        """Return whether a run keeps the constraints at the row that counts; None where there are none, or no such row."""
+        if not self.settings.constraints or row is None:
+            return None
+        return all(violation <= 0 for violation in self.violations(config, row).values())
+
     def default_values(self) -> dict[str, Any]:
         """Return the classifier's default configuration with the sweep's preset and fixed values; empty for other programs."""
         if self.classifier is None:
@@ -169,13 +175,15 @@ def _read(definition: Definition, fixed: Mapping[str, Any]) -> Sweep | None:
     metrics = _logged(classifier, space)
     needed = method in {"bayes", "custom"} or "early_terminate" in given
     objectives = _objectives(definition, classifier, metrics, needed=needed)
-    settings = read_settings(definition, space, metrics)
+    settings = read_settings(definition, space, metrics, [objective.name for objective in objectives])
     early_terminate = read_hyperband(definition) if given.get("early_terminate") is not None else None
     run_cap = _run_cap(definition)
     if "metrics" in given and method != "custom":
         definition.notes.append(f"method {method} with several metrics is for the offline search; W&B wants method: custom there.")
     if scheduler is not None and early_terminate is not None:
         definition.notes.append("W&B refuses early_terminate beside a scheduler; offline both work.")
+    if scheduler is not None and isinstance(given.get("controller"), Mapping) and given["controller"].get("type") == "local":
+        definition.notes.append("W&B refuses controller.type local beside a scheduler; offline both work.")
     _note_no_effect(definition, method, settings, objectives, ours=classifier is not None, scheduled=scheduler is not None)
     if method == "grid":
         _check_grid(definition, space)
@@ -250,7 +258,7 @@ def _note_traps(definition: Definition, classifier: type[Model] | None) -> None:
     for place in definition.written:
         trap = definition.trap(place).removeprefix("; ")
         if place[0] == "parameters" and not (classifier is not None and "bare word" in trap):
-            definition.notes.append(f"line {definition.line(place)}: {trap}.")
+            definition.note(place, f"{'.'.join(map(str, place))}: {trap}.")
 
 
 def _came(value: Any) -> str:
@@ -284,9 +292,9 @@ def _method(definition: Definition, scheduler: Scheduler | None) -> str:
 
 def _command(definition: Definition) -> tuple[str, ...]:
     command = definition.values.get("command")
-    if command is None:
+    if command is None or command == []:  # as to W&B's agent
         return DEFAULT_COMMAND
-    if not isinstance(command, list) or not command:
+    if not isinstance(command, list):
         definition.fault(("command",), f"command must be a list such as [{', '.join(DEFAULT_COMMAND)}]. Got {command!r}.")
         return DEFAULT_COMMAND
     for index, part in enumerate(command):
@@ -438,7 +446,8 @@ def _objective(
 ) -> Objective | None:
     where = ".".join(map(str, place))
     if not isinstance(given, Mapping):
-        definition.fault(place, f"{where} must be a mapping with name and goal. Got {_came(given)}.")
+        why = "" if given is not None or "early_terminate" not in definition.values else ", as early_terminate compares runs by it"
+        definition.fault(place, f"{where} must be a mapping with name and goal{why}. Got {_came(given)}.")
         return None
     name = given.get("name")
     if not isinstance(name, str):
@@ -475,10 +484,7 @@ def _objective(
 
 def _run_cap(definition: Definition) -> int | None:
     cap = definition.values.get("run_cap")
-    if cap is not None and (isinstance(cap, bool) or not isinstance(cap, int) or cap < 1):
-        definition.fault(("run_cap",), f"run_cap must be a whole number of at least 1. Got {cap!r}{definition.trap(('run_cap',))}.")
-        return None
-    return cap
+    return None if cap is None else whole_number(definition, cap, ("run_cap",), "run_cap")
 
 
 def place_of(path: tuple[str, ...]) -> Place:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import math
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,12 +19,15 @@ from paretune.core.errors import UsageError, did_you_mean
 Place = tuple[str | int, ...]  # where a value stands: ("parameters", "learning_rate", "min")
 
 BOOLEAN_WORDS = {"yes", "no", "on", "off", "y", "n"}
-SCIENTIFIC = re.compile(r"[-+]?\d+(\.\d*)?e[-+]?\d+", re.IGNORECASE)  # YAML 1.1 wants a point and a sign: 1.0e-4
+# what looks like a number and is text to YAML 1.1: 1e-4 (it wants a point and a sign, 1.0e-4), 0o17, 08, nan; None is text, too
+TEXTS = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)e[-+]?\d+|[-+]?0o[0-7]+|[-+]?0\d+|nan|[-+]?inf|(?-i:None)", re.IGNORECASE)
 OPENED = {  # what PyYAML was reading -> how a person calls it
     "while parsing a flow sequence": "a list '['",
     "while parsing a flow mapping": "a mapping '{'",
     "while scanning a quoted scalar": "a quoted text",
 }
+LARGEST_FLOAT = sys.float_info.max
+LARGEST_WHOLE = 2**63 - 1  # beyond 64 bits neither a Parquet file nor most programs hold a number
 LARGEST = 100_000  # nodes with every anchor written out: a few lines of anchors in anchors can stand for billions
 
 
@@ -49,6 +53,11 @@ class Definition:
         """Keep one fault: what must hold at a place, what came, what to do."""
         self.faults.append((self.line(place), sentence))
 
+    def note(self, place: Place, sentence: str) -> None:
+        """Keep what is accepted and may not be meant, with its line."""
+        line = self.line(place)
+        self.notes.append(f"{self.path}{f':{line}' if line else ''}: {_shown(sentence)}")
+
     def trap(self, place: Place) -> str:
         """Return how YAML has read what stands at a place, or an empty text where it read it as it looks."""
         text = self.written.get(place)
@@ -56,8 +65,8 @@ class Definition:
             return ""
         value = _at(self.values, place)
         if isinstance(value, str):
-            advice = f": write {number_in_yaml(float(text))}" if math.isfinite(float(text)) else ""
-            return f"; YAML reads {text} as text{advice}"
+            meant = _meant(text)
+            return f"; YAML reads {text} as text{f': write {meant}' if meant else ''}"
         if isinstance(value, bool):
             return f"; YAML reads the bare word {text} as {value}: write '{text}'"
         return f"; YAML reads {text} as {value}: write {value} if that is meant, a text in quotes"
@@ -125,6 +134,10 @@ def not_yaml(path: Path, error: Exception) -> str:
     line = f":{mark.line + 1}" if mark is not None else ""
     problem = getattr(error, "problem", None) or str(error).splitlines()[0]
     context = getattr(error, "context", None) or ""
+    if "'`'" in problem:
+        return f'{path}{line}: a text that begins with a backquote stands in quotes, such as "`val/loss` <= 2.5".'
+    if "another document" in problem:
+        return f"{path}{line}: '---' begins a second document; a sweep is one: give each a file of its own."
     if "'\\t'" in problem:
         return f"{path}{line}: a tab begins something here; YAML indents with spaces only: replace it by spaces."
     if begun is not None and mark is not None and context in OPENED:
@@ -179,6 +192,8 @@ def _walk(definition: Definition, node: Any, place: Place, seen: set[int]) -> No
                 )
             first.setdefault(name, line)
             definition.lines[(*place, name)] = line
+            if isinstance(key, yaml.ScalarNode) and not key.tag.endswith((":str", ":merge")):
+                definition.lines[(*place, str(yaml.SafeLoader("").construct_object(key)))] = line  # on, for one, is the key True
             _walk(definition, value, (*place, name), seen)
     elif isinstance(node, yaml.SequenceNode):
         for index, item in enumerate(node.value):
@@ -190,9 +205,21 @@ def _walk(definition: Definition, node: Any, place: Place, seen: set[int]) -> No
 
 def _note_trap(definition: Definition, kind: str, text: str, place: Place) -> None:
     strange_number = kind in {"int", "float"} and (":" in text or re.fullmatch(r"[-+]?0[\d_]+", text) is not None)
-    scientific_text = kind == "str" and SCIENTIFIC.fullmatch(text) is not None
-    if strange_number or scientific_text or (kind == "bool" and text.lower() in BOOLEAN_WORDS):
+    number_as_text = kind == "str" and TEXTS.fullmatch(text) is not None
+    if strange_number or number_as_text or (kind == "bool" and text.lower() in BOOLEAN_WORDS):
         definition.written[place] = text
+
+
+def _meant(text: str) -> str:
+    """Return how YAML writes what a text looks like; empty where that is no value of a sweep."""
+    if text == "None":
+        return "null"
+    try:
+        if text.lstrip("+-").isdecimal():  # 08, which is no octal number
+            return str(int(text))
+        return number_in_yaml(float(text)) if math.isfinite(float(text)) else ""
+    except ValueError:  # 0o17
+        return str(int(text, 8))
 
 
 def _at(values: Any, place: Place) -> Any:
@@ -227,3 +254,46 @@ def check_keys(definition: Definition, given: Mapping[Any, Any], known: Iterable
             name = ".".join(map(str, (*place, key)))
             near = did_you_mean(str(key), known) or f"; there are {', '.join(known)}."
             definition.fault((*place, str(key)), f"{name} is not a key of {what}{near}")
+
+
+def whole_number(definition: Definition, value: Any, place: Place, where: str, least: float = 1) -> int | None:
+    """Return a whole number of the YAML, also one that is written as 5.0; keep as a fault what is none, and return None."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if is_number and place not in definition.written and least <= value <= LARGEST_WHOLE and float(value).is_integer():
+        return int(value)
+    definition.fault(place, f"{where} must be a whole number of at least {least}. Got {value!r}{_trap(definition, place)}.")
+    return None
+
+
+def _trap(definition: Definition, place: Place) -> str:
+    """Return how YAML has read a number; a text in quotes would be none."""
+    return definition.trap(place).partition(", a text")[0]
+
+
+def number(definition: Definition, value: Any, place: Place, where: str) -> float | int | None:
+    """Return a number of the YAML, or keep as a fault what YAML made of it and return None."""
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float | str)
+        or (isinstance(value, float) and not math.isfinite(value))
+        or (isinstance(value, int) and abs(value) > LARGEST_FLOAT)
+    ):
+        trap = definition.trap(place).partition(": write")[0]  # a word in quotes would be no number either
+        definition.fault(place, f"{where} must be a number. Got {value!r}{trap}.")
+        return None
+    if not isinstance(value, str):
+        if place in definition.written:
+            definition.fault(place, f"{where} must be a number that reads one way only{_trap(definition, place)}.")
+            return None
+        return value
+    try:
+        meant = float(value)
+        if not math.isfinite(meant):
+            raise ValueError
+    except ValueError:
+        definition.fault(place, f"{where} must be a number. Got the text {value!r}.")
+        return None
+    definition.fault(
+        place, f"{where} must be a number. Got the text {value!r}; YAML reads it as text: write {number_in_yaml(meant)}."
+    )
+    return None

@@ -22,7 +22,7 @@ from typing import IO, Any
 
 import sqlalchemy as sa
 
-from paretune.core.errors import UsageError
+from paretune.core.errors import UsageError, how_it_ended, shortened
 from paretune.service.store import blob_index, migrations
 from paretune.service.store.database import Database, driven
 from paretune.service.store.files import Files
@@ -164,7 +164,8 @@ def _call_postgresql(program: str, url: sa.URL, *arguments: str) -> None:
         [found, f"--dbname={address}", *arguments], capture_output=True, text=True, env={**os.environ, **password}
     )
     if done.returncode:
-        raise UsageError(f"{program} failed ({(done.stderr.strip().splitlines() or ['no reason given'])[0]}).")
+        said = done.stderr.strip().splitlines() or [how_it_ended(done.returncode)]
+        raise UsageError(f"{program} failed ({shortened(said[0])}).")
 
 
 # The databases hold what all users logged: a backup is for nobody else to read.

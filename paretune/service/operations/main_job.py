@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from paretune.core.command_line import SentenceParser, exit_with_sentence
-from paretune.core.errors import UsageError
+from paretune.core.errors import UsageError, how_it_ended, shortened
 from paretune.core.folders import ROOT
 from paretune.core.locks import locked
 from paretune.core.progress import Progress
@@ -174,7 +174,8 @@ class Server:
             text=True,
         )
         if made.returncode != 0:
-            raise UsageError(f"{file}: the sweep was not created ({made.stderr.strip().splitlines()[-1]}).")
+            said = made.stderr.strip().splitlines() or [f"the client {how_it_ended(made.returncode)}"]
+            raise UsageError(f"{file}: the sweep was not created ({shortened(said[-1])}).")
         path = f"{self.user}/{project}/{made.stdout.split()[-1]}"
         note.write_text(json.dumps({"path": path, "definition": definition}), encoding="utf-8")
         return path

@@ -25,6 +25,7 @@ from paretune.core.errors import UsageError
 from paretune.core.pareto_front import hypervolumes, non_dominated, reference_point
 from paretune.core.run_order import order_key
 from paretune.models.effective_configuration import inactive_names, text_of
+from paretune.runs.sweep_outcome import KEY, is_outcome, outcome_of
 from paretune.service.graphql.shared import strict
 from paretune.service.store import runs, streams
 from paretune.service.store.filters import holds
@@ -35,6 +36,7 @@ from paretune.service.web import curves
 from paretune.service.web.importance import computed_beside
 
 EDITS = 15.0  # seconds after which an edit of a run that has ended is seen
+INFEASIBLE = "breaks a constraint"  # the state of a finished run that its sweep may not choose
 CHOSEN = "chosen"  # the tag of the run that a person has chosen
 MOST_WEIGHED = 500  # runs, for the importance
 MOST_METRICS = 3
@@ -100,7 +102,7 @@ class SweepData:
         ).one()
         told = session.scalar(sa.select(sa.func.count(Issue.id)).where(Issue.sweep_id == sweep.id, Issue.told.is_(True)))
         with kept.lock:
-            marks = _marks(session, sweep, kept, f"{count}.{last}.{latest}")
+            marks = _marks(session, sweep, kept, f"{count}.{last}.{latest}.{told}")
             edited = zlib.crc32(json.dumps([(number, mark.checksum) for number, mark in sorted(marks.items())]).encode())
         signature = f"{count}.{last}.{latest}.{edited}.{told}.{json.dumps(dict(objectives))}"
         pruned = set(session.scalars(sa.select(Issue.run_name).where(Issue.sweep_id == sweep.id, Issue.pruned.is_(True))))
@@ -252,8 +254,11 @@ def shown(run: Run, parameters: Sequence[str], pruned: set[str]) -> Shown:
     config = runs.plain_config(run)
     inactive = inactive_names(config)
     found = {name: None if name in inactive else strict(streams.value_at(config, name)) for name in parameters}
+    kept = json.loads(run.summary)
     state = "stopped early" if run.name in pruned and run.state == "killed" else run.state
-    numbers = curves.flat_numbers(json.loads(run.summary))
+    if state == "finished" and outcome_of(kept).feasible is False:
+        state = INFEASIBLE
+    numbers = curves.flat_numbers({key: value for key, value in kept.items() if not (key == KEY and is_outcome(value))})
     summary = {key: value for key, value in numbers.items() if value is not None and not key.startswith("_")}
     seconds = numbers.get("_runtime") or (run.heartbeat_at - run.created_at).total_seconds()
     begun = run.created_at.timestamp()

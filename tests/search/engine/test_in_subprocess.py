@@ -187,8 +187,8 @@ def test_a_program_that_fails_after_its_run_has_finished_has_failed(tmp_path: Pa
     sweep = script(tmp_path, LOGS.format(rows=[{"loss": 1.0}]) + "raise SystemExit('after the run')\n")
     (trial,) = run(sweep, trials=1, name="own", runs=tmp_path / "runs").get_trials()
     assert trial.state == TrialState.FAIL
-    assert trial.user_attrs[study_schema.CAUSE] == "the program ended with exit code 1: after the run"
-    assert [(row["loss"], row["last"]) for row in study_schema.epochs_of(trial.user_attrs)] == [(1.0, False)]
+    assert trial.user_attrs[study_schema.CAUSE] == "the program exited with code 1; its last line: after the run"
+    assert [(row["loss"], row[study_schema.LAST]) for row in study_schema.epochs_of(trial.user_attrs)] == [(1.0, False)]
 
 
 def test_a_worker_that_dies_while_it_writes_what_came_at_once_leaves_no_result(
@@ -213,7 +213,7 @@ def test_a_worker_that_dies_while_it_writes_what_came_at_once_leaves_no_result(
     kept = study_schema.epochs_of(trials[0].user_attrs)  # of two writes; how many rows each had, the program's pace decides
     assert [row["loss"] for row in kept] == [row["loss"] for row in rows[: len(kept)]]
     assert 2 <= len(kept) < len(rows)
-    assert not any(row["last"] for row in kept)
+    assert not any(row[study_schema.LAST] for row in kept)
     assert trials[1].value == rows[-1]["loss"]
 
 
@@ -290,16 +290,20 @@ def test_long_histories_are_kept_in_part_with_the_last(tmp_path: Path, monkeypat
     [
         (
             "print('before')\nraise ValueError('the rate is too high')\n",
-            "ended with exit code 1: ValueError: the rate is too high$",
+            "exited with code 1; its last line: ValueError: the rate is too high$",
         ),
-        ("import os\nos.kill(os.getpid(), 9)\n", "was ended by SIGKILL: it printed nothing$"),
-        ("import os\nos.kill(os.getpid(), 40)\n", "was ended by signal 40: it printed nothing$"),
+        ("import os\nos.kill(os.getpid(), 9)\n", "was killed by SIGKILL without a message$"),
+        ("import os\nos.kill(os.getpid(), 40)\n", "was killed by signal 40 without a message$"),
         (
             "print('its own')\nprint('\\x1b[1;34mwandb\\x1b[0m: the client')\nraise SystemExit(3)\n",
-            "ended with exit code 3: its own$",
+            "exited with code 3; its last line: its own$",
         ),
         ("print('done')\n", "wrote no W&B run below .*abc: it must call wandb.init"),
-        ("print('line ' * 20_000_000)\nraise SystemExit('the end')\n", "ended with exit code 1: the end$"),
+        ("print('line ' * 20_000_000)\nraise SystemExit('the end')\n", "exited with code 1; its last line: the end$"),
+        ("import os\nos._exit(3)\n", "^the program exited with code 3 without a message$"),
+        ("import os\nprint('epoch 5', flush=True)\nos._exit(3)\n", "exited with code 3; its last line: epoch 5$"),
+        ("import os\nprint('epoch 5', flush=True)\nos.kill(os.getpid(), 11)\n", "was killed by SIGSEGV; its last line: epoch 5$"),
+        ("import os\nos._exit(137)\n", r"exited with code 137 \(a shell's way to say SIGKILL\) without a message$"),
     ],
 )
 def test_a_program_that_ends_without_wandb_fails_with_its_cause(tmp_path: Path, text: str, cause: str) -> None:
@@ -307,8 +311,39 @@ def test_a_program_that_ends_without_wandb_fails_with_its_cause(tmp_path: Path, 
         trained(script(tmp_path, text), tmp_path)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "raise ValueError('x' * 100_000)\n",
+        "print('y' * 100_000)\nimport os; os.abort()\n",
+        LOGS.format(rows=[{f"metric_{place}": 1.0 for place in range(2000)}]),
+    ],
+    ids=["exception", "output", "metrics"],
+)
+def test_at_most_500_letters_of_a_program_are_quoted(text: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as error:
+        trained(script(tmp_path, text), tmp_path)
+    assert 500 < len(str(error.value)) < 600
+
+
+@pytest.mark.parametrize(
+    ("end", "how"),
+    [
+        ("os._exit(0)", "exited with code 0"),
+        ("os._exit(7)", "exited with code 7"),
+        ("os.kill(os.getpid(), 9)", "was killed by SIGKILL"),
+    ],
+)
+def test_a_program_that_leaves_its_run_unfinished_has_failed_whatever_it_logged(tmp_path: Path, end: str, how: str) -> None:
+    text = f"import os, wandb\nrun = wandb.init()\nfor row in range(2000):\n    run.log({{'loss': 1 / (row + 1)}})\n{end}\n"
+    (trial,) = run(script(tmp_path, text), trials=1, name="own", runs=tmp_path / "runs").get_trials()
+    assert (trial.state, trial.values) == (TrialState.FAIL, None)
+    assert trial.user_attrs[study_schema.CAUSE].startswith(f"the program {how}")
+    assert not any(row[study_schema.LAST] for row in study_schema.epochs_of(trial.user_attrs))
+
+
 def test_a_program_that_crashes_in_its_run_fails_with_its_own_last_line(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"exit code 1: KeyError: 'no such key'$"):
+    with pytest.raises(UsageError, match=r"code 1; its last line: KeyError: 'no such key'$"):
         trained(script(tmp_path, LOGS.format(rows=[{"loss": 1.0}]) + "    {}['no such key']\n"), tmp_path)
     assert "KeyError" in output(tmp_path)
 
@@ -342,7 +377,7 @@ def test_a_sweep_of_a_program_takes_the_latest_value_of_each_run(away: Path, cap
     trials = run(sweep, trials=3, name="own", runs=away / "runs").get_trials()
     assert [trial.state for trial in trials] == [TrialState.COMPLETE, TrialState.COMPLETE, TrialState.FAIL]
     assert [trial.value for trial in trials[:2]] == [0.2, 0.4]
-    assert trials[2].user_attrs[study_schema.CAUSE] == "the program ended with exit code 1: AssertionError: too fast"
+    assert trials[2].user_attrs[study_schema.CAUSE] == "the program exited with code 1; its last line: AssertionError: too fast"
     kept = trials[0].user_attrs[study_schema.RUN]
     assert kept["config"]["net"] == {"n": 1}
     assert (away / "runs" / "own" / kept["path"] / "output.log").is_file()

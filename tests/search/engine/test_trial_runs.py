@@ -207,7 +207,7 @@ def test_a_program_is_what_command_makes_of_it(program: str, command: list[str] 
 def test_a_module_that_is_missing_fails_its_trial_with_pythons_own_words() -> None:
     command = ["${env}", "${interpreter}", "-m", "${program}"]
     (trial,) = run(sweep_of("", program="no.such", command=command), trials=1, name="own", runs=Path("runs")).get_trials()
-    assert "ended with exit code 1" in trial.user_attrs[study_schema.CAUSE]
+    assert "exited with code 1" in trial.user_attrs[study_schema.CAUSE]
     assert "No module named 'no'" in trial.user_attrs[study_schema.CAUSE]
 
 

@@ -25,6 +25,7 @@ from paretune.search.engine.study import finished
 from paretune.search.places.local_pool import cores, environments, gpus_of
 from tests.postgres import needs_postgres, postgres
 from tests.samples import ROOT, environment, start
+from tests.search.ending import ENDING
 
 SWEEP: dict[str, Any] = {
     "program": "trainers/softmax.py",
@@ -251,7 +252,7 @@ def test_a_mistake_in_a_worker_is_said_before_the_others_have_ended(tmp_path: Pa
                 time.sleep(1)  # as a person would: two signals at the same time are one
                 process.send_signal(signal.SIGINT)
         assert process.wait(timeout=60) == 2
-    assert "error: the first 3 trials failed; the last one: the program ended with exit code 1: no good" in said
+    assert "error: the first 3 trials failed; the last one: the program exited with code 1; its last line: no good" in said
     assert said.index("the first 3 trials failed") < said.index("waiting for the running trials to end")
     assert said.index("waiting for the running trials to end") < said.index("giving the running trials back")
     states = [trial.state for trial in trials_in(tmp_path)]
@@ -285,3 +286,15 @@ def test_gpus_are_those_that_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     with pytest.raises(UsageError, match="this machine shows none"):
         gpus_of("all")
+
+
+@pytest.mark.slow
+def test_a_training_that_ends_its_worker_is_said_tried_again_and_fails(away: Path) -> None:
+    (away / "ending.py").write_text(ENDING.format(end="os._exit(3)"))
+    parameters = {**SWEEP["parameters"], "learning_rate": {"value": 0.1}, "seed": {"values": [0, 1]}}
+    line = command(away, "--workers=2", program="ending.py", method="grid", parameters=parameters)
+    done = subprocess.run(line, cwd=away, env=environment(away), capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("a worker exited with code 3; another takes its place") == 4
+    assert "s: 1 complete, 1 failed" in done.stdout
+    assert ": its worker died 4 times, last on " in done.stdout

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import math
+import re
 from typing import Any
 
 import pytest
@@ -58,7 +60,75 @@ def test_what_has_no_value_or_cannot_be_compared_does_not_hold(text: str) -> Non
 
 def test_a_name_without_a_value_spoils_its_own_comparison_only() -> None:
     assert read_expression("missing == 1 or kernel == 'rbf'").holds(VALUES)
-    assert read_expression("not (missing == 1)").holds(VALUES)
+
+
+ASKED = ["degree == 3", "degree == 4", "missing == 1", "kernel < 3", "degree / 0 > 1", "nan > 1", "missing", "deep", "none"]
+SENSE = {"degree == 3": True, "degree == 4": False, "deep": True, "none": False}  # of the others nothing is known
+
+
+def kleene(text: str) -> bool | None:
+    return SENSE.get(text)
+
+
+@pytest.mark.parametrize("one", ASKED)
+@pytest.mark.parametrize("other", ASKED)
+def test_what_is_unknown_stays_so_under_not_and_counts_as_kleene_has_it(one: str, other: str) -> None:
+    values = {**VALUES, "nan": math.nan}
+    a, b = kleene(one), kleene(other)
+    both = False if a is False or b is False else None if a is None or b is None else True
+    either = True if a is True or b is True else None if a is None or b is None else False
+    for text, truth in {one: a, f"({one}) and ({other})": both, f"({one}) or ({other})": either}.items():
+        assert read_expression(text).holds(values) is (truth is True), text
+        assert read_expression(f"not ({text})").holds(values) is (truth is False), text
+        assert read_expression(f"not (not ({text}))").holds(values) is (truth is True), text
+
+
+@pytest.mark.parametrize(
+    "value", [{}, {"a": 1}, {"b": 1}, {"a": 1, "b": 1}, {"a": 1, "b": 2}, {"a": None, "b": 1}, {"a": math.nan, "b": 1}]
+)
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("not (a == b)", "a != b"),
+        ("not (a != b)", "a == b"),
+        ("not (a in [b, 3])", "a not in [b, 3]"),
+        ("not (a <= b)", "a > b"),
+        ("not (a == 1 and b == 1)", "a != 1 or b != 1"),
+        ("not (a == 1 or b == 1)", "a != 1 and b != 1"),
+    ],
+)
+def test_two_ways_to_say_the_same_agree_whatever_has_a_value(one: str, other: str, value: dict[str, Any]) -> None:
+    assert read_expression(one).holds(value) is read_expression(other).holds(value)
+
+
+def test_names_in_backquotes_are_read_as_they_stand() -> None:
+    values = {"val/loss": 2.0, "val-loss": 3, "val loss": 4, "layer.0.loss": 5, "lambda": 6, "lr": {"a-b": 7}, "kind": "`x`"}
+    text = "`val/loss` < `val-loss` < `val loss` < `layer.0.loss` < `lambda` < lr.`a-b`"
+    text = text.replace("lr.`a-b`", "`lr.a-b`") + " and kind == '`x`'"
+    expression = read_expression(text)
+    assert expression.holds(values)
+    assert expression.names == {"val/loss", "val-loss", "val loss", "layer.0.loss", "lambda", "lr.a-b", "kind"}
+    assert expression.text == text
+    assert read_constraint("`val/loss` <= 2.5").violation(values) == -0.5
+    assert read_constraint("`val loss` / `val/loss` <= 1").violation(values) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("val/loss <= 2.5", "speaks of val/loss without backquotes: write `val/loss` (or put spaces around /, to calculate)"),
+        ("2 * val-loss > 1", "speaks of val-loss without backquotes: write `val-loss` (or put spaces around -, to calculate)"),
+        ("val loss > 1", "speaks of val loss without backquotes: write `val loss`."),
+        ("layer.0.loss > 1", "speaks of layer.0.loss without backquotes: write `layer.0.loss`."),
+        ("lambda > 1", "A name that is no plain word stands in backquotes: `lambda`."),
+        ("something else > 1", "A name that is no plain word stands in backquotes: `val loss`."),
+        ("`val/loss > 1", "opens a backquote and does not close it"),
+    ],
+)
+def test_a_known_name_that_lacks_its_backquotes_is_a_fault(text: str, words: str) -> None:
+    known = ["val/loss", "val-loss", "val loss", "layer.0.loss", "lambda"]
+    with pytest.raises(ValueError, match=re.escape(words)):
+        read_constraint(text, known)
 
 
 def test_the_names_are_known_with_their_points() -> None:

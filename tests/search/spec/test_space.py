@@ -356,7 +356,7 @@ def test_the_number_that_the_sentence_tells_to_write_is_read_by_yaml_as_meant(te
 def test_a_min_that_equals_max_is_said_to_be_refused_by_wandb() -> None:
     definition = Definition(Path("a.yaml"), {})
     read_space(definition, {"x": {"min": 3, "max": 3}})
-    assert definition.notes == ["parameters.x: W&B refuses a min that equals max; 'value: 3' says the same."]
+    assert definition.notes == ["a.yaml: parameters.x: W&B refuses a min that equals max; 'value: 3' says the same."]
 
 
 def test_the_whole_space_is_drawn_through_optuna() -> None:
