@@ -21,6 +21,7 @@ from paretune.analysis.document.language import LANGUAGES, speak
 from paretune.analysis.drawn_report import run
 from paretune.analysis.figures.augmentation import augmentation_figure
 from paretune.analysis.figures.runs import save_figure
+from paretune.analysis.findings.aims import explained_metric
 from paretune.analysis.findings.augmentation import compare_augmentation, in_words, settings_of
 from paretune.analysis.history import add_sources, sources_of
 from paretune.analysis.retrain import config_of
@@ -37,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     of_runs = add_sources(parser, nargs="*")
     group = parser.add_argument_group("the runs of a sweep")
     of_runs += [
-        group.add_argument("--metric", default="f1", help="the metric that is compared (default: f1)"),
+        group.add_argument("--metric", help="the metric that is compared (default: the sweep's first objective, else f1)"),
         group.add_argument("--figure", metavar="FILE.png", help="draw training images and changed copies of them"),
         group.add_argument("--seed", type=int, default=0, help="seed of the images and their changes (default: 0)"),
     ]
@@ -88,9 +89,10 @@ def _compare_runs(options: argparse.Namespace) -> None:
     if options.seed < 0:
         raise UsageError(f"--seed must be at least 0. Got {options.seed}.")
     runs = sources_of(options)
-    table = compare_augmentation(runs, options.metric)
+    metric, why = (options.metric, "") if options.metric else explained_metric(runs)
+    table = compare_augmentation(runs, metric)
     print(table.to_string(index=False, float_format=lambda value: f"{value:.4f}", na_rep="-"))
-    print(f"\n{in_words(table, options.metric)}")
+    print("\n" + " ".join([in_words(table, metric), *([why] if why else [])]))
     if options.figure:
         run = next((run for run in runs if run.config.get("augment")), runs[0])
         _, data_options, _ = configure(model_class(str(run.config.get("classifier"))), config_of(run))

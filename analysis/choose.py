@@ -10,8 +10,9 @@ usage: python -m analysis.choose SOURCE [SOURCE …] [--rule RULE]
 
 Conditions look at all finished runs, not at the front alone: a run that another one beats in precision and recall may be
 the smallest that is good enough. With both, `within` counts from the best among the runs that satisfy the conditions; the
-knee is then of the front of what is left. Of equals, the run that is better in what else is weighed is taken, then that of
-lower test_loss, then the smaller one (n_parameters), then the earlier.
+knee is then of the front of what is left. Runs of one configuration are one candidate, with their means (findings/repeats.py).
+Of equals, the run that is better in what else is weighed is taken, then that of higher precision and recall, of lower
+test_loss, the smaller one (n_parameters), then the earlier (paretune/core/run_order.py).
 """
 
 from __future__ import annotations
@@ -25,14 +26,17 @@ import numpy as np
 
 from paretune.analysis.document.language import translate as _
 from paretune.analysis.findings.aims import add_aims, aims_of, check_aims, default_metrics, goals_of, stated_goals
-from paretune.analysis.findings.confidence import Estimate, configurations, doubt_of
+from paretune.analysis.findings.candidates import candidates
+from paretune.analysis.findings.confidence import configurations, doubt_of
 from paretune.analysis.findings.front import front_of, pareto_front
-from paretune.analysis.findings.order import TIES
+from paretune.analysis.findings.order import better_first
+from paretune.analysis.findings.repeats import REPEATS, RUNS
 from paretune.analysis.history import RunRecord, add_sources, filters_of, load_runs, runs_table
 from paretune.analysis.rules import RULES, Rule, parse_rule
 from paretune.core.command_line import SentenceParser, exit_with_sentence
 from paretune.core.errors import UsageError, did_you_mean
 from paretune.core.quoted_names import quoted
+from paretune.core.run_order import tie_breakers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,7 +44,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Choice:
-    """The chosen run (a row of the runs table), the rule, the reason in words, and the runs it was chosen from."""
+    """The chosen run (a row of the runs table), the rule, the reason in words, and the runs it was chosen from.
+
+    The first run of a configuration stands for all that tried it, in what is chosen and in what it is chosen from.
+    """
 
     run: pd.Series
     rule: str
@@ -86,10 +93,9 @@ def choose(
     goals_known = stated_goals(records)
     aims = dict(metrics) if isinstance(metrics, Mapping) else aims_of(records, metrics)
     stated = {**goals_known, **aims}
-    every, repeats = runs, {} if wanted.kind == "run" else repeats_of(runs, records)
-    table, left_out = front_of(averaged(runs, repeats), list(aims), list(aims.values()))
+    table, left_out = front_of(runs, list(aims), list(aims.values()), records)
     if wanted.kind == "run":
-        chosen = _named(table, wanted)
+        chosen = _named(candidates(runs, list(aims))[0], table, wanted)
         names = [str(run) for run in table.loc[table["on_front"], "run"]]
         reason = (
             _("named by the person; it is on the front") if chosen["on_front"] else _("named by the person; it is not on the front")
@@ -118,43 +124,19 @@ def choose(
         equals = eligible[values == best]
         if len(equals) > 1:
             reason += _("; of {count} equals {which}").format(count=len(equals), which=_told_apart(equals, aims))
-    ordered = _ordered(eligible, score, aims)
-    own = repeats.get(str(ordered.iloc[0]["run"]))
-    if own is not None:
-        reason += _("; its values are means over {count} runs that differ in seed and fold alone").format(count=len(own.runs))
+    ordered = eligible.iloc[better_first(eligible, score, aims)]
+    n_repeats = len(ordered.iloc[0][REPEATS])
+    if n_repeats > 1:
+        reason += _("; its values are means over {count} runs of one configuration").format(count=n_repeats)
     if not ordered.iloc[0]["on_front"]:
         reason += _("; it is not on the front of {metrics}").format(metrics=_(" and ").join(aims))
     runner_up = str(ordered.iloc[1]["name"]) if len(ordered) > 1 else ""
     names = [str(run) for run in eligible["run"]]
     judged_by = list(aims) if wanted.kind == "knee" else [wanted.name]
     others = eligible if wanted.filters else table
-    counted = [run for name in others["run"] for run in (repeats[name].runs if name in repeats else (name,))]
-    others = every[every["run"].isin(counted)]
+    others = runs[runs["run"].isin([run for every in others[RUNS] for run in every])]
     doubt = _doubt(ordered.iloc[0], others, records, judged_by, runner_up)
     return Choice(ordered.iloc[0], rule, reason, names, tuple(aims), left_out, runner_up, doubt)
-
-
-def repeats_of(runs: pd.DataFrame, records: Sequence[RunRecord]) -> dict[str, Estimate]:
-    """Return what is known of each configuration that several finished runs tried, by the id of its first run.
-
-    Such runs differ in seed and fold alone; the luckiest of them would be chosen if each stood for itself.
-    """
-    if not records:
-        return {}
-    found = configurations(records, runs[runs["state"] == "finished"])
-    return {one.runs[0]: one for one in found if len(one.runs) > 1}
-
-
-def averaged(runs: pd.DataFrame, repeats: Mapping[str, Estimate]) -> pd.DataFrame:
-    """Return a runs table in which the first run of each repeated configuration stands for all, with their means."""
-    if not repeats:
-        return runs
-    table = runs[~runs["run"].isin([run for one in repeats.values() for run in one.runs[1:]])].copy()
-    for name, one in repeats.items():
-        for metric, mean in one.means.items():
-            table[metric] = table[metric].astype(np.float64)
-            table.loc[table["run"] == name, metric] = mean
-    return table
 
 
 def aims_by(
@@ -181,12 +163,17 @@ def default_rule(runs: Sequence[RunRecord], aims: Mapping[str, str]) -> str:
     return f"{goal[:3]}:{quoted(metric)}"
 
 
-def _named(table: pd.DataFrame, rule: Rule) -> pd.Series:
-    picked = table[(table["run"] == rule.name) | (table["name"] == rule.name)]
+def _named(finished: pd.DataFrame, table: pd.DataFrame, rule: Rule) -> pd.Series:
+    """Return the run that a rule names, with its own values, and whether its configuration is on the front of `table`."""
+    picked = finished[(finished["run"] == rule.name) | (finished["name"] == rule.name)]
     if picked.empty:
-        near = did_you_mean(rule.name, [*table["run"], *table["name"]]) or "; python -m analysis.history lists them."
+        near = did_you_mean(rule.name, [*finished["run"], *finished["name"]]) or "; python -m analysis.history lists them."
         raise UsageError(f"rule {rule.text}: there is no finished run {rule.name!r}{near}")
-    return picked.iloc[0]
+    run = picked.iloc[0].copy()
+    whole = next(row for _place, row in table.iterrows() if run["run"] in row[RUNS])
+    for name in (RUNS, REPEATS, "on_front"):
+        run[name] = whole[name]
+    return run
 
 
 def _eligible(table: pd.DataFrame, rule: Rule, stated: Mapping[str, str]) -> tuple[pd.DataFrame, str]:
@@ -251,8 +238,8 @@ def _count(table: pd.DataFrame) -> str:
 
 
 def _told_apart(equals: pd.DataFrame, aims: Mapping[str, str]) -> str:
-    """Say which of the keys of `_ordered` decided between runs of equal score."""
-    for name, goal in {**aims, **dict.fromkeys(TIES, "minimize")}.items():
+    """Say which metric told runs of equal score apart."""
+    for name, goal in tie_breakers(aims).items():
         if name in equals and equals[name].notna().any():
             equals = equals[equals[name] == (equals[name].min() if goal == "minimize" else equals[name].max())]
             if len(equals) == 1 and name == "n_parameters":
@@ -262,18 +249,6 @@ def _told_apart(equals: pd.DataFrame, aims: Mapping[str, str]) -> str:
                     metric=name
                 )
     return _("the earlier one")
-
-
-def _ordered(front: pd.DataFrame, score: np.ndarray, aims: Mapping[str, str]) -> pd.DataFrame:
-    """Return the rows from the least score; of equals first the best in what else is weighed, so that none beats the chosen one."""
-    import pandas as pd
-
-    keys = pd.DataFrame({"score": score}, index=front.index)
-    for name, goal in {**aims, **dict.fromkeys(TIES, "minimize")}.items():
-        sign = 1.0 if goal == "minimize" else -1.0
-        keys[name] = (sign * front[name].astype(np.float64)).fillna(np.inf) if name in front else 0.0
-    keys["order"] = range(len(front))
-    return front.loc[keys.sort_values(list(keys.columns)).index]
 
 
 def _distance_to_ideal(front: pd.DataFrame, metrics: Sequence[str], goals: Sequence[str]) -> np.ndarray:

@@ -2,10 +2,11 @@
 
 usage: python -m analysis.confidence SOURCE [SOURCE …] [--metrics precision recall] [--seed 0]
 
-Repeats are the seeds or folds of one trial (controller.search.repeats), or finished runs that differ in `seed` and `fold`
-alone. With k of them a mean has Student's t interval (k - 1 degrees of freedom; over folds it is too narrow, as folds share
-training images: Nadeau and Bengio 2003). Without repeats test_accuracy alone has an interval, Wilson's (1927), over the
-images of the hold-out; precision, recall and F1 averaged over classes are no proportions, and none is claimed for them.
+Repeats are the seeds or folds of one trial (controller.search.repeats), or finished runs of one configuration
+(findings/repeats.py). With k of them a mean has Student's t interval (k - 1 degrees of freedom; over folds it is too narrow,
+as folds share training images: Nadeau and Bengio 2003). Without repeats test_accuracy alone has an interval, Wilson's (1927),
+over the images of the hold-out; precision, recall and F1 averaged over classes are no proportions, and none is claimed for
+them.
 
 An interval is of one configuration by itself. That its epoch, and the best of many configurations, were picked by the same
 hold-out is in no interval: the locked test part answers that.

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from paretune.analysis.figures.interactive import differing
+from paretune.analysis.document.study import differing
 from paretune.core.best_epoch import goal_of
 from paretune.core.command_line import SentenceParser, exit_with_sentence
 from paretune.core.errors import UsageError, did_you_mean

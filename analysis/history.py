@@ -19,10 +19,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from paretune.analysis.sources.offline import file_runs, join, study_runs, trial_of
-from paretune.analysis.sources.run_record import LEADING, RunRecord, runs_table, tidy
+from paretune.analysis.sources.run_record import LEADING, RunRecord, column_of, runs_table, tidy
 from paretune.analysis.sources.server import server_runs
 from paretune.core.command_line import SentenceParser, exit_with_sentence
 from paretune.core.errors import UsageError
+from paretune.models.effective_configuration import text_of
+from paretune.runs.wandb_files import DAMAGED
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,7 +53,7 @@ class Filters:
             (not self.states or run.state in self.states)
             and (not self.tags or bool(set(self.tags) & set(run.tags)))
             and (not self.groups or run.group in self.groups)
-            and all(name in run.columns or name in run.summary for name in self.metrics)
+            and all(name in run.columns or column_of(name) in run.columns or name in run.summary for name in self.metrics)
         )
 
     def in_words(self) -> str:
@@ -124,14 +126,31 @@ def _runs_here(text: str, path: Path) -> list[RunRecord]:
     for named, what in ((lost, "left out here"), (covered, "shown as the study knows them")):
         if named:
             print(f"{text}: {_unread(named)}; {what}", file=sys.stderr)
+    _warn_of_damage(text, runs)
     return runs
+
+
+def _warn_of_damage(text: str, runs: Sequence[RunRecord]) -> None:
+    """Say on stderr which run files are damaged, and what of their runs is shown."""
+    known = [Path(file) for run in runs for file in run.damaged if run.state != DAMAGED]
+    alone = [Path(file) for run in runs for file in run.damaged if run.state == DAMAGED]
+    for files, what in (
+        (alone, "only the rows that can be read are shown, and such a run is left out of every comparison"),
+        (known, "shown as the study knows them"),
+    ):
+        if files:
+            are = "is" if len(files) == 1 else "are"
+            print(f"{text}: {_counted(len(files), 'run file')} {are} damaged: {_named(files)}; {what}", file=sys.stderr)
 
 
 def _unread(files: Sequence[Path]) -> str:
     """Count run files that hold no run, and name the first of them."""
+    return f"no run can be read from {_counted(len(files), 'run file')}: {_named(files)}"
+
+
+def _named(files: Sequence[Path]) -> str:
     more = f" and {len(files) - MOST_NAMES} more" if len(files) > MOST_NAMES else ""
-    names = ", ".join(file.name for file in files[:MOST_NAMES])
-    return f"no run can be read from {_counted(len(files), 'run file')}: {names}{more}"
+    return ", ".join(file.name for file in files[:MOST_NAMES]) + more
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -222,13 +241,24 @@ def filters_of(options: argparse.Namespace) -> Filters:
 
 
 def sources_of(options: argparse.Namespace) -> list[RunRecord]:
-    """Return the runs of every SOURCE that the filters let through.
+    """Return the runs of every SOURCE that the filters let through; a run that several hold, as study and files do, once.
 
     Raises:
         UsageError: if a source or a filter cannot be read.
     """
     filters = filters_of(options)
-    return [run for source in options.sources for run in load_runs(source, filters)]
+    found: dict[str, list[RunRecord]] = {}
+    for source in options.sources:
+        for run in load_runs(source, filters):
+            known = found.setdefault(run.run, [])
+            known += [] if any(_is_same(run, other) for other in known) else [run]
+    return [run for runs in found.values() for run in runs]
+
+
+def _is_same(run: RunRecord, other: RunRecord) -> bool:
+    """Whether two records of one id are of one run: their configs agree in all that both say."""
+    shared = (run.config.keys() & other.config.keys()) - {"provenance"}
+    return all(text_of(run.config[name]) == text_of(other.config[name]) for name in shared)
 
 
 def _whole(table: pd.DataFrame, runs: Sequence[RunRecord]) -> pd.DataFrame:
@@ -236,8 +266,9 @@ def _whole(table: pd.DataFrame, runs: Sequence[RunRecord]) -> pd.DataFrame:
     import pandas as pd
 
     columns = {}
-    for prefix, mappings in (("config", [run.config for run in runs]), ("summary", [run.summary for run in runs])):
-        for name in dict.fromkeys(name for values in mappings for name in values if name not in ("provenance", "_wandb")):
+    configs = [{name: value for name, value in run.config.items() if not (run.ours and name == "provenance")} for run in runs]
+    for prefix, mappings in (("config", configs), ("summary", [run.summary for run in runs])):
+        for name in dict.fromkeys(name for values in mappings for name in values if name != "_wandb"):
             columns[f"{prefix}.{name}"] = pd.Series([values.get(name, pd.NA) for values in mappings], dtype=object)
     picked = table.assign(best_epoch=table["best_epoch"].where(table["picked"])).drop(columns="picked")
     return pd.concat([picked, pd.DataFrame(columns)], axis=1)

@@ -3,9 +3,10 @@
 usage: python -m analysis.pareto SOURCE [SOURCE …] [--metrics METRIC …] [--goals maximize|minimize …] [--reference VALUE …]
                                  [--figure FILE.png] [--hypervolume FILE.png] [--html FILE.html]
 
-A point dominates another if it is at least as good in every metric and better in one. Every non-dominated run is kept,
-duplicates included. The filter and the hypervolume are moocore's (exact). The hypervolume is measured from a reference
-point: by default the worst value of each metric among the finished runs.
+A point dominates another if it is at least as good in every metric and better in one. Runs of one configuration are one
+point, the mean of its repeats (findings/repeats.py); equal points of several are kept together. The filter and the
+hypervolume are moocore's (exact). The hypervolume is measured from a reference point: by default the worst value of each
+metric among the finished runs.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from paretune.analysis.figures.interactive import configurations, front_html, sa
 from paretune.analysis.figures.runs import pareto_figure, save_figure
 from paretune.analysis.findings.aims import add_aims, aims_of, check_aims, default_metrics
 from paretune.analysis.findings.candidates import candidates
-from paretune.analysis.findings.front import front_of, volumes_of
+from paretune.analysis.findings.front import counted, front_of, volumes_of
+from paretune.analysis.findings.order import better_first
+from paretune.analysis.findings.repeats import RUNS
 from paretune.analysis.history import RunRecord, add_sources, as_text, runs_table, sources_of
 from paretune.core.command_line import SentenceParser, exit_with_sentence
 from paretune.core.errors import UsageError
@@ -57,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _check(options, metrics)
         candidates(runs_table(runs), metrics)  # whether they are there, before what they are for
         goals = list(aims_of(runs, options.metrics, options.goals).values())
-        front, left_out = front_of(runs_table(runs), metrics, goals)
+        front, left_out = front_of(runs_table(runs), metrics, goals, runs)
         volumes, reference = volumes_of(front, metrics, goals, options.reference)
         _print_front(front, left_out, metrics, goals)
         if len(metrics) > 1:
@@ -86,14 +89,22 @@ def _check(options: argparse.Namespace, metrics: Sequence[str]) -> None:
 
 
 def _print_front(front: pd.DataFrame, left_out: Mapping[str, int], metrics: Sequence[str], goals: Sequence[str]) -> None:
-    best = front[front["on_front"]].sort_values(metrics[0], ascending=goals[0] == "minimize")
-    shown = [c for c in dict.fromkeys(["run", "name", *metrics, "f1", "best_epoch"]) if c in best]
+    best = front[front["on_front"]]
+    sign = 1.0 if goals[0] == "minimize" else -1.0
+    order = better_first(best, sign * best[metrics[0]].to_numpy(dtype=np.float64), dict(zip(metrics, goals, strict=True)))
+    n_front, n_configurations, n_runs = counted(front)
+    best = best.iloc[order].assign(runs=[len(every) for every in best[RUNS].iloc[order]])
+    repeated = ["runs"] if n_runs > n_configurations else []
+    shown = [c for c in dict.fromkeys(["run", "name", *metrics, "f1", "best_epoch", *repeated]) if c in best]
     print(as_text(best, shown))
     aims = ", ".join(f"{metric} {goal}d" for metric, goal in zip(metrics, goals, strict=True))
     split = front["evaluation_split"].iloc[0]
     scored = "the runs do not say on which images" if split == "unknown" else f"scored on the {split}"
-    runs = "run is" if len(front) == 1 else "runs are"
-    print(f"\n{len(best)} of {len(front)} finished {runs} on the front ({aims}; {scored})")
+    tried = f"finished {'run' if n_runs == 1 else 'runs'}"
+    if repeated:
+        tried = f"{'configuration' if n_configurations == 1 else 'configurations'} of {n_runs} {tried}"
+    verb = "is" if n_configurations == 1 else "are"
+    print(f"\n{n_front} of {n_configurations} {tried} {verb} on the front ({aims}; {scored})")
     for reason, count in left_out.items():
         print(f"left out: {count} {reason}")
 

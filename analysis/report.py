@@ -22,7 +22,8 @@ from paretune.analysis.document.language import LANGUAGES, speak, spoken
 from paretune.analysis.document.language import translate as _
 from paretune.analysis.document.study import Study
 from paretune.analysis.findings.aims import add_aims, check_aims
-from paretune.analysis.findings.front import front_of
+from paretune.analysis.findings.front import counted, front_of
+from paretune.analysis.findings.repeats import RUNS
 from paretune.analysis.history import add_sources, load_runs, runs_table
 from paretune.core.command_line import SentenceParser, exit_with_sentence
 from paretune.core.errors import UsageError
@@ -55,8 +56,8 @@ def read_study(
         check_whole(folder)  # a broken one is refused
         found["chosen"] = read_metrics(folder)
     beside = folder.with_name(f"{folder.name}-baseline")
-    baseline = next((run for run in runs if "baseline" in run.tags), None)
-    if baseline is not None and found["chosen"] and baseline.run == choice.run["run"]:
+    baseline = next((run for run in runs if run.baseline), None)
+    if baseline is not None and found["chosen"] and baseline.run in choice.run[RUNS]:
         found["baseline"] = found["chosen"]
     elif baseline is not None and (beside / "config.json").exists() and describe(beside).get("run") == baseline.run:
         found["baseline"] = read_metrics(beside)
@@ -67,7 +68,7 @@ def read_study(
         classifier,
         runs,
         table,
-        front_of(table, list(aims), list(aims.values()))[0],
+        front_of(table, list(aims), list(aims.values()), runs)[0],
         choice,
         found,
         describe(folder) if found["chosen"] else {},
@@ -88,7 +89,7 @@ def comparable(studies: Sequence[Study]) -> Sequence[Study]:
         raise UsageError(f"each sweep must be given once, under a name of its own. Got {', '.join(sources)}.")
     for key in ("data", "average", "positive_class", "holdout", "n_folds", "fold", "split_seed"):
         default = DataOptions.model_fields[key].default  # of runs that are older than the option
-        values = list(dict.fromkeys(str(study.chosen.config.get(key, default)) for study in studies))
+        values = list(dict.fromkeys(str(study.chosen.stated.get(key, default)) for study in studies))
         if len(values) > 1:
             raise UsageError(f"one report holds sweeps of the same {key}. Got {', '.join(values)}: write a report for each.")
     if len({tuple(study.aims.items()) for study in studies}) > 1:
@@ -118,7 +119,7 @@ def chosen_again(study: Study) -> Study:
 def build_document(studies: Sequence[Study], figures: Path) -> Document:
     """Draw every figure and lay out the report."""
     first = studies[0]
-    data = first.chosen.config.get("data")
+    data = first.chosen.stated.get("data")
     when = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
     title = _("Choosing and testing classifiers on {data}").format(data=data)
     if not data:
@@ -165,7 +166,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _in_a_line(study: Study) -> str:
-    front = f"{int(study.front['on_front'].sum())} of {len(study.front)} finished runs on the {'/'.join(study.aims)} front"
+    n_front, n_configurations, n_runs = counted(study.front)
+    tried = "finished runs" if n_runs == n_configurations else f"configurations of {n_runs} finished runs"
+    front = f"{n_front} of {n_configurations} {tried} on the {'/'.join(study.aims)} front"
     line = f"{study.name}: {front}; chosen {study.choice.run['name']}"
     if study.test:
         name = "accuracy" if "accuracy" in study.test else "loss"

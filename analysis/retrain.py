@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from paretune.analysis.choose import Choice, aims_by, choose, default_rule
 from paretune.analysis.findings.aims import add_aims, check_aims
 from paretune.analysis.findings.confidence import mean_interval, range_of
+from paretune.analysis.findings.repeats import RUNS
 from paretune.analysis.history import RunRecord, load_runs, runs_table
 from paretune.analysis.locked_part import keep, save_kept
 from paretune.analysis.rules import RULES
@@ -55,12 +56,12 @@ MAX_SEEDS = 100
 
 def config_of(run: RunRecord) -> dict[str, Any]:
     """Return the flat values of a run's config, as `paretune.models.run_config.configure` takes them."""
-    return {key: value for key, value in run.config.items() if key != "provenance"}
+    return {key: value for key, value in run.config.items() if not (run.ours and key == "provenance")}
 
 
 def locked_fingerprint(run: RunRecord) -> str | None:
     """Return the fingerprint of the locked part that a run never saw; None where it is unknown."""
-    known = run.config.get("provenance", {}).get("fingerprints", {}).get("test")
+    known = run.origin.get("fingerprints", {}).get("test")
     return None if known is None else str(known)
 
 
@@ -354,8 +355,8 @@ def to_retrain(
     choice: Choice = choose(table, default_rule(runs, aims) if rule is None else rule, aims, records=runs)
     if not math.isfinite(choice.run["best_epoch"]):
         raise UsageError(f"run {choice.run['name']}, which rule {choice.rule} chooses, has logged no epoch: choose one that has.")
-    config = by_id[choice.run["run"]].config
-    name, program = str(config.get("classifier")), config.get("provenance", {}).get("program")
+    chosen = by_id[choice.run["run"]]
+    name, program = str(chosen.stated.get("classifier")), chosen.origin.get("program")
     if isinstance(program, Mapping):
         check_program(name, program, f"run {choice.run['name']}")
     elif name not in MODELS:
@@ -366,7 +367,7 @@ def to_retrain(
         )
     jobs = [(by_id[choice.run["run"]], choice.run, directory, choice.to_dict())]
     baseline = table[table["baseline"] & (table["state"] == "finished") & ~table["diverged"].astype(bool)]
-    if not baseline.empty and baseline.iloc[0]["run"] != choice.run["run"]:
+    if not baseline.empty and baseline.iloc[0]["run"] not in choice.run[RUNS]:
         row = baseline.iloc[0]
         reason = {"rule": "baseline", "reason": "the default configuration, the first trial of the sweep", "run": row["run"]}
         jobs.append((by_id[row["run"]], row, directory.with_name(f"{directory.name}-baseline"), reason))

@@ -36,6 +36,7 @@ FULLEST = 20  # modules in a folder, its __init__.py aside
 MOST_INSIDE = 40  # imports of our own modules inside functions
 # Where runs are written, where they are read and shown, and where the command line hands over to W&B.
 MAY_IMPORT_WANDB = {
+    "paretune/runs/outcome_file.py",
     "paretune/runs/tracking.py",
     "paretune/runs/wandb_files.py",
     "analysis/sources/server.py",
@@ -43,6 +44,19 @@ MAY_IMPORT_WANDB = {
     "paretune/search/online.py",
     "paretune/search/sync.py",
     "paretune/search/agent.py",
+}
+# Packages of which each module with logic has a test file of its own name; in which a module with so many decisions has logic.
+TESTED = ("paretune/core", "paretune/search", "paretune/service/store", "paretune/service/sweeps", "analysis")
+LOGIC = 5  # branches, loops, comprehensions, conditions joined by and or or, exceptions that are caught
+DECISIONS = (
+    *(ast.If, ast.IfExp, ast.For, ast.While, ast.Match, ast.comprehension, ast.BoolOp, ast.ExceptHandler),
+    *(ast.AsyncFor, ast.TryStar),
+)
+TESTED_ELSEWHERE = {
+    "analysis/document/sections.py": "tests/analysis/test_report.py: its sections are of whole studies, which a report is made of",
+    "analysis/figures/diagnosis.py": "tests/analysis/test_diagnose.py: on the curves whose diagnoses it draws",
+    "analysis/figures/parameters.py": "tests/analysis/test_importance.py: on the runs whose importances it draws",
+    "paretune/service/store/migrations": "tests/service/test_migrations.py: every step on databases of older versions",
 }
 DRAWERS = {"utils", "util", "helpers", "helper", "common", "manager", "misc"}
 
@@ -173,6 +187,24 @@ def test_no_module_is_a_drawer(path: Path) -> None:
 @every_module
 def test_no_module_loads_a_pickle(path: Path) -> None:
     assert not {top(module) for module, _ in imports(path)} & {"pickle", "joblib", "dill", "cloudpickle", "shelve", "marshal"}
+
+
+def test_every_module_with_logic_has_a_test_file_of_its_own_name() -> None:
+    lacking = []
+    for path in MODULES:
+        name = place(path)
+        decisions = sum(isinstance(node, DECISIONS) for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+        if not name.startswith(TESTED) or name.startswith(tuple(TESTED_ELSEWHERE)) or decisions < LOGIC:
+            continue
+        own = ROOT / "tests" / Path(name.removeprefix("paretune/")).with_name(f"test_{path.name}")
+        lacking += [] if own.is_file() else [f"{name} has {decisions} decisions and no {place(own)}"]
+    assert lacking == []
+
+
+def test_what_is_tested_elsewhere_is_there_and_so_are_its_tests() -> None:
+    for name, reason in TESTED_ELSEWHERE.items():
+        assert (ROOT / name).exists()
+        assert (ROOT / reason.partition(":")[0]).is_file()
 
 
 def test_sweeps_is_a_plain_folder() -> None:

@@ -137,7 +137,7 @@ def by_a_sweep(folder: Path, seed: int) -> Count:
     fixed = {"data": chosen.data, "image_size": SIDE, "split_seed": seed}
     sweep = read_sweep(folder / "noise.yaml", fixed)
     study = run(sweep, trials=3, name="noise", seed=seed, mode="disabled", device="cpu", runs=folder / "runs")
-    best = best_trial(study.get_trials(deepcopy=False), sweep.goal)
+    best = best_trial(study.get_trials(deepcopy=False), sweep.goals, ours=True)
     assert best is not None
     return right(trained(load_data(chosen), seed, **best.params, epochs=12), load_data(chosen))
 

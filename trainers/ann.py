@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from paretune.core.config import Part
+from paretune.core.config import ActiveWhen, Part
 from paretune.networks.classifier import GradientClassifier, GradientClassifierConfig
 
 if TYPE_CHECKING:
@@ -23,6 +23,10 @@ Activation = Literal[
 ]
 Rate = Annotated[float, Field(ge=0, lt=1)]
 Width = Annotated[int, Field(gt=0, le=65536)]
+EQUAL_LAYERS = ActiveWhen(lambda config: config.hidden is None)
+EQUAL_BLOCKS = ActiveWhen(lambda config: config.conv is None and config.backbone is None)
+HIDDEN_OR_CONV = ActiveWhen(lambda config: bool(config.hidden_widths or config.conv_blocks))
+AUGMENTED = ActiveWhen(lambda config: config.augment)
 
 
 class ConvBlock(Part):
@@ -33,7 +37,7 @@ class ConvBlock(Part):
     stride: int = Field(1, gt=0)
     padding: int | None = Field(None, ge=0)  # None keeps the size at stride 1: kernel // 2
     pool: int | None = Field(None, gt=1)
-    pool_kind: Literal["max", "average"] = "max"
+    pool_kind: Annotated[Literal["max", "average"], ActiveWhen(lambda block: block.pool is not None)] = "max"
 
 
 class DropoutAt(Part):
@@ -47,27 +51,43 @@ class AnnConfig(GradientClassifierConfig):
     """Layers, regularisation and training of the network."""
 
     hidden: list[Width] | None = Field(None, max_length=64, description="widths of the hidden dense layers")
-    n_hidden: int = Field(1, ge=0, le=64, description="instead of hidden: how many dense layers of equal width")
-    width: Width = Field(64, description="with n_hidden: the width of each")
+    n_hidden: Annotated[int, EQUAL_LAYERS] = Field(
+        1, ge=0, le=64, description="instead of hidden: how many dense layers of equal width"
+    )
+    width: Annotated[Width, EQUAL_LAYERS, ActiveWhen(lambda config: config.n_hidden > 0)] = Field(
+        64, description="with n_hidden: the width of each"
+    )
     conv: list[ConvBlock] | None = Field(
         None, max_length=64, description="convolutions before: channels, kernel, stride, padding, pool, pool_kind of each"
     )
-    n_conv: int = Field(0, ge=0, le=16, description="instead of conv: how many 3x3 blocks, each halving the image")
-    channels: Width = Field(16, description="with n_conv: channels of the first block; each next one doubles them")
+    n_conv: Annotated[int, EQUAL_BLOCKS] = Field(
+        0, ge=0, le=16, description="instead of conv: how many 3x3 blocks, each halving the image"
+    )
+    channels: Annotated[Width, EQUAL_BLOCKS, ActiveWhen(lambda config: config.n_conv > 0)] = Field(
+        16, description="with n_conv: channels of the first block; each next one doubles them"
+    )
     backbone: str | None = Field(
         None, description="instead of conv: a network of torchvision, such as resnet18; start_from: imagenet gives it its weights"
     )
-    activation: Activation = Field("relu", description="behind every convolution and hidden layer")
+    activation: Annotated[Activation, HIDDEN_OR_CONV] = Field("relu", description="behind every convolution and hidden layer")
     dropout: Rate | list[DropoutAt] = Field(
         0.0, description="one rate behind each hidden layer, or a list of positions and rates: [{after: hidden_1, rate: 0.5}]"
     )
-    batch_norm: bool = Field(False, description="normalise each layer's outputs over the batch, before the activation")
+    batch_norm: Annotated[bool, HIDDEN_OR_CONV] = Field(
+        False, description="normalise each layer's outputs over the batch, before the activation"
+    )
     augment: bool = Field(False, description="move, scale and turn the training images at random, anew in each epoch")
-    translate: float = Field(0.08, ge=0, le=0.5, description="augment: largest move, as a share of the image's side")
-    scale: float = Field(0.1, ge=0, lt=1, description="augment: largest growth or shrinkage, as a share")
-    rotate: float = Field(10.0, ge=0, le=180, description="augment: largest turn, in degrees")
-    flip: bool = Field(False, description="augment: mirror half of the images left to right (photographs, not digits)")
-    crop: int = Field(0, ge=0, description="augment: largest move by whole pixels, as a crop of the padded image")
+    translate: Annotated[float, AUGMENTED] = Field(
+        0.08, ge=0, le=0.5, description="augment: largest move, as a share of the image's side"
+    )
+    scale: Annotated[float, AUGMENTED] = Field(0.1, ge=0, lt=1, description="augment: largest growth or shrinkage, as a share")
+    rotate: Annotated[float, AUGMENTED] = Field(10.0, ge=0, le=180, description="augment: largest turn, in degrees")
+    flip: Annotated[bool, AUGMENTED] = Field(
+        False, description="augment: mirror half of the images left to right (photographs, not digits)"
+    )
+    crop: Annotated[int, AUGMENTED] = Field(
+        0, ge=0, description="augment: largest move by whole pixels, as a crop of the padded image"
+    )
 
     @model_validator(mode="after")
     def _one_description(self) -> AnnConfig:

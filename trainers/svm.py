@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
+from paretune.core.config import ActiveWhen
 from paretune.core.epoch import Epoch
 from paretune.core.errors import UsageError
 from paretune.kernel_svm.kernels import Kernel
@@ -45,18 +46,30 @@ CALIBRATION_ROWS = 10_000
 LEARNT = ("gamma", "classes", "support_vectors", "dual_coef", "intercept", "n_support")  # in every saved state
 
 
+NOT_LINEAR = ActiveWhen(lambda config: config.kernel != "linear")
+
+
 class SvmConfig(ClassifierConfig):
     """Kernel, penalty and what is done to the pixels before."""
 
+    seed: Annotated[int, ActiveWhen(lambda config: config.pca is not None or config.probability)] = Field(
+        0, ge=0, lt=2**63, description="seed of the principal components and of the choice of images to calibrate on"
+    )
     kernel: Literal["rbf", "linear", "poly", "sigmoid"] = Field("rbf", description="similarity of two images")
     C: float = Field(1.0, gt=0, description="penalty of a margin violation; larger fits the training images more closely")
-    gamma: Annotated[float, Field(gt=0)] | Literal["scale", "auto"] = Field(
+    gamma: Annotated[Annotated[float, Field(gt=0)] | Literal["scale", "auto"], NOT_LINEAR] = Field(
         "scale",
         description="width of rbf, poly and sigmoid: a number, scale (1 / (n_features * variance)) or auto (1 / n_features)",
     )
-    gamma_factor: float = Field(1.0, gt=0, description="multiplies gamma: with scale, one range suits every data set")
-    degree: int = Field(3, ge=1, le=20, description="of the poly kernel")
-    coef0: float = Field(0.0, description="constant term of poly and sigmoid")
+    gamma_factor: Annotated[float, NOT_LINEAR] = Field(
+        1.0, gt=0, description="multiplies gamma: with scale, one range suits every data set"
+    )
+    degree: Annotated[int, ActiveWhen(lambda config: config.kernel == "poly")] = Field(
+        3, ge=1, le=20, description="of the poly kernel"
+    )
+    coef0: Annotated[float, ActiveWhen(lambda config: config.kernel in {"poly", "sigmoid"})] = Field(
+        0.0, description="constant term of poly and sigmoid"
+    )
     tolerance: float = Field(1e-3, gt=0, description="when the solver stops")
     scaling: Literal["none", "standard"] = Field("none", description="standard: each pixel to mean 0 and deviation 1 before")
     pca: int | None = Field(None, gt=0, description="keep this many principal components of the pixels; None keeps the pixels")

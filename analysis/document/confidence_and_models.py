@@ -97,7 +97,7 @@ def parameters_section(study: Study, figures: Path) -> list[Any]:
     """Which hyper-parameters mattered for the score that is shown, and how the runs lie in them."""
     word = _("F1") if study.metric == "f1" else study.metric
     heading = Heading(_("What mattered in {study}").format(study=study.name), 2)
-    found = tried(study.runs, study.metric, study.goals.get(study.metric))
+    found = tried(study.runs, study.metric, study.goals.get(study.metric), study.aims)
     try:
         result = importances(found, translate=_)
     except UsageError as error:

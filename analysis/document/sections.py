@@ -24,9 +24,12 @@ from paretune.analysis.figures.runs import (
     tradeoff_figure,
 )
 from paretune.analysis.findings.confidence import wilson_interval
-from paretune.analysis.findings.front import volumes_of
+from paretune.analysis.findings.front import counted, volumes_of
+from paretune.analysis.findings.order import better_first
+from paretune.analysis.findings.repeats import RUNS
 from paretune.analysis.history import tidy
 from paretune.analysis.locked_part import load_kept
+from paretune.analysis.sources.run_record import RunRecord
 from paretune.core.best_epoch import goal_of
 from paretune.core.errors import UsageError
 from paretune.core.short_names import shortened
@@ -44,12 +47,13 @@ STATE_LABELS = {
     "killed": "killed",
     "interrupted": "interrupted, tried again",
     "running": "still running",
+    "damaged": "damaged run file",
 }
 
 
 def sizes(study: Study) -> dict[str, int]:
     """Return how many images each part held: train, holdout (of the sweep), full (of the retrain), test; 0 where unknown."""
-    origin = study.chosen.config.get("provenance", {})
+    origin = study.chosen.origin
     return {
         "train": int(origin.get("n_train", 0)),
         "holdout": int(origin.get("n_holdout", 0)),
@@ -183,12 +187,11 @@ def left_out_in_words(studies: Sequence[Study]) -> str:
 def front_section(studies: Sequence[Study], figures: Path) -> list[Any]:
     """The Pareto front: figure, table, and the search that led to it."""
     tables = {study.name: study.front for study in studies}
-    chosen = {study.name: str(study.choice.run["run"]) for study in studies}
+    chosen = {study.name: study.marked for study in studies}
     aims, metric = studies[0].aims, studies[0].metric
     named = [word_of(name) for name in aims]
     words = _("{first} and {last}").format(first=", ".join(named[:-1]), last=named[-1]) if len(aims) > 1 else named[0]
-    counts = [(study.name, int(study.front["on_front"].sum()), len(study.front)) for study in studies]
-    fronts = "; ".join(_("{study}: {count} of {total} finished runs").format(study=n, count=c, total=t) for n, c, t in counts)
+    fronts = "; ".join(f"{study.name}: {_front_in_words(study)}" for study in studies)
     text = _(
         "A run is on the front when no other run is at least as good in {metrics} and better in one. On the front are {fronts}."
     ).format(metrics=words, fronts=fronts)
@@ -231,6 +234,15 @@ def front_section(studies: Sequence[Study], figures: Path) -> list[Any]:
     return blocks + [block for study in studies for block in front_table(study)]
 
 
+def _front_in_words(study: Study) -> str:
+    """Count the configurations on the front; where several runs tried one, of so many runs."""
+    n_front, n_configurations, n_runs = counted(study.front)
+    if n_runs == n_configurations:
+        return _("{count} of {total} finished runs").format(count=n_front, total=n_runs)
+    text = _("{count} of {total} configurations, which {runs} finished runs tried")
+    return text.format(count=n_front, total=n_configurations, runs=n_runs)
+
+
 def word_of(metric: str) -> str:
     """Return a metric as text names it: its word where it has one, else its key."""
     return _(SCORE_LABELS[metric]) if metric in SCORE_LABELS else metric
@@ -244,16 +256,19 @@ def _nearly_equal(studies: Sequence[Study]) -> bool:
 
 
 def front_table(study: Study) -> list[Any]:
-    """The runs on the front, a column each: their scores, then what the sweep searched."""
+    """The configurations on the front, a column each: their scores, then what the sweep searched, where it has an effect."""
     front = study.front[study.front["on_front"]].copy()
-    front["is_chosen"] = front["run"] == study.choice.run["run"]
-    ascending = study.goals.get(study.metric) == "minimize"
-    front = front.sort_values(["is_chosen", study.metric], ascending=[False, ascending], kind="stable")
+    front["is_chosen"] = front["run"] == study.marked
+    sign = 1.0 if study.goals.get(study.metric) == "minimize" else -1.0
+    front = front.iloc[better_first(front, sign * front[study.metric].to_numpy(dtype=np.float64), study.aims)]
+    front = front.sort_values("is_chosen", ascending=False, kind="stable")
     shown = front.head(MOST_COLUMNS)
-    configs = {run.run: run.config for run in study.runs}
+    configs = {run.run: run.effective_config for run in study.runs}
     heads = _column_heads([str(name) for name in shown["name"]], shown["is_chosen"])
     rows = [[word_of(name), *(value_of(value) for value in shown[name])] for name in dict.fromkeys([*study.aims, study.metric])]
     rows.append([_("best epoch"), *(f"{value:.0f}" for value in shown["best_epoch"])])
+    if (front[RUNS].map(len) > 1).any():
+        rows.append([_("runs"), *(str(len(every)) for every in shown[RUNS])])
     rows += [[name, *(short(configs[run].get(name)) for run in shown["run"])] for name in searched(study)]
     caption = _("The front of {study}, a column per run, scored on the hold-out.").format(study=study.name)
     if len(front) > len(shown):
@@ -270,7 +285,7 @@ def _column_heads(names: Sequence[str], chosen: Iterable[bool]) -> list[str]:
 
 def study_section(study: Study, figures: Path) -> list[Any]:
     """One classifier: the rule, the curves, the confusion matrix and the per-class report."""
-    run, choice, parts = study.chosen, study.choice, sizes(study)
+    run, choice, parts, n_runs = study.chosen, study.choice, sizes(study), counted(study.front)[2]
     history = tidy([run])
     left_out = ", ".join(
         f"{count} {_(STATE_LABELS[why]) if why in STATE_LABELS else why}" for why, count in choice.left_out.items()
@@ -279,9 +294,9 @@ def study_section(study: Study, figures: Path) -> list[Any]:
         _("Rule {rule} chose run {name} ({run}): {reason}.").format(
             rule=choice.rule, name=choice.run["name"], run=run.run, reason=choice.reason
         ),
-        _("Candidates were the {count} finished runs; left out: {left_out}.").format(count=len(study.front), left_out=left_out)
+        _("Candidates were the {count} finished runs; left out: {left_out}.").format(count=n_runs, left_out=left_out)
         if left_out
-        else _("Candidates were the {count} finished runs.").format(count=len(study.front)),
+        else _("Candidates were the {count} finished runs.").format(count=n_runs),
     ]
     names = list(dict.fromkeys([*searched(study), *fixed_names(study)]))
     blocks: list[Any] = [
@@ -289,7 +304,7 @@ def study_section(study: Study, figures: Path) -> list[Any]:
         Paragraph(" ".join(told)),
         Table(
             [_("hyper-parameter"), _("value")],
-            [[name, short(run.config.get(name))] for name in names],
+            [[name, short(run.effective_config.get(name))] for name in names],
             _("Configuration of {run}; the sweep searched the first {count}.").format(
                 run=choice.run["name"], count=len(searched(study))
             ),
@@ -338,7 +353,7 @@ def fixed_names(study: Study) -> list[str]:
     if study.classifier not in MODELS:
         return []
     defaults = model_class(study.classifier).Config().to_dict()
-    config = study.chosen.config
+    config = study.chosen.effective_config
     return [name for name in config if name in defaults and config[name] != defaults[name]]
 
 
@@ -349,7 +364,7 @@ def baseline_section(studies: Sequence[Study]) -> list[Any]:
         baseline = study.baseline
         if baseline is None:
             continue
-        if baseline.run == study.chosen.run:
+        if study.baseline_chosen:
             won.append(
                 _("In {study} the default configuration itself was chosen, so there is nothing to set beside it.").format(
                     study=study.name
@@ -368,7 +383,7 @@ def baseline_section(studies: Sequence[Study]) -> list[Any]:
         settings.append(
             Table(
                 [_("hyper-parameter"), _("default"), _("tuned")],
-                [[name, short(baseline.config.get(name)), short(study.chosen.config.get(name))] for name in searched(study)],
+                _changes(study, baseline),
                 _("What the sweep changed in {study}.").format(study=study.name),
                 text_columns=3,
             )
@@ -395,6 +410,13 @@ def baseline_section(studies: Sequence[Study]) -> list[Any]:
         *([Paragraph(" ".join(told))] if told else []),
         *settings,
     ]
+
+
+def _changes(study: Study, baseline: RunRecord) -> list[list[str]]:
+    """Return what the sweep searched, default and tuned, but what has no effect in either."""
+    configs = baseline.effective_config, study.chosen.effective_config
+    names = [name for name in searched(study) if any(name in config for config in configs)]
+    return [[name, *(short(config.get(name)) for config in configs)] for name in names]
 
 
 def tuned_against_default(study: Study) -> list[str]:
@@ -439,7 +461,7 @@ def sources_section(studies: Sequence[Study]) -> list[Any]:
     """What was run, when, on what, at which commit and with which seeds; and which figure comes from which part."""
     rows = []
     for study in studies:
-        origin, config = study.chosen.config.get("provenance", {}), study.chosen.config
+        origin, config = study.chosen.origin, study.chosen.config
         counts = ", ".join(f"{count} {state}" for state, count in study.table["state"].value_counts().items())
         begun = study.table["created"].min()
         when = _("unknown")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,11 @@ from typing import TYPE_CHECKING, Any
 from paretune.analysis.choose import Choice
 from paretune.analysis.document.language import translate as _
 from paretune.analysis.findings.aims import stated_goals
+from paretune.analysis.findings.front import stands_for
+from paretune.analysis.findings.repeats import RUNS
 from paretune.analysis.sources.run_record import RunRecord
+from paretune.core.provenance import written_by_us
+from paretune.models.effective_configuration import text_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,8 +44,18 @@ class Study:
         return next(run for run in self.runs if run.run == self.choice.run["run"])
 
     @property
+    def marked(self) -> str:
+        """The run that stands for the chosen run's configuration on the front, and is marked there."""
+        return stands_for(self.front, self.chosen.run)
+
+    @property
     def baseline(self) -> RunRecord | None:
-        return next((run for run in self.runs if "baseline" in run.tags), None)
+        return next((run for run in self.runs if run.baseline), None)
+
+    @property
+    def baseline_chosen(self) -> bool:
+        """Whether the default configuration was chosen."""
+        return self.baseline is not None and self.baseline.run in self.choice.run[RUNS]
 
     @property
     def test(self) -> dict[str, Any]:
@@ -60,13 +74,26 @@ class Study:
 
 
 def searched(study: Study) -> list[str]:
-    """Return the hyper-parameters whose values differ between the runs."""
-    names = dict.fromkeys(name for run in study.runs for name in run.config if name not in SAME_FOR_ALL and name != "provenance")
-    return [
-        name
-        for name in names
-        if len({json.dumps(run.config.get(name), sort_keys=True, default=str) for run in study.runs if run.config}) > 1
-    ]
+    """Return the hyper-parameters whose values differ between the runs, where they have an effect."""
+    return differing_parameters([run for run in study.runs if run.config])
+
+
+def differing_parameters(runs: Sequence[RunRecord]) -> list[str]:
+    """Return the parameters whose values differ between runs, where they have an effect."""
+    effective = set(differing([shown_config(run) for run in runs]))
+    return [name for name in differing([run.config for run in runs]) if name in effective]
+
+
+def shown_config(run: RunRecord) -> dict[str, Any]:
+    """Return a run's effective configuration without what is the same for all runs of ours."""
+    return {name: value for name, value in run.effective_config.items() if not (run.ours and name in SAME_FOR_ALL)}
+
+
+def differing(configs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the names whose values differ between configurations; what follows from the others is left out."""
+    own = [{*SAME_FOR_ALL, "provenance"} if written_by_us(config) else set() for config in configs]
+    names = dict.fromkeys(name for config, described in zip(configs, own, strict=True) for name in config if name not in described)
+    return [name for name in names if len({text_of(config.get(name)) for config in configs}) > 1]
 
 
 def short(value: Any) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 
 from paretune.analysis.document.document import plotly_script
 from paretune.analysis.document.language import translate as _
-from paretune.analysis.document.study import SAME_FOR_ALL, Study, searched, short
+from paretune.analysis.document.study import Study, differing_parameters, searched, short, shown_config
 from paretune.analysis.figures.runs import COLORS, GREY, frame, label_of
 from paretune.core.errors import UsageError
 from paretune.core.short_names import shortened
@@ -31,26 +30,19 @@ def pareto_html(
 ) -> str:
     """Return a figure of all studies together as HTML that needs no other file."""
     shown = {
-        run.run: {name: run.config.get(name) for name in names}
+        run.run: {name: run.effective_config.get(name) for name in names}
         for study, names in [(study, searched(study)) for study in studies]
         for run in study.runs
     }
-    chosen = {study.name: str(study.choice.run["run"]) for study in studies}
+    chosen = {study.name: study.marked for study in studies}
     return front_html({study.name: study.front for study in studies}, shown, metrics, goals, chosen)
 
 
 def configurations(runs: Sequence[RunRecord]) -> dict[str, dict[str, Any]]:
-    """Return by run id what tells its configuration from the others'; all of it where nothing does."""
-    configs = [run.config for run in runs]
-    names = differing(configs) or list(dict.fromkeys(name for config in configs for name in config if name != "provenance"))
-    return {run.run: {name: run.config[name] for name in names if name in run.config} for run in runs}
-
-
-def differing(configs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the names whose values differ between configurations; what follows from the others is left out."""
-    names = dict.fromkeys(name for config in configs for name in config if name not in SAME_FOR_ALL and name != "provenance")
-    texts = {name: {json.dumps(config.get(name), sort_keys=True, default=str) for config in configs} for name in names}
-    return [name for name in names if len(texts[name]) > 1]
+    """Return by run id what tells its effective configuration from the others'; all of it where nothing does."""
+    configs = [shown_config(run) for run in runs]
+    names = differing_parameters(runs) or list(dict.fromkeys(name for config in configs for name in config))
+    return {run.run: {name: config[name] for name in names if name in config} for run, config in zip(runs, configs, strict=True)}
 
 
 def front_html(

@@ -10,11 +10,13 @@ from paretune.analysis.findings.candidates import candidates
 from paretune.analysis.sources.run_record import RunRecord, runs_table
 from paretune.core.best_epoch import known_goal
 from paretune.core.errors import UsageError
+from paretune.core.provenance import written_by_us
+from paretune.core.run_order import DEFAULT_METRICS
 
 if TYPE_CHECKING:
     import pandas as pd
 
-DEFAULT_METRICS = ("precision", "recall")
+DEFAULT_METRIC = "f1"  # that is explained where no sweep says what it looks for
 
 
 def aims_of(runs: Sequence[RunRecord], metrics: Sequence[str] | None = None, goals: Sequence[str] | None = None) -> dict[str, str]:
@@ -31,10 +33,36 @@ def aims_of(runs: Sequence[RunRecord], metrics: Sequence[str] | None = None, goa
 
 def default_metrics(runs: Sequence[RunRecord]) -> tuple[str, ...]:
     """Return the objectives of the runs' sweep, where it has two or more; else precision and recall, or its one objective."""
-    searched = [run.goals for run in runs if run.goals]
-    objectives = tuple(searched[0]) if searched and all(goals == searched[0] for goals in searched) else ()
+    objectives = objectives_of(runs)
     logged = any(all(metric in run.columns for metric in DEFAULT_METRICS) for run in runs)
     return objectives if len(objectives) > 1 or (objectives and not logged) else DEFAULT_METRICS
+
+
+def objectives_of(runs: Sequence[RunRecord]) -> tuple[str, ...]:
+    """Return what the runs' sweep looks for, the first objective first; nothing where it is unknown, or sweeps differ."""
+    searched = [run.goals for run in runs if run.goals]
+    return tuple(searched[0]) if searched and all(goals == searched[0] for goals in searched) else ()
+
+
+def explained_metric(runs: Sequence[RunRecord]) -> tuple[str, str]:
+    """Return the metric that is explained where a person names none, and a sentence on why it is that one.
+
+    It is the first objective of the runs' sweep. Run files of ours do not always name their sweep's, but what each picked
+    its best epoch by, which in a sweep is the same.
+    """
+    objectives = objectives_of(runs)
+    if objectives:
+        return objectives[0], f"{objectives[0]} is what the sweep looks for; --metric takes another."
+    if any(run.goals for run in runs):
+        return (
+            DEFAULT_METRIC,
+            f"The sweeps of these runs look for different things, so that {DEFAULT_METRIC} is taken; --metric takes another.",
+        )
+    picked = {str(run.config.get("best_metric") or "") if written_by_us(run.config) else "" for run in runs}
+    if len(picked) == 1 and "" not in picked:
+        (metric,) = picked
+        return metric, f"{metric} is what the best epoch of each run was picked by; --metric takes another."
+    return DEFAULT_METRIC, f"No sweep of these runs is known, so that {DEFAULT_METRIC} is taken; --metric takes another."
 
 
 def stated_goals(runs: Sequence[RunRecord]) -> dict[str, str]:

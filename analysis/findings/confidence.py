@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -13,8 +12,10 @@ import numpy as np
 
 from paretune.analysis.document.language import translate as _
 from paretune.analysis.findings.aims import aims_of
-from paretune.analysis.findings.front import front_of, pareto_front
-from paretune.analysis.findings.order import TIES, better_first
+from paretune.analysis.findings.candidates import candidates
+from paretune.analysis.findings.front import pareto_front
+from paretune.analysis.findings.order import better_first
+from paretune.analysis.findings.repeats import Configuration, configurations_in, mean_of, metrics_in, n_repeats_of
 from paretune.analysis.sources.run_record import RunRecord, runs_table
 from paretune.core.best_epoch import goal_of
 
@@ -22,13 +23,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 LEVEL = 0.95
-REPEATED_OVER = ("seed", "fold")  # what may differ between runs that are repeats of one configuration
-NO_HYPER_PARAMETERS = (*REPEATED_OVER, "provenance")
 EXACT = ("n_parameters", "seconds")  # not estimated from images: no doubt of ours is about them
 ACCURACY = "test_accuracy"
 LIKELY = 0.05  # to be on the front: configurations with less are not listed beside it
 MOST_NAMES = 8  # of configurations within noise
-OVER_WORDS = ("seeds", "folds")
+OVER_WORDS = ("seeds", "folds", "runs")
 SAME = 1e-12  # deviation of repeats that all agree but for rounding
 SHARE_WORDS = {"accuracy", "acc", "precision", "recall", "f1", "auc", "auroc"}  # last words of the names of shares
 
@@ -38,13 +37,14 @@ class Estimate:
     """What is known of one configuration's scores: means, and where there are repeats their standard deviations."""
 
     name: str  # of its first run
-    runs: tuple[str, ...]
+    runs: tuple[str, ...]  # all of them, copies too
     means: dict[str, float]
     n_repeats: int = 1
     over: str = ""  # one of OVER_WORDS
     deviations: dict[str, float] = field(default_factory=dict)  # of single repeats, with n_repeats - 1
     values: dict[str, np.ndarray] = field(default_factory=dict)  # (n_repeats,) each, where repeats are runs of their own
     n_images: int | None = None  # of the hold-out
+    created: float = math.nan  # of its first run
 
     def interval(self, metric: str) -> tuple[float, float] | None:
         """Return the 95 % interval of a metric, or None where none is claimed, as of repeats that all agree."""
@@ -110,46 +110,38 @@ def wilson_interval(proportion: float, n: int, level: float = LEVEL) -> tuple[fl
 
 
 def configurations(runs: Sequence[RunRecord], table: pd.DataFrame) -> list[Estimate]:
-    """Return one estimate per configuration among the rows of a runs table, in their order.
-
-    Runs of the same seed and fold are copies, and count once. A run that is itself a mean over repeats stands alone.
-    """
-    by_id = {run.run: run for run in runs}
-    groups: dict[str, dict[str, pd.Series]] = {}
-    for _index, row in table.iterrows():
-        config = by_id[row["run"]].config
-        alone = row["run"] if config.get("repeats", 1) > 1 or not config else ""
-        same = {name: value for name, value in config.items() if name not in NO_HYPER_PARAMETERS}
-        place = json.dumps([config.get(name) for name in REPEATED_OVER])
-        groups.setdefault(alone + json.dumps(same, sort_keys=True, default=str), {}).setdefault(place, row)
-    metrics = [name for name in table.select_dtypes("number").columns if name not in ("created", "epochs", "best_epoch")]
-    return [_estimate(list(rows.values()), by_id, metrics) for rows in groups.values()]
+    """Return one estimate per configuration among the rows of a runs table, in their order (findings/repeats.py)."""
+    by_id, metrics = {run.run: run for run in runs}, metrics_in(table)
+    places = {run: place for place, run in enumerate(table["run"])}
+    return [
+        _estimate(one, table.iloc[[places[run] for run in one.repeats]], by_id[one.runs[0]], metrics)
+        for one in configurations_in(table, runs)
+    ]
 
 
-def _estimate(rows: Sequence[pd.Series], by_id: dict[str, RunRecord], metrics: Sequence[str]) -> Estimate:
-    first, config = rows[0], by_id[rows[0]["run"]].config
-    names = tuple(str(row["run"]) for row in rows)
-    n_images = config.get("provenance", {}).get("n_holdout")
+def _estimate(one: Configuration, rows: pd.DataFrame, run: RunRecord, metrics: Sequence[str]) -> Estimate:
+    first, config, names = rows.iloc[0], run.config, one.runs
+    n_images = run.origin.get("n_holdout")
     if len(rows) == 1:
-        n_repeats = int(config.get("repeats", 1))
+        n_repeats = n_repeats_of(run)
         means = {name: float(first[name]) for name in metrics}
         spreads = {name: means[f"{name}_std"] for name in metrics if math.isfinite(means.get(f"{name}_std", math.nan))}
         if n_repeats > 1 and "n_parameters" in means:
             spreads.setdefault("n_parameters", 0.0)
         over = str(config.get("repeats_over", "seeds")) if n_repeats > 1 else ""
-        return Estimate(str(first["name"]), names, means, n_repeats, over, spreads, n_images=n_images)
-    values = {name: np.array([float(row[name]) for row in rows]) for name in metrics}
+        return Estimate(str(first["name"]), names, means, n_repeats, over, spreads, n_images=n_images, created=run.created)
+    values = {name: rows[name].to_numpy(dtype=np.float64) for name in metrics}
     values = {name: array for name, array in values.items() if np.isfinite(array).all()}
-    folds = {by_id[name].config.get("fold") for name in names}
     return Estimate(
         str(first["name"]),
         names,
-        {name: float(array.mean()) for name, array in values.items()},
+        {name: mean_of(array) for name, array in values.items()},
         len(rows),
-        "folds" if len(folds) > 1 else "seeds",
+        one.over,
         {name: float(array.std(ddof=1)) for name, array in values.items()},
         values,
         n_images,
+        run.created,
     )
 
 
@@ -287,7 +279,7 @@ def table_of(
 
     aims = aims or aims_of(runs)
     metrics, goals = list(aims), list(aims.values())
-    table = front_of(runs_table(runs), metrics, goals)[0]
+    table = candidates(runs_table(runs), metrics)[0]
     estimates = configurations(runs, table)
     means = np.array([[estimate.means[metric] for metric in metrics] for estimate in estimates])
     on_front = pareto_front(means, goals)
@@ -295,7 +287,7 @@ def table_of(
     listed = [place for place in range(len(estimates)) if on_front[place] or (chances is not None and chances[place] >= LIKELY)]
     shown = [name for name in dict.fromkeys([*metrics, "f1", ACCURACY]) if any(name in one.means for one in estimates)]
     lines = []
-    for place in [place for place in _better_first(estimates, metrics[0], goals[0]) if place in listed]:
+    for place in [place for place in _better_first(estimates, metrics[0], goals[0], aims) if place in listed]:
         one = estimates[place]
         line: dict[str, Any] = {"name": one.name, "front": _("yes") if on_front[place] else _("no"), "repeats": one.n_repeats}
         line |= {name: _cell(one, name) for name in shown}
@@ -313,7 +305,7 @@ def table_of(
     if any(one.over == "folds" for one in estimates):
         notes.append(_("Intervals over folds are too narrow: folds share their training images."))
     compared = {name: aims.get(name) or goal_of(name) for name in shown if name != ACCURACY}
-    return pd.DataFrame(lines), [*notes, *_doubts(estimates, compared, on_front, chosen)]
+    return pd.DataFrame(lines), [*notes, *_doubts(estimates, compared, aims, on_front, chosen)]
 
 
 def _lacking(estimates: Sequence[Estimate], metrics: Sequence[str]) -> str:
@@ -328,27 +320,29 @@ def _lacking(estimates: Sequence[Estimate], metrics: Sequence[str]) -> str:
     return needs.format(metrics=_(" and ").join(lacking), known=", ".join(common), first="f1" if "f1" in common else common[0])
 
 
-def _better_first(estimates: Sequence[Estimate], metric: str, goal: str) -> list[int]:
+def _better_first(estimates: Sequence[Estimate], metric: str, goal: str, aims: Mapping[str, str]) -> list[int]:
     """Return the places of the estimates from the best by a metric (n_estimates,), of equals as `choose` takes them."""
     import pandas as pd
 
-    means = pd.DataFrame([{name: one.means.get(name, math.nan) for name in (metric, *TIES)} for one in estimates])
+    means = pd.DataFrame([{metric: math.nan, **one.means, "created": one.created} for one in estimates])
     sign = 1.0 if goal == "minimize" else -1.0
-    return [int(place) for place in better_first(means, sign * means[metric].to_numpy())]
+    return [int(place) for place in better_first(means, sign * means[metric].to_numpy(), aims)]
 
 
-def _doubts(estimates: Sequence[Estimate], aims: Mapping[str, str], on_front: np.ndarray, chosen: str = "") -> list[str]:
+def _doubts(
+    estimates: Sequence[Estimate], compared: Mapping[str, str], aims: Mapping[str, str], on_front: np.ndarray, chosen: str = ""
+) -> list[str]:
     """Say what is within noise of the chosen configuration, by each metric; without repeats once, by the accuracies.
 
     Where none is chosen, each metric compares with its best of the front, and the accuracies with the best by f1, or by the
     first metric where that is not logged.
     """
-    judged = [metric for metric in aims if metric not in EXACT]
+    judged = [metric for metric in compared if metric not in EXACT]
     lead = "f1" if "f1" in judged else judged[0] if judged else ""
     found: dict[str, list[str]] = {}  # sentence -> metrics
     once = ""
     for metric in sorted(judged, key=lambda metric: metric != lead):
-        ordered = sorted(_better_first(estimates, metric, aims[metric]), key=lambda place: not on_front[place])
+        ordered = sorted(_better_first(estimates, metric, compared[metric], aims), key=lambda place: not on_front[place])
         own = next((place for place in ordered if chosen in estimates[place].runs), ordered[0])
         best, others = estimates[own], [estimates[place] for place in ordered if place != own]
         doubt = doubt_of(best, others, [metric], runner_up=others[0].name if others and own == ordered[0] else "")

@@ -1,7 +1,7 @@
 """The Pareto front of points and of runs, and the hypervolume that it dominates.
 
-A point dominates another if it is at least as good in every metric and better in one. Every non-dominated run is kept,
-duplicates included. The filter and the hypervolume are moocore's (exact).
+A point dominates another if it is at least as good in every metric and better in one. Equal points are kept together, but
+runs of one configuration are one point, their mean (findings/repeats.py). The filter and the hypervolume are moocore's (exact).
 """
 
 from __future__ import annotations
@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from paretune.analysis.findings.aims import DEFAULT_METRICS, goals_of
+from paretune.analysis.findings.aims import goals_of
 from paretune.analysis.findings.candidates import candidates
+from paretune.analysis.findings.repeats import RUNS, averaged
+from paretune.analysis.sources.run_record import RunRecord
 from paretune.core.pareto_front import hypervolumes, non_dominated, reference_point
+from paretune.core.run_order import DEFAULT_METRICS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,16 +51,31 @@ def hypervolume(values: np.ndarray, goals: Sequence[str], reference: Sequence[fl
 
 
 def front_of(
-    runs: pd.DataFrame, metrics: Sequence[str] = DEFAULT_METRICS, goals: Sequence[str] | None = None
+    runs: pd.DataFrame,
+    metrics: Sequence[str] = DEFAULT_METRICS,
+    goals: Sequence[str] | None = None,
+    records: Sequence[RunRecord] = (),
 ) -> tuple[pd.DataFrame, dict[str, int]]:
-    """Return the candidates with a bool column `on_front`, and the count of the others by reason.
+    """Return the configurations that the candidates tried, with a bool column `on_front`, and the count of the others by reason.
 
     Args:
+        records: the runs themselves; without them each row of the table is a configuration of its own.
         goals: `maximize` or `minimize` for each metric; by default what their names tell.
     """
     rest, left_out = candidates(runs, metrics)
+    rest = averaged(rest, records)
     goals = goals or goals_of(metrics, {})
     return rest.assign(on_front=pareto_front(rest[list(metrics)].to_numpy(dtype=np.float64), goals)), left_out
+
+
+def counted(front: pd.DataFrame) -> tuple[int, int, int]:
+    """Return how many configurations are on the front, how many there are, and how many runs tried them."""
+    return int(front["on_front"].sum()), len(front), sum(map(len, front[RUNS]))
+
+
+def stands_for(front: pd.DataFrame, run: str) -> str:
+    """Return the run that stands for a run's configuration in a table of `front_of`; the run itself where it is in none."""
+    return next((str(first) for first, every in zip(front["run"], front[RUNS], strict=True) if run in every), run)
 
 
 def volumes_of(

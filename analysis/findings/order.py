@@ -1,28 +1,32 @@
-"""The one order of runs by a score, so that of equal runs every step of the analysis takes the same."""
+"""The order of the rows of a runs table, by `paretune.core.run_order`."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from paretune.core.run_order import order_key, tie_breakers
+
 if TYPE_CHECKING:
     import pandas as pd
 
-TIES = ("test_loss", "n_parameters")  # the lower of equals comes first; after these the earlier row
 
-
-def better_first(table: pd.DataFrame, score: Any) -> np.ndarray:
-    """Return the positions of a table's rows from the least score (n_rows,); of equals by TIES, then as they stand.
+def better_first(table: pd.DataFrame, score: Any, aims: Mapping[str, str] | None = None) -> np.ndarray:
+    """Return the positions of a table's rows from the least score (n_rows,); of equals as `order_key` says, then as they stand.
 
     Args:
-        table: a row per run, in the order of their creation; the columns of TIES may be absent or have gaps, which come last.
+        table: a row per run; the columns of metrics and `created` may be absent or have gaps, which come last.
         score: (n_rows,), lower is better; NaN comes last.
+        aims: what is weighed, metric -> goal.
     """
-    import pandas as pd
-
-    keys = pd.DataFrame({"score": np.asarray(score, dtype=np.float64), "order": np.arange(len(table))})
-    for name in TIES:
-        known = name in table
-        keys[name] = table[name].astype("float64").fillna(np.inf).to_numpy() if known else 0.0
-    return keys.sort_values(["score", *TIES, "order"]).index.to_numpy()
+    aims = aims or {}
+    names = [name for name in dict.fromkeys([*tie_breakers(aims), "created"]) if name in table]
+    columns = [table[name].astype("float64").tolist() for name in names]
+    scores = np.asarray(score, dtype=np.float64).tolist()
+    keys = [
+        order_key(scores[place], {name: column[place] for name, column in zip(names, columns, strict=True)}, aims)
+        for place in range(len(table))
+    ]
+    return np.array(sorted(range(len(table)), key=keys.__getitem__), dtype=np.int64)

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from paretune.analysis.sources.run_record import columns_of
+from paretune.analysis.sources.run_record import column_of, columns_of
 from paretune.runs.wandb_files import INTERNAL
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def _equal_rows(part: pa.Table, numbers: dict[int, np.ndarray], start: int, stop
             continue
         if column.null_count or place not in numbers:
             return None
-        found[field.name] = numbers[place][start:stop]
+        found[column_of(field.name)] = numbers[place][start:stop]
     return found if "epoch" in found and len(found) > 1 else None
 
 

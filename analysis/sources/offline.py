@@ -10,10 +10,10 @@ import socket
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from paretune.analysis.sources import parquet_cache
-from paretune.analysis.sources.run_record import RunRecord, columns_of
+from paretune.analysis.sources.run_record import BASELINE, RunRecord, column_of, columns_of
 from paretune.core.progress import Progress
 from paretune.runs import study_schema
 from paretune.runs.study_storage import close, database, open_storage, quiet_optuna, readable_errors
@@ -141,8 +141,9 @@ def _record(found: RunFile) -> RunRecord:
         config=found.config,
         columns=columns_of(found.rows),
         tags=found.tags,
+        damaged=list(found.damaged),
         read_summary=lambda: found.summary,
-    )
+    ).take_outcome(found.outcome)
 
 
 def study_runs(source: str | Path) -> list[RunRecord]:
@@ -170,6 +171,7 @@ def _trial_runs(study: optuna.Study) -> list[RunRecord]:
     name = study.study_name
     directions = [direction.name.lower() for direction in study.directions]
     goals = study.user_attrs.get(study_schema.GOALS) or dict(zip(study.metric_names or [], directions, strict=False))
+    trainer = study.user_attrs.get(study_schema.CLASSIFIER)  # of another program its path
     for trial in study.get_trials(deepcopy=False):
         attributes = trial.user_attrs
         state = states.get(trial.state.name, "running")
@@ -190,7 +192,12 @@ def _trial_runs(study: optuna.Study) -> list[RunRecord]:
             for key in row
             if key.startswith(study_schema.SUMMARY)
         }
-        logged = [{key: row[key] for key in row if key != "last" and not key.startswith(study_schema.SUMMARY)} for row in epochs]
+        logged = [
+            {key: row[key] for key in row if key != study_schema.LAST and not key.startswith(study_schema.SUMMARY)}
+            for row in epochs
+        ]
+        config, origin = _parted(run.get("config", {}))
+        baseline = bool(attributes.get(study_schema.BASELINE))
         result.append(
             RunRecord(
                 run=run.get("id") or f"{name}-{trial.number}",
@@ -200,15 +207,26 @@ def _trial_runs(study: optuna.Study) -> list[RunRecord]:
                 state=state,
                 created=trial.datetime_start.timestamp() if trial.datetime_start else math.nan,
                 file=f"on {run.get('host', 'an unknown machine')}" if elsewhere else "",
-                config=run.get("config", {}),
+                config=config,
                 columns=columns_of(logged),
-                tags=["baseline"] if attributes.get(study_schema.BASELINE) else [],
-                goals=goals,
+                tags=[BASELINE] if baseline else [],
+                goals={column_of(metric): goal for metric, goal in goals.items()},
+                baseline=baseline,
+                engine=run.get("origin") or origin,
+                ours=trainer is not None and config.get("classifier") == trainer,
                 feasible=all(value <= 0 for value in trial.constraints.values()) if trial.constraints else True,
                 read_summary=functools.partial(dict, decided),
             )
         )
     return result
+
+
+def _parted(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return a trial's config, and the origin that older versions put into that of a person's own program."""
+    origin = config.get("provenance")
+    if not isinstance(origin, dict) or origin.keys() != {"commit", "versions"}:
+        return config, {}
+    return {name: value for name, value in config.items() if name not in ("best_metric", "provenance")}, origin
 
 
 def trial_of(file: Path, by_id: Mapping[str, RunRecord]) -> RunRecord | None:
@@ -252,7 +270,7 @@ def _own(candidates: Sequence[RunRecord], trial: RunRecord) -> RunRecord | None:
     by_run = {run.run: run for run in reversed(candidates)}
     if trial.run in by_run:
         return by_run[trial.run]
-    metrics = {run_id: {*run.columns, *numbers(run.summary)} for run_id, run in by_run.items()}
+    metrics = {run_id: {*run.columns, *map(column_of, numbers(run.summary))} for run_id, run in by_run.items()}
     own_id = own_run(metrics, trial.run, trial.goals)
     return None if own_id is None else by_run[own_id]
 
@@ -260,5 +278,9 @@ def _own(candidates: Sequence[RunRecord], trial: RunRecord) -> RunRecord | None:
 def _complete(trial: RunRecord, file: RunRecord) -> None:
     trial.file, trial.read_summary = file.file, file.read_summary
     trial.config = {**file.config, **trial.config}
+    trial.tags = list(dict.fromkeys([*trial.tags, *file.tags]))
+    trial.ours = trial.ours or file.ours
+    trial.damaged = file.damaged
+    trial.feasible = trial.feasible and file.feasible
     if file.n_rows >= trial.n_rows:
         trial.columns = file.columns

@@ -14,13 +14,28 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from paretune.analysis.sources.run_record import RunRecord
+from paretune.analysis.sources.run_record import RunRecord, column_of
 from paretune.core.folders import ROOT
+from paretune.core.provenance import written_by_us
 from paretune.runs.wandb_files import read_run
 
 WORTHWHILE = 20  # run files below which reading them again costs nothing
-VERSION = "2"
-IDENTITY = ("run", "name", "group", "sweep", "state", "created", "file", "config", "tags", "goals")
+VERSION, OLDER = "3", "2"
+IDENTITY = (
+    "run",
+    "name",
+    "group",
+    "sweep",
+    "state",
+    "created",
+    "file",
+    "config",
+    "tags",
+    "goals",
+    "feasible",
+    "baseline",
+    "damaged",
+)
 
 
 def place_of(kind: str, source: str | Path) -> Path:
@@ -39,10 +54,28 @@ def read(place: Path) -> list[tuple[str, RunRecord]]:
         described = json.loads((table.schema.metadata or {}).get(b"paretune", b"{}"))
     except (OSError, ValueError, pa.ArrowException):
         return []
-    if described.get("version") != VERSION:
-        return []
     columns = {name: table.column(name).to_numpy() for name in table.column_names}
-    return list(_parted(described["runs"], columns))
+    if described.get("version") not in (VERSION, OLDER):
+        return []
+    found = list(_parted(described["runs"], columns))
+    if described["version"] == VERSION:
+        return found
+    return [
+        (mark, _renewed(run))
+        for entry, (mark, run) in zip(described["runs"], found, strict=True)
+        if not _is_doubtful(entry.get("state"), entry.get("config"))
+    ]
+
+
+def _is_doubtful(state: str | None, config: Mapping[str, Any] | None) -> bool:
+    """Whether an older version may have taken a run for another than it is: a damaged one, or another program's own `pruned`."""
+    return state == "running" or (state == "pruned" and config is not None and not written_by_us(config))
+
+
+def _renewed(run: RunRecord) -> RunRecord:
+    """Return a run that an older version has kept, with its metrics under the names that they have now."""
+    run.columns = {column_of(name): values for name, values in run.columns.items()}
+    return run
 
 
 def _parted(runs: Sequence[dict[str, Any]], columns: dict[str, Any]) -> Iterator[tuple[str, RunRecord]]:
@@ -59,7 +92,7 @@ def _parted(runs: Sequence[dict[str, Any]], columns: dict[str, Any]) -> Iterator
 
 def _ours(run: RunRecord) -> bool:
     """Whether a run is our classifiers' own in a file here: its summary repeats its rows, and is read there when asked for."""
-    return "classifier" in run.config and run.file.endswith(".wandb")
+    return run.ours and run.file.endswith(".wandb")
 
 
 def _summary_in(file: str) -> Mapping[str, Any]:
@@ -79,7 +112,7 @@ def write(place: Path, marked: Sequence[tuple[str, RunRecord]]) -> None:
     described = [
         {
             **{key: getattr(run, key) for key in IDENTITY},
-            "summary": None if _ours(run) else json.dumps(dict(run.summary), default=str),
+            "summary": None if _ours(run) else json.dumps(dict(run.read_summary()), default=str),
             "mark": mark,
             "n_rows": run.n_rows,
             "columns": list(run.columns),

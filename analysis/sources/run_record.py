@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import operator
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -11,6 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from paretune.core.best_epoch import best_row, goal_of
 from paretune.core.epoch import METRICS
+from paretune.core.provenance import written_by_us
+from paretune.models.effective_configuration import effective_configuration
+from paretune.runs.sweep_outcome import KEY, SweepOutcome, is_outcome
 from paretune.runs.wandb_files import INTERNAL, numbers
 from paretune.runs.whole_runs import summary_numbers, summary_values
 
@@ -19,8 +23,18 @@ if TYPE_CHECKING:
     import pandas as pd
 
 LEADING = ["run", "name", "group", "sweep", "state", "created", "file"]
+# columns of the table of runs beside its metrics
+ABOUT_RUN = ["classifier", "evaluation_split", "data", "average", "provenance.images", "provenance.image_size"]
+COLUMNS = [*LEADING, *ABOUT_RUN, "baseline", "feasible", "epochs", "best_epoch", "picked", "on_front", "is_chosen", "augment"]
+METRIC = "metric."  # begins the column of a metric that is named like another column
+PREFIXES = ("config.", "summary.")
+# what runs of ours say in their config beside hyper-parameters
+DESCRIPTION = {"classifier", "evaluation_split", "best_metric", "preset", "data", "average", "positive_class", "holdout"}
+DESCRIPTION |= {"curves_on_test", "repeats", "repeats_over", "split_seed", "n_folds", "fold", "provenance"}
+BASELINE = "baseline"  # the tag of the default configuration, in runs of ours
 BEST_METRIC = "f1"  # of our own runs that do not say otherwise
-UNENDED = {"running", "crashed", "killed", "interrupted"}
+LONGEST_WHOLE = 1e21  # from here on the client writes a float with an exponent
+UNENDED = {"running", "crashed", "killed", "interrupted", "damaged"}
 
 
 def _no_summary() -> dict[str, Any]:
@@ -38,7 +52,7 @@ class RunRecord:
     name: str = ""
     group: str = ""
     sweep: str = ""
-    state: str = "running"  # or finished, failed, crashed, killed (W&B's), pruned, interrupted (a study's)
+    state: str = "running"  # or finished, failed, crashed, killed (W&B's), pruned, interrupted (a study's), damaged (a file's)
     created: float = math.nan  # seconds since 1970
     file: str = ""
     config: dict[str, Any] = field(default_factory=dict)
@@ -46,10 +60,46 @@ class RunRecord:
     tags: list[str] = field(default_factory=list)
     goals: dict[str, str] = field(default_factory=dict)  # what its sweep looked for
     feasible: bool = True  # whether it keeps the constraints of its sweep
+    baseline: bool = False  # whether it is the default configuration of its sweep
+    ours: bool = False  # whether a trainer of ours wrote it: only then the names that we reserve mean what they do with us
+    engine: Mapping[str, Any] = field(default_factory=dict)  # commit and versions of the engine that ran another program
+    damaged: list[str] = field(default_factory=list)  # its run files in which records are broken
     read_summary: Callable[[], Mapping[str, Any]] = _no_summary
 
     def __post_init__(self) -> None:
         self.name = self.name or self.run  # W&B names no run that is offline
+        self.config = as_at_wandb(self.config)
+        self.ours = self.ours or written_by_us(self.config)
+        self.baseline = self.baseline or (self.ours and BASELINE in self.tags)
+
+    def take_outcome(self, outcome: SweepOutcome) -> RunRecord:
+        """Take over what the run says of its sweep, and return the run."""
+        self.goals = self.goals or {column_of(name): goal for name, goal in outcome.goals.items()}
+        self.feasible = self.feasible and outcome.feasible is not False
+        self.baseline = self.baseline or outcome.baseline
+        self.created = self.created if outcome.created is None else outcome.created
+        return self
+
+    @property
+    def stated(self) -> Mapping[str, Any]:
+        """The config where its reserved names mean what they do with us; empty for a run that we did not write."""
+        return self.config if self.ours else {}
+
+    @property
+    def origin(self) -> Mapping[str, Any]:
+        """Commit, versions and, of a run of ours, device, data and program; empty where they are unknown."""
+        known = self.stated.get("provenance")
+        return known if isinstance(known, Mapping) else self.engine
+
+    @functools.cached_property
+    def effective_config(self) -> dict[str, Any]:
+        """The config without provenance and inactive parameters: by it configurations are compared."""
+        return effective_configuration(self.config)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The effective configuration without what our runs say in it beside hyper-parameters."""
+        return {name: value for name, value in self.effective_config.items() if not (self.ours and name in DESCRIPTION)}
 
     @property
     def n_rows(self) -> int:
@@ -63,8 +113,37 @@ class RunRecord:
 
     @property
     def summary(self) -> Mapping[str, Any]:
-        """W&B's summary of the run; empty where it comes from a study alone."""
-        return self.read_summary()
+        """W&B's summary of the run, without what paretune keeps there; empty where it comes from a study alone."""
+        return {name: value for name, value in self.read_summary().items() if not (name == KEY and is_outcome(value))}
+
+
+def as_at_wandb(value: Any) -> Any:
+    """Return a value of a config as W&B's server gives it back: whole floats are integers.
+
+    The order of names, which is lost there, is the alphabet's. So a config is the same from a server, a run file and a study.
+    """
+    if isinstance(value, dict):
+        return {name: as_at_wandb(item) for name, item in sorted(value.items())}
+    if isinstance(value, list):
+        return [as_at_wandb(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < LONGEST_WHOLE else value
+
+
+def column_of(metric: str) -> str:
+    """Return the column of a logged metric: its name, with METRIC before one that is another column's."""
+    return f"{METRIC}{metric}" if _is_taken(metric) else metric
+
+
+def metric_of(column: str) -> str:
+    """Return the name under which the metric of a column was logged."""
+    rest = column.removeprefix(METRIC)
+    return rest if rest != column and _is_taken(rest) else column
+
+
+def _is_taken(name: str) -> bool:
+    while name.startswith(METRIC):
+        name = name.removeprefix(METRIC)
+    return name in COLUMNS or name.startswith(PREFIXES)
 
 
 def columns_of(logged: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
@@ -81,7 +160,7 @@ def columns_of(logged: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
             rows.append(found)
             steps.append(float(row.get("_step", math.nan)))
     names = dict.fromkeys(name for row in rows for name in row)
-    columns = {name: np.array([row.get(name, math.nan) for row in rows]) for name in names}
+    columns = {column_of(name): np.array([row.get(name, math.nan) for row in rows]) for name in names}
     return columns if "epoch" in columns or not rows else {"epoch": np.array(steps), **columns}
 
 
@@ -97,7 +176,7 @@ def _columns_of_equal_rows(logged: Sequence[Mapping[str, Any]], internal: Collec
     rows = list(map(operator.itemgetter(*names), logged))
     if not {float, int}.issuperset(map(type, chain.from_iterable(rows))):
         return None
-    return dict(zip(names, np.array(rows, dtype=np.float64).T, strict=True))
+    return dict(zip(map(column_of, names), np.array(rows, dtype=np.float64).T, strict=True))
 
 
 def tidy(runs: Sequence[RunRecord]) -> pd.DataFrame:
@@ -109,7 +188,8 @@ def tidy(runs: Sequence[RunRecord]) -> pd.DataFrame:
     import numpy as np
     import pandas as pd
 
-    names = list(dict.fromkeys(name for run in runs for name in run.config if name != "provenance"))
+    configs = [{name: value for name, value in run.config.items() if not (run.ours and name == "provenance")} for run in runs]
+    names = list(dict.fromkeys(name for config in configs for name in config))
     logged = dict.fromkeys(["epoch", *METRICS]) | dict.fromkeys(name for run in runs for name in run.columns)
     there = {name for run in runs for name in run.columns}
     lengths = [max(run.n_rows, 1) for run in runs]
@@ -122,7 +202,7 @@ def tidy(runs: Sequence[RunRecord]) -> pd.DataFrame:
         return np.repeat(cells, lengths)
 
     columns: dict[str, Any] = {key: pd.Series(repeated([getattr(run, key) for run in runs])).infer_objects() for key in LEADING}
-    columns |= {f"config.{name}": pd.Series(repeated([run.config.get(name, pd.NA) for run in runs])) for name in names}
+    columns |= {f"config.{name}": pd.Series(repeated([config.get(name, pd.NA) for config in configs])) for name in names}
     blanks = {length: np.full(length, math.nan) for length in set(lengths)}
     for name in logged:
         if name in there:
@@ -140,6 +220,7 @@ def runs_table(runs: Sequence[RunRecord]) -> pd.DataFrame:
 
     Adds best_epoch, picked (False where best_epoch is only the last one), epochs, evaluation_split, data, average, classifier,
     baseline, feasible and diverged (a trainer of ours logged a loss in that row that is not finite) to the columns of the history.
+    A metric of such a name has the column `metric.NAME`.
     """
     import pandas as pd
 
@@ -149,17 +230,17 @@ def runs_table(runs: Sequence[RunRecord]) -> pd.DataFrame:
         lines.append(
             {
                 **{key: getattr(run, key) for key in LEADING},
-                "classifier": run.config.get("classifier", ""),
-                "evaluation_split": run.config.get("evaluation_split", "unknown"),
-                "data": run.config.get("data") or "",
-                "average": run.config.get("average") or "",
+                "classifier": run.stated.get("classifier", ""),
+                "evaluation_split": run.stated.get("evaluation_split", "unknown"),
+                "data": run.stated.get("data") or "",
+                "average": run.stated.get("average") or "",
                 "provenance.images": _images_of(run),
-                "provenance.image_size": str(run.config.get("image_size") or ""),
-                "baseline": "baseline" in run.tags,
+                "provenance.image_size": str(run.stated.get("image_size") or ""),
+                "baseline": run.baseline,
                 "feasible": run.feasible,
                 "epochs": run.n_rows,
                 "best_epoch": row.get("epoch", math.nan),
-                **{key: value for key, value in row.items() if key not in ("epoch", *LEADING)},
+                **{key: value for key, value in row.items() if key != "epoch"},
                 "picked": picked,
                 "diverged": _diverged(run, row),
             }
@@ -169,27 +250,27 @@ def runs_table(runs: Sequence[RunRecord]) -> pd.DataFrame:
 
 def _diverged(run: RunRecord, row: Mapping[str, float]) -> bool:
     losses = [name for name in ("train_loss", "test_loss") if name in run.columns]
-    return "classifier" in run.config and not all(math.isfinite(row.get(name, math.nan)) for name in losses)
+    return run.ours and not all(math.isfinite(row.get(name, math.nan)) for name in losses)
 
 
 def _images_of(run: RunRecord) -> str:
     """Return a text that differs where the locked or held-out images of our runs do; empty where they are unknown."""
-    origin = run.config.get("provenance")
-    known = origin.get("fingerprints") if isinstance(origin, dict) and "classifier" in run.config else None
-    if not isinstance(known, dict) or "test" not in known:
+    known = run.origin.get("fingerprints")
+    if not isinstance(known, Mapping) or "test" not in known:
         return ""
-    n_folds = run.config.get("n_folds")
-    held = known.get("holdout", "") if n_folds is None and run.config.get("repeats_over") != "folds" else f"{n_folds} folds"
+    n_folds = run.stated.get("n_folds")
+    held = known.get("holdout", "") if n_folds is None and run.stated.get("repeats_over") != "folds" else f"{n_folds} folds"
     return f"{known['test']} {held}"
 
 
 def best_values(run: RunRecord) -> tuple[dict[str, float], bool]:
     """Return the row of values that a run stands for, and whether it is of a best epoch that was picked: else it is of the last."""
     rows = run.rows
-    if "classifier" not in run.config:
-        summary, latest = summary_numbers(run.summary), _latest(rows)
-        unlogged = {name: value for name, value in summary.items() if name not in run.columns}
-        return {**unlogged, **latest, **_decided(run, summary, latest)}, False
+    if not run.ours:
+        summary, latest = summary_numbers(run.summary), {metric_of(name): value for name, value in _latest(rows).items()}
+        unlogged = {name: value for name, value in summary.items() if name not in latest}
+        values = {**unlogged, **latest, **_decided(run, summary, latest)}
+        return {column_of(name): value for name, value in values.items()}, False
     metric = str(run.config.get("best_metric") or next(iter(run.goals), None) or BEST_METRIC)
     on_test = run.config.get("evaluation_split") == "test"
     best = None if on_test else best_row(rows, metric, run.goals.get(metric))
@@ -200,7 +281,7 @@ def _decided(run: RunRecord, summary: Mapping[str, float], latest: Mapping[str, 
     """Return the metrics whose value a program decided in its summary; of a run that did not end in order it may lag behind."""
     if run.state in UNENDED:
         return {}
-    goals = {name: run.goals.get(name) or goal_of(name) for name in [*run.columns, *run.goals] if name != "epoch"}
+    goals = {metric_of(name): run.goals.get(name) or goal_of(name) for name in [*run.columns, *run.goals] if name != "epoch"}
     return summary_values(summary, latest, goals)
 
 

@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from paretune.analysis.sources import bulk, parquet_cache
-from paretune.analysis.sources.run_record import RunRecord, columns_of
+from paretune.analysis.sources.run_record import RunRecord, column_of, columns_of
 from paretune.core.errors import UsageError
 from paretune.core.progress import Progress
+from paretune.core.provenance import written_by_us
+from paretune.models.registry import MODELS, model_class
+from paretune.runs.sweep_outcome import outcome_of
 from paretune.runs.tracking import logged_in
 from paretune.runs.wandb_files import ended
 
@@ -57,9 +60,9 @@ def server_runs(source: str, filters: Mapping[str, Any] | None = None) -> list[R
     if fresh:
         _pull(source, fresh, known, bulk.pulled(api, address, entity, project, [run.id for run in fresh]))
         parquet_cache.write(place, [(mark, run) for mark, run in known.values() if run.state not in ALIVE])
-    runs = [known[run.id][1] for run in found]
+    runs = [_record(run, known[run.id][1].columns) for run in found]  # what is not a history may have been edited since
     for run in runs:
-        run.goals = goals
+        run.goals = goals or run.goals
     return runs
 
 
@@ -86,22 +89,40 @@ def _pull(
 
 
 def _pulled(run: Any, history: dict[str, np.ndarray] | None) -> RunRecord:
+    return _record(run, columns_of(list(run.scan_history(page_size=LARGEST_PAGE))) if history is None else history)
+
+
+def _record(run: Any, columns: dict[str, np.ndarray]) -> RunRecord:
     import pandas as pd
 
-    summary = {key: value for key, value in dict(run.summary).items() if key != "_wandb"}
+    summary = {key: value for key, value in _plain(run.summary).items() if key != "_wandb"}
     return RunRecord(
         run=run.id,
         name=run.name,
         group=run.group or "",
         sweep=getattr(run, "sweep_name", None) or "",
-        state=ended(run.state, summary),
+        state=ended(run.state, run.config, summary),
         created=pd.Timestamp(run.created_at).timestamp(),
         file=run.url,
-        config=dict(run.config),
-        columns=columns_of(list(run.scan_history(page_size=LARGEST_PAGE))) if history is None else history,
+        config=_with_empty_mappings(dict(run.config)),
+        columns=columns,
         tags=list(run.tags),
         read_summary=lambda: summary,
-    )
+    ).take_outcome(outcome_of(summary))
+
+
+def _with_empty_mappings(config: dict[str, Any]) -> dict[str, Any]:
+    """Return a config with the empty mappings that W&B's client leaves out, where they are defaults of a model of ours."""
+    if not written_by_us(config) or config["classifier"] not in MODELS:
+        return config
+    fields = model_class(config["classifier"]).Config.model_fields
+    defaults = {name: field.get_default(call_default_factory=True) for name, field in fields.items() if name not in config}
+    return config | {name: value for name, value in defaults.items() if value == {}}
+
+
+def _plain(value: Any) -> Any:
+    """Return what the client hands out of a summary as plain values: its nested ones are of a class of its own, no mappings."""
+    return {key: _plain(value[key]) for key in value.keys()} if hasattr(value, "keys") else value  # noqa: SIM118  so is the outer
 
 
 def _mark(run: Any) -> str:
@@ -113,7 +134,9 @@ def _goals(api: Any, source: str) -> dict[str, str]:
     """Return what a sweep at W&B looks for."""
     config = api.sweep(source).config
     asked = config.get("metrics") or [config.get("metric")]
-    return {str(one["name"]): str(one.get("goal", "minimize")) for one in asked if isinstance(one, Mapping) and "name" in one}
+    return {
+        column_of(str(one["name"])): str(one.get("goal", "minimize")) for one in asked if isinstance(one, Mapping) and "name" in one
+    }
 
 
 def _reason(error: Exception) -> str:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import argparse
 import ast
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, model_validator
@@ -25,6 +26,17 @@ def whole_numbers_as_int(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [whole_numbers_as_int(item) for item in value]
     return value
+
+
+@dataclass(frozen=True)
+class ActiveWhen:
+    """Declares when a field has an effect: `momentum: Annotated[float, ActiveWhen(lambda config: config.optimizer == "sgd")]`.
+
+    A field without it always has one. `holds` gets the whole Config (or Part); where it is false, the field is an inactive
+    parameter: no value of it changes any result.
+    """
+
+    holds: Callable[[Any], bool]
 
 
 class Part(BaseModel):
@@ -65,6 +77,23 @@ class Config(BaseModel):
     def replace(self, **values: Any) -> Self:
         """Return a checked copy with some values changed."""
         return self.from_dict({**self.to_dict(), **values})
+
+    def inactive_parameters(self) -> list[str]:
+        """Return the fields without an effect, given the others; those of a group in a list as `conv.0.pool_kind`."""
+        return list(_inactive(self, ""))
+
+
+def _inactive(part: Any, prefix: str) -> Iterator[str]:
+    """Yield the paths of the fields below a Config, a Part or a list of Parts that have no effect."""
+    if isinstance(part, list):
+        for place, item in enumerate(part):
+            yield from _inactive(item, f"{prefix}{place}.")
+    elif isinstance(part, BaseModel):
+        for name, field in type(part).model_fields.items():
+            if all(note.holds(part) for note in field.metadata if isinstance(note, ActiveWhen)):
+                yield from _inactive(getattr(part, name), f"{prefix}{name}.")
+            else:
+                yield f"{prefix}{name}"
 
 
 def faults_in(error: ValidationError, config: type[Config]) -> str:

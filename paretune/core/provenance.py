@@ -12,6 +12,7 @@ from typing import Any
 
 from paretune.core.folders import ROOT
 
+SCHEMA = 1  # of what a run of ours says of itself; under "provenance" in its config
 PACKAGES = ("torch", "scikit-learn", "numpy", "optuna", "wandb", "pandas")
 
 
@@ -53,6 +54,9 @@ def versions() -> dict[str, str]:
 
 
 def written_by_us(config: Mapping[str, Any]) -> bool:
-    """Whether a trainer of ours wrote a run, by the run's config: other programs may well have a `classifier`, too."""
+    """Whether a trainer of ours wrote a run, by the run's config: other programs may well have a `classifier`, too.
+
+    Runs from before there was a schema are known by the fingerprints of their data.
+    """
     origin = config.get("provenance")
-    return "classifier" in config and isinstance(origin, Mapping) and "fingerprints" in origin
+    return "classifier" in config and isinstance(origin, Mapping) and ("schema" in origin or "fingerprints" in origin)

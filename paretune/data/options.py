@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from paretune.core.config import Config
+from paretune.core.config import ActiveWhen, Config
 
 LOCKED_SPLIT = 20_240_501  # never changes: it decides which images of `digits` and `folder:` stay unseen
 
@@ -17,9 +17,13 @@ class DataOptions(Config):
 
     data: str = Field("digits", description="digits, mnist, fashion_mnist, cifar10 or folder:PATH (one sub-folder per class)")
     classes: list[str] | None = Field(None, min_length=2, description="only these classes of the set: [cat, dog]; None takes all")
-    holdout: float = Field(0.15, ge=0, lt=1, description="share of the training images held out to choose by; 0 trains on all")
+    holdout: Annotated[float, ActiveWhen(lambda options: options.n_folds is None)] = Field(
+        0.15, ge=0, lt=1, description="share of the training images held out to choose by; 0 trains on all"
+    )
     n_folds: int | None = Field(None, ge=2, description="hold out one of this many stratified folds instead of a share")
-    fold: int = Field(0, ge=0, description="with n_folds: which of the folds is held out, counted from 0")
+    fold: Annotated[int, ActiveWhen(lambda options: options.n_folds is not None)] = Field(
+        0, ge=0, description="with n_folds: which of the folds is held out, counted from 0"
+    )
     split_seed: int = Field(0, ge=0, lt=2**32, description="seed that draws the hold-out or folds, and the train_size subset")
     train_size: int | None = Field(None, gt=0, description="train on at most this many images (stratified); None takes all")
     image_size: int | None = Field(None, gt=0, le=1024, description="side in pixels to which folder: images are resized (32)")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from paretune.core.config import Config
+from paretune.core.config import ActiveWhen, Config
 from paretune.core.errors import UsageError, did_you_mean
 from paretune.data.options import DataOptions
 from paretune.models.registry import TRAINERS, program_of
@@ -23,7 +23,9 @@ NOT_GIVEN = {"provenance", "evaluation_split", "classifier", "repeats", "repeats
 class RunOptions(Config):
     """What a run's config holds beside the classifier's values and the data options."""
 
-    preset: str | None = Field(None, description="values to start from: a name below trainers/presets/ or a YAML file")
+    preset: Annotated[str | None, ActiveWhen(lambda options: False)] = Field(  # a run's config holds its values themselves
+        None, description="values to start from: a name below trainers/presets/ or a YAML file"
+    )
     best_metric: str = Field(
         "f1", description="the hold-out metric by which a run's best epoch is picked; of an autoencoder test_loss"
     )
@@ -78,3 +80,8 @@ def run_values(kind: type[Model], config: ModelConfig, data: DataOptions, run: R
     """Return what stands at the top level of a run's config."""
     values = {**config.to_dict(), **data.to_dict(), **run.to_dict()}
     return {**values, "classifier": kind.name, "evaluation_split": data.evaluation_split}
+
+
+def inactive_in(*configs: Config) -> list[str]:
+    """Return the inactive parameters of a run's Config and options, as its provenance names them."""
+    return [name for config in configs for name in config.inactive_parameters()]

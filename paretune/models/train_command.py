@@ -31,7 +31,7 @@ from paretune.models.evaluation import evaluate
 from paretune.models.locked_readings import KEY, new_reading, of_model
 from paretune.models.programs import load_program
 from paretune.models.registry import model_class, program_of
-from paretune.models.run_config import RunOptions, configure, run_values
+from paretune.models.run_config import RunOptions, configure, inactive_in, run_values
 from paretune.models.saved_models import check_destination, check_finite, save
 from paretune.runs.tracking import track
 
@@ -132,7 +132,7 @@ def train(kind: type[Model], given: Mapping[str, Any], options: argparse.Namespa
             data = replace(data, cache=cache_folder())
         collect_as_usual()
         device = str(classifier.device)
-        origin = provenance(data, device, kind.source)
+        origin = provenance(data, device, kind.source, inactive_in(config, data_options, run_options))
         tracker.describe(run_values(kind, config, data_options, run_options), origin)
         reading = None
         if data_options.evaluation_split == "test":

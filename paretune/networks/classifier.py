@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field
 
+from paretune.core.config import ActiveWhen
 from paretune.core.errors import UsageError
 from paretune.core.metrics import confusion_matrix
 from paretune.core.shared_arrays import derived, kept
@@ -35,7 +36,9 @@ class GradientClassifierConfig(GradientConfig, ClassifierConfig):
     loss: Literal["cross_entropy", "mse", "multi_margin"] = Field(
         "cross_entropy", description="mse compares the probabilities with one-hot labels; multi_margin is the hinge loss"
     )
-    label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of each label spread over all classes (not multi_margin)")
+    label_smoothing: Annotated[float, ActiveWhen(lambda config: config.loss != "multi_margin")] = Field(
+        0.0, ge=0, lt=1, description="share of each label spread over all classes (not multi_margin)"
+    )
     normalize: Literal["standard", "half", "none", "imagenet"] = Field(
         "standard",
         description="pixels by the training set's mean and deviation per channel, by (x - 0.5) / 0.5, as they are, "

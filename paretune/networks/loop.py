@@ -9,11 +9,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 from pydantic import Field
 
+from paretune.core.config import ActiveWhen
 from paretune.core.devices import PRECISIONS, numerics
 from paretune.core.epoch import Epoch
 from paretune.core.errors import UsageError
@@ -53,7 +54,10 @@ class GradientConfig(ModelConfig):
         "adam", description="torch.optim's algorithm"
     )
     learning_rate: float = Field(1e-3, gt=0, description="step size at the start")
-    momentum: float = Field(0.0, ge=0, lt=1, description="of sgd and rmsprop; the others have their own")
+    momentum: Annotated[
+        float,
+        ActiveWhen(lambda config: config.optimizer in {"sgd", "rmsprop"} and "momentum" not in config.optimizer_settings),
+    ] = Field(0.0, ge=0, lt=1, description="of sgd and rmsprop; the others have their own")
     weight_decay: float = Field(0.0, ge=0, description="L2 penalty (decoupled in adamw)")
     optimizer_settings: dict[str, Any] = Field(
         default_factory=dict, description="the optimizer's own settings, by torch's names: {betas: [0.9, 0.99], nesterov: true}"
@@ -61,7 +65,7 @@ class GradientConfig(ModelConfig):
     schedule: Literal["constant", "step", "exponential", "cosine", "linear", "polynomial"] = Field(
         "constant", description="learning rate over the epochs"
     )
-    schedule_settings: dict[str, Any] = Field(
+    schedule_settings: Annotated[dict[str, Any], ActiveWhen(lambda config: config.schedule != "constant")] = Field(
         default_factory=dict, description="the schedule's own settings, by torch's names: {step_size: 10, gamma: 0.5}"
     )
     start_from: str | None = Field(
@@ -224,7 +228,8 @@ class GradientModel(Model):
         net.train()
         keep_statistics(net)
         order = torch.randperm(len(x), device=x.device)
-        if getattr(config, "batch_norm", False) and len(x) > 1 and len(x) % config.batch_size == 1:
+        batch_norm = getattr(config, "batch_norm", False) and "batch_norm" not in config.inactive_parameters()
+        if batch_norm and len(x) > 1 and len(x) % config.batch_size == 1:
             order = order[:-1]  # one image has no batch statistics; another order trains it next epoch
         true = data.train.y[order]
         batches = order.split(config.batch_size)

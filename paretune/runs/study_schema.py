@@ -18,7 +18,8 @@ READ = "locked_part_read:"  # begins the attributes that are readings of the loc
 # of a trial
 WORKER = "worker"  # who trains it: host, the file whose lock shows on that host that it lives, and whether it still waits there
 BEAT = "beat"  # counts up while it is trained, for the other hosts
-RUN = "run"  # id, host and path of its W&B run, its whole config, and the seconds that its suggestion took
+# id, host and path of its W&B run, its whole config, the origin of a person's own program, and the seconds that its suggestion took
+RUN = "run"
 CAUSE, PRUNED, BASELINE = "cause", "pruned", "baseline"
 RETRY_OF, ATTEMPT, ORIGIN = "retry_of", "attempt", "origin"  # the trial before, how often a worker died, and the first of them
 PRIOR, POINT = "prior", "point"  # taken over with its result from elsewhere; asked for by a person
@@ -28,6 +29,7 @@ GIVEN = (BASELINE, POINT, EXACT)  # what a retried trial keeps
 ENDED_BY = "ended_by"  # the sampler of the person's own study that had nothing left to suggest after this trial
 # of a row: begins the names of objectives whose value a program decided in its summary, where its rows say otherwise
 SUMMARY = "_summary."
+LAST = "_last"  # of a row: whether training ended by itself with it; `last` in studies of older versions
 _EPOCH, _EPOCHS = "epoch:", "epochs:"
 
 
@@ -44,7 +46,7 @@ def epochs_entry(rows: Sequence[Mapping[str, Any]]) -> tuple[str, Any]:
 
 
 def epochs_of(attributes: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return a trial's epochs in order: `epoch`, the metrics, and `last`: whether training ended by itself, False where unknown."""
+    """Return a trial's epochs in order: `epoch`, the metrics, and LAST: whether training ended by itself, False where unknown."""
     found: dict[int, dict[str, Any]] = {}
     for key, value in attributes.items():
         if key.startswith(_EPOCH):
@@ -52,7 +54,14 @@ def epochs_of(attributes: Mapping[str, Any]) -> list[dict[str, Any]]:
             rows = [{"epoch": number, **value}]
         else:
             rows = value if key.startswith(_EPOCHS) else []
-        for row in ({"last": False, **row} for row in rows):
-            if row["epoch"] not in found or row["last"]:  # that it was the last may only have been known later
+        for row in map(_with_last, rows):
+            if row["epoch"] not in found or row[LAST]:  # that it was the last may only have been known later
                 found[row["epoch"]] = row
     return [found[number] for number in sorted(found)]
+
+
+def _with_last(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row with LAST; a program's own metric `last` stays where there is one."""
+    if LAST in row:
+        return dict(row)
+    return {**{name: value for name, value in row.items() if name != "last"}, LAST: row.get("last", False)}

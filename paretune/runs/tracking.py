@@ -9,13 +9,14 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from paretune.core.best_epoch import best_row
 from paretune.core.errors import UsageError
 from paretune.core.metrics import class_scores
+from paretune.runs.sweep_outcome import SweepOutcome
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,6 +36,7 @@ class Tracker:
     evaluation_split: str = "holdout"
     rows: list[dict[str, float]] = field(default_factory=list)
     pruned: int | None = None  # the epoch at which the sweep stopped the run
+    outcome: SweepOutcome | None = None  # what the sweep says of the run, in a sweep in process
     _committed: bool = False  # whether the newest row is in the history
 
     @property
@@ -46,6 +48,11 @@ class Tracker:
     def path(self) -> str | None:
         """The folder of the run's files, which `wandb sync` takes; None when tracking is disabled."""
         return None if self.run is None else str(Path(self.run.settings.sync_dir))
+
+    @property
+    def created(self) -> float | None:
+        """When the run began, in seconds since 1970; None when tracking is disabled."""
+        return None if self.run is None else float(self.run.start_time)
 
     def describe(self, values: Mapping[str, Any], provenance: Mapping[str, Any]) -> None:
         """Complete the run's config with what the sweep did not set, and with `provenance`."""
@@ -113,6 +120,9 @@ class Tracker:
             summary = {**best, "best_epoch": int(best["epoch"]), "last": dict(last)}
         if self.pruned is not None:
             summary["pruned"] = self.pruned
+            self.outcome = replace(self.outcome or SweepOutcome(), pruned=self.pruned)
+        if self.outcome is not None:
+            summary |= self.outcome.to_summary()
         if self.run is not None:
             if not self._committed:  # W&B keeps the newest row open; written later, it would overwrite the summary
                 self.run.log({}, step=int(last["epoch"]), commit=True)

@@ -1,4 +1,4 @@
-"""Read W&B's offline run files (`run-*.wandb`), also one that is still written or was cut off.
+"""Read W&B's offline run files (`run-*.wandb`), also one that is still written, was cut off or is damaged.
 
 Layout (LevelDB's log format, checked against wandb 0.31): 7 bytes `:W&B`, magic 0xBEE1, version 0; then blocks of 32 KiB
 that hold pieces of crc32 (4 bytes), length (2), type (1: whole, 2: first, 3: middle, 4: last) and data. The crc covers
@@ -22,10 +22,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from paretune.core.provenance import written_by_us
+from paretune.runs import sweep_outcome
+from paretune.runs.sweep_outcome import SweepOutcome, outcome_of
+
 BLOCK = 32 * 1024
 FILE_HEADER = struct.Struct("<4sHB")
 PIECE_HEADER = struct.Struct("<IHB")
 WHOLE, FIRST, MIDDLE, LAST = 1, 2, 3, 4
+HEADER_END = re.compile(rb"(?=[\x00-\x7f][\x01-\x04])")  # of a piece: the upper half of a length below BLOCK, and a kind
 KINDS = {kind: zlib.crc32(bytes([kind])) for kind in (WHOLE, FIRST, MIDDLE, LAST)}  # what the crc of a piece begins with
 INTERNAL = {"_wandb", "_step", "_timestamp", "_runtime"}
 # An item of a row: its length, a key of one part, the length of its value, and the value as JSON. JSON holds no control
@@ -38,6 +43,8 @@ STEP = re.compile(rb"(?s)\x12.(\x08[\x80-\xff]*[\x00-\x7f])?")  # what stands be
 NUMBER, HISTORY, SUMMARY = b"\x08", 0x12, 0x1A
 PASSED_OVER = {SUMMARY, 0x22, 0x3A, 0x5A, 0x62, 0x6A}  # kept for later; output, stats, telemetry, metric, output_raw
 PRUNED = b"pruned"  # the key by which `ended` knows a run that was stopped early
+OUTCOME = sweep_outcome.KEY.encode()
+DAMAGED = "damaged"
 
 
 @dataclass
@@ -50,21 +57,31 @@ class RunFile:
     sweep: str = ""
     project: str = ""
     entity: str = ""
-    state: str = "running"  # or finished, failed, pruned
+    state: str = "running"  # or finished, failed, pruned, damaged
     created: float = math.nan  # seconds since 1970
     config: dict[str, Any] = field(default_factory=dict)
     rows: list[dict[str, Any]] = field(default_factory=list)
     tags: list[str] = field(default_factory=list)
     file: str = ""
+    damaged: tuple[str, ...] = ()  # its files in which records are broken
     summaries: list[bytes] = field(default_factory=list, repr=False)  # as they came, the later over the earlier
 
     @functools.cached_property
     def summary(self) -> dict[str, Any]:
         """The last value of each key; decoded when it is asked for, as there is one as long as a row for every row."""
+        return self._decoded(self.summaries)
+
+    @functools.cached_property
+    def outcome(self) -> SweepOutcome:
+        """What its sweep says of the run; only the summaries that name it are decoded."""
+        return outcome_of(self._decoded([raw for raw in self.summaries if OUTCOME in raw]))
+
+    @staticmethod
+    def _decoded(summaries: Iterable[bytes]) -> dict[str, Any]:
         from wandb.proto import wandb_internal_pb2
 
         latest: dict[tuple[str, ...], str] = {}
-        for raw in self.summaries:
+        for raw in summaries:
             sent: Any = wandb_internal_pb2.Record.FromString(raw).summary  # type: ignore[attr-defined]
             for item in sent.update:
                 key = tuple(item.nested_key) or (item.key,)
@@ -83,6 +100,7 @@ class _Reading:
 
     def __init__(self) -> None:
         self.run: RunFile | None = None
+        self.named = False  # whether the run's own record was seen
         self._rows: list[dict[str, Any]] = []  # the plain ones, their keys, and all their values one after another
         self._keys: list[list[bytes]] = []
         self._values: list[bytes] = []
@@ -124,6 +142,7 @@ class _Reading:
         if kind == "run":
             sent = record.run
             self.run = self.run or RunFile(sent.run_id)
+            self.run.run_id, self.named = sent.run_id, True
             self.run.name, self.run.group, self.run.sweep = sent.display_name, sent.run_group, sent.sweep_id
             self.run.project, self.run.entity = sent.project, sent.entity
             self.run.created = sent.start_time.ToMicroseconds() / 1e6 if sent.HasField("start_time") else math.nan
@@ -149,34 +168,50 @@ class _Reading:
             row.update(zip(map(self._names.__getitem__, keys), values, strict=False))
             row.pop("_wandb", None)
         if self.run is not None and any(PRUNED in raw for raw in self.run.summaries):
-            self.run.state = ended(self.run.state, self.run.summary)
-        return self.run
+            self.run.state = ended(self.run.state, self.run.config, self.run.summary)
+        return self.run if self.named or (self.run is not None and self.run.rows) else None
 
 
 def read_run(path: Path) -> RunFile | None:
-    """Read one run file; None where not even the run's own record is in it yet."""
+    """Read one run file; None where not even the run's own record is in it yet.
+
+    Of a damaged file every record counts that is whole, also behind the damage. Where the run's own record is lost, its id is
+    that of the file's name.
+    """
     from google.protobuf.message import DecodeError
     from wandb.proto import wandb_internal_pb2
 
-    reading = _Reading()
-    for raw in read_records(path):
-        if reading.take_plain(raw):
-            continue
-        record: Any = wandb_internal_pb2.Record()  # type: ignore[attr-defined]
-        try:
-            record.ParseFromString(raw)
-        except DecodeError:
-            break
-        reading.take(record)
+    reading, damaged = _Reading(), False
+    for raw in _scanned(path.read_bytes()):
+        if raw is not None:
+            if reading.take_plain(raw):
+                continue
+            record: Any = wandb_internal_pb2.Record()  # type: ignore[attr-defined]
+            try:
+                record.ParseFromString(raw)
+                reading.take(record)
+                continue
+            except DecodeError:
+                pass
+        damaged = True
+        reading.run = reading.run or RunFile(path.stem.removeprefix("run-"))
     run = reading.whole()
     if run is not None:
         run.file = str(path)
+        if damaged:
+            run.state, run.damaged = DAMAGED, (str(path),)
     return run
 
 
-def ended(state: str, summary: Mapping[str, Any]) -> str:
-    """Return how a run ended, of W&B's state: a pruned run has finished there, and its summary says at which epoch."""
-    return "pruned" if state == "finished" and "pruned" in summary else state
+def ended(state: str, config: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
+    """Return how a run ended, of W&B's state: what a sweep stopped early has finished or was killed there.
+
+    The summary says at which epoch: of a run of ours under `pruned`, of any other as its sweep has noted it. A program may have
+    a `pruned` of its own.
+    """
+    ours = state == "finished" and "pruned" in summary and written_by_us(config)
+    stopped = state in ("finished", "failed", "crashed", "killed") and outcome_of(summary).pruned is not None
+    return "pruned" if ours or stopped else state
 
 
 def numbers(row: Mapping[str, Any], without: Collection[str] = INTERNAL) -> dict[str, float]:
@@ -233,26 +268,62 @@ def _put(target: dict[str, Any], path: Sequence[str], value: Any) -> None:
 
 
 def read_records(path: Path) -> Iterator[bytes]:
-    """Yield every whole record before the first cut or broken one; nothing for a file that is no run file."""
-    raw = path.read_bytes()
+    """Yield every whole record; nothing for a file that is no run file."""
+    return (record for record in _scanned(path.read_bytes()) if record is not None)
+
+
+def _scanned(raw: bytes) -> Iterator[bytes | None]:
+    """Yield every whole record, and None where something between them is damaged.
+
+    A file that is still written, or whose writer died, is cut: it ends within a record, or in zeros. Everything else that is no
+    record is damage, behind which the next piece of a right checksum begins.
+    """
     if len(raw) < FILE_HEADER.size or FILE_HEADER.unpack_from(raw) != (b":W&B", 0xBEE1, 0):
         return
-    position, parts, size = FILE_HEADER.size, b"", len(raw)
+    position, size = FILE_HEADER.size, len(raw)
+    parts: bytes | None = None  # of a record of several pieces
     while True:
         left = BLOCK - position % BLOCK
         if left < PIECE_HEADER.size:
             position += left  # the rest of a block that no header fits into is padding
+            left = BLOCK
         start = position + PIECE_HEADER.size
-        if start > size:
-            return
-        checksum, length, kind = PIECE_HEADER.unpack_from(raw, position)
+        checksum, length, kind = PIECE_HEADER.unpack_from(raw, position) if start <= size else (0, 0, 0)
+        data = raw[start : start + length]
+        if kind not in KINDS or start + length > size or zlib.crc32(data, KINDS[kind]) != checksum:
+            following = _next_piece(raw, position + 1)
+            if following is None:
+                cut = start > size or (kind in KINDS and size < start + length <= position + left) or not any(raw[position:])
+                yield from () if cut else (None,)
+                return
+            yield None
+            position, parts = following, None
+            continue
         position = start + length
-        data = raw[start:position]
-        if position > size or kind not in KINDS or zlib.crc32(data, KINDS[kind]) != checksum:
-            return
-        if kind == WHOLE:
+        if kind == WHOLE and parts is None:
             yield data
             continue
-        parts = data if kind == FIRST else parts + data
-        if kind == LAST:
-            yield parts
+        if (kind in (WHOLE, FIRST)) != (parts is None):
+            yield None
+            parts = None
+        if kind == WHOLE:
+            yield data
+        elif kind == FIRST:
+            parts = data
+        elif parts is not None:
+            parts += data
+            if kind == LAST:
+                yield parts
+                parts = None
+
+
+def _next_piece(raw: bytes, start: int) -> int | None:
+    """Return where the first piece of a right checksum begins at or behind `start`; None where there is none."""
+    before = PIECE_HEADER.size - 2
+    for found in HEADER_END.finditer(raw, start + before):
+        position = found.start() - before
+        checksum, length, kind = PIECE_HEADER.unpack_from(raw, position)
+        end = position + PIECE_HEADER.size + length
+        if end <= len(raw) and zlib.crc32(raw[position + PIECE_HEADER.size : end], KINDS[kind]) == checksum:
+            return position
+    return None

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from paretune.runs.wandb_files import RunFile, numbers
+from paretune.runs.wandb_files import DAMAGED, RunFile, numbers
 
 # What `define_metric(NAME, summary=…)` puts below NAME in the summary (`best` in files of older clients)
 BEST, MEAN, LAST, FIRST = "best", "mean", "last", "first"
@@ -24,7 +24,11 @@ def merge_run_files(files: Iterable[RunFile]) -> list[RunFile]:
     """
     by_run: dict[tuple[str, str, str], list[RunFile]] = {}
     for file in sorted(files, key=lambda file: (math.isnan(file.created), file.created)):
-        by_run.setdefault((file.entity, file.project, file.run_id), []).append(file)
+        same = (key for key in by_run if key[2] == file.run_id)
+        if file.damaged and not file.project and (key := next(same, None)) is not None:
+            by_run[key].insert(0, file)  # what it says of itself is lost
+        else:
+            by_run.setdefault((file.entity, file.project, file.run_id), []).append(file)
     return [_merged(parts) for parts in by_run.values()]
 
 
@@ -39,8 +43,12 @@ def _merged(parts: Sequence[RunFile]) -> RunFile:
         for number, row in enumerate(part.rows):
             step = row.get("_step", number)
             rows[step] = {**rows.get(step, {}), **row}
+    damaged = tuple(file for part in parts for file in part.damaged)
     return replace(
         newest,
+        state=DAMAGED if damaged else newest.state,
+        damaged=damaged,
+        file=next((part.file for part in reversed(parts) if part.rows), newest.file),
         name=newest.name or first.name,
         group=newest.group or first.group,
         sweep=newest.sweep or first.sweep,

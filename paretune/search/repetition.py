@@ -27,7 +27,7 @@ from paretune.search.spec.space import Space
 from paretune.search.spec.sweep import Objective, Sweep, runs_file
 from paretune.search.status import goals_of
 
-# what the record of a program of the person's own holds beside its values
+# what older versions put into the record of a program of the person's own beside its values
 ADDED = {"best_metric", "evaluation_split", "provenance"}
 TIMES = {"seconds", "_runtime", "_timestamp"}  # differ from run to run
 
@@ -142,8 +142,10 @@ def _training(study: optuna.Study, config: Mapping[str, Any], *, device: str, mo
             raise UsageError(
                 f"program {sweep.program!r} is no file seen from {os.getcwd()}: start this where the sweep was started."
             )
+        origin = config.get("provenance")
+        added = ADDED if isinstance(origin, Mapping) and "versions" in origin else set()
         return Command(sweep, "offline" if mode == "disabled" else mode), {
-            key: value for key, value in config.items() if key not in ADDED
+            key: value for key, value in config.items() if key not in added
         }
     return InProcess(sweep, mode, device), values
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from paretune.core.command_line import SentenceParser, exit_with_sentence
 from paretune.core.errors import UsageError
+from paretune.models.effective_configuration import effective_configuration, inactive_names, text_of
 from paretune.models.registry import MODELS
 from paretune.runs import study_schema
 from paretune.runs.study_storage import database, open_storage, quiet_optuna, readable_errors
@@ -154,7 +155,7 @@ def table(study: optuna.Study, goals: Mapping[str, str]) -> str:
     """Return how the trials ended, and the best of them (with several objectives, the front) with what was searched."""
     from optuna.trial import TrialState
 
-    from paretune.search.engine.study import feasible, finished
+    from paretune.search.engine.study import best_trials, feasible, finished
 
     trials = finished(study.get_trials(deepcopy=False))
     counts = [(WORDS[state.name], sum(trial.state == state for trial in trials)) for state in TrialState]
@@ -172,19 +173,31 @@ def table(study: optuna.Study, goals: Mapping[str, str]) -> str:
         lines.append(f"{', '.join(texts)} could not be evaluated for {numbers}, so that they do not compete")
     if not complete:
         return "\n".join([*lines, *_causes(trials)])
-    best = _front(complete, goals, lines) if len(goals) > 1 else _best(complete, goals)
+    ours, counts_of_equals = in_process(study), equal_trials(complete)
+    distinct = [trial for trial in complete if trial.number in counts_of_equals]
+    best = _front(distinct, goals, lines) if len(goals) > 1 else best_trials(distinct, goals, ROWS, ours=ours)
     baseline = [trial for trial in complete if trial.user_attrs.get(study_schema.BASELINE) and trial not in best]
-    return "\n".join([*lines, *_cells([*best, *baseline], goals, ours=in_process(study)), *_causes(trials)])
+    return "\n".join([*lines, *_cells([*best, *baseline], goals, counts_of_equals, ours=ours), *_causes(trials)])
+
+
+def equal_trials(complete: Sequence[FrozenTrial]) -> dict[int, int]:
+    """Return how many trials of one effective configuration have the same values, by the number of the first of them.
+
+    Of an rbf kernel, say, those that differ in `degree`: they are shown once.
+    """
+    first: dict[str, int] = {}
+    found: dict[int, int] = {}
+    for trial in sorted(complete, key=lambda trial: trial.number):
+        config = trial.user_attrs.get(study_schema.RUN, {}).get("config")
+        key = text_of([effective_configuration(config), list(trial.values)]) if config else f"trial {trial.number}"
+        number = first.setdefault(key, trial.number)
+        found[number] = found.get(number, 0) + 1
+    return found
 
 
 def in_process(study: optuna.Study) -> bool:
     """Whether a study's trials were trained by a model of paretune's, and not by a program that was started for each."""
     return study.user_attrs.get(study_schema.CLASSIFIER) in MODELS or study_schema.PROGRAM in study.user_attrs
-
-
-def _best(complete: Sequence[FrozenTrial], goals: Mapping[str, str]) -> list[FrozenTrial]:
-    sign = 1 if next(iter(goals.values())) == "minimize" else -1
-    return sorted(complete, key=lambda trial: (sign * trial.values[0], trial.number))[:ROWS]
 
 
 def _front(complete: Sequence[FrozenTrial], goals: Mapping[str, str], lines: list[str]) -> list[FrozenTrial]:
@@ -202,19 +215,27 @@ def _front(complete: Sequence[FrozenTrial], goals: Mapping[str, str], lines: lis
     places = sorted({round(i) for i in np.linspace(0, len(ordered) - 1, min(8, len(ordered)))})
     over = ", ".join(f"{volumes[i]:.4g} (trial {ordered[i].number})" for i in places)
     corner = ", ".join(f"{name} {value:.4g}" for name, value in zip(goals, reference, strict=True))
-    lines += [f"front of {len(front)} trials; hypervolume from the worst values ({corner}) over the trials: {over}"]
+    lines += [f"front of {_trials(len(front))}; hypervolume from the worst values ({corner}) over the trials: {over}"]
     return front
 
 
-def _cells(trials: Sequence[FrozenTrial], goals: Mapping[str, str], *, ours: bool) -> list[str]:
+def _trials(count: int) -> str:
+    return "1 trial" if count == 1 else f"{count} trials"
+
+
+def _cells(
+    trials: Sequence[FrozenTrial], goals: Mapping[str, str], counts_of_equals: Mapping[int, int], *, ours: bool
+) -> list[str]:
     from paretune.search.engine.study import counted_row
 
-    names = list(dict.fromkeys(name for trial in trials for name in trial.params))
-    values = [values_of(trial) for trial in trials]
+    values = [effective_values_of(trial) for trial in trials]
+    active = {name for real in values for name in real}
+    names = [name for name in dict.fromkeys(name for trial in trials for name in trial.params) if name in active]
     cells = [["trial", *goals, "epoch", *names]]
     for trial, real in zip(trials, values, strict=True):
         row = counted_row(study_schema.epochs_of(trial.user_attrs), goals, ours=ours) or {}
         label = f"{trial.number}{' (default)' if trial.user_attrs.get(study_schema.BASELINE) else ''}"
+        label += f" ({_trials(count)})" if (count := counts_of_equals.get(trial.number, 1)) > 1 else ""
         measured = [
             f"{value:.4f}" + (f" ± {row[f'{name}_std']:.4f}" if f"{name}_std" in row else "")
             for name, value in zip(goals, trial.values, strict=True)
@@ -237,6 +258,12 @@ def values_of(trial: FrozenTrial) -> dict[str, Any]:
             value = value.get(step) if isinstance(value, Mapping) else None
         found[name] = drawn if value is None else value
     return found
+
+
+def effective_values_of(trial: FrozenTrial) -> dict[str, Any]:
+    """Return `values_of` without the trial's inactive parameters."""
+    inactive = inactive_names(trial.user_attrs.get(study_schema.RUN, {}).get("config", {}))
+    return {name: value for name, value in values_of(trial).items() if name not in inactive}
 
 
 def _short(value: Any) -> str:

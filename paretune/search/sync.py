@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             code = subprocess.run([sys.executable, "-m", "wandb", "sync", "--yes", *part]).returncode
             if code != 0:
                 raise UsageError("wandb sync stopped with an error (see above); run the same command again to go on.")
-        print(f"uploaded {len(runs)} runs")
+        print(f"uploaded {len({run.name.split('-', 3)[-1] for run in runs})} runs")
     return 0
 
 

@@ -14,7 +14,7 @@ from paretune.analysis import choose as step
 from paretune.analysis.choose import aims_by, choose
 from paretune.analysis.history import RunRecord, load_runs, runs_table
 from paretune.core.errors import UsageError
-from tests.analysis.tables import runs_of, scored
+from tests.analysis.tables import OURS, runs_of, scored
 
 # a, b and c are the front; d is dominated and e was stopped early, both with tempting scores
 TABLE = runs_of(
@@ -219,6 +219,21 @@ def test_where_no_run_satisfies_a_rule_the_nearest_is_named_with_what_it_has() -
     )
 
 
+def test_the_nearest_run_is_near_by_the_spans_of_the_metrics_and_not_by_their_units() -> None:
+    # run-a lacks 0.05 of a recall that spans 0.5 and 10 of 900 parameters: 1/10 + 1/90; run-b lacks 0.5 of recall: 1
+    runs = runs_of(
+        scored(0.9, 0.90, n_parameters=110.0), scored(0.9, 0.45, n_parameters=100.0), scored(0.9, 0.4, n_parameters=1000.0)
+    )
+    with pytest.raises(UsageError, match=r"the nearest, run-a, has recall 0\.9000 and n_parameters 110: loosen the rule"):
+        choose(runs, "recall>=0.95 and n_parameters<=100 then f1")
+
+
+def test_the_nearest_run_to_a_metric_that_all_have_alike_is_nearest_by_the_others() -> None:
+    runs = runs_of(scored(0.9, 0.5, seconds=2.0), scored(0.9, 0.8, seconds=2.0), scored(0.9, 0.7, seconds=2.0))
+    with pytest.raises(UsageError, match=r"the nearest, run-b, has recall 0\.8000 and seconds 2\.0000"):
+        choose(runs, "recall>=0.9 and seconds<=1 then f1")
+
+
 def test_of_another_metric_a_condition_says_what_is_there() -> None:
     with pytest.raises(UsageError, match=r"no run has the metric 'recal'; did you mean 'recall'\?"):
         choose(SIZED, "recal>=0.9 then f1")
@@ -233,7 +248,7 @@ def recorded(table: pd.DataFrame, **config: Any) -> list[RunRecord]:
 def test_a_choice_within_noise_says_so_where_the_runs_tell_their_repeats() -> None:
     far = SIZED.assign(f1_std=0.0001, precision_std=0.0001)
     near = SIZED.assign(f1_std=0.1, precision_std=0.1)
-    records = recorded(SIZED, repeats=5, repeats_over="seeds")
+    records = recorded(SIZED, repeats=5, repeats_over="seeds", **OURS)
     assert choose(far, "f1", records=records).doubt == (
         "run-b can be told apart from each of the 4 other configurations (Welch's t-test of f1 over 5 seeds at 5 %)"
     )
@@ -301,9 +316,7 @@ def test_the_luckiest_seed_of_a_configuration_is_not_chosen() -> None:
     choice = choose(runs_table(records), "f1", records=records)
     assert choice.run["run"] == "b0"
     assert choice.run["f1"] == pytest.approx(0.95)
-    assert choice.reason == (
-        "highest f1, 0.9500, of 1 run on the front; its values are means over 3 runs that differ in seed and fold alone"
-    )
+    assert choice.reason == ("highest f1, 0.9500, of 1 run on the front; its values are means over 3 runs of one configuration")
     assert choice.candidates == ["b0"]
     assert "1 of 1 other configuration cannot be told apart from b0 (Welch's t-test of f1 over 3 seeds at 5 %): a0" in choice.doubt
     assert choose(runs_table(records), "run:a1", records=records).run["f1"] == 0.99

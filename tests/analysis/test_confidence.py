@@ -30,7 +30,7 @@ from paretune.analysis.findings.confidence import (
 )
 from paretune.analysis.history import RunRecord
 from paretune.analysis.retrain import intervals
-from tests.analysis.tables import runs_of, scored
+from tests.analysis.tables import OURS, runs_of, scored
 
 GOALS = ["maximize", "maximize"]
 
@@ -167,7 +167,7 @@ def test_runs_that_differ_in_seed_alone_are_repeats_and_copies_count_once() -> N
     table = runs_of(*(scored(value, value) for value in (0.90, 0.94, 0.92, 0.92, 0.5)))
     configs = [{"width": 8, "seed": seed} for seed in (0, 1, 2, 2)] + [{"width": 9, "seed": 0}]
     first, second = configurations(records_of(table, configs), table)
-    assert (first.runs, first.n_repeats, first.over) == (("a", "b", "c"), 3, "seeds")
+    assert (first.runs, first.n_repeats, first.over) == (("a", "b", "c", "d"), 3, "seeds")
     assert (first.means["precision"], first.deviations["precision"]) == (pytest.approx(0.92), pytest.approx(0.02))
     assert first.interval("precision") == pytest.approx(stats.t.interval(0.95, 2, 0.92, 0.02 / math.sqrt(3)))
     assert (second.runs, second.n_repeats, second.interval("precision")) == (("e",), 1, None)
@@ -181,7 +181,7 @@ def test_runs_of_several_folds_are_repeats_over_folds() -> None:
 
 def test_a_trial_of_repeats_brings_its_deviations_and_the_metrics_without_one_claim_nothing() -> None:
     table = runs_of(scored(0.9, 0.8, f1_std=0.02, test_accuracy=0.9, n_parameters=650.0))
-    config = {"repeats": 4, "repeats_over": "seeds", "provenance": {"n_holdout": 270}}
+    config = {"repeats": 4, "repeats_over": "seeds", **OURS}
     (found,) = configurations(records_of(table, [config]), table)
     assert found.interval("f1") == pytest.approx(stats.t.interval(0.95, 3, 0.5, 0.01))
     assert found.interval("precision") is None
@@ -325,7 +325,7 @@ def test_a_table_of_repeats_shows_p_front(monkeypatch: pytest.MonkeyPatch) -> No
     deviations = {"precision_std": 0.01, "recall_std": 0.01}
     table = runs_of(scored(0.9, 0.8, **deviations), scored(0.8, 0.9, **deviations))
     monkeypatch.setattr(confidence, "runs_table", lambda runs: table)
-    config = {"repeats": 5, "repeats_over": "seeds"}
+    config = {"repeats": 5, "repeats_over": "seeds", **OURS}
     lines = confidence.summary(records_of(table, [{**config, "width": 8}, {**config, "width": 9}]))
     assert "p(front)" in lines[0]
     assert "0.9000 [0.8876, 0.9124]" in lines[0]  # 0.01 / sqrt(5) * 2.776
@@ -335,7 +335,7 @@ def test_deviations_that_lack_are_named_with_the_metrics_that_have_them(monkeypa
     deviations = {"f1_std": 0.01, "n_parameters": 650.0}
     table = runs_of(scored(0.9, 0.8, **deviations), scored(0.8, 0.9, **deviations))
     monkeypatch.setattr(confidence, "runs_table", lambda runs: table)
-    configs = [{"repeats": 5, "repeats_over": "seeds", "width": width} for width in (8, 9)]
+    configs = [{"repeats": 5, "repeats_over": "seeds", "width": width, **OURS} for width in (8, 9)]
     lines = confidence.summary(records_of(table, configs), {"precision": "maximize", "recall": "maximize"})
     needs = "p(front) needs a deviation of precision and recall; these runs have those of f1: --metrics f1 gives it."
     assert needs in lines
@@ -354,7 +354,7 @@ def test_of_equal_scores_the_same_run_is_taken_as_by_the_choice(monkeypatch: pyt
         accurate(0.8, test_loss=0.1, n_parameters=5.0),
     )
     monkeypatch.setattr(confidence, "runs_table", lambda runs: table)
-    records = records_of(table, [{"width": width, "provenance": {"n_holdout": 270}} for width in range(4)])
+    records = records_of(table, [{**OURS, "width": width} for width in range(4)])
     aims = {"precision": "maximize", "recall": "maximize"}
     assert choose(table, "f1", aims, records=records).run["name"] == "run-b"
     shown, notes = confidence.table_of(records, aims)

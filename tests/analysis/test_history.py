@@ -412,7 +412,7 @@ def test_a_metric_that_one_run_lacks_is_nan_there_and_keeps_its_place() -> None:
     assert math.isnan(table["test_loss"][0])
 
 
-OURS = {"classifier": "ann"}  # in the config of a run
+OURS = {"classifier": "ann", "provenance": {"schema": 1}}  # in the config of a run
 
 
 def rows_of(**columns: list[float]) -> list[dict[str, float]]:

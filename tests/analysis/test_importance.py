@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,12 @@ from matplotlib.collections import LineCollection
 from paretune.analysis import importance as step
 from paretune.analysis.figures import parameters as figures
 from paretune.analysis.figures.runs import save_figure
+from paretune.analysis.findings.aims import explained_metric
 from paretune.analysis.findings.parameters import Tried, tried
 from paretune.analysis.sources.run_record import RunRecord, columns_of
 from paretune.core.errors import UsageError
+from paretune.models.registry import model_class
+from paretune.models.run_config import configure, run_values
 from paretune.search.engine import worker
 from paretune.search.importance import Scored, importances
 from paretune.search.spec.sweep import read_sweep
@@ -60,6 +64,72 @@ def test_what_was_tried_leaves_out_what_is_equal_and_what_only_names_a_run() -> 
     assert found.better_first.tolist() == [2, 1, 0]
     assert found.choices("momentum") == ["0.5", "–"]
     assert found.chosen("momentum").tolist() == [1, 0, 1]
+
+
+def ours(**values: Any) -> dict[str, Any]:
+    """Return the config of a run of the ann, as it was before runs named their inactive parameters themselves."""
+    kind = model_class("ann")
+    return {**run_values(kind, *configure(kind, values)), "provenance": {"fingerprints": {}}}
+
+
+def adam_wins(place: int) -> RunRecord:
+    """Return a run of 24: those by adam are better the lower their rate; momentum, which it ignores, falls with the rate."""
+    optimizer = ("adam", "sgd", "rmsprop")[place % 3]
+    rate = 0.001 * (1 + place)
+    f1 = 0.9 - rate if optimizer == "adam" else 0.5 + 0.001 * ((7 * place) % 5)
+    config = ours(optimizer=optimizer, learning_rate=rate, momentum=0.9 - place / 30, schedule="constant")
+    return record(place, config, f1)
+
+
+@pytest.mark.parametrize("named", [False, True], ids=["older runs", "runs that name them"])
+def test_a_momentum_that_the_best_runs_ignore_decides_nothing(named: bool) -> None:
+    runs = [adam_wins(place) for place in range(24)]
+    for run in runs if named else ():
+        inactive = ["momentum"] if run.config["optimizer"] == "adam" else []
+        run.config["provenance"] = {"fingerprints": {}, "inactive": inactive}
+    found = tried(runs)
+    missing = found.values["momentum"].isna()
+    assert missing.tolist() == [run.config["optimizer"] == "adam" for run in runs]
+    table = importances(found, n_resamples=5).table.set_index("parameter")
+    assert table.loc["momentum", "importance"] == 0
+    assert set(table.index) == {"optimizer", "learning_rate", "momentum"}, "what no sweep varied is no parameter of it"
+    unaware = [replace(run, config={**run.config, "provenance": {}}) for run in runs]
+    assert importances(tried(unaware), n_resamples=5).table.set_index("parameter").loc["momentum", "importance"] > 0.1
+
+
+def test_a_parameter_that_only_counts_in_some_runs_but_is_the_same_in_all_was_not_searched() -> None:
+    runs = [record(place, ours(optimizer=("adam", "sgd")[place % 2], momentum=0.5), 0.1 * place) for place in range(6)]
+    assert list(tried(runs).values) == ["optimizer"]
+
+
+def test_values_that_differ_by_the_noise_of_floats_are_one() -> None:
+    runs = [record(place, {"rate": rate, "width": width}, 0.1 * place) for place, (rate, width) in enumerate(NOISY)]
+    found = tried(runs)
+    assert (found.values["rate"].nunique(), list(found.values)) == (2, ["rate"])
+
+
+NOISY = [(0.3, 16), (0.1 + 0.2, 16.0), (0.4, 16)]
+
+
+@pytest.mark.parametrize(
+    ("goals", "config", "metric", "said"),
+    [
+        ([{"f1": "maximize"}] * 2, {}, "f1", "f1 is what the sweep looks for"),
+        ([{"test_loss": "minimize", "f1": "maximize"}] * 2, {}, "test_loss", "test_loss is what the sweep looks for"),
+        ([{"test_loss": "minimize"}, {}], {}, "test_loss", "test_loss is what the sweep looks for"),
+        ([{"test_loss": "minimize"}, {"f1": "maximize"}], {}, "f1", "look for different things, so that f1 is taken"),
+        ([{}, {}], {}, "f1", "No sweep of these runs is known, so that f1 is taken"),
+        ([{}, {}], ours(best_metric="test_loss"), "test_loss", "test_loss is what the best epoch of each run was picked by"),
+        ([{}, {}], {"best_metric": "test_loss"}, "f1", "No sweep of these runs is known"),
+    ],
+)
+def test_without_a_metric_the_objective_of_the_sweep_is_explained(
+    goals: list[dict[str, str]], config: dict[str, Any], metric: str, said: str
+) -> None:
+    runs = [RunRecord(str(place), config=config, goals=own) for place, own in enumerate(goals)]
+    found, why = explained_metric(runs)
+    assert found == metric
+    assert said in why
 
 
 def test_of_equal_runs_the_star_is_on_the_one_of_lower_loss() -> None:
@@ -170,7 +240,8 @@ def test_the_command_explains_a_sweep_and_draws_it(tmp_path: Path, capsys: pytes
     capsys.readouterr()
     assert step.main([str(tmp_path / "searched"), "--figures", str(tmp_path / "figures")]) == 0
     printed = capsys.readouterr().out
-    assert "PED-ANOVA of the best 5 runs against all, from 10 finished runs" in printed
+    assert "Importance for f1 by PED-ANOVA of the best 5 runs against all, from 10 finished runs" in printed
+    assert "f1 is what the sweep looks for; --metric takes another." in printed
     assert {line.split()[0] for line in printed.splitlines()[1:3]} == {"learning_rate", "optimizer"}
     assert all(is_a_drawing(tmp_path / "figures" / f"{name}.png") for name in ("importance", "parallel", "slices"))
     page = (tmp_path / "figures" / "parallel.html").read_text(encoding="utf-8")

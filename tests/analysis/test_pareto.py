@@ -1,4 +1,4 @@
-"""The Pareto front against its definition, against Optuna, and against the function of the source document."""
+"""Which runs stand on a front and by which metrics, and the command that shows it."""
 
 from __future__ import annotations
 
@@ -12,174 +12,18 @@ import numpy as np
 import optuna
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from paretune.analysis import pareto
 from paretune.analysis.findings.aims import candidates_by, default_metrics, goals_of, stated_goals
 from paretune.analysis.findings.candidates import candidates
-from paretune.analysis.findings.front import front_of, hypervolume, pareto_front, volumes_of
+from paretune.analysis.findings.front import front_of
+from paretune.analysis.findings.repeats import REPEATS, RUNS
 from paretune.analysis.history import RunRecord, load_runs, runs_table
 from paretune.analysis.sources.run_record import columns_of
 from paretune.core.errors import UsageError
+from tests.analysis.findings.test_front import by_definition
 from tests.analysis.reading import Page, is_a_drawing
 from tests.analysis.tables import runs_of, scored
-
-GOALS = ("maximize", "minimize")
-
-
-@st.composite
-def points(draw: st.DrawFn, least: int = 1) -> tuple[np.ndarray, list[str]]:
-    """Points of few distinct values, so that ties and duplicates are common, and a goal for each metric."""
-    n_metrics = draw(st.integers(least, 4))
-    rows = draw(st.lists(st.lists(st.integers(-2, 3), min_size=n_metrics, max_size=n_metrics), max_size=25))
-    goals = draw(st.lists(st.sampled_from(GOALS), min_size=n_metrics, max_size=n_metrics))
-    scale = draw(st.sampled_from([1.0, 0.1, 1e-9, 1e9]))
-    return np.array(rows, dtype=np.float64).reshape(len(rows), n_metrics) * scale, goals
-
-
-def by_definition(values: np.ndarray, goals: list[str]) -> list[bool]:
-    """A point is on the front unless another is at least as good in every metric and better in one."""
-    costs = values * [1.0 if goal == "minimize" else -1.0 for goal in goals]
-    return [not any((other <= point).all() and (other < point).any() for other in costs) for point in costs]
-
-
-def of_the_document(fitness: np.ndarray) -> np.ndarray:
-    """The function that the source document prints (to maximize)."""
-    is_efficient = np.ones(fitness.shape[0], dtype=bool)
-    for i, c in enumerate(fitness):
-        if is_efficient[i]:
-            is_efficient[is_efficient] = np.any(fitness[is_efficient] > c, axis=1)
-            is_efficient[i] = True
-    return is_efficient
-
-
-@given(points())
-def test_the_front_is_that_of_the_definition_with_ties_and_duplicates(drawn: tuple[np.ndarray, list[str]]) -> None:
-    values, goals = drawn
-    front = pareto_front(values, goals)
-    assert front.dtype == bool
-    assert front.tolist() == by_definition(values, goals)
-
-
-@given(points(), st.randoms(use_true_random=False))
-def test_the_front_does_not_depend_on_the_order_of_the_points(drawn: tuple[np.ndarray, list[str]], random: Any) -> None:
-    values, goals = drawn
-    order = list(range(len(values)))
-    random.shuffle(order)
-    assert pareto_front(values[order], goals).tolist() == pareto_front(values, goals)[order].tolist()
-
-
-@given(points(least=2))
-def test_the_front_holds_every_point_that_the_document_keeps_and_the_duplicates_that_it_drops(
-    drawn: tuple[np.ndarray, list[str]],
-) -> None:
-    values, _ = drawn
-    goals = ["maximize"] * values.shape[1]
-    ours, theirs = pareto_front(values, goals), of_the_document(values)
-    assert (ours | ~theirs).all()
-    kept = {tuple(point) for point in values[theirs]}
-    assert {tuple(point) for point in values[ours]} == kept
-    assert theirs.sum() == len(kept)
-
-
-def test_duplicates_of_a_front_point_stay_on_the_front_together() -> None:
-    values = np.array([[1.0, 2.0], [2.0, 1.0], [1.0, 2.0], [1.0, 1.0]])
-    assert pareto_front(values, ["maximize", "maximize"]).tolist() == [True, True, True, False]
-    assert of_the_document(values).tolist() == [True, True, False, False]
-
-
-@pytest.mark.parametrize("goals", list(itertools.product(GOALS, repeat=3)), ids="-".join)
-def test_the_front_is_optunas(goals: tuple[str, ...]) -> None:
-    values = np.random.default_rng(1).integers(0, 5, (40, 3)).astype(float)
-    study = optuna.create_study(directions=list(goals))
-    study.add_trials([optuna.create_trial(values=list(point)) for point in values])
-    best = {trial.number for trial in study.best_trials}
-    assert set(np.flatnonzero(pareto_front(values, goals))) == best
-    assert 0 < len(best) < 40
-
-
-def test_of_one_metric_the_best_values_are_the_front() -> None:
-    values = np.array([[0.5], [0.9], [0.9], [0.1]])
-    assert pareto_front(values, ["maximize"]).tolist() == [False, True, True, False]
-    assert pareto_front(values, ["minimize"]).tolist() == [False, False, False, True]
-
-
-@pytest.mark.parametrize("n_metrics", [1, 2, 3])
-def test_no_points_have_an_empty_front(n_metrics: int) -> None:
-    assert pareto_front(np.zeros((0, n_metrics)), ["maximize"] * n_metrics).tolist() == []
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_a_value_that_is_not_finite_is_refused(value: float) -> None:
-    with pytest.raises(ValueError, match="must be finite"):
-        pareto_front(np.array([[1.0, 2.0], [value, 1.0]]), ["maximize", "maximize"])
-
-
-def test_values_without_a_goal_for_each_metric_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"\(n_points, 1\). Got \(2, 2\)"):
-        pareto_front(np.ones((2, 2)), ["maximize"])
-
-
-# -- hypervolume
-
-
-@pytest.mark.parametrize(
-    ("goals", "values", "reference"),
-    [
-        # widths 3, 2, 1 at heights 1, 2, 3: 3 + 2 + 1
-        (["maximize", "maximize"], [[3, 1], [2, 2], [1, 3], [1, 1]], [0, 0]),
-        (["minimize", "minimize"], [[-3, -1], [-2, -2], [-1, -3], [-1, -1]], [0, 0]),
-        (["maximize", "minimize"], [[3, 9], [2, 8], [1, 7], [1, 9]], [0, 10]),
-    ],
-)
-def test_the_hypervolume_is_the_area_under_the_staircase(
-    goals: list[str], values: list[list[float]], reference: list[float]
-) -> None:
-    assert hypervolume(np.array(values, dtype=float), goals, reference) == pytest.approx(6.0)
-
-
-def test_no_points_have_no_hypervolume_and_points_beyond_the_reference_add_none() -> None:
-    goals = ["maximize", "maximize"]
-    assert hypervolume(np.zeros((0, 2)), goals, [0, 0]) == 0.0
-    assert hypervolume(np.array([[2.0, 2.0], [5.0, -1.0]]), goals, [0, 0]) == pytest.approx(4.0)
-
-
-@given(points(), st.data())
-def test_the_hypervolume_is_that_of_counted_cells(drawn: tuple[np.ndarray, list[str]], data: st.DataObject) -> None:
-    values, goals = drawn
-    values = np.round(
-        values / (np.abs(values).max(initial=0.0) or 1.0) * 3
-    )  # whole numbers from -3 to 3: space falls into unit cells
-    corner = data.draw(st.lists(st.integers(-3, 3), min_size=len(goals), max_size=len(goals)))
-    signs = np.array([1.0 if goal == "minimize" else -1.0 for goal in goals])
-    cells = np.array(list(itertools.product(np.arange(-3.5, 4.0), repeat=len(goals))))  # the middles
-    inside = np.zeros(len(cells), dtype=bool)
-    for point in values:
-        inside |= ((cells * signs > point * signs) & (cells * signs < np.array(corner) * signs)).all(axis=1)
-    assert hypervolume(values, goals, [float(value) for value in corner]) == pytest.approx(float(inside.sum()))
-
-
-@pytest.mark.parametrize("goals", list(itertools.product(GOALS, repeat=3)), ids="-".join)
-def test_the_hypervolume_is_optunas(goals: tuple[str, ...]) -> None:
-    from optuna._hypervolume import compute_hypervolume
-
-    values = np.random.default_rng(2).normal(size=(40, 3))
-    signs = np.array([1.0 if goal == "minimize" else -1.0 for goal in goals])
-    theirs = compute_hypervolume(values * signs, np.full(3, 5.0))
-    assert hypervolume(values, goals, (5.0 * signs).tolist()) == pytest.approx(theirs)
-
-
-def test_volumes_grow_in_the_order_of_creation_and_begin_at_the_worst_values() -> None:
-    table = runs_of(scored(3, 3, created=9.0), scored(1, 4, created=5.0), scored(2, 1, created=7.0))
-    metrics, goals = ["precision", "recall"], ["maximize", "maximize"]
-    volumes, reference = volumes_of(table, metrics, goals)
-    assert (volumes.tolist(), reference) == ([0.0, 0.0, 4.0], [1.0, 1.0])
-    volumes, reference = volumes_of(table, metrics, goals, [0.0, 0.0])  # 1 x 4; and 1 x 1 beside it; and 3 x 3 joined
-    assert (volumes.tolist(), reference) == ([4.0, 5.0, 10.0], [0.0, 0.0])
-
-
-# -- the runs of a table
 
 
 def test_runs_that_did_not_finish_or_have_no_value_are_left_out_and_counted() -> None:
@@ -335,7 +179,7 @@ def test_the_front_of_a_sweep_is_that_of_its_finished_runs(study_folder: Path) -
     done = table[table["state"] == "finished"]
     expected = by_definition(done[["precision", "recall"]].to_numpy(), ["maximize", "maximize"])
     assert front["on_front"].tolist() == expected
-    pd.testing.assert_frame_equal(front.drop(columns="on_front"), done)
+    pd.testing.assert_frame_equal(front.drop(columns=["on_front", RUNS, REPEATS]), done)
 
 
 # -- the command
@@ -383,6 +227,27 @@ def test_a_reference_point_that_no_run_passes_is_remarked_on(study_folder: Path,
     for reference, said in ((["2", "2"], True), (["0", "0"], False)):
         assert pareto.main([str(study_folder), "--reference", *reference]) == 0
         assert (remark in capsys.readouterr().out) == said
+
+
+@pytest.mark.parametrize(
+    ("metrics", "goals", "names"),
+    [
+        (["own", "other"], ["maximize", "minimize"], ["run-c", "run-a", "run-b"]),
+        (["own", "other"], ["minimize", "maximize"], ["run-b", "run-a", "run-c"]),
+        (["other", "own"], ["minimize", "maximize"], ["run-b", "run-a", "run-c"]),
+    ],
+)
+def test_the_front_is_printed_from_the_best_by_its_first_metric(
+    metrics: list[str], goals: list[str], names: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(name: str, own: float) -> RunRecord:
+        columns = {"epoch": np.ones(1), "own": np.array([own]), "other": np.array([own])}
+        return RunRecord(name, f"run-{name}", state="finished", config={"width": own}, columns=columns)
+
+    monkeypatch.setattr(pareto, "sources_of", lambda _: [run("a", 2.0), run("b", 1.0), run("c", 3.0)])
+    assert pareto.main(["somewhere", "--metrics", *metrics, "--goals", *goals]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [word for line in lines for word in line.split() if word.startswith("run-")] == names
 
 
 def test_a_metric_that_is_asked_for_alone_is_named_by_its_own_flag() -> None:

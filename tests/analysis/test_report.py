@@ -378,7 +378,7 @@ def test_the_report_says_when_the_locked_part_was_read_for_several_runs(studies:
 def test_a_default_that_won_is_said_and_not_set_beside_itself(studies: list[report.Study]) -> None:
     for study in studies:
         for run in study.runs:
-            run.tags = ["baseline"] if run.run == study.chosen.run else []
+            run.baseline = run.run == study.chosen.run
     blocks = sections.baseline_section(studies)
     assert not [block for block in blocks if isinstance(block, Table)]
     assert "the default configuration itself was chosen" in blocks[1].text

@@ -13,6 +13,8 @@ from typing import Any
 
 import optuna
 
+from paretune.runs import study_schema
+from paretune.runs.sweep_outcome import SweepOutcome
 from paretune.runs.wandb_files import read_run
 
 
@@ -38,7 +40,7 @@ def truth_of(study: optuna.Study) -> list[Run]:
         numbers = sorted(int(key.split(":")[1]) for key in attributes if key.startswith("epoch:"))
         rows = []
         for number in numbers:
-            metrics = {key: value for key, value in attributes[f"epoch:{number}"].items() if key != "last"}
+            metrics = {key: value for key, value in attributes[f"epoch:{number}"].items() if key != study_schema.LAST}
             rows.append({"epoch": number, **metrics})
         tags = ["baseline"] if attributes.get("baseline") else []
         assert trial.datetime_start is not None
@@ -74,9 +76,13 @@ class ServerRun:
         self.group, self.sweep_name = "tiny", None
         self.url = f"https://wandb.example/{run.run}"
         self.created_at = datetime.datetime.fromtimestamp(run.created, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        self.config = {**run.config, "provenance": {"commit": "abc"}}
+        self.config = {**run.config, "provenance": {"commit": "abc", "fingerprints": {"test": "t"}}}
         last = run.epochs[-1] if run.epochs else {}
-        self.summary: Mapping[str, Any] = {**last, "_wandb": {}, **({"pruned": 1} if run.state == "pruned" else {})}
+        self.summary: Mapping[str, Any] = {
+            **last,
+            "_wandb": {},
+            **(SweepOutcome(pruned=1).to_summary() if run.state == "pruned" else {}),
+        }
         self.epochs = run.epochs
 
     def scan_history(self, page_size: int) -> Iterator[dict[str, Any]]:

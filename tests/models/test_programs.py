@@ -13,8 +13,10 @@ import yaml
 
 from paretune.core.errors import UsageError
 from paretune.models import programs, registry
+from paretune.models.effective_configuration import effective_configuration
 from paretune.models.programs import load_program, models_in, program_model
 from paretune.models.saved_models import load, save
+from paretune.runs.wandb_files import read_run
 from tests.samples import ROOT, small_data, start
 
 MINE = '''\
@@ -51,6 +53,7 @@ if __name__ == "__main__":
 
     sys.exit(main(__file__))
 '''
+OWN = "from paretune.core.config import ActiveWhen"
 SWEEP = {
     "program": "mine.py",
     "method": "random",
@@ -305,6 +308,22 @@ def ran(*arguments: str, code: int = 0) -> str:
     assert done.returncode == code, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     return done.stdout + done.stderr
+
+
+@pytest.mark.usefixtures("mine")
+def test_a_config_of_ones_own_says_in_the_run_what_is_inactive() -> None:
+    own = "    shift: Annotated[float, ActiveWhen(lambda config: config.power > 5)] = 0.5\n    momentum: float = 0.0\n"
+    text = MINE.replace('description="of the pixels")\n', f'description="of the pixels")\n{own}')
+    text = text.replace("import Any", "import Annotated, Any").replace("from beside", f"{OWN}\nfrom beside")
+    Path("mine.py").write_text(text)
+    ran("mine.py", "--epochs=1", "--hidden=[8]", "--wandb=offline", "--device=cpu", "--save=none")
+    (file,) = Path("wandb").rglob("run-*.wandb")
+    run = read_run(file)
+    assert run is not None
+    inactive = run.config["provenance"]["inactive"]
+    assert {"shift", "width"} <= set(inactive)
+    assert "momentum" not in inactive, "the class declares it anew"
+    assert not {"shift", "width", "provenance"} & set(effective_configuration(run.config))
 
 
 @pytest.mark.slow

@@ -35,6 +35,7 @@ def test_without_credentials_or_network_a_trainer_trains_logs_offline_and_saves(
     assert (config["batch_norm"], config["hidden"], config["learning_rate"]) == (True, [64, 32], 0.01)
     assert (config["data"], config["evaluation_split"], config["classifier"]) == ("digits", "holdout", "ann")
     assert {"commit", "versions", "device", "fingerprints"} <= set(config["provenance"])
+    assert {"momentum", "n_hidden", "width", "channels"} <= set(config["provenance"]["inactive"])
     metrics = json.loads((tmp_path / "model" / "metrics.json").read_text())
     assert metrics["split"] == "holdout"
     assert metrics["summary"]["best_epoch"] == 1
@@ -65,6 +66,8 @@ def test_in_an_agents_environment_the_config_is_the_sweeps(tmp_path: Path, flagg
     for key, value in swept.items():
         assert {**saved["config"], **saved["data_options"]}[key] == value
         assert config[key] == value
+    assert {"momentum", "width"} <= set(config["provenance"]["inactive"])
+    assert "batch_norm" not in config["provenance"]["inactive"]
     assert list(tmp_path.glob("wandb/offline-run-*-run12345"))
 
 

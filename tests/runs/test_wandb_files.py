@@ -208,14 +208,66 @@ def test_a_run_file_cut_off_anywhere_gives_a_prefix_of_its_rows(short: Path, tmp
     assert seen == {0, 1, 2, 3, 4, 5}
 
 
-def test_a_flipped_byte_ends_the_reading_where_it_stands(short: Path, tmp_path: Path) -> None:
-    raw = short.read_bytes()
+def test_a_flipped_byte_costs_one_record_at_most_and_is_damage(short: Path, tmp_path: Path) -> None:
+    raw, rows = short.read_bytes(), read_run(short).rows  # type: ignore[union-attr]
     whole = list(read_records(short))
-    for place in range(0, len(raw), 11):
+    last = raw.rindex(whole[-1]) - len(HEADER)  # in its header a flipped byte may look like a cut
+    for place in range(len(HEADER), last, 11):
         broken = raw[:place] + bytes([raw[place] ^ 0x40]) + raw[place + 1 :]
-        found = records_of(broken, tmp_path / "broken")
-        assert found == records_of(raw[:place], tmp_path / "cut")
-        assert len(found) < len(whole)
+        found = records_of(broken, tmp_path / "run-run5.wandb")
+        assert len(found) == len(whole) - 1
+        assert [record for record in whole if record in found] == found
+        run = read_run(tmp_path / "run-run5.wandb")
+        assert run is not None
+        assert (run.run_id, run.state, run.damaged) == ("run5", "damaged", (str(tmp_path / "run-run5.wandb"),))
+        assert len(run.rows) >= len(rows) - 1
+        assert all(row in rows for row in run.rows)
+
+
+DAMAGES = {
+    "a byte is flipped": lambda raw, place: raw[:place] + bytes([raw[place] ^ 0x40]) + raw[place + 1 :],
+    "bytes are missing": lambda raw, place: raw[:place] + raw[place + 50 :],
+    "bytes were put in": lambda raw, place: raw[:place] + b"something else" + raw[place:],
+    "zeros": lambda raw, place: raw[:place] + bytes(200) + raw[place + 200 :],
+    "a block of garbage": lambda raw, place: raw[:place] + bytes(range(256)) * 128 + raw[place + BLOCK :],
+    "text behind a cut": lambda raw, place: raw[:place] + b"text" * BLOCK,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_long_file_damaged_in_the_middle_keeps_the_rows_around_it(long: Path, tmp_path: Path, damage: str) -> None:
+    raw, whole = long.read_bytes(), read_run(long)
+    assert whole is not None
+    file = tmp_path / "run-run600.wandb"
+    for place in range(BLOCK // 2, len(raw) - BLOCK, 7001):
+        file.write_bytes(DAMAGES[damage](raw, place))
+        run = read_run(file)
+        assert run is not None
+        assert run.state == "damaged"
+        assert all(row in whole.rows for row in run.rows)
+        assert run.rows[0] == whole.rows[0]
+        if damage != "text behind a cut":
+            assert run.rows[-1] == whole.rows[-1]
+            assert len(run.rows) > len(whole.rows) * 0.5
+            assert run.summary["best_epoch"] == 600
+
+
+def test_a_length_that_leads_beyond_the_end_is_damage_where_records_follow(tmp_path: Path) -> None:
+    raw = packed([b"first", b"second", b"third"])
+    at = raw.index(b"first") - 3
+    file = tmp_path / "run-x.wandb"
+    assert records_of(raw[:at] + struct.pack("<H", 9000) + raw[at + 2 :], file) == [b"second", b"third"]
+
+
+def test_a_run_whose_own_record_is_lost_has_the_id_of_its_file(short: Path, tmp_path: Path) -> None:
+    raw, whole = short.read_bytes(), read_run(short)
+    assert whole is not None
+    first = raw.index(b"some rows")
+    file = tmp_path / "run-run5.wandb"
+    file.write_bytes(raw[:first] + b"x" + raw[first + 1 :])
+    run = read_run(file)
+    assert run is not None
+    assert (run.run_id, run.state, run.name, run.rows) == ("run5", "damaged", "", whole.rows)
 
 
 @pytest.mark.parametrize(

@@ -91,6 +91,60 @@ def test_a_finished_study_shows_its_best_first_with_real_values(tmp_path: Path, 
     assert lines[8:] == ["rate: 60 trials an hour"]
 
 
+def test_an_inactive_parameter_has_a_dash(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study = study_of(tmp_path / "s")
+    for value, inactive in ((0.25, []), (0.5, ["learning_rate"])):
+        config = {"learning_rate": 0.5, "hidden": [4, 4], "classifier": "ann"}
+        config["provenance"] = {"fingerprints": {}, "inactive": inactive}
+        run = {"id": "r", "host": "here", "path": None, "config": config}
+        add(study, TrialState.COMPLETE, value, **{study_schema.RUN: run}, **epoch(1, f1=value))
+    lines = shown(capsys, str(tmp_path / "s"))
+    assert [line.split(maxsplit=4)[3] for line in lines[2:4]] == ["-", "0.5"]
+
+
+@pytest.mark.parametrize("goals", [{"f1": "maximize"}, {"f1": "maximize", "seconds": "minimize"}])
+def test_a_configuration_whose_trials_came_out_alike_is_shown_once(
+    goals: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = study_of(tmp_path / "s", goals)
+    for rate, value in ((0.1, 0.5), (0.2, 0.5), (0.3, 0.5), (0.4, 0.4)):
+        provenance = {"fingerprints": {}, "inactive": ["learning_rate"] if value == 0.5 else []}
+        config = {"learning_rate": rate, "hidden": [4, 4], "classifier": "ann", "provenance": provenance}
+        run = {"id": "r", "host": "here", "path": None, "config": config}
+        values = [value, 1.0][: len(goals)]
+        add(
+            study,
+            TrialState.COMPLETE,
+            *values,
+            rate=rate,
+            **{study_schema.RUN: run},
+            **epoch(1, **dict(zip(goals, values, strict=True))),
+        )
+    lines = shown(capsys, str(tmp_path / "s"))
+    assert lines[0] == "s: 4 complete"
+    rows = [line for line in lines if line.startswith(("0 ", "1 ", "2 ", "3 "))]
+    assert rows[0].startswith("0 (3 trials)  0.5000")
+    assert [row.split()[0] for row in rows] == ["0", "3"][: 3 - len(goals)]
+    if len(goals) > 1:
+        assert lines[1].startswith("front of 1 trial; ")
+
+
+def test_equal_trials_are_in_the_order_of_the_analysis(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study = study_of(tmp_path / "s")
+    study.set_user_attr(study_schema.CLASSIFIER, "ann")
+    for place, (loss, size) in enumerate(((0.3, 5), (0.2, 9), (0.2, 5), (0.2, 5))):
+        add(
+            study,
+            TrialState.COMPLETE,
+            0.5,
+            rate=place / 10,
+            **epoch(1, f1=0.5, precision=0.5, recall=0.5, test_loss=loss, n_parameters=size),
+        )
+    add(study, TrialState.COMPLETE, 0.5, **epoch(1, f1=0.5, precision=0.6, recall=0.4, test_loss=0.9, n_parameters=99))
+    lines = shown(capsys, str(tmp_path / "s"))
+    assert [line.split()[0] for line in lines[2:7]] == ["4", "2", "3", "1", "0"]
+
+
 def test_the_seconds_of_the_suggestions_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     study = study_of(tmp_path / "s")
     for seconds in (0.25, 0.5, 2.0):

@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from paretune.service.store.accounts import add_user
-from paretune.service.store.tables import Run
+from paretune.service.store.tables import Run, now
 from paretune.service.web import importance, sweep_data
 from paretune.service.web.importance import computed_beside, importance_of
 from paretune.service.web.sweep_data import Kept, SweepData
@@ -51,6 +51,21 @@ def swept(shown: Shown, points: list[tuple[float, float]], **changes: Any) -> tu
     return sweep, [ended(shown, own, sweep, [{"precision": a, "seconds": b}]) for a, b in points]
 
 
+def test_a_run_that_breaks_a_constraint_says_so_itself_and_is_on_no_front(shown: Shown) -> None:
+    constrained = {"controller": {"type": "cloud", "search": {"constraints": ["seconds <= 5"]}}}
+    sweep, names = swept(shown, [(0.5, 3.0), (0.9, 9.0), (0.7, 4.0)], **constrained)
+    beat(shown, agent(shown, sweep))
+    query = 'query($n: String!) { project(name: "tried") { run(name: $n) { summaryMetrics tags } } }'
+    said = [json.loads(shown.ask(query, n=name)["project"]["run"]["summaryMetrics"]) for name in names]
+    goals = {"precision": "maximize", "seconds": "minimize"}
+    assert [one["paretune"] for one in said] == [{"schema": 1, "goals": goals, "feasible": kept} for kept in (True, False, True)]
+    assert [one["precision"] for one in said] == [0.5, 0.9, 0.7], "what the run said stays"
+    found = data(shown, sweep)
+    assert [row["state"] for row in found["rows"]] == ["finished", "breaks a constraint", "finished"]
+    assert found["analysis"]["front"] == [names[0], names[2]]
+    assert set(found["metrics"]) == {"precision", "seconds"}
+
+
 def test_the_front_and_the_hypervolume_are_those_of_the_finished_runs(shown: Shown) -> None:
     points = [(0.5, 3.0), (0.9, 9.0), (0.7, 3.0), (0.6, 2.0), (0.8, 9.5)]
     sweep, names = swept(shown, points)
@@ -66,6 +81,32 @@ def test_the_front_and_the_hypervolume_are_those_of_the_finished_runs(shown: Sho
     assert (found["state"], found["ended"], found["chosen"]) == ("running", 5, None)
     assert found["parameters"] == ["x", "kind"]
     assert set(found["metrics"]) == {"precision", "seconds"}
+
+
+def test_equal_runs_rank_in_the_order_of_the_analysis(shown: Shown) -> None:
+    _, sweep = created(shown, metric={"name": "f1", "goal": "maximize"}, method="random", run_cap=20)
+    own = agent(shown, sweep)
+    scores = [(0.8, 0.1, 1), (0.9, 0.3, 5), (0.9, 0.2, 9), (0.9, 0.2, 5), (0.9, 0.2, 5)]
+    names = [ended(shown, own, sweep, [{"f1": a, "test_loss": b, "n_parameters": c}]) for a, b, c in scores]
+    ended(shown, own, sweep, [{"f1": 1.0}], exit_code=1)
+    found = data(shown, sweep)
+    ranks = {row["run"]: row["rank"] for row in found["rows"]}
+    assert [ranks[name] for name in names] == [4, 3, 2, 0, 1]
+    assert [row["rank"] for row in found["rows"] if row["state"] != "finished"] == [None]
+
+
+def test_runs_of_one_configuration_that_came_out_alike_are_on_the_front_once(shown: Shown) -> None:
+    parameters = {"x": {"values": [0.5]}, "kind": {"value": "a"}}
+    sweep, names = swept(shown, [(0.9, 3.0), (0.9, 3.0), (0.5, 1.0)], parameters=parameters)
+    found = data(shown, sweep)["analysis"]
+    assert (found["front"], found["alike"]) == ([names[0], names[2]], {names[0]: 2})
+
+
+def test_an_inactive_parameter_has_no_value_on_the_page() -> None:
+    config = {"x": {"value": 0.5}, "kind": {"value": "a"}, "classifier": {"value": "ann"}}
+    config["provenance"] = {"value": {"fingerprints": {}, "inactive": ["x"]}}
+    run = Run(name="r", config=json.dumps(config), summary="{}", state="finished", created_at=now(), heartbeat_at=now())
+    assert sweep_data.shown(run, ["x", "kind"], set()).config == {"x": None, "kind": "a"}
 
 
 def test_failed_and_stopped_runs_are_on_no_front(shown: Shown) -> None:
@@ -246,7 +287,7 @@ def test_a_sweep_without_runs_has_a_page(shown: Shown) -> None:
     identifier, sweep = created(shown)
     assert "wandb agent someone/tried/" in shown.page(f"/someone/tried/sweeps/{sweep}")
     found = data(shown, sweep)
-    assert (found["rows"], found["analysis"], found["live"]) == ([], {"front": [], "volumes": []}, [])
+    assert (found["rows"], found["analysis"], found["live"]) == ([], {"front": [], "alike": {}, "volumes": []}, [])
     assert sweep in shown.page("/someone/tried/sweeps")
     set_state(shown, identifier, "FINISHED")
     assert data(shown, sweep)["state"] == "finished"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -19,9 +19,11 @@ from paretune.data.dataset import Data, load_data
 from paretune.data.options import LOCKED_SPLIT, DataOptions
 from paretune.data.provenance import provenance
 from paretune.data.sharing import share_images
-from paretune.models.run_config import configure, run_values
+from paretune.models.run_config import configure, inactive_in, run_values
+from paretune.runs.sweep_outcome import SweepOutcome
 from paretune.runs.tracking import track
 from paretune.search.engine.batches import Share, Together, shape_of
+from paretune.search.engine.study import counted_row
 from paretune.search.engine.time_limit import TimeLimit
 from paretune.search.spec.sweep import Sweep
 
@@ -111,7 +113,8 @@ class InProcess:
         resolved = run_values(classifier, config, data_options, run_options)
         if len(members) > 1:
             resolved |= {"repeats": len(members), "repeats_over": self.sweep.settings.over}
-        origin = provenance(members[0][1], str(pick_device(self.device)), classifier.source)
+        inactive = inactive_in(config, data_options, run_options)
+        origin = provenance(members[0][1], str(pick_device(self.device)), classifier.source, inactive)
         with track(
             mode=self.mode,
             project=self.sweep.project,
@@ -127,6 +130,7 @@ class InProcess:
             collect_as_usual()
             attempt.started({**resolved, "provenance": origin}, tracker.path)
             tracker.describe(resolved, origin)
+            tracker.outcome = outcome = SweepOutcome(self.sweep.goals, baseline="baseline" in attempt.tags, created=tracker.created)
             share = attempt.share
             stopped: set[int] = set() if share is None else share.together.stopped
             places = range(len(members)) if share is None else [share.place]
@@ -136,6 +140,8 @@ class InProcess:
                 if (yield Batch([epoch], epoch.last)) is not None:
                     tracker.pruned = epoch.number
                     stopped.update(places)
+            row = counted_row(tracker.rows, self.sweep.goals, ours=True) if tracker.pruned is None else None
+            tracker.outcome = replace(outcome, feasible=self.sweep.feasible(resolved, row))
 
     @property
     def _classifier(self) -> type[Model]:

@@ -16,13 +16,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from paretune.core.epoch import Epoch
 from paretune.core.errors import UsageError, did_you_mean, how_it_ended, shortened
-from paretune.core.provenance import git_commit, versions
+from paretune.runs.outcome_file import send_outcome, write_outcome
+from paretune.runs.sweep_outcome import SweepOutcome
 from paretune.runs.tracking import PROJECT
 from paretune.runs.wandb_files import INTERNAL, numbers
 from paretune.runs.whole_runs import summary_numbers
@@ -41,6 +42,7 @@ ENVIRONMENT_VARIABLE = re.compile(r"\$\{envvar:([A-Z0-9_]*)\}")  # capitals only
 # a sweep of W&B's and a service of its client, around this one
 NOT_INHERITED = {"WANDB_SERVICE", "WANDB_SWEEP_ID", "WANDB_RESUME", "WANDB_DISABLED"}
 RUNTIME = "_runtime"  # W&B's seconds since the start of a run
+LATE_SECONDS = 5.0  # within which W&B's client writes the end of a run file, after its program has ended
 TAIL = 64 * 1024  # bytes at the end of what a program printed, in which its last line is looked for
 
 
@@ -57,7 +59,7 @@ class Command:
         parameters = folder / "config.yaml"
         parameters.write_text(_parameter_file(values), encoding="utf-8")
         arguments = command_line(self.sweep.command, self.sweep.program, values, folder / "config.json")
-        attempt.started({**values, "best_metric": self.sweep.metric, "provenance": _origin()}, str(folder))
+        attempt.started(values, str(folder))
         output = folder / "output.log"
         runs = TrialRuns(folder, attempt.run_id, output)
         with output.open("wb") as log:
@@ -81,6 +83,23 @@ class Command:
             )
         if not rows:
             raise UsageError(self._why_nothing(runs))
+
+    def write_outcome(self, folder: Path, run_id: str, outcome: SweepOutcome) -> None:
+        """Write what the sweep says of a trial into its W&B run, once its program has ended."""
+        runs, deadline = TrialRuns(folder, run_id, folder / "output.log", earlier=True), time.monotonic() + LATE_SECONDS
+        while True:
+            run = runs.own(runs.read(), self.sweep.goals)
+            if outcome.pruned is not None or (run is not None and run.state != "running") or time.monotonic() > deadline:
+                break
+            time.sleep(POLL)
+        if run is None or replace(run.outcome, created=None) == outcome:
+            return
+        try:
+            write_outcome(run, outcome, folder)
+            if self.mode == "online":
+                send_outcome(run, outcome)
+        except (OSError, UsageError) as error:
+            print(f"note: what the sweep says of {run_id} stands in the study alone, not in its run ({error})", file=sys.stderr)
 
     def shape(self, values: dict[str, Any]) -> None:
         """Return None: a program of the person's own trains alone."""
@@ -221,10 +240,6 @@ def _parameter_file(values: Mapping[str, Any]) -> str:
     import yaml
 
     return "wandb_version: 1\n\n" + yaml.safe_dump({name: {"value": value} for name, value in values.items()}, sort_keys=False)
-
-
-def _origin() -> dict[str, Any]:
-    return {"commit": git_commit(), "versions": versions()}
 
 
 def _numbers(row: Mapping[str, Any]) -> dict[str, float]:

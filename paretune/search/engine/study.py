@@ -19,6 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from paretune.core.best_epoch import best_row
 from paretune.core.errors import UsageError
+from paretune.core.run_order import order_key
 from paretune.data.dataset import Data
 from paretune.data.options import DataOptions
 from paretune.runs import study_schema
@@ -282,8 +283,28 @@ def with_summary(
     return [*rows[:-1], {**(latest or summary), **unlogged, **marks}]
 
 
-def best_trial(trials: Sequence[FrozenTrial], goal: str) -> FrozenTrial | None:
-    """Return the complete trial of the best first value among those that keep the constraints; of equals the first."""
+def best_trials(trials: Sequence[FrozenTrial], goals: Mapping[str, str], count: int, *, ours: bool) -> list[FrozenTrial]:
+    """Return the best complete trials by the first value, at most `count`, among those that keep the constraints.
+
+    Equals are in the order of the analysis (`paretune.core.run_order`).
+    """
+    name, goal = next(iter(goals.items()))
     sign = 1.0 if goal == "minimize" else -1.0
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE and feasible(trial)]
-    return min(complete, key=lambda trial: (sign * trial.values[0], trial.number), default=None)
+    complete.sort(key=lambda trial: sign * trial.values[0])
+    last = sign * complete[:count][-1].values[0] if complete else math.inf
+    contenders = [trial for trial in complete if sign * trial.values[0] <= last]
+    if len(contenders) == 1:
+        return contenders
+
+    def key(trial: FrozenTrial) -> tuple[float, ...]:
+        row = counted_row(study_schema.epochs_of(trial.user_attrs), {name: goal}, ours=ours) or {}
+        begun = math.nan if trial.datetime_start is None else trial.datetime_start.timestamp()
+        return (*order_key(sign * trial.values[0], {**row, "created": begun}, goals), trial.number)
+
+    return sorted(contenders, key=key)[:count]
+
+
+def best_trial(trials: Sequence[FrozenTrial], goals: Mapping[str, str], *, ours: bool) -> FrozenTrial | None:
+    """Return the best of the trials as `best_trials` orders them; None without a complete one."""
+    return next(iter(best_trials(trials, goals, 1, ours=ours)), None)

@@ -34,18 +34,21 @@ class TrialRuns:
         folder: the trial's folder, WANDB_DIR of its program.
         run_id: the id that was handed out, WANDB_RUN_ID.
         output: what the program prints.
+        earlier: for a trial whose program has ended.
     """
 
     folder: Path
     run_id: str
     output: Path
+    earlier: bool = False  # whether the run files that are there already count
     _before: set[Path] = field(default_factory=set)
     _elsewhere: set[Path] = field(default_factory=set)
     _said: set[Path] = field(default_factory=set)  # the run folders that the client has named
     _read_bytes: int = 0
 
     def __post_init__(self) -> None:
-        self._before = {path.resolve() for path in self.files()}  # where a trial is run again, those of the time before
+        if not self.earlier:
+            self._before = {path.resolve() for path in self.files()}  # where a trial is run again, those of the time before
 
     def files(self) -> list[Path]:
         """Return the run files, the oldest first, without those from before the program was started."""

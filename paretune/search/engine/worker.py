@@ -29,10 +29,12 @@ from paretune.core.epoch import Epoch
 from paretune.core.errors import UsageError, shortened
 from paretune.core.folders import ROOT
 from paretune.core.progress import Progress
+from paretune.core.provenance import git_commit, versions
 from paretune.data.options import LOCKED_SPLIT, DataOptions
 from paretune.models.run_config import configure
 from paretune.runs import study_schema
 from paretune.runs.study_storage import StudyFile, is_local, readable_errors, settle
+from paretune.runs.sweep_outcome import SweepOutcome
 from paretune.runs.tracking import resolve_mode
 from paretune.search.engine.batches import Share
 from paretune.search.engine.contract import Claim, Course
@@ -151,7 +153,7 @@ class Engine:
         for trial in dead:
             self._end_program(trial)
             rows = study_schema.epochs_of(trial.user_attrs)
-            if rows and (rows[-1]["last"] or trial.user_attrs.get(study_schema.PRUNED)):
+            if rows and (rows[-1][study_schema.LAST] or trial.user_attrs.get(study_schema.PRUNED)):
                 self.tell(trial, rows)
             else:
                 self.give_back(trial, died=not waits(trial))
@@ -263,6 +265,8 @@ class Engine:
         def started(config: dict[str, Any], path: str | None) -> None:
             relative = None if path is None else os.path.relpath(path, self.folder)
             run: dict[str, Any] = {"id": run_id, "host": socket.gethostname(), "path": relative, "config": config}
+            if isinstance(self.training, Command):
+                run["origin"] = {"commit": git_commit(), "versions": versions()}
             if trial.number in self._suggested:
                 run["suggested"] = self._suggested.pop(trial.number)
             trial.set_user_attr(study_schema.RUN, run)
@@ -302,8 +306,8 @@ class Engine:
             return []
         found = []
         for row in study_schema.epochs_of(self._frozen(number).user_attrs):
-            metrics = {name: value for name, value in row.items() if name not in {"epoch", "last"}}
-            found.append(Epoch(row["epoch"], metrics, row["last"]))
+            metrics = {name: value for name, value in row.items() if name not in {"epoch", study_schema.LAST}}
+            found.append(Epoch(row["epoch"], metrics, row[study_schema.LAST]))
         return found
 
     def _observe(self, trial: optuna.Trial, rows: dict[int, dict[str, Any]], batch: Batch) -> int | None:
@@ -316,7 +320,7 @@ class Engine:
         for epoch in batch.epochs:
             values = [epoch.metrics.get(name, math.nan) for name in self.sweep.goals]
             metrics = {name: value for name, value in epoch.metrics.items() if name != "epoch"}  # programs count in their own way
-            new.append({"epoch": epoch.number, **metrics, "last": epoch.last})
+            new.append({"epoch": epoch.number, **metrics, study_schema.LAST: epoch.last})
             if epoch.number not in rows:
                 bisect.insort(history, (epoch.number, values))
                 if len(values) == 1 and math.isfinite(values[0]) and not (epoch.number == 1 and epoch.last):
@@ -369,13 +373,16 @@ class Engine:
         """Tell the study how a trial ended, from its epochs; None where it was told already."""
         number = trial.number
         with contextlib.suppress(UpdateFinishedTrialError, ValueError):
-            if trial.user_attrs.get(study_schema.PRUNED):
+            pruned = trial.user_attrs.get(study_schema.PRUNED)
+            if pruned:
+                self._write_outcome(trial, pruned=pruned)
                 return self.study.tell(number, state=TrialState.PRUNED)
             best = counted_row(rows, self.sweep.goals, ours=self.sweep.classifier is not None)
             if best is None:
                 return self.fail(number, self._why_no_value(rows))
             if self.sweep.settings.constraints:
                 self._constrain(trial, best)
+            self._write_outcome(trial, row=best)
             return self.study.tell(number, [best[name] for name in self.sweep.goals])
         return None
 
@@ -395,6 +402,18 @@ class Engine:
         live = trial if isinstance(trial, optuna.Trial) else optuna.Trial(self.study, trial._trial_id)
         for text, violation in self.sweep.violations(config, row).items():
             live.set_constraint(text, violation)
+
+    def _write_outcome(
+        self, trial: optuna.Trial | FrozenTrial, row: dict[str, Any] | None = None, pruned: int | None = None
+    ) -> None:
+        """Write what the sweep says of a trial into the run of a person's own program; a trainer of ours does that itself."""
+        run, training = trial.user_attrs.get(study_schema.RUN, {}), self.training
+        if not isinstance(training, Command) or not run.get("path"):
+            return
+        baseline, feasible = bool(trial.user_attrs.get(study_schema.BASELINE)), self.sweep.feasible(run.get("config", {}), row)
+        folder = self.folder / run["path"]
+        if (baseline or feasible is not None or pruned is not None) and folder.is_dir():
+            training.write_outcome(folder, run["id"], SweepOutcome(self.sweep.goals, baseline, feasible, pruned))
 
     def fail(self, number: int, cause: str) -> FrozenTrial | None:
         """Tell the study that a trial failed, and why; None where it had ended already."""
@@ -461,7 +480,7 @@ def ended(course: Course) -> FrozenTrial | None:
 
 def best_text(trials: Sequence[FrozenTrial], sweep: Sweep) -> str:
     """Return the best value so far for a line of progress; empty where there is none."""
-    best = best_trial(trials, sweep.goal)
+    best = best_trial(trials, sweep.goals, ours=sweep.classifier is not None)
     return "" if best is None else f"best {sweep.metric} {best.values[0]:.4f} (trial {best.number}); "
 
 

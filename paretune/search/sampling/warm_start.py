@@ -22,7 +22,7 @@ from paretune.core.errors import UsageError, did_you_mean
 from paretune.runs import study_schema
 from paretune.runs.study_storage import close, database, open_storage, readable_errors
 from paretune.runs.wandb_files import numbers, read_run
-from paretune.runs.whole_runs import summary_numbers
+from paretune.runs.whole_runs import merge_run_files, summary_numbers
 from paretune.search import online
 from paretune.search.engine.study import counted_row, enqueue, finished, with_latest, with_summary
 from paretune.search.spec.sweep import Sweep
@@ -200,8 +200,12 @@ def _of_trials(study: optuna.Study) -> Iterator[Known]:
 
 def _of_run_files(path: Path, sweep: Sweep) -> Iterator[Known]:
     files = sorted(path.rglob("run-*.wandb")) if path.is_dir() else [path]
+    of_run: dict[tuple[Path, str], list[Path]] = {}  # several files of one id in one folder are one run
+    for file in files:
+        of_run.setdefault((file.parent.parent, file.name), []).append(file)
     try:
-        runs = [run for run in map(read_run, files) if run is not None and run.state == "finished"]
+        merged = (merge_run_files(filter(None, map(read_run, same))) for same in of_run.values())
+        runs = [run for found in merged for run in found if run.state == "finished"]
     except OSError as error:
         raise UsageError(f"{path} cannot be read ({error.strerror}): give {FORMS}.") from None
     if not runs:

@@ -123,6 +123,12 @@ class Sweep:
             found[constraint.text] = math.inf if math.isnan(violation) else violation
         return found
 
+    def feasible(self, config: Mapping[str, Any], row: Mapping[str, Any] | None) -> bool | None:
+        """Return whether a run keeps the constraints at the row that counts; None where there are none, or no such row."""
+        if not self.settings.constraints or row is None:
+            return None
+        return all(violation <= 0 for violation in self.violations(config, row).values())
+
     def default_values(self) -> dict[str, Any]:
         """Return the classifier's default configuration with the sweep's preset and fixed values; empty for other programs."""
         if self.classifier is None:

@@ -18,7 +18,7 @@ from paretune.service.store.tables import ApiKey, Entity, Membership, User
 ROLES = ("admin", "member", "viewer")
 REMOVED = "removed"  # the role of who has left; the runs stay, and say whose they were
 FIRST_USER = "local"
-KEY_FORM = re.compile(r"(?:[^-]*-)?[A-Za-z0-9_-]{40,}")  # what the client accepts
+KEY_FORM = re.compile(r"[A-Za-z0-9_]{40,}|[^-]*-[A-Za-z0-9_-]{40,}")  # what the client accepts: it counts behind the first dash
 NAME_FORM = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 RESERVED = (  # the first parts of this server's own addresses, below which no projects can lie
     *("artifact-uploads", "artifacts", "artifactsV2", "authorize", "bulk", "contents", "downloads", "files", "graphql", "healthz"),
@@ -214,7 +214,10 @@ def checked_key(key: str | None) -> str:
     if key is None:
         return new_key()
     if not KEY_FORM.fullmatch(key):
-        raise UsageError("a key must have at least 40 letters, digits, dashes or underscores: leave --key out to have one made.")
+        raise UsageError(
+            "a key must have at least 40 letters, digits, dashes or underscores, behind its first dash where it has one: "
+            "leave --key out to have one made."
+        )
     return key
 
 

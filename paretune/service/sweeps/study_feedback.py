@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import optuna
@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from paretune.core.errors import how_it_ended
 from paretune.core.provenance import written_by_us
 from paretune.runs import study_schema
+from paretune.runs.sweep_outcome import SweepOutcome
 from paretune.runs.wandb_files import numbers
 from paretune.runs.whole_runs import summary_numbers
 from paretune.search.engine.stopping_rules import Outlook
@@ -25,7 +26,7 @@ from paretune.search.spec.hyperband import History
 from paretune.search.spec.sweep import Sweep as Definition
 from paretune.service.store import runs, streams
 from paretune.service.store.database import Database
-from paretune.service.store.tables import Issue, Project, Run, Sweep, now
+from paretune.service.store.tables import Issue, Project, Run, Sweep, as_json, now
 from paretune.service.sweeps.definitions import definition_of
 from paretune.service.sweeps.histories import history_of
 from paretune.service.sweeps.searches import OVER, Search
@@ -60,19 +61,30 @@ def learn(database: Database, search: Search, sweep: Sweep) -> Outlook:
     with database.session() as session:
         outcomes = outcomes_of(session, sweep)
         known = set(session.scalars(sa.select(Issue.trial).where(Issue.sweep_id == sweep.id)))
-    for outcome in outcomes:
-        if outcome.trial is not None:
-            tell(search, outcome.trial, outcome)
+    said = {outcome.issue: tell(search, outcome.trial, outcome) for outcome in outcomes if outcome.trial is not None}
     _forget_lost(search, known)
     outlook = search.plan.outlook(search.study.get_trials(deepcopy=False))
     done = outlook.name == "DONE"
     if outcomes or done:
         with database.session(writing=True) as session:
             session.execute(sa.update(Issue).where(Issue.id.in_([one.issue for one in outcomes])).values(told=True))
+            for outcome in outcomes:
+                if outcome.issue in said:
+                    _write(session, sweep, outcome.name, said[outcome.issue])
             if done:
                 found = session.get_one(Sweep, sweep.id, with_for_update=True)
                 found.state = found.state if found.state in OVER else "FINISHED"
     return outlook
+
+
+def _write(session: Session, sweep: Sweep, name: str, said: SweepOutcome) -> None:
+    """Write into a run's own summary and tags what its sweep says of it."""
+    run = session.scalar(sa.select(Run).where(Run.project_id == sweep.project_id, Run.name == name).with_for_update())
+    if run is None:
+        return
+    runs.keep_summary(session, run, json.dumps({**json.loads(run.summary), **said.to_summary()}))
+    if said.baseline:
+        run.tags = as_json(list(dict.fromkeys([*json.loads(run.tags), study_schema.BASELINE])))
 
 
 def outcomes_of(session: Session, sweep: Sweep) -> list[Outcome]:
@@ -114,24 +126,26 @@ def rows_of(session: Session, run: Run, definition: Definition) -> list[dict[str
     return with_summary(rows, summary_numbers(json.loads(run.summary)), definition.goals)
 
 
-def tell(search: Search, number: int, outcome: Outcome) -> None:
-    """Tell the study how a run ended: by the row that counts, the constraints as they hold there."""
+def tell(search: Search, number: int, outcome: Outcome) -> SweepOutcome:
+    """Tell the study how a run ended, by the row that counts and the constraints as they hold there; return what is said of it."""
+    definition, known = search.definition, search.study.get_trials(deepcopy=False)[number]
+    said = SweepOutcome(definition.goals, baseline=bool(known.user_attrs.get(study_schema.BASELINE)))
     if outcome.pruned is not None:
         _prune(search, number, outcome.pruned)
-        return
-    goals = search.definition.goals
-    row = counted_row(outcome.rows, goals, ours=written_by_us(outcome.config))
+        return replace(said, pruned=outcome.pruned[-1][0] if outcome.pruned else 0)
+    row = counted_row(outcome.rows, definition.goals, ours=written_by_us(outcome.config))
     if row is None:
-        fail(search, number, outcome.cause or f"it logged no finite {' and '.join(goals)}")
-        return
+        fail(search, number, outcome.cause or f"it logged no finite {' and '.join(definition.goals)}")
+        return said
     try:
-        trial = optuna.Trial(search.study, search.study.get_trials(deepcopy=False)[number]._trial_id)
+        trial = optuna.Trial(search.study, known._trial_id)
         trial.set_user_attr(study_schema.RUN, {"id": outcome.name, "config": dict(outcome.config)})
-        for text, violation in search.definition.violations(outcome.config, row).items():
+        for text, violation in definition.violations(outcome.config, row).items():
             trial.set_constraint(text, violation)
-        search.study.tell(number, [row[name] for name in goals])
+        search.study.tell(number, [row[name] for name in definition.goals])
     except (ValueError, RuntimeError):
-        return  # it was told before a restart
+        pass  # it was told before a restart
+    return replace(said, feasible=definition.feasible(outcome.config, row))
 
 
 def _prune(search: Search, number: int, history: History) -> None:

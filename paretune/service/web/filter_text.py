@@ -75,11 +75,13 @@ def _terms(text: str) -> list[str]:
 
 
 def _term(text: str) -> dict[str, Any]:
+    if re.fullmatch(QUOTED, text.strip()):  # whatever it holds, operators too
+        return _containing(_unquoted(text.strip()))
     found = TERM.fullmatch(text)
     if found is None:
-        if re.search(r"[=<>~]", text) and text.strip()[:1] not in "\"'":
+        if re.search(r"[=<>~]", text):
             raise UsageError(f"{text.strip()!r} is not a condition: write for example config.lr > 0.01, joined by and.")
-        return _containing(_unquoted(text.strip()))
+        return _containing(text.strip())
     path, operator, value = _unquoted(found[1]), OPERATORS[found[2]], found[3]
     if value[0] in "\"'" and not re.fullmatch(QUOTED, value):
         raise UsageError(f"the quote in {text.strip()!r} is not closed: a quote within quotes is written twice.")

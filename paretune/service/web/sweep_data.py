@@ -23,6 +23,9 @@ from sqlalchemy.orm import Session, load_only
 from paretune.core.best_epoch import goal_of
 from paretune.core.errors import UsageError
 from paretune.core.pareto_front import hypervolumes, non_dominated, reference_point
+from paretune.core.run_order import order_key
+from paretune.models.effective_configuration import inactive_names, text_of
+from paretune.runs.sweep_outcome import KEY, is_outcome, outcome_of
 from paretune.service.graphql.shared import strict
 from paretune.service.store import runs, streams
 from paretune.service.store.filters import holds
@@ -33,6 +36,7 @@ from paretune.service.web import curves
 from paretune.service.web.importance import computed_beside
 
 EDITS = 15.0  # seconds after which an edit of a run that has ended is seen
+INFEASIBLE = "breaks a constraint"  # the state of a finished run that its sweep may not choose
 CHOSEN = "chosen"  # the tag of the run that a person has chosen
 MOST_WEIGHED = 500  # runs, for the importance
 MOST_METRICS = 3
@@ -50,8 +54,9 @@ class Shown:
     state: str
     ended: datetime
     seconds: float
-    config: Mapping[str, Any]  # the searched parameters, by dotted path
+    config: Mapping[str, Any]  # the searched parameters, by dotted path; None where one is inactive
     summary: Mapping[str, float]
+    created: float  # seconds since 1970
 
 
 class Mark(NamedTuple):
@@ -97,7 +102,7 @@ class SweepData:
         ).one()
         told = session.scalar(sa.select(sa.func.count(Issue.id)).where(Issue.sweep_id == sweep.id, Issue.told.is_(True)))
         with kept.lock:
-            marks = _marks(session, sweep, kept, f"{count}.{last}.{latest}")
+            marks = _marks(session, sweep, kept, f"{count}.{last}.{latest}.{told}")
             edited = zlib.crc32(json.dumps([(number, mark.checksum) for number, mark in sorted(marks.items())]).encode())
         signature = f"{count}.{last}.{latest}.{edited}.{told}.{json.dumps(dict(objectives))}"
         pruned = set(session.scalars(sa.select(Issue.run_name).where(Issue.sweep_id == sweep.id, Issue.pruned.is_(True))))
@@ -137,6 +142,8 @@ class SweepData:
         shown_rows = self._ended(session, sweep, kept, parameters, pruned)
         values = self._told(session, sweep) if list(objectives) == list(goals_of(sweep)) else {}
         rows = [self._row(row, objectives, values) for row in shown_rows]
+        ranks = _ranks(rows, shown_rows, objectives)
+        rows = [{**row, "rank": ranks.get(row["run"])} for row in rows]
         recent = [row.seconds for row in shown_rows[-20:]]
         found = {
             "rows": rows,
@@ -245,12 +252,17 @@ def _marks(session: Session, sweep: Sweep, kept: Kept, count: str) -> dict[int, 
 def shown(run: Run, parameters: Sequence[str], pruned: set[str]) -> Shown:
     """Return a run as the page shows it."""
     config = runs.plain_config(run)
-    found = {name: strict(streams.value_at(config, name)) for name in parameters}
+    inactive = inactive_names(config)
+    found = {name: None if name in inactive else strict(streams.value_at(config, name)) for name in parameters}
+    kept = json.loads(run.summary)
     state = "stopped early" if run.name in pruned and run.state == "killed" else run.state
-    numbers = curves.flat_numbers(json.loads(run.summary))
+    if state == "finished" and outcome_of(kept).feasible is False:
+        state = INFEASIBLE
+    numbers = curves.flat_numbers({key: value for key, value in kept.items() if not (key == KEY and is_outcome(value))})
     summary = {key: value for key, value in numbers.items() if value is not None and not key.startswith("_")}
     seconds = numbers.get("_runtime") or (run.heartbeat_at - run.created_at).total_seconds()
-    return Shown(run.name, run.display_name or run.name, state, run.heartbeat_at, seconds, found, summary)
+    begun = run.created_at.timestamp()
+    return Shown(run.name, run.display_name or run.name, state, run.heartbeat_at, seconds, found, summary, begun)
 
 
 def searched(sweep: Sweep) -> dict[str, bool]:
@@ -327,15 +339,39 @@ def _definition(sweep: Sweep) -> dict[str, Any]:
 
 
 def _analysis(rows: Sequence[Mapping[str, Any]], objectives: Mapping[str, str]) -> dict[str, Any]:
-    """Return the front of the finished runs, and the hypervolume after each of them, as shares of the last."""
+    """Return the front of the finished runs, and the hypervolume after each of them, as shares of the last.
+
+    Of runs of one effective configuration with the same values the best by rank stands for all; `alike` counts them.
+    """
     done = [row for row in rows if row["state"] == "finished" and _finite(row["values"])]
     if not done or not objectives:
-        return {"front": [], "volumes": []}
+        return {"front": [], "alike": {}, "volumes": []}
     goals = list(objectives.values())
     values = np.array([row["values"] for row in done], dtype=np.float64)
-    front = [row["run"] for row, on_front in zip(done, non_dominated(values, goals), strict=True) if on_front]
+    alike: dict[str, list[Mapping[str, Any]]] = {}
+    for row, on_front in zip(done, non_dominated(values, goals), strict=True):
+        if on_front:
+            alike.setdefault(text_of([row["config"], row["values"]]), []).append(row)
+    groups = [sorted(group, key=lambda row: row["rank"]) for group in alike.values()]
+    front = [group[0]["run"] for group in groups]
+    counts = {group[0]["run"]: len(group) for group in groups if len(group) > 1}
     volumes = hypervolumes(values, goals, reference_point(values, goals)) if len(goals) > 1 else np.zeros(0)
-    return {"front": front, "volumes": [float(volume) for volume in volumes]}
+    return {"front": front, "alike": counts, "volumes": [float(volume) for volume in volumes]}
+
+
+def _ranks(rows: Sequence[Mapping[str, Any]], runs_shown: Sequence[Shown], objectives: Mapping[str, str]) -> dict[str, int]:
+    """Return the places of the finished runs by the first objective, from 0; equals in the order of the analysis."""
+    if not objectives:
+        return {}
+    done = [(row, run) for row, run in zip(rows, runs_shown, strict=True) if row["state"] == "finished" and _finite(row["values"])]
+    sign = 1.0 if next(iter(objectives.values())) == "minimize" else -1.0
+
+    def key(pair: tuple[Mapping[str, Any], Shown]) -> tuple[float, ...]:
+        row, run = pair
+        told = dict(zip(objectives, row["values"], strict=True))
+        return order_key(sign * row["values"][0], {**run.summary, **told, "created": run.created}, objectives)
+
+    return {run.run: place for place, (_, run) in enumerate(sorted(done, key=key))}
 
 
 def _finite(values: Sequence[Any]) -> bool:

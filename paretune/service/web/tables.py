@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session, defer, joinedload
 
 from paretune.core.best_epoch import known_goal
 from paretune.core.errors import UsageError, did_you_mean
+from paretune.runs.sweep_outcome import KEY
 from paretune.service.store import runs, streams
 from paretune.service.store.filters import condition_of, order_of
 from paretune.service.store.safe_json import is_whole
@@ -208,6 +209,7 @@ def usual_columns(rows: Sequence[Row]) -> tuple[str, ...]:
     varied = [
         column for column in config if len({json.dumps(row.value(column), default=str) for row in rows}) > 1 or len(rows) == 1
     ]
+    summary = [column for column in summary if not column.startswith(f"summary.{KEY}.")]  # what its sweep says of a run
     numbers = [column for column in summary if any(isinstance(row.value(column), int | float) for row in rows)]
     numbers.sort(key=_is_aside)
     more = [name for name in ("tags", "sweep", "group") if any(row.value(name) for row in rows)]

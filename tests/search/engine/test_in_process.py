@@ -140,6 +140,7 @@ def test_the_run_says_what_it_repeats(tmp_path: Path, loaded: list[DataOptions])
     assert (config["repeats"], config["repeats_over"], config["best_metric"]) == (2, "seeds", "f1")
     assert path is None
     assert set(config["provenance"]) >= {"commit", "versions", "device", "fingerprints"}
+    assert "momentum" in config["provenance"]["inactive"]
 
 
 def test_other_data_take_the_place_of_the_former(tmp_path: Path, loaded: list[DataOptions]) -> None:

@@ -188,7 +188,7 @@ def test_a_program_that_fails_after_its_run_has_finished_has_failed(tmp_path: Pa
     (trial,) = run(sweep, trials=1, name="own", runs=tmp_path / "runs").get_trials()
     assert trial.state == TrialState.FAIL
     assert trial.user_attrs[study_schema.CAUSE] == "the program exited with code 1; its last line: after the run"
-    assert [(row["loss"], row["last"]) for row in study_schema.epochs_of(trial.user_attrs)] == [(1.0, False)]
+    assert [(row["loss"], row[study_schema.LAST]) for row in study_schema.epochs_of(trial.user_attrs)] == [(1.0, False)]
 
 
 def test_a_worker_that_dies_while_it_writes_what_came_at_once_leaves_no_result(
@@ -213,7 +213,7 @@ def test_a_worker_that_dies_while_it_writes_what_came_at_once_leaves_no_result(
     kept = study_schema.epochs_of(trials[0].user_attrs)  # of two writes; how many rows each had, the program's pace decides
     assert [row["loss"] for row in kept] == [row["loss"] for row in rows[: len(kept)]]
     assert 2 <= len(kept) < len(rows)
-    assert not any(row["last"] for row in kept)
+    assert not any(row[study_schema.LAST] for row in kept)
     assert trials[1].value == rows[-1]["loss"]
 
 
@@ -339,7 +339,7 @@ def test_a_program_that_leaves_its_run_unfinished_has_failed_whatever_it_logged(
     (trial,) = run(script(tmp_path, text), trials=1, name="own", runs=tmp_path / "runs").get_trials()
     assert (trial.state, trial.values) == (TrialState.FAIL, None)
     assert trial.user_attrs[study_schema.CAUSE].startswith(f"the program {how}")
-    assert not any(row["last"] for row in study_schema.epochs_of(trial.user_attrs))
+    assert not any(row[study_schema.LAST] for row in study_schema.epochs_of(trial.user_attrs))
 
 
 def test_a_program_that_crashes_in_its_run_fails_with_its_own_last_line(tmp_path: Path) -> None:

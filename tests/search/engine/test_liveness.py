@@ -165,3 +165,15 @@ def test_what_killed_workers_shared_goes_as_the_next_command_starts(tmp_path: Pa
     (tmp_path / "workers" / "1-abc.lock").touch()
     with shared_cache(tmp_path) as cache:
         assert not cache.exists()
+
+
+def test_a_beat_of_elsewhere_may_stand_for_a_lease_and_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("paretune.search.engine.liveness.time.monotonic", lambda: now[0])
+    watch, trial = Watch(seconds=8.0, local=False), trial_of(ELSEWHERE, beat=1)
+    found = []
+    for moment in (100.0, 108.0, 108.5):
+        now[0] = moment
+        found.append(watch.dead(trial))
+    assert found == [False, False, True]
+    assert not watch.dead(trial_of(ELSEWHERE, beat=2))

@@ -119,7 +119,7 @@ def test_the_study_keeps_every_epoch_and_where_the_run_is(tmp_path: Path) -> Non
     for trial in study.get_trials():
         rows = study_schema.epochs_of(trial.user_attrs)
         assert [row["epoch"] for row in rows] == [1, 2]
-        assert [row["last"] for row in rows] == [False, True]
+        assert [row[study_schema.LAST] for row in rows] == [False, True]
         assert trial.value == max(row["f1"] for row in rows)
         assert trial.intermediate_values == {row["epoch"]: row["f1"] for row in rows}
         assert trial.user_attrs[study_schema.RUN]["id"] == run_id_of(study.user_attrs[study_schema.STUDY_ID], trial.number, 0)
@@ -558,10 +558,12 @@ def test_histories_of_other_workers_are_taken_over_as_they_grow_and_end(tmp_path
     engine = Engine(sweep, study, tmp_path, InProcess(sweep), Lease(tmp_path), Plan(sweep, 3), watch)
     theirs, failing = study.ask(), study.ask()
     for trial in (theirs, failing):
-        trial.set_user_attr(*study_schema.epochs_entry([{"epoch": number, "f1": number / 10, "last": False} for number in (1, 2)]))
+        trial.set_user_attr(
+            *study_schema.epochs_entry([{"epoch": number, "f1": number / 10, study_schema.LAST: False} for number in (1, 2)])
+        )
     engine._learn()
     assert engine.histories == {number: [(1, [0.1]), (2, [0.2])] for number in (theirs.number, failing.number)}
-    theirs.set_user_attr(*study_schema.epochs_entry([{"epoch": 3, "f1": 0.3, "last": True}]))
+    theirs.set_user_attr(*study_schema.epochs_entry([{"epoch": 3, "f1": 0.3, study_schema.LAST: True}]))
     study.tell(theirs, 0.3)
     study.tell(failing, state=TrialState.FAIL)
     engine._learn()

@@ -209,12 +209,13 @@ def test_auto_takes_the_process_for_few_trials_and_tpe_before_and_after() -> Non
     assert taken(STARTUP, conditional=True) == "tpe"
 
 
-def test_the_process_learns_from_trials_that_were_stopped_early() -> None:
+@pytest.mark.parametrize("more", [{}, {"another": FloatDistribution(0, 1)}], ids=["the same", "one more parameter"])
+def test_the_process_learns_from_trials_that_were_stopped_early(more: dict[str, BaseDistribution]) -> None:
     def next_trial(n_pruned: int) -> dict[str, Any]:
         study = new_study()
         go_on(study, "random", NUMBERS, STARTUP)
         for place in range(n_pruned):
-            trial = ask(study, "random", NUMBERS, STARTUP + place)
+            trial = ask(study, "random", {**NUMBERS, **more}, STARTUP + place)
             trial.report(-9.0, 1)  # as good as it looks, it was stopped: no better than the median
             study.tell(trial, state=TrialState.PRUNED)
         study.sampler = PatientProcess(seed=1)

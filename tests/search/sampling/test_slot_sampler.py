@@ -12,6 +12,7 @@ import yaml
 from optuna.trial import TrialState, create_trial
 
 from paretune.runs import study_schema
+from paretune.search.sampling import slot_sampler
 from paretune.search.sampling.slot_sampler import ImputedStudy, SlotSampler, draw, imputed, slot_of
 from paretune.search.spec.sweep import Objective, Sweep, read_sweep
 
@@ -125,6 +126,51 @@ def test_runs_without_a_value_get_the_one_that_wandb_gives_them(
     assert (failed.state, failed.value) == (TrialState.COMPLETE, failed_value)
     assert live.state == (TrialState.RUNNING if running_value is None else TrialState.COMPLETE)
     assert running_value is None or live.value == running_value
+
+
+@pytest.mark.parametrize(
+    ("method", "search", "taken"),
+    [
+        ("bayes", {"sampler": {"name": "tpe", "n_startup_trials": 3}}, ("tpe", {"n_startup_trials": 3})),
+        ("bayes", {}, ("auto", {})),
+        ("random", {}, ("random", {})),
+    ],
+)
+def test_the_sampler_and_its_options_are_those_of_the_sweep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, search: dict[str, Any], taken: tuple[str, dict[str, Any]]
+) -> None:
+    calls: list[tuple[str, dict[str, Any]]] = []
+    build = slot_sampler.build_sampler
+    monkeypatch.setattr(slot_sampler, "build_sampler", lambda *given, **more: calls.append(given) or build(*given, **more))  # type: ignore[func-returns-value]
+    study_of(sweep_of(tmp_path, method=method, controller={"type": "local", "search": search})).ask()
+    assert calls == [taken]
+
+
+@pytest.mark.parametrize(
+    ("running", "state", "cause", "is_imputed"),
+    [
+        ("false", TrialState.FAIL, "it raised", True),
+        ("false", TrialState.FAIL, study_schema.INTERRUPTED, False),
+        ("false", TrialState.FAIL, study_schema.SURPLUS, False),
+        ("false", TrialState.COMPLETE, None, False),
+        ("false", TrialState.PRUNED, None, False),
+        ("false", TrialState.RUNNING, None, False),
+        ("best", TrialState.COMPLETE, None, True),
+        ("latest", TrialState.COMPLETE, None, True),
+        ("worst", TrialState.COMPLETE, None, True),
+    ],
+)
+def test_a_study_is_seen_as_it_is_where_nothing_is_to_be_imputed(
+    tmp_path: Path, running: str, state: TrialState, cause: str | None, is_imputed: bool
+) -> None:
+    metric = {**DEFINITION["metric"], "impute_while_running": running}
+    sweep = sweep_of(tmp_path, metric=metric)
+    study = study_of(sweep)
+    attributes = {} if cause is None else {study_schema.CAUSE: cause}
+    study.add_trial(create_trial(state=state, values=[0.5] if state == TrialState.COMPLETE else None, user_attrs=attributes))
+    seen = SlotSampler(sweep, 0)._view(study)
+    assert isinstance(seen, ImputedStudy) is is_imputed
+    assert is_imputed or seen is study
 
 
 def test_an_interrupted_run_is_not_imputed() -> None:

@@ -15,6 +15,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from paretune.core.errors import UsageError
 from paretune.runs import study_schema
+from paretune.runs.outcome_file import write_outcome
+from paretune.runs.sweep_outcome import SweepOutcome
+from paretune.runs.wandb_files import read_run
 from paretune.search import online
 from paretune.search.command_line import main
 from paretune.search.engine import in_process
@@ -146,6 +149,9 @@ def test_objectives_in_different_rows_of_a_run_file_are_learnt_from(tmp_path: Pa
     )
     metrics = [{"name": "a", "goal": "maximize"}, {"name": "b", "goal": "minimize"}]
     sweep = sweep_of(tmp_path, program=str(program), metric=None, metrics=metrics, parameters={"rate": {"min": 0.0, "max": 1.0}})
+    (found,) = (read_run(file) for file in (tmp_path / "wandb").rglob("run-*.wandb"))
+    assert found is not None
+    write_outcome(found, SweepOutcome(sweep.goals), tmp_path)  # another file of the same run
     lines, trials = brought(sweep, tmp_path / "wandb")
     assert lines == [f"{tmp_path / 'wandb'}: 1 learnt from"]
     assert trials[0].values == [0.7, 3.0]

@@ -290,12 +290,88 @@ def test_the_quantile_one_belongs_to_the_last_value_that_can_be_drawn() -> None:
     assert parameter.decode(0.0) == 0
 
 
+def test_a_quantile_between_two_values_belongs_to_the_upper_one() -> None:
+    # as `HyperParameter.ppf` of W&B's package sweeps 0.3.0
+    parameter = parameter_of({"values": ["a", "b", "c"], "probabilities": [0.25, 0.5, 0.25]})
+    assert [parameter.decode(quantile) for quantile in (0.0, 0.25, 0.5, 0.75, 0.9)] == ["a", "b", "b", "c", "c"]
+    assert parameter_of({"values": ["a", "b"], "probabilities": [0, 1]}).decode(0.0) == "b", "a is never drawn"
+
+
+def test_a_value_listed_twice_is_drawn_from_the_middle_of_its_widest_part() -> None:
+    # 1 has the quantiles from 0 to 0.25 and from 0.5 to 1
+    parameter = parameter_of({"values": [1, 2, 1], "probabilities": [0.25, 0.25, 0.5]})
+    assert (parameter.encode(1), parameter.encode(2)) == (0.75, 0.375)
+    parameter = parameter_of({"values": ["a", "b", "a"], "probabilities": [0, 0.5, 0.5]})
+    assert (parameter.encode("a"), parameter.decode(parameter.encode("a"))) == (0.75, "a")
+
+
+def test_a_number_half_way_between_two_multiples_goes_to_the_even_one() -> None:
+    # as `HyperParameter.ppf` of W&B's package sweeps 0.3.0, which rounds by numpy
+    to_ten = parameter_of({"distribution": "q_uniform", "min": 0, "max": 10})
+    assert [to_ten.decode(quantile) for quantile in (0.05, 0.15, 0.25, 0.35, 0.45)] == [0, 2, 2, 4, 4]
+    around_0 = parameter_of({"distribution": "q_uniform", "min": -2.5, "max": 2.5})
+    assert [around_0.decode(quantile) for quantile in (0.2, 0.4, 0.6, 0.8)] == [-2, 0, 0, 2]
+
+
+@pytest.mark.parametrize("number", [-math.inf, -1.0, -1e-300, 0.0, 1e-300, 0.5, math.e, 1e300])
+def test_a_log_normal_number_has_scipys_cumulative_probability_and_none_lies_below_0(number: float) -> None:
+    parameter = parameter_of({"distribution": "log_normal", "mu": 1, "sigma": 0.7})
+    assert isinstance(parameter, Quantile)
+    assert parameter.cumulative(number) == pytest.approx(stats.lognorm.cdf(number, s=0.7, scale=math.e), abs=1e-15)
+    assert parameter.encode(number) == pytest.approx(stats.lognorm.cdf(number, s=0.7, scale=math.e), abs=1e-15)
+
+
+def test_the_multiple_0_of_a_log_normal_number_is_drawn_from_half_of_q_down() -> None:
+    parameter = parameter_of({"distribution": "q_log_normal", "mu": 1, "sigma": 0.7, "q": 2})
+    assert parameter.contains(0)
+    assert not parameter.contains(-2)
+    assert parameter.encode(0) == pytest.approx(stats.lognorm.cdf(1.0, s=0.7, scale=math.e) / 2, rel=1e-6)
+
+
 def test_the_ends_are_values_that_can_be_drawn() -> None:
     # 8 lies half-way to 0, but only the quantile 0 itself would be rounded down: a batch size of 0 is never drawn
     assert parameter_of({"distribution": "q_uniform", "min": 8, "max": 64, "q": 16}).ends() == [16, 64]
     assert parameter_of({"min": 0.5, "max": 2}).ends() == [0.5, 2.0]
     assert parameter_of({"distribution": "normal", "mu": 4}).ends() == [4.0]
     assert parameter_of({"values": [3, 1], "probabilities": [1.0, 0.0]}).ends() == [3]
+
+
+@pytest.mark.parametrize(
+    ("given", "count"),
+    [
+        ({"min": 3, "max": 9}, 7),
+        ({"min": -2, "max": 1}, 4),
+        ({"min": 5, "max": 5}, 1),
+        ({"min": 0.5, "max": 1.0}, math.inf),
+        ({"values": ["a", [1], None]}, 3),
+        ({"values": ["a", "b"], "probabilities": [0.5, 0.5]}, math.inf),
+        ({"distribution": "normal"}, math.inf),
+        ({"distribution": "q_normal"}, math.inf),
+    ],
+    ids=label,
+)
+def test_the_values_are_counted_before_a_grid_makes_a_list_of_them(given: dict[str, Any], count: float) -> None:
+    parameter = parameter_of(given)
+    assert parameter.n_values() == count
+    grid = parameter.grid()
+    assert grid is None if count == math.inf else grid is not None and len(grid) == count
+
+
+@pytest.mark.parametrize(
+    ("given", "grid"),
+    [
+        ({"distribution": "q_uniform", "min": 0, "max": 10, "q": 3}, [0, 3, 6, 9]),  # W&B counts from min and leaves out max
+        ({"distribution": "q_uniform", "min": 1, "max": 10, "q": 3}, [1, 4, 7]),
+        ({"distribution": "q_log_uniform_values", "min": 1, "max": 10, "q": 4}, [0, 4, 8]),
+        ({"distribution": "q_log_uniform_values", "min": 4, "max": 10.5, "q": 4}, [4, 8, 12]),
+        ({"distribution": "q_beta", "q": 0.25}, [0, 0.25, 0.5, 0.75, 1]),
+    ],
+    ids=label,
+)
+def test_a_grid_of_multiples_holds_those_that_can_be_drawn(given: dict[str, Any], grid: list[Any]) -> None:
+    parameter = parameter_of(given)
+    assert parameter.grid() == grid
+    assert len(grid) <= parameter.n_values() <= len(grid) + 3
 
 
 @pytest.mark.parametrize("kind", ["uniform", "q_uniform", "log_uniform_values", "q_log_uniform_values", "int_uniform"])

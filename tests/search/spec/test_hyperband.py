@@ -134,6 +134,14 @@ def test_runs_are_stopped_as_by_wandbs_engine() -> None:
     assert [stops(rule, history, histories) for history in histories] == [True, True, False, False, False]
 
 
+def test_a_bracket_of_one_epoch_is_the_first_and_none_is_below() -> None:
+    # W&B's package sweeps 0.3.0 has the brackets 1 and 3, and stops the first of these three runs at epoch 1
+    rule = read({"type": "hyperband", "max_iter": 9, "s": 5, "eta": 3})
+    assert rule.brackets == (1, 3)
+    histories = [[10, 9], [2, 9], [3, 9]]
+    assert [stops(rule, history, histories) for history in histories] == [True, False, False]
+
+
 def test_strict_is_off_where_the_file_does_not_say() -> None:
     # as W&B's documentation has it; the schema of its package sweeps 0.3.0 fills in true
     assert read({"type": "hyperband", "min_iter": 3}).strict is False
@@ -145,6 +153,23 @@ def test_with_several_objectives_nothing_on_the_front_is_stopped() -> None:
     histories = [numbered([point, point]) for point in points]
     goals = ("maximize", "minimize")
     assert [RULE.should_stop(history, histories, goals) for history in histories] == [False, False, False, True, True, True]
+
+
+def test_with_several_objectives_as_many_go_on_as_with_one() -> None:
+    # each run dominates the next, so the order is that of one objective: int(6 / 3) + 1 = 3 of the six go on
+    histories = [numbered([(9.0, 9.0), (float(value), float(value))]) for value in (1, 2, 3, 4, 5, 6)]
+    goals = ("minimize", "minimize")
+    several = [RULE.should_stop(history, histories, goals) for history in histories]
+    one = [[9.0, float(value)] for value in (1, 2, 3, 4, 5, 6)]
+    assert several == [False, False, False, True, True, True] == [stops(RULE, history, one) for history in one]
+
+
+def test_with_several_objectives_the_end_of_a_front_counts_by_what_it_adds_up_to_a_tenth_beyond_the_worst() -> None:
+    # (0, 0) dominates the four others; int(5 / 3) + 1 = 2 go on. Hypervolumes of the four alone, up to (11, 11): 7, 1, 1 and 6
+    points = [(0.0, 0.0), (1.0, 10.0), (8.0, 9.0), (9.0, 8.0), (10.0, 2.0)]
+    histories = [numbered([(99.0, 99.0), point]) for point in points]
+    stopped = [RULE.should_stop(history, histories, ("minimize", "minimize")) for history in histories]
+    assert stopped == [False, False, True, True, True]
 
 
 def test_with_several_objectives_the_best_epoch_counts_and_with_strict_the_one_at_the_bracket() -> None:

@@ -187,6 +187,15 @@ def test_a_file_is_read_without_being_run(source: Path) -> None:
     assert own(source, optimizer="f").optimizer == "f"
 
 
+def test_a_function_that_is_not_there_is_answered_with_those_that_are(source: Path) -> None:
+    source.write_text("def first(info): pass\ndef second(trial): pass\n")
+    with pytest.raises(UsageError, match=r"Got 'zzzzz'; it defines first, second\."):
+        own(source, optimizer="zzzzz")
+    source.write_text("")
+    with pytest.raises(UsageError, match=r"Got 'zzzzz'; it defines none\."):
+        own(source, optimizer="zzzzz")
+
+
 def test_what_a_file_takes_from_elsewhere_is_seen_only_when_it_runs(source: Path) -> None:
     source.write_text("from somewhere import *\n")
     assert own(source, optimizer="f").optimizer == "f"

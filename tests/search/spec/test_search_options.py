@@ -88,6 +88,21 @@ def test_what_was_fixed_may_keep_its_condition() -> None:
     assert space.conditions == {}
 
 
+def test_a_condition_of_a_parameter_that_has_a_fault_does_not_hide_those_behind_it() -> None:
+    conditions = {"degree": "coef0 > 0", "kernl": "coef0 > 0"}
+    parameters = {**PARAMETERS, "degree": {"min": 4, "max": 2}}
+    controller = {"type": "local", "search": {"conditions": conditions}}
+    definition = Definition(Path("a.yaml"), {"parameters": parameters, "controller": controller})
+    space = read_space(definition, parameters)
+    read_settings(definition, space, None)
+    with pytest.raises(UsageError) as refusal:
+        definition.check()
+    assert [line.partition(": ")[2].split()[0] for line in str(refusal.value).splitlines()] == [
+        "parameters.degree:",
+        "controller.search.conditions.kernl",
+    ]
+
+
 def test_a_program_of_the_persons_own_may_log_anything() -> None:
     settings, _ = read({"constraints": ["latency <= 3"]}, metrics=None)
     assert settings.constraints[0].names == {"latency"}

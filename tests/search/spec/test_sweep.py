@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import optuna
 import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import Field
+from pydantic.fields import FieldInfo
 
 from paretune.core.errors import UsageError
 from paretune.models.registry import MODELS
 from paretune.search.sampling.slot_sampler import draw
-from paretune.search.spec.sweep import TOP_LEVEL, WITHOUT_EFFECT, Objective, Sweep, read_sweep
+from paretune.search.spec.space import read_space
+from paretune.search.spec.sweep import TOP_LEVEL, WITHOUT_EFFECT, Objective, Sweep, _check_values, read_sweep
+from paretune.search.spec.yaml_lines import Definition
 from tests.samples import ROOT
 
 FILES = sorted((ROOT / "sweeps").glob("*.yaml"))
@@ -377,6 +381,15 @@ def test_what_yaml_makes_of_a_value_is_noted_where_nobody_can_say_it_is_wrong(tm
 
 
 # Fixed values
+
+
+@pytest.mark.parametrize(("low", "high", "fits"), [(1, 3, True), (1, 4, False), (0, 3, False), (0, 0, False)])
+def test_both_ends_of_a_nested_parameter_are_checked_with_the_field_that_it_is_in(low: int, high: int, fits: bool) -> None:
+    field = FieldInfo(annotation=dict[str, Annotated[int, Field(ge=1, le=3)]])
+    parameters = {"layers": {"parameters": {"depth": {"min": low, "max": high}}}}
+    definition = Definition(Path("a.yaml"), {"parameters": parameters})
+    _check_values(definition, read_space(definition, parameters), "layers", field, {})
+    assert (definition.faults == []) is fits
 
 
 def test_fixed_values_leave_the_search(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ from tests.postgres import binaries, needs_postgres, postgres
 from tests.samples import ROOT
 from tests.service.logging_artifacts import Logged
 from tests.service.serving import KEY, Asked, client, listening
-from tests.service.store.test_segments import exact, kept, rows, stream
+from tests.service.store.histories import exact, kept, rows, stream
 
 CREATE = (
     'mutation { createRunFiles(input: {entityName: "someone", projectName: "tried", runName: "r1", files: ["media/a.txt"]}) '

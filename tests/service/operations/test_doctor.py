@@ -17,7 +17,7 @@ from paretune.service.store import compaction, migrations
 from paretune.service.store.tables import Chunk, Run, RunFile, Segment, now
 from tests.service.operations.test_backup import CREATE, refused
 from tests.service.serving import Asked
-from tests.service.store.test_segments import rows, stream
+from tests.service.store.histories import rows, stream
 
 
 @pytest.fixture

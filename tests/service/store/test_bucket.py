@@ -23,7 +23,7 @@ from paretune.service.store.files import COPIES, Files
 from tests.service.browsing import Shown
 from tests.service.http.test_app import upload_address
 from tests.service.serving import Asked, authorization
-from tests.service.store.test_segments import rows, stream
+from tests.service.store.histories import rows, stream
 
 
 @pytest.fixture(params=["memory", "file"])

@@ -17,7 +17,7 @@ from paretune.service.store.accounts import add_user
 from paretune.service.store.tables import Segment
 from tests.samples import ROOT
 from tests.service.serving import Asked, authorization, client, listening
-from tests.service.store.test_segments import exact, rows, stored, stream
+from tests.service.store.histories import exact, rows, stored, stream
 
 OTHER = "local-" + "o" * 40
 

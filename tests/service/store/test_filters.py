@@ -175,12 +175,32 @@ def test_times_are_compared_in_any_zone(asked: Asked, known: dict[str, dict[str,
 
 
 @pytest.mark.parametrize(
+    "moment", ["2020-01-01T14:00:00+02:00", "2020-01-01T05:30:00-06:30", "2020-01-01T12:00:00Z", "2020-01-01T12:00:00"]
+)
+def test_a_time_is_the_same_moment_in_every_zone(asked: Asked, known: dict[str, dict[str, Any]], moment: str) -> None:
+    from datetime import datetime
+
+    with asked.database.session(writing=True) as session:
+        session.execute(sa.update(Run).where(Run.name == "run07").values(created_at=datetime(2020, 1, 1, 12)))
+    assert names(asked, {"created_at": moment}) == ["run07"]
+    assert names(asked, {"created_at": {"$in": [moment, "2019-01-01"]}}) == ["run07"]
+    assert names(asked, {"created_at": {"$lte": moment}}) == ["run07"]
+    assert names(asked, {"created_at": {"$lt": moment}}) == []
+    assert "run07" in names(asked, {"created_at": {"$gte": moment}})
+    assert "run07" not in names(asked, {"created_at": {"$gt": moment}})
+
+
+@pytest.mark.parametrize(
     ("filters", "sentence"),
     [
         ("{", "filters must be JSON"),
         ([1], "a filter must be a mapping"),
         ({"colour": 1}, "runs have no field 'colour'"),
         ({"displayname": "x"}, "did you mean 'display_name'"),
+        ({"aaa.lr": 1}, "runs have no field 'aaa.lr'"),
+        ({"zzz.lr": 1}, "runs have no field 'zzz.lr'"),
+        ({"config": 1}, "runs have no field 'config'"),
+        ({"summary": 1}, "runs have no field 'summary'"),
         ({"$xor": []}, r"\$xor is not an operator between filters"),
         ({"config.lr": {"$gtt": 1}}, r"\$gtt is not an operator of filters; did you mean '\$gt'"),
         ({"$and": {"state": "x"}}, r"\$and must have a list"),

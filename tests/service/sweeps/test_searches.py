@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import random
 import threading
 from pathlib import Path
 from typing import Any
@@ -12,13 +10,10 @@ import pytest
 import sqlalchemy as sa
 from optuna.trial import TrialState
 
-from paretune.search.spec.hyperband import Hyperband
-from paretune.service.store import streams
-from paretune.service.store.tables import Issue, Run
-from paretune.service.sweeps import agents, histories, searches, study_feedback
-from paretune.service.sweeps.histories import Watch, history_of
+from paretune.service.store.tables import Issue
+from paretune.service.sweeps import agents, searches, study_feedback
 from tests.service.serving import Asked
-from tests.service.sweeps.test_sweeps import DEFINITION, agent, beat, created, done, set_state, state_of, sweep_row
+from tests.service.sweeps.test_sweeps import agent, beat, created, done, set_state, state_of, sweep_row
 
 
 @pytest.fixture
@@ -162,151 +157,7 @@ def test_a_run_that_was_deleted_is_neither_handed_out_again_nor_waited_for(asked
     assert [trial.state for trial in trials_of(asked, sweep)] == [TrialState.FAIL, TrialState.COMPLETE]
 
 
-# -- prior runs
-
-
-def prior(asked: Asked, name: str, *, loss: float | None = 0.5, ended: bool = True, **config: Any) -> str:
-    asked.run(name, config=json.dumps({key: {"value": value} for key, value in config.items()}))
-    line = json.dumps({"_step": 0} if loss is None else {"_step": 0, "loss": loss})
-    asked.stream(name, files={"wandb-history.jsonl": {"offset": 0, "content": [line]}}, complete=ended)
-    return name
-
-
-def with_priors(asked: Asked, names: list[str], **changes: Any) -> tuple[str, str]:
-    query = """mutation M($c: String, $f: JSONString) { upsertSweep(input: {config: $c, projectName: "tried", priorRunsFilters: $f})
-        { sweep { id name priorRuns { edges { node { name } } } } } }"""
-    filters = json.dumps({"$or": [{"name": name} for name in names]})
-    made = asked.ask(query, c=json.dumps({**DEFINITION, **changes}), f=filters)["upsertSweep"]["sweep"]
-    assert {edge["node"]["name"] for edge in made["priorRuns"]["edges"]} == set(names)
-    return made["id"], made["name"]
-
-
-def test_prior_runs_are_attached_and_learnt_from_once_before_the_first_suggestion(asked: Asked, tmp_path: Path) -> None:
-    prior(asked, "fits", loss=0.125, x=0.5, kind="a", fixed=7)
-    prior(asked, "outside", x=3.0, kind="a")
-    prior(asked, "nothing", loss=None, x=0.25, kind="b")
-    prior(asked, "goes-on", x=0.25, kind="b", ended=False)
-    prior(asked, "unnamed", x=0.75, kind="b")
-    _, sweep = with_priors(asked, ["fits", "goes-on", "nothing", "outside"], run_cap=2)
-    one = agent(asked, sweep)
-    first = beat(asked, one)[0]
-    known = trials_of(asked, sweep)
-    assert [(trial.state, trial.value, trial.params.get("x")) for trial in known[:1]] == [(TrialState.COMPLETE, 0.125, 0.5)]
-    assert len(known) == 2, "the others teach nothing"
-    done(asked, first["run_id"], sweep, loss=0.9)
-    asked.client.app = asked.application(tmp_path)  # type: ignore[method-assign]
-    done(asked, beat(asked, one)[0]["run_id"], sweep, loss=0.8)
-    assert beat(asked, one) == [{"type": "exit"}], "prior runs count to no cap"
-    assert [trial.value for trial in trials_of(asked, sweep)] == [0.125, 0.9, 0.8], "and are told once"
-
-
-def test_prior_runs_are_told_with_their_constraints(asked: Asked) -> None:
-    search = {"constraints": ["x <= 0.4"]}
-    prior(asked, "breaks", loss=0.125, x=0.5, kind="a", fixed=7)
-    _, sweep = with_priors(asked, ["breaks"], controller={"type": "cloud", "search": search})
-    given = beat(asked, agent(asked, sweep))[0]
-    assert trials_of(asked, sweep)[0].constraints == {"x <= 0.4": pytest.approx(0.1)}
-    done(asked, given["run_id"], sweep)
-    agents.look_after(asked.database, asked.searches)
-    assert set(trials_of(asked, sweep)[1].constraints) == {"x <= 0.4"}, "as are its own runs"
-
-
-def test_a_clients_scheduler_finds_the_prior_runs_among_the_sweeps(asked: Asked) -> None:
-    prior(asked, "fits", x=0.5, kind="a")
-    identifier, sweep = with_priors(asked, ["fits"], method="custom", scheduler={"engine": "optuna"})
-    query = 'mutation E($id: ID!) { enqueueSweepRun(input: {id: $id, config: "{}"}) { id } }'
-    own = asked.ask(query, id=identifier)["enqueueSweepRun"]["id"]
-    pages, after = [], None
-    page = """query($n: String!, $after: String) { project(name: "tried") { sweep(sweepName: $n) {
-        runs(first: 1, after: $after) { edges { node { name } } pageInfo { hasNextPage endCursor } } } } }"""
-    while True:
-        found = asked.ask(page, n=sweep, after=after)["project"]["sweep"]["runs"]
-        pages.append([edge["node"]["name"] for edge in found["edges"]])
-        after = found["pageInfo"]["endCursor"]
-        if not found["pageInfo"]["hasNextPage"]:
-            break
-    assert pages == [["fits"], [own]]
-
-
-def test_a_filter_of_prior_runs_that_is_none_is_refused(asked: Asked) -> None:
-    query = """mutation M($c: String, $f: JSONString)
-        { upsertSweep(input: {config: $c, projectName: "tried", priorRunsFilters: $f}) { sweep { id } } }"""
-    assert "$xor" in asked.told(query, c=json.dumps(DEFINITION), f='{"$xor": []}')["errors"][0]["message"]
-
-
 # -- early_terminate
-
-
-@pytest.mark.parametrize("seed", range(6))
-def test_what_is_read_line_by_line_decides_as_what_is_read_whole(asked: Asked, seed: int) -> None:
-    chance = random.Random(seed)
-    goals = {"loss": "minimize"} if seed % 2 else {"loss": "minimize", "acc": "maximize"}
-    rule = Hyperband((2, 4, 8), 2.0, strict=chance.random() < 0.5)
-    names = [f"r{number}" for number in range(6)]
-    lines = dict.fromkeys(names, 0)
-    for name in names:
-        asked.run(name)
-    watch, decided = Watch(goals), set()
-    for _ in range(40):
-        name = chance.choice(names)
-        rows = []
-        for _ in range(chance.randint(1, 3)):
-            row: dict[str, Any] = {"_step": lines[name] + len(rows)}
-            for goal in ("loss", "acc"):
-                if chance.random() < 0.8:
-                    row[goal] = float("nan") if chance.random() < 0.1 else round(int(name[1:]) / 3 + chance.random(), 2)
-            rows.append(json.dumps(row))
-        offset = max(lines[name] - chance.choice([0, 0, 1]), 0)  # now and then a line is sent again
-        if offset < lines[name]:
-            with asked.database.session() as session:
-                run = session.scalar(sa.select(Run).where(Run.name == name))
-                assert run is not None
-                rows = [line for _, line in streams.lines_of(session, run, "history", start=offset)] + rows
-        asked.stream(name, files={"wandb-history.jsonl": {"offset": offset, "content": rows}})
-        lines[name] = offset + len(rows)
-        with asked.database.session() as session:
-            kept = list(session.scalars(sa.select(Run).order_by(Run.id)))
-            histories = watch.read(session, kept)
-            whole = [history_of(session, run, goals) for run in kept]
-        assert repr(histories) == repr(whole), "NaN is not equal to itself"
-        own = [run.name for run in kept].index(name)
-        said = rule.should_stop(histories[own], histories, list(goals.values()))
-        assert said == rule.should_stop(whole[own], whole, list(goals.values()))
-        decided.add(said)
-    assert decided == {True, False}
-
-
-def test_a_run_that_was_rewound_is_read_anew(asked: Asked) -> None:
-    asked.run("r1")
-    rows = [json.dumps({"_step": step, "loss": step}) for step in range(5)]
-    asked.stream("r1", files={"wandb-history.jsonl": {"offset": 0, "content": rows}})
-    watch = Watch(["loss"])
-
-    def read() -> Any:
-        with asked.database.session() as session:
-            return watch.read(session, session.scalars(sa.select(Run)))[0]
-
-    assert len(read()) == 5
-    to = 'runName: "r1", projectName: "tried", metricName: "_step", metricValue: 1'
-    asked.ask(f"mutation {{ rewindRun(input: {{{to}}}) {{ clientMutationId }} }}")
-    assert read() == [(1, [0.0]), (2, [1.0])]
-
-
-def test_only_lines_that_are_new_are_read(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
-    early = {"type": "hyperband", "min_iter": 1, "eta": 2}
-    _, sweep = created(asked, run_cap=5, early_terminate=early)
-    one, two = agent(asked, sweep), agent(asked, sweep)
-    names = [beat(asked, each)[0]["run_id"] for each in (one, two)]
-    read: list[int] = []
-    real = histories.Seen._note
-    monkeypatch.setattr(histories.Seen, "_note", lambda seen, line: (read.append(1), real(seen, line)))
-    for name in names:
-        asked.run(name, sweep=sweep)
-    for step in range(10):
-        for name in names:
-            line = json.dumps({"_step": step, "loss": 0.5})
-            asked.stream(name, files={"wandb-history.jsonl": {"offset": step, "content": [line]}})
-    assert len(read) == 20
 
 
 # -- connections

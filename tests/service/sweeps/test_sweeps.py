@@ -10,13 +10,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-import optuna
 import pytest
 import sqlalchemy as sa
 
-from paretune.runs import study_schema
-from paretune.service.store.tables import Agent, Issue, Run, now
-from paretune.service.sweeps import agents, study_feedback
 from tests.service import serving
 from tests.service.serving import KEY, Asked, client
 
@@ -88,72 +84,6 @@ def state_of(asked: Asked, name: str) -> Any:
     ]["sweep"]
 
 
-def test_an_agent_gets_one_configuration_at_a_time_until_the_cap(asked: Asked) -> None:
-    _, sweep = created(asked)
-    assert state_of(asked, sweep)["state"] == "PENDING"
-    one, two = agent(asked, sweep), agent(asked, sweep)
-    seen = []
-    for number in range(4):
-        (command,) = beat(asked, one)
-        assert command["type"] == "run"
-        assert command["program"] == "train.py"
-        values = {name: entry["value"] for name, entry in command["args"].items()}
-        assert 0 <= values["x"] <= 1
-        assert values["kind"] in ("a", "b")
-        assert values["fixed"] == 7
-        seen.append((values["x"], values["kind"]))
-        asked.run(command["run_id"], sweep=sweep)
-        assert beat(asked, one, command["run_id"]) == [], "it is busy"
-        done(asked, command["run_id"], sweep, loss=1.0 - number / 10)
-    assert len(set(seen)) == 4
-    assert [beat(asked, each) for each in (one, two)] == [[{"type": "exit"}]] * 2
-    found = state_of(asked, sweep)
-    assert (found["state"], found["runCount"], found["runCountExpected"], found["method"]) == ("FINISHED", 4, 4, "bayes")
-    assert found["bestLoss"] == pytest.approx(0.7)
-    assert [edge["node"]["totalRuns"] for edge in found["agents"]["edges"]] == [4, 0]
-
-
-OURS = {"classifier": {"value": "ann"}, "provenance": {"value": {"fingerprints": {"test": "a"}}}}
-
-
-@pytest.mark.parametrize(
-    ("config", "value"),
-    [(OURS, 0.2), ({}, 0.6), ({"classifier": {"value": "ann"}}, 0.6)],
-    ids=["a trainer of ours: best epoch", "another program: latest row", "another program that has a classifier"],
-)
-def test_one_row_counts_and_a_failed_run_teaches_nothing(asked: Asked, config: dict[str, Any], value: float) -> None:
-    _, sweep = created(asked, run_cap=2)
-    one = agent(asked, sweep)
-    first = beat(asked, one)[0]["run_id"]
-    done(asked, first, sweep, loss=0.1, exit_code=1)
-    second = beat(asked, one)[0]["run_id"]
-    asked.run(second, sweep=sweep, config=json.dumps(config))
-    lines = [json.dumps({"_step": step, "loss": loss}) for step, loss in enumerate([0.9, 0.2, 0.6])]
-    asked.stream(second, files={"wandb-history.jsonl": {"offset": 0, "content": lines}}, complete=True)
-    beat(asked, one)
-    assert state_of(asked, sweep)["bestLoss"] == pytest.approx(value)
-
-
-@pytest.mark.parametrize(
-    ("state", "code", "how"),
-    [
-        ("failed", 3, "its run failed (its program exited with code 3)"),
-        ("failed", 137, "its run failed (its program exited with code 137 (a shell's way to say SIGKILL))"),
-        ("crashed", 0, "its run crashed (its program was killed or ended by os._exit, or its machine is lost)"),
-    ],
-)
-def test_the_study_keeps_how_a_program_ended(state: str, code: int, how: str, asked: Asked) -> None:
-    _, sweep = created(asked, run_cap=2)
-    one = agent(asked, sweep)
-    name = beat(asked, one)[0]["run_id"]
-    done(asked, name, sweep, exit_code=code)
-    with asked.database.session(writing=True) as session:
-        session.execute(sa.update(Run).where(Run.name == name).values(state=state))
-    beat(asked, one)
-    study = optuna.load_study(study_name=None, storage=asked.storage)
-    assert study.trials[0].user_attrs[study_schema.CAUSE] == how
-
-
 def test_a_grid_is_walked_once_by_several_agents(asked: Asked) -> None:
     parameters = {"x": {"values": [0.1, 0.2, 0.3]}, "kind": {"values": ["a", "b"]}}
     _, sweep = created(asked, method="grid", run_cap=None, parameters=parameters)
@@ -165,68 +95,6 @@ def test_a_grid_is_walked_once_by_several_agents(asked: Asked) -> None:
             done(asked, command["run_id"], sweep)
     assert sorted(found) == [(x, kind) for x in (0.1, 0.2, 0.3) for kind in ("a", "b")]
     assert state_of(asked, sweep)["state"] == "FINISHED"
-
-
-def test_a_lost_answer_is_given_again_once_and_not_twice(asked: Asked) -> None:
-    _, sweep = created(asked)
-    one = agent(asked, sweep)
-    (first,), (again,) = beat(asked, one), beat(asked, one)
-    assert first == again, "the agent asks anew, so the answer was lost"
-    (other,) = beat(asked, one)
-    assert other["run_id"] != first["run_id"]
-    assert other["args"]["x"] != first["args"]["x"]
-
-
-def started_long_ago(asked: Asked) -> None:
-    asked.client.app.state.service.pulses.begun -= 10 * agents.SILENCE  # type: ignore[attr-defined]
-
-
-def test_a_run_that_its_agent_reports_as_running_is_not_given_to_another(asked: Asked) -> None:
-    _, sweep = created(asked)
-    started_long_ago(asked)
-    one, two = agent(asked, sweep), agent(asked, sweep)
-    (first,) = beat(asked, one)
-    for _ in range(3):  # its program needs minutes before it calls wandb.init
-        with asked.database.session(writing=True) as session:
-            session.execute(sa.update(Issue).values(issued_at=now() - 2 * study_feedback.UNSTARTED))
-        assert beat(asked, one, first["run_id"]) == []
-        asked.client.app.state.service.write_pulses()  # type: ignore[attr-defined]
-        (other,) = beat(asked, two)
-        assert other["run_id"] != first["run_id"]
-        done(asked, other["run_id"], sweep)
-    with asked.database.session() as session:
-        issue = session.scalars(sa.select(Issue).where(Issue.run_name == first["run_id"])).one()
-        assert (issue.times, issue.told) == (1, False)
-
-
-def test_a_server_that_was_away_gives_no_run_to_who_comes_back_first(asked: Asked, tmp_path: Path) -> None:
-    _, sweep = created(asked)
-    one, two = agent(asked, sweep), agent(asked, sweep)
-    (first,) = beat(asked, one)
-    long_ago = now() - 10 * agents.SILENCE
-    with asked.database.session(writing=True) as session:
-        session.execute(sa.update(Agent).values(heartbeat_at=long_ago))
-        session.execute(sa.update(Issue).values(issued_at=long_ago))
-    asked.client.app = asked.application(tmp_path)  # type: ignore[method-assign]
-    (other,) = beat(asked, two)
-    assert other["run_id"] != first["run_id"]
-
-
-def test_what_a_silent_agent_never_began_goes_to_another(asked: Asked) -> None:
-    started_long_ago(asked)
-    _, sweep = created(asked)
-    one, two = agent(asked, sweep), agent(asked, sweep)
-    (first,) = beat(asked, one)
-    (own,) = beat(asked, two)
-    assert own["run_id"] != first["run_id"]
-    done(asked, own["run_id"], sweep)
-    with asked.database.session(writing=True) as session:
-        session.execute(sa.update(Agent).where(Agent.id == 1).values(heartbeat_at=now() - 2 * agents.SILENCE))
-    assert beat(asked, two) == [first]
-    with asked.database.session(writing=True) as session:
-        session.execute(sa.update(Issue).values(issued_at=now() - 2 * study_feedback.UNSTARTED))
-    (third,) = beat(asked, two)
-    assert third["run_id"] not in (first["run_id"], own["run_id"]), "it was handed out twice and never began"
 
 
 def test_a_restart_forgets_nothing(asked: Asked, tmp_path: Path) -> None:
@@ -242,22 +110,6 @@ def test_a_restart_forgets_nothing(asked: Asked, tmp_path: Path) -> None:
     done(asked, third["run_id"], sweep)
     assert beat(asked, one) == [{"type": "exit"}]
     assert state_of(asked, sweep)["bestLoss"] == pytest.approx(0.3)
-
-
-def test_a_trial_that_was_asked_for_and_never_handed_out_is_handed_out(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
-    _, sweep = created(asked, run_cap=2)
-    one = agent(asked, sweep)
-
-    def fail(*_: Any) -> Any:
-        raise SystemError("the server dies here")
-
-    with monkeypatch.context() as patch:
-        patch.setattr("paretune.service.store.runs.new_name", fail)
-        answer = asked.told(f'mutation {{ agentHeartbeat(input: {{id: "{one}", runState: "{{}}"}}) {{ commands }} }}')
-        assert "the server failed at this" in answer["errors"][0]["message"]
-    for _ in range(2):
-        done(asked, beat(asked, one)[0]["run_id"], sweep)
-    assert beat(asked, one) == [{"type": "exit"}]
 
 
 def test_pause_resume_stop_and_cancel(asked: Asked) -> None:
@@ -278,49 +130,6 @@ def test_pause_resume_stop_and_cancel(asked: Asked) -> None:
     assert beat(asked, one) == [{"type": "exit"}]
     assert "is finished already" in set_state(asked, identifier, "RUNNING")["errors"][0]["message"]
     assert "a sweep's state must be one of" in set_state(asked, created(asked)[0], "BROKEN")["errors"][0]["message"]
-
-
-def test_a_cancelled_sweep_ends_its_runs_cleanly_first(asked: Asked) -> None:
-    identifier, sweep = created(asked)
-    one = agent(asked, sweep)
-    (first,) = beat(asked, one)
-    asked.run(first["run_id"], sweep=sweep)
-    set_state(asked, identifier, "CANCELED")
-    assert asked.stream(first["run_id"]).json() == {"stopped": True}
-    assert beat(asked, one, first["run_id"]) == [], "it is given the time to end"
-    from paretune.service.store.tables import Run
-
-    with asked.database.session(writing=True) as session:
-        session.execute(sa.update(Run).values(stop_asked_at=now() - 2 * agents.GRACE))
-    assert beat(asked, one, first["run_id"]) == [{"type": "stop", "run_id": first["run_id"]}]
-    asked.stream(first["run_id"], complete=True, exitcode=255)
-    assert beat(asked, one) == [{"type": "exit"}]
-
-
-def test_early_terminate_stops_what_falls_behind_and_nothing_else(asked: Asked) -> None:
-    from optuna.trial import TrialState
-
-    early = {"type": "hyperband", "min_iter": 2, "eta": 2}
-    _, sweep = created(asked, run_cap=5, early_terminate=early)
-    one = agent(asked, sweep)
-    stopped = []
-    for level in (0.5, 0.4, 0.9, 0.3, 0.8):
-        name = beat(asked, one)[0]["run_id"]
-        asked.run(name, sweep=sweep)
-        for step in range(6):
-            line = json.dumps({"_step": step, "loss": level - step / 100})
-            answer = asked.stream(name, files={"wandb-history.jsonl": {"offset": step, "content": [line]}}).json()
-            if answer:
-                stopped.append((level, step))
-                break
-        asked.stream(name, complete=True, exitcode=255 if answer else 0)
-    assert stopped == [(0.9, 1), (0.8, 1)], "at the first bracket: row 2"
-    assert beat(asked, one) == [{"type": "exit"}]
-    search = asked.searches.of(sweep_row(asked, sweep))
-    states = [trial.state for trial in search.study.get_trials(deepcopy=False)]
-    assert states.count(TrialState.PRUNED) == 2
-    assert states.count(TrialState.COMPLETE) == 3
-    assert state_of(asked, sweep)["bestLoss"] == pytest.approx(0.25)
 
 
 def sweep_row(asked: Asked, name: str) -> Any:
@@ -347,15 +156,6 @@ def test_a_sweep_with_faults_is_refused_by_its_sentences(asked: Asked, changes: 
     )
     assert sentence in answer["errors"][0]["message"]
     assert asked.ask('{ project(name: "tried") { totalSweeps } }')["project"] is None, "nothing is left of it"
-
-
-def test_an_agent_of_nothing_gets_a_404_and_leaves(asked: Asked) -> None:
-    from paretune.service.store.tables import global_id
-
-    query = "mutation H($id: ID!) { agentHeartbeat(input: {id: $id}) { commands } }"
-    for identifier in (global_id("Agent", "77"), "nonsense"):
-        body = json.dumps({"query": query, "variables": {"id": identifier}})
-        assert asked.client.post("/graphql", content=body).status_code == 404
 
 
 # -- by the client

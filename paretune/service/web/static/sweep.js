@@ -11,7 +11,7 @@ const MOST_ROWS = 15;
 
 let rows = []; // of the runs that have ended, in that order
 let metrics = [];
-let analysis = { front: [], volumes: [] };
+let analysis = { front: [], alike: {}, volumes: [] };
 let seconds = null;
 let signature = "";
 let latest = null;
@@ -31,10 +31,7 @@ const short = (value) => {
 };
 
 const better = (goal) => (goal === "minimize" ? (a, b) => a < b : (a, b) => a > b);
-const bestOf = (done) => {
-  const beats = better(latest.objectives[0]?.goal);
-  return done.reduce((best, row) => (best && !beats(row.values[0], best.values[0]) ? best : row), null);
-};
+const bestOf = (done) => done.find(({ rank }) => rank === 0) ?? done[0];
 const known = (row) => row.values.every((value) => typeof value === "number");
 const finished = (row) => row.state === "finished" && known(row);
 
@@ -193,8 +190,7 @@ function drawTable() {
   $("table-title").textContent = many ? "Runs on the front" : "Best runs";
   const done = rows.filter(finished);
   const on = new Set(analysis.front);
-  const beats = better(objectives[0]?.goal);
-  const best = (many ? done.filter(({ run }) => on.has(run)) : done).sort((a, b) => Number(beats(b.values[0], a.values[0])) - Number(beats(a.values[0], b.values[0])));
+  const best = (many ? done.filter(({ run }) => on.has(run)) : done).sort((a, b) => a.rank - b.rank); // as the analysis orders equals
   $("no-runs").hidden = best.length > 0;
   $("best-runs").hidden = best.length === 0;
   const head = document.createElement("tr");
@@ -211,7 +207,8 @@ function drawTable() {
   for (const row of best.slice(0, many ? 100 : MOST_ROWS)) {
     const line = body.insertRow();
     line.classList.toggle("chosen", row.run === chosen);
-    line.insertCell().append(linkTo(row));
+    const count = many ? analysis.alike[row.run] : undefined;
+    line.insertCell().append(linkTo(row), count ? ` (${count} runs alike)` : "");
     for (const value of [...row.values, ...parameters.map((name) => row.config[name])]) {
       const cell = line.insertCell();
       cell.textContent = short(value);

@@ -1,0 +1,100 @@
+"""Adds to a run that another program wrote what its sweep says of it: by one more run file of the same id, without rows.
+
+The program's own file stays as it is. The new one repeats what the run says of itself (name, config, defined metrics, summary,
+exit), so that `wandb sync`, which uploads the files of one run in the order of their begin, leaves the run whole.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+import zlib
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from paretune.core.errors import UsageError
+from paretune.runs.sweep_outcome import SweepOutcome
+from paretune.runs.wandb_files import BLOCK, FILE_HEADER, FIRST, KINDS, LAST, MIDDLE, PIECE_HEADER, WHOLE, RunFile, read_records
+
+REPEATED = {"header", "run", "config", "metric", "telemetry", "exit", "footer"}  # kinds of records
+LATER = 1_000_000  # nanoseconds by which the new file's run begins later
+
+
+def write_outcome(run: RunFile, outcome: SweepOutcome, folder: Path) -> Path:
+    """Write the file of an outcome into a new folder of W&B's form below `folder`, and return its path.
+
+    Args:
+        run: as read from all of its files; its newest one is repeated.
+    """
+    from wandb.proto import wandb_internal_pb2
+
+    records = []
+    for raw in read_records(Path(run.file)):
+        record: Any = wandb_internal_pb2.Record.FromString(raw)  # type: ignore[attr-defined]
+        kind = record.WhichOneof("record_type")
+        if kind == "run":
+            record.run.start_time.FromNanoseconds(record.run.start_time.ToNanoseconds() + LATER)
+        if kind in REPEATED:
+            records.append(record)
+    ending: list[Any] = [record for record in records if record.WhichOneof("record_type") in ("exit", "footer")]
+    if not any(record.HasField("exit") for record in ending):  # the sweep has ended the program
+        ending.insert(0, wandb_internal_pb2.Record(exit={"exit_code": 0}))  # type: ignore[attr-defined]
+    summary: Any = wandb_internal_pb2.Record()  # type: ignore[attr-defined]
+    known = outcome if math.isnan(run.created) else replace(outcome, created=run.created)
+    for name, value in {**run.summary, **known.to_summary()}.items():
+        summary.summary.update.add(key=name, value_json=json.dumps(value))
+    records = [*(record for record in records if record not in ending), summary, *ending]
+    for number, record in enumerate(records):
+        record.num = number
+    path = _new_folder(run, folder) / f"run-{run.run_id}.wandb"
+    path.write_bytes(packed(record.SerializeToString() for record in records))
+    return path
+
+
+def send_outcome(run: RunFile, outcome: SweepOutcome) -> None:
+    """Add an outcome to the summary of a run at W&B's server that its program has uploaded itself.
+
+    Raises:
+        UsageError: where the server does not take it.
+    """
+    import requests
+    import wandb
+
+    path = "/".join(part for part in (run.entity, run.project, run.run_id) if part)
+    try:
+        wandb.Api(timeout=60).run(path).summary.update(outcome.to_summary())
+    except (wandb.Error, requests.RequestException, ValueError) as error:
+        raise UsageError(f"W&B did not take it: {(str(error).splitlines() or [type(error).__name__])[0]}") from None
+
+
+def _new_folder(run: RunFile, folder: Path) -> Path:
+    """Make a folder of its own; that of a run which its program has uploaded itself is named as such."""
+    prefix = "offline-run" if Path(run.file).parent.name.startswith("offline-") else "run"
+    moment = time.time()
+    while True:
+        path = folder / "wandb" / f"{prefix}-{time.strftime('%Y%m%d_%H%M%S', time.localtime(moment))}-{run.run_id}"
+        try:
+            path.mkdir(parents=True)
+            return path
+        except FileExistsError:
+            moment += 1.0
+
+
+def packed(records: Iterable[bytes]) -> bytes:
+    """Return the content of a run file: records as LevelDB's log format lays them down."""
+    raw = bytearray(FILE_HEADER.pack(b":W&B", 0xBEE1, 0))
+    for record in records:
+        rest, first = record, True
+        while rest or first:
+            space = BLOCK - len(raw) % BLOCK
+            if space < PIECE_HEADER.size:
+                raw += bytes(space)
+                space = BLOCK
+            piece, rest = rest[: space - PIECE_HEADER.size], rest[space - PIECE_HEADER.size :]
+            kind = (FIRST if rest else WHOLE) if first else (MIDDLE if rest else LAST)
+            raw += PIECE_HEADER.pack(zlib.crc32(piece, KINDS[kind]), len(piece), kind) + piece
+            first = False
+    return bytes(raw)

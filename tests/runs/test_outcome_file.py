@@ -1,0 +1,106 @@
+"""What a sweep says of a run that another program wrote, in one more file of that run."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from wandb.proto import wandb_internal_pb2
+
+from paretune.runs.outcome_file import packed, write_outcome
+from paretune.runs.sweep_outcome import SweepOutcome, outcome_of
+from paretune.runs.wandb_files import BLOCK, RunFile, read_records, read_run
+from paretune.runs.whole_runs import merge_run_files
+from tests.analysis.truth import written_out
+from tests.samples import environment
+
+PROGRAM = """\
+import wandb
+with wandb.init(project="p", id="own", name="called", group="g", tags=["t"], config={"lr": 0.1, "sizes": [1, None]}) as run:
+    run.define_metric("loss", summary="min")
+    for step in range(4):
+        run.log({"loss": 1 / (step + 1), "odd name/x": step})
+    run.summary["own"] = {"deep": 3}
+"""
+OUTCOME = SweepOutcome({"loss": "minimize", "odd name/x": "maximize"}, True, False)
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("theirs")
+    subprocess.run([sys.executable, "-c", PROGRAM], cwd=folder, env=environment(folder, WANDB_MODE="offline"), check=True)
+    (found,) = written_out(folder)
+    return found
+
+
+def read(*files: Path) -> RunFile:
+    (run,) = merge_run_files(run for run in map(read_run, files) if run is not None)
+    return run
+
+
+def kinds(file: Path) -> list[str]:
+    records: list[Any] = [wandb_internal_pb2.Record.FromString(raw) for raw in read_records(file)]  # type: ignore[attr-defined]
+    return [record.WhichOneof("record_type") for record in records]
+
+
+def test_both_files_are_one_run_that_says_what_its_sweep_says(file: Path, tmp_path: Path) -> None:
+    before, alone = file.read_bytes(), read(file)
+    added = write_outcome(alone, OUTCOME, tmp_path)
+    assert file.read_bytes() == before
+    run = read(added, file)
+    assert (run.outcome.goals, run.outcome.baseline, run.outcome.feasible) == (OUTCOME.goals, True, False)
+    assert run.outcome.created == run.created == alone.created
+    assert run.rows == alone.rows
+    assert {name: value for name, value in run.summary.items() if name != "paretune"} == alone.summary
+    assert (run.run_id, run.name, run.group, run.tags, run.config, run.state, run.file) == (
+        *("own", "called", "g", ["t"], {"lr": 0.1, "sizes": [1, None]}, "finished", str(file)),
+    )
+
+
+def test_the_added_file_repeats_all_that_an_upload_would_overwrite(file: Path, tmp_path: Path) -> None:
+    found = kinds(write_outcome(read(file), OUTCOME, tmp_path))
+    assert {"run", "metric", "summary", "exit"} <= set(found)
+    assert not {"history", "stats", "output"} & set(found)
+    assert found.index("summary") < found.index("exit")
+
+
+def test_each_file_has_a_folder_of_its_own_that_wandb_sync_takes(file: Path, tmp_path: Path) -> None:
+    files = [write_outcome(read(file), OUTCOME, tmp_path) for _ in range(3)]
+    assert len({path.parent for path in files}) == 3
+    assert all(path.parent.name.startswith("offline-run-") and path.name == "run-own.wandb" for path in files)
+
+
+def test_a_run_that_its_sweep_has_ended_is_pruned(file: Path, tmp_path: Path) -> None:
+    cut = tmp_path / "offline-run-20260101_000000-own" / "run-own.wandb"
+    cut.parent.mkdir()
+    ends = ("exit", "footer")
+    cut.write_bytes(packed(raw for raw, kind in zip(read_records(file), kinds(file), strict=True) if kind not in ends))
+    assert read(cut).state == "running"
+    run = read(cut, write_outcome(read(cut), SweepOutcome({"loss": "minimize"}, pruned=3), tmp_path))
+    assert (run.state, run.outcome.pruned) == ("pruned", 3)
+
+
+@pytest.mark.parametrize("sizes", [[0], [1, BLOCK - 20, 5], [BLOCK - 21, 7], [3 * BLOCK, 2]])
+def test_records_of_any_size_are_read_back(sizes: list[int], tmp_path: Path) -> None:
+    records = [bytes([65 + place]) * size for place, size in enumerate(sizes)]
+    (tmp_path / "run-x.wandb").write_bytes(packed(records))
+    assert list(read_records(tmp_path / "run-x.wandb")) == records
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda known: known.pop("schema"),
+        lambda known: known.update(schema="1"),
+        lambda known: known.update(goals=3, feasible="no", pruned="x", created="y", baseline=1),
+    ],
+)
+def test_what_paretune_did_not_write_says_nothing(change: Callable[[dict[str, Any]], Any]) -> None:
+    summary = SweepOutcome({"loss": "minimize"}, True, False, 2).to_summary()
+    change(summary["paretune"])
+    assert outcome_of(summary) == SweepOutcome()
+    assert outcome_of({"paretune": 5}) == outcome_of({}) == SweepOutcome()
