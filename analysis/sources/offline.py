@@ -226,7 +226,7 @@ def _parted(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     origin = config.get("provenance")
     if not isinstance(origin, dict) or origin.keys() != {"commit", "versions"}:
         return config, {}
-    return {name: value for name, value in config.items() if name not in ("best_metric", "provenance")}, origin
+    return {name: value for name, value in config.items() if name != "provenance"}, origin
 
 
 def trial_of(file: Path, by_id: Mapping[str, RunRecord]) -> RunRecord | None:

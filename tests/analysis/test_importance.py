@@ -40,7 +40,8 @@ def additive(n_runs: int) -> Tried:
 
 
 def record(place: int, config: dict[str, Any], f1: float, state: str = "finished") -> RunRecord:
-    config = {"evaluation_split": "holdout", "data": "digits", "seed": 0, **config}
+    ours = {"classifier": "own", "provenance": {"schema": 1}}
+    config = {**ours, "evaluation_split": "holdout", "data": "digits", "seed": 0, **config}
     columns = columns_of([{"epoch": 1.0, "f1": f1}])
     return RunRecord(str(place), f"run-{place}", state=state, created=float(place), config=config, columns=columns)
 
@@ -53,7 +54,7 @@ def test_what_was_tried_leaves_out_what_is_equal_and_what_only_names_a_run() -> 
         record(3, {"rate": 9, "hidden": [9], "label": "pruned", "flag": False, "clip": None}, 0.4, state="pruned"),
     ]
     found = tried(runs)
-    assert list(found.values) == ["rate", "hidden", "flag", "clip", "momentum"]
+    assert list(found.values) == ["clip", "flag", "hidden", "rate", "momentum"], "in the order of the alphabet in each run"
     assert found.values["rate"].to_list() == [1.0, 0.5, 2.0]
     assert found.values["hidden"].to_list() == ["[4, 2]", "[4]", "[4]"]
     assert found.values["flag"].to_list() == ["true", "false", "false"]
