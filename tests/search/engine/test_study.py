@@ -20,7 +20,6 @@ from paretune.data.options import DataOptions
 from paretune.runs import study_schema
 from paretune.search.engine import study as module
 from paretune.search.engine.study import (
-    best_trial,
     check_same_data,
     comparable,
     counted_row,
@@ -176,12 +175,8 @@ def test_the_data_of_an_older_study_are_those_of_its_trials() -> None:
 
 
 def trial_of(number: int, state: TrialState, values: list[float] | None = None, **attributes: Any) -> FrozenTrial:
-    constraints = attributes.pop("constraints", None)
     made = create_trial(state=state, values=values, user_attrs=attributes)
     made.number = number
-    if constraints:
-        for name, value in constraints.items():
-            made.set_constraint(name, value)
     return made
 
 
@@ -202,20 +197,14 @@ def test_trials_count_that_ended_by_themselves() -> None:
     assert [trial.number for trial in finished(trials)] == [0, 1, 2, 3, 9]
 
 
-@pytest.mark.parametrize(("goal", "number"), [("maximize", 2), ("minimize", 0)])
-def test_the_best_trial_is_complete_keeps_the_constraints_and_is_the_first_of_equals(goal: str, number: int) -> None:
+def test_a_trial_keeps_its_constraints_where_none_is_above_0() -> None:
     study = optuna.create_study()
-    for value, violation in ((0.1, 0.0), (0.1, -1.0), (0.8, 0.0), (0.8, -2.0), (0.9, 0.5), (0.01, 1e-9)):
+    for violations in ({}, {"x <= 1": 0.0}, {"x <= 1": -1.0, "y <= 1": 0.0}, {"x <= 1": 1e-9}, {"x <= 1": -1.0, "y <= 1": 0.5}):
         trial = study.ask()
-        trial.set_constraint("x <= 1", violation)
-        study.tell(trial, value)
-    study.tell(study.ask(), state=TrialState.PRUNED)
-    trials = study.get_trials()
-    assert [feasible(trial) for trial in trials] == [True, True, True, True, False, False, True]
-    best = best_trial(trials[::-1], goal)
-    assert best is not None
-    assert best.number == number
-    assert best_trial(trials[4:], goal) is None
+        for text, violation in violations.items():
+            trial.set_constraint(text, violation)
+        study.tell(trial, 0.5)
+    assert [feasible(trial) for trial in study.get_trials()] == [True, True, True, False, False]
 
 
 # -- rows
