@@ -18,7 +18,7 @@ from sklearn.datasets import load_digits
 from paretune.analysis import augmentation as step
 from paretune.analysis import drawn_report
 from paretune.analysis.document.language import speak
-from paretune.analysis.drawn_digits import FORMED, FULL, plan_of, read_drawings
+from paretune.analysis.drawn_digits import FORMED, FULL, _over_seeds, plan_of, read_drawings
 from paretune.analysis.drawn_report import gallery_figure, table_of, words_of
 from paretune.core.errors import UsageError
 from paretune.data.dataset import load_data
@@ -176,6 +176,13 @@ def test_the_report_speaks_spanish(done: SimpleNamespace, tmp_path: Path, capsys
     assert "Dibujos que solo uno de los dos lee bien" in page.text
     with speak("es"):
         assert all(text in page.text for text in words_of(done.results))
+
+
+@pytest.mark.parametrize(("values", "is_known"), [([0.02, 0.02, 0.02], False), ([0.02], False), ([0.02, 0.03], True)])
+def test_seeds_that_all_agree_say_nothing_about_the_spread(values: list[float], is_known: bool) -> None:
+    found = _over_seeds(np.array(values), (0.0, 1.0))
+    assert found["mean"] == pytest.approx(np.mean(values))
+    assert (found["t_interval"] is not None) is is_known
 
 
 def test_a_models_own_configuration_and_data_are_taken(done: SimpleNamespace, tmp_path: Path) -> None:

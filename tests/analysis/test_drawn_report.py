@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
-from paretune.analysis.drawn_digits import Drawings, _over_seeds, plan_of
+from paretune.analysis.drawn_digits import Drawings, plan_of
 from paretune.analysis.drawn_report import MOST_SHOWN, as_text, build_document, gallery_figure, table_of, words_of
 from paretune.data.dataset import load_data
 from paretune.data.images import Samples
@@ -22,6 +23,10 @@ def made(differences: list[float], *, gained: int = 0, lost: int = 0, p: float |
     def all_parts(value: Any) -> dict[str, Any]:
         return dict.fromkeys(("test", "drawings", "shrunk"), value)
 
+    interval = None
+    if len(set(differences)) > 1:
+        found = stats.ttest_1samp(differences, 0.0).confidence_interval(0.95)
+        interval = [found.low, found.high]
     one = {"label": "3", "without": "3", "with": "5"}
     return {
         "settings": {**plan_of(None, None, "digits", n_seeds=len(differences)).to_dict()},
@@ -29,7 +34,7 @@ def made(differences: list[float], *, gained: int = 0, lost: int = 0, p: float |
         "n_train": 10,
         "image_side": 8,
         "accuracy": dict.fromkeys(("without", "with"), all_parts({"mean": 0.5, "t_interval": None, "wilson_interval": [0.4, 0.6]})),
-        "difference": all_parts(_over_seeds(np.array(differences), (-1.0, 1.0))),
+        "difference": all_parts({"mean": float(np.mean(differences)), "t_interval": interval, "by_seed": differences}),
         "read_by_one": {
             "seed": 0,
             "with_alone": gained,

@@ -98,7 +98,7 @@ def test_a_run_that_diverged_is_no_candidate_though_its_scores_are_finite() -> N
         RunRecord(
             name,
             state="finished",
-            config={"classifier": "ann", "evaluation_split": "holdout"},
+            config={"classifier": "ann", "provenance": {"schema": 1}, "evaluation_split": "holdout"},
             columns=columns_of([{"epoch": 1.0, "train_loss": loss, "test_loss": loss, "precision": 0.5, "recall": 0.5, "f1": 0.5}]),
         )
         for name, loss in rows.items()
@@ -229,6 +229,12 @@ def test_a_reference_point_that_no_run_passes_is_remarked_on(study_folder: Path,
         assert (remark in capsys.readouterr().out) == said
 
 
+def logged(name: str, value: float) -> RunRecord:
+    """A run of another program that logged one value under three names."""
+    columns = {"epoch": np.ones(1), **{metric: np.array([value]) for metric in ("own", "other", "third")}}
+    return RunRecord(name, f"run-{name}", state="finished", config={"width": value}, columns=columns)
+
+
 @pytest.mark.parametrize(
     ("metrics", "goals", "names"),
     [
@@ -240,14 +246,24 @@ def test_a_reference_point_that_no_run_passes_is_remarked_on(study_folder: Path,
 def test_the_front_is_printed_from_the_best_by_its_first_metric(
     metrics: list[str], goals: list[str], names: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def run(name: str, own: float) -> RunRecord:
-        columns = {"epoch": np.ones(1), "own": np.array([own]), "other": np.array([own])}
-        return RunRecord(name, f"run-{name}", state="finished", config={"width": own}, columns=columns)
-
-    monkeypatch.setattr(pareto, "sources_of", lambda _: [run("a", 2.0), run("b", 1.0), run("c", 3.0)])
+    monkeypatch.setattr(pareto, "sources_of", lambda _: [logged("a", 2.0), logged("b", 1.0), logged("c", 3.0)])
     assert pareto.main(["somewhere", "--metrics", *metrics, "--goals", *goals]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [word for line in lines for word in line.split() if word.startswith("run-")] == names
+
+
+@pytest.mark.parametrize(("metrics", "drawn"), [(["own", "other"], "front"), (["own", "other", "third"], "pairs")])
+def test_two_metrics_are_drawn_as_one_front_and_more_in_pairs(
+    metrics: list[str], drawn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved: list[Any] = []
+    monkeypatch.setattr(pareto, "sources_of", lambda _: [logged("a", 2.0), logged("b", 1.0)])
+    monkeypatch.setattr(pareto, "pareto_figure", lambda *_: "front")
+    monkeypatch.setattr(pareto, "pairs_figure", lambda *_: "pairs")
+    monkeypatch.setattr(pareto, "save_figure", lambda figure, path: saved.append(figure))
+    goals = ["maximize"] * len(metrics)
+    assert pareto.main(["x", "--metrics", *metrics, "--goals", *goals, "--figure", str(tmp_path / "a.png")]) == 0
+    assert saved == [drawn]
 
 
 def test_a_metric_that_is_asked_for_alone_is_named_by_its_own_flag() -> None:

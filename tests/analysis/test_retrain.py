@@ -93,6 +93,28 @@ def test_the_chosen_run_and_the_baseline_are_retrained_side_by_side(own_study: P
     assert jobs[1][3]["rule"] == "baseline"
 
 
+@pytest.mark.parametrize(
+    ("flags", "folder", "seeds"),
+    [([], "models/tiny", 1), (["--to=elsewhere", "--seeds=3"], "elsewhere", 3), (["--seeds=1"], "models/tiny", 1)],
+)
+def test_without_flags_one_model_goes_into_a_folder_of_the_sources_name(
+    flags: list[str], folder: str, seeds: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[tuple[Path, int]] = []
+    run = RunRecord("a", "run-a")
+    monkeypatch.setattr(step, "ROOT", tmp_path)
+    monkeypatch.setattr(step, "load_runs", lambda source: [run])
+    monkeypatch.setattr(
+        step,
+        "to_retrain",
+        lambda runs, rule, directory, *_: [(run, {"name": "a"}, directory, {"rule": "f1", "reason": "it is best"})],
+    )
+    monkeypatch.setattr(step, "retrain", lambda run, row, to, **given: asked.append((to, given["n_seeds"])))
+    assert step.main(["runs/tiny", *flags]) == 0
+    assert asked == [(Path("elsewhere") if "--to=elsewhere" in flags else tmp_path / folder, seeds)]
+    assert "its locked part is not read again" in capsys.readouterr().out
+
+
 def test_a_baseline_that_did_not_finish_is_not_retrained(own_study: Path, tmp_path: Path) -> None:
     runs = load_runs(own_study)
     next(run for run in runs if "baseline" in run.tags).state = "pruned"

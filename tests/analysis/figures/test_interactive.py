@@ -93,7 +93,10 @@ def test_long_values_that_differ_differ_in_the_labels() -> None:
 
 
 def test_labels_show_what_tells_runs_apart_and_all_where_nothing_does() -> None:
-    runs = [RunRecord("a", config={"x": 1, "same": 2, "provenance": {"commit": "c"}}), RunRecord("b", config={"x": [1], "same": 2})]
+    runs = [
+        RunRecord("a", config={"x": 1, "same": 2, "classifier": "own", "provenance": {"schema": 1}}),
+        RunRecord("b", config={"x": [1], "same": 2, "classifier": "own", "provenance": {"schema": 1}}),
+    ]
     assert configurations(runs) == {"a": {"x": 1}, "b": {"x": [1]}}
     assert configurations(runs[:1]) == {"a": {"x": 1, "same": 2}}
 

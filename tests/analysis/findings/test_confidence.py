@@ -51,7 +51,8 @@ def test_what_p_of_the_front_lacks_is_repeats_or_the_deviation_of_a_metric() -> 
 )
 def test_one_run_of_repeats_says_what_they_are_over(repeats: dict[str, Any], over: str) -> None:
     table = runs_of(scored(0.9, 0.8, precision_std=0.1, recall_std=0.1))
-    (found,) = configurations([RunRecord("a", config={"width": 8, **repeats})], table)
+    ours = {"classifier": "ann", "provenance": {"fingerprints": {"test": "x"}}}
+    (found,) = configurations([RunRecord("a", config={"width": 8, **ours, **repeats})], table)
     assert (found.over, found.n_repeats) == (over, repeats.get("repeats", 1))
 
 

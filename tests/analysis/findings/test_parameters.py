@@ -15,15 +15,15 @@ from paretune.core.errors import UsageError
 
 def run_of(name: str, f1: float, state: str = "finished", loss: float = 0.5, **config: Any) -> RunRecord:
     columns = {"epoch": np.ones(1), "f1": np.array([f1]), "test_loss": np.array([loss])}
-    own = {"classifier": "ann", "evaluation_split": "holdout", **config}
+    own = {"classifier": "ann", "evaluation_split": "holdout", "provenance": {"fingerprints": {"test": "x"}}, **config}
     return RunRecord(name, f"run-{name}", state=state, config=own, columns=columns)
 
 
 def test_a_parameter_is_searched_where_the_runs_differ_in_it() -> None:
     runs = [
-        run_of("a", 0.9, width=8, rate=0.1, kind="x", seed=1, hidden=[1], fast=True, holdout=0.1),
-        run_of("b", 0.8, width=8, rate=1, kind="y", seed=1, hidden=[1, 2], fast=False, holdout=0.2),
-        run_of("c", 0.7, width=9, rate=0.5, kind="x", seed=2, hidden=None, fast=True, holdout=0.3, state="failed"),
+        run_of("a", 0.9, width=8, rate=0.1, kind="x", seed=1, hidden=[1], fast=True),
+        run_of("b", 0.8, width=8, rate=1, kind="y", seed=1, hidden=[1, 2], fast=False),
+        run_of("c", 0.7, width=9, rate=0.5, kind="x", seed=2, hidden=None, fast=True, state="failed"),
     ]
     found = tried(runs)
     assert found.values.to_dict("list") == {

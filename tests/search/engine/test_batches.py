@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,14 @@ import yaml
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from paretune.core.epoch import Epoch
+from paretune.models.registry import model_class
+from paretune.networks.loop import SMALL_STEP
+from paretune.search.engine import batches
 from paretune.search.engine.batches import Together, most_at_once
 from paretune.search.sampling.sampler_options import STARTUP
 from paretune.search.spec.search_options import MOST_AT_ONCE
 from paretune.search.spec.sweep import Sweep, read_sweep
+from tests.samples import small_data
 
 
 class Kind:
@@ -159,3 +164,38 @@ def test_a_sampler_that_learns_asks_for_as_many_as_the_sweep_says(tmp_path: Path
     assert [most_at_once(sweep, trials_of(ended)) for ended in (1, 2, 3, 9)] == [2, 1, 4, 4]
     controller["search"] = {"sampler": "nsga2", "at_once": 4}
     assert most_at_once(sweep_of(tmp_path, controller=controller), trials_of(1)) == 4, "it has no random start of ours"
+
+
+# -- which trials may train as one program
+
+
+@pytest.mark.parametrize(("spare", "together"), [(1, True), (0, True), (-1, False)])
+def test_a_trial_of_few_and_small_steps_trains_alone(monkeypatch: pytest.MonkeyPatch, spare: int, together: bool) -> None:
+    data, kind = small_data(), model_class("softmax")
+    config = kind.Config(batch_size=16, epochs=3)
+    n_weights = (data.train.x[0].numel() + 1) * len(data.class_names)
+    n_steps = 3 * math.ceil(len(data.train) / 16)
+    effort = n_steps * (1 + 16 * n_weights / SMALL_STEP)  # a large step counts more than a small one
+    monkeypatch.setattr(batches, "STEPS", effort - spare)
+    assert (batches.shape_of(kind, config, data, "cpu") is not None) is together
+
+
+def test_as_many_trials_train_together_as_memory_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    data, kind = small_data(), model_class("softmax")
+    config = kind.Config(batch_size=16, epochs=3)
+    monkeypatch.setattr(batches, "STEPS", 0)
+    n_weights = (data.train.x[0].numel() + 1) * len(data.class_names)
+    n_outputs = len(data.train) * len(data.class_names)
+
+    def most() -> int | None:
+        shape = batches.shape_of(kind, config, data, "cpu")
+        return None if shape is None else shape[1]
+
+    assert most() == MOST_AT_ONCE
+    for limit, size in (("WEIGHTS", n_weights), ("OUTPUTS", n_outputs)):
+        with monkeypatch.context() as patch:
+            patch.setattr(batches, limit, 3 * size + 1)
+            assert most() == 3
+            patch.setattr(batches, limit, 2 * size - 1)
+            assert most() is None, "one alone is no program"
+    assert batches.shape_of(model_class("svm"), model_class("svm").Config(), data, "cpu") is None

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import optuna
@@ -17,11 +18,13 @@ import pytest
 import yaml
 from optuna.trial import FrozenTrial, TrialState
 
+from paretune.core.epoch import Epoch
 from paretune.core.errors import UsageError
 from paretune.data.dataset import Data
 from paretune.data.options import DataOptions
 from paretune.runs import study_schema
 from paretune.search.engine import in_process
+from paretune.search.engine.signals import Interruption
 from paretune.search.engine.study import finished, open_study
 from paretune.search.engine.worker import MOST_ATTEMPTS, Engine, run, run_id_of
 from paretune.search.spec.sweep import Sweep, read_sweep
@@ -424,6 +427,78 @@ def test_data_are_kept_between_trials_of_the_same_options(tmp_path: Path, monkey
     monkeypatch.setattr(in_process, "load_data", lambda options, **_: (loads.append(options), small_data())[1])
     searched(sweep_of(tmp_path), 3)
     assert len(loads) == 1
+
+
+# -- what the study keeps of the epochs that have become known
+
+
+class Pruner(optuna.pruners.BasePruner):
+    """Stops a trial at the epoch that is reported last."""
+
+    def __init__(self, at: int) -> None:
+        self.at = at
+
+    def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
+        return trial.last_step == self.at
+
+
+def observed(
+    *values: Any, goals: tuple[str, ...] = ("f1",), pruner: optuna.pruners.BasePruner | None = None, ended: bool = False
+) -> tuple[FrozenTrial, int | None]:
+    """Let a trial have epochs of these values, all known at once; return it and the epoch at which it is to stop."""
+    directions = ["maximize"] * len(goals)
+    study = optuna.create_study(directions=directions, pruner=pruner or optuna.pruners.NopPruner())
+    trial = study.ask()
+    rows = [value if isinstance(value, dict) else {"f1": value} for value in values]
+    epochs = [Epoch(number, row, last=number == len(rows)) for number, row in enumerate(rows, start=1)]
+    sweep = SimpleNamespace(goals=dict.fromkeys(goals, "maximize"), early_terminate=None)
+    engine: Any = SimpleNamespace(
+        interruption=Interruption(), histories={0: []}, study=study, sweep=sweep, progress=None, _stops=lambda history: False
+    )
+    stop = Engine._observe(engine, trial, {}, in_process.Batch(epochs, ended))
+    return study.get_trials()[0], stop
+
+
+def test_every_metric_of_an_epoch_is_kept_but_a_programs_own_count() -> None:
+    trial, _ = observed({"accuracy": 0.5, "epoch": 17.0, "f1": 0.25, "Zeta": 1.0}, {"f1": 0.5})
+    assert study_schema.epochs_of(trial.user_attrs) == [
+        {"epoch": 1, "accuracy": 0.5, "f1": 0.25, "Zeta": 1.0, "last": False},
+        {"epoch": 2, "f1": 0.5, "last": True},
+    ]
+
+
+@pytest.mark.parametrize("count", [1, 99, 100, 101, 250])
+def test_many_epochs_are_kept_in_few_writes_and_none_is_lost(count: int) -> None:
+    trial, _ = observed(*[number / 1000 for number in range(1, count + 1)])
+    assert [(row["epoch"], row["f1"]) for row in study_schema.epochs_of(trial.user_attrs)] == [
+        (number, number / 1000) for number in range(1, count + 1)
+    ]
+    assert len(trial.user_attrs) == -(-count // 100)
+
+
+@pytest.mark.parametrize(
+    ("count", "steps"), [(2, [1, 2]), (20, list(range(1, 21))), (21, list(range(1, 22, 2))), (45, list(range(3, 46, 3)))]
+)
+def test_of_many_epochs_twenty_at_most_go_into_optunas_curve_the_last_among_them(count: int, steps: list[int]) -> None:
+    trial, _ = observed(*[float(number) for number in range(1, count + 1)])
+    assert trial.intermediate_values == {step: float(step) for step in steps}
+
+
+def test_the_curve_holds_finite_values_of_one_objective_and_more_than_one_epoch() -> None:
+    nan, inf = float("nan"), float("inf")
+    assert observed(0.5, nan, inf, 0.25)[0].intermediate_values == {1: 0.5, 4: 0.25}
+    assert observed(0.5)[0].intermediate_values == {}, "a single epoch needs no curve beside its value"
+    assert observed({"f1": 0.5, "loss": 1.0}, {"f1": 0.5, "loss": 1.0}, goals=("f1", "loss"))[0].intermediate_values == {}
+
+
+def test_a_pruner_of_the_persons_own_stops_a_trial_where_it_says_so() -> None:
+    trial, stop = observed(0.1, 0.2, 0.3, 0.4, pruner=Pruner(at=3))
+    assert (stop, trial.user_attrs[study_schema.PRUNED]) == (3, 3)
+    assert [row["epoch"] for row in study_schema.epochs_of(trial.user_attrs)] == [1, 2, 3]
+    assert list(trial.intermediate_values) == [1, 2, 3]
+    assert observed(0.1, 0.2, pruner=Pruner(at=3))[1] is None
+    assert observed(0.1, 0.2, float("nan"), pruner=Pruner(at=3))[1] is None, "an epoch without a value is not judged"
+    assert observed(0.1, 0.2, 0.3, pruner=Pruner(at=3), ended=True)[1] is None, "there is nothing left to stop"
 
 
 def test_a_storage_of_ones_own_holds_the_study(tmp_path: Path) -> None:
