@@ -11,9 +11,9 @@ from pathlib import Path
 from paretune.core.command_line import SentenceParser, exit_with_sentence, with_underscores
 from paretune.core.config import add_fields
 from paretune.core.deferred_gc import collecting_later
-from paretune.core.duration import seconds_of
 from paretune.core.folders import ROOT
 from paretune.data.options import DataOptions
+from paretune.search.duration import seconds_of
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-from paretune.core.duration import in_words
 from paretune.core.errors import UsageError
+from paretune.search.duration import in_words
 
 
 class TrialTimeoutError(UsageError):

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from paretune.core.duration import seconds_of
 from paretune.core.errors import did_you_mean
 from paretune.core.quoted_names import doubtful_names, quoted
+from paretune.search.duration import seconds_of
 from paretune.search.sampling.sampler_options import check_sampler
 from paretune.search.spec.expression import Expression, read_constraint, read_expression
 from paretune.search.spec.space import Space

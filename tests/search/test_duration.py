@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from paretune.core.duration import in_words, seconds_of
+from paretune.search.duration import in_words, seconds_of
 
 
 @pytest.mark.parametrize(
