@@ -53,7 +53,7 @@ DECISIONS = (
     *(ast.AsyncFor, ast.TryStar),
 )
 TESTED_ELSEWHERE = {
-    "analysis/document/sections.py": "tests/analysis/test_report.py: its sections are of whole studies, which a report is made of",
+    "analysis/document/sections.py": "tests/analysis/document/test_sweep_report.py: its sections are of whole studies",
     "analysis/figures/diagnosis.py": "tests/analysis/test_diagnose.py: on the curves whose diagnoses it draws",
     "analysis/figures/parameters.py": "tests/analysis/test_importance.py: on the runs whose importances it draws",
     "paretune/service/store/migrations": "tests/service/test_migrations.py: every step on databases of older versions",

@@ -167,7 +167,7 @@ def sources(folder: Path) -> dict[str, str]:
     """Return what the report says of where a study's numbers come from, by the name of the row."""
     from paretune.analysis.document.document import Table
     from paretune.analysis.document.sections import sources_section, summary_section
-    from paretune.analysis.report import read_study
+    from paretune.analysis.document.sweep_report import read_study
 
     study = read_study(str(folder), None, Path("models"))
     summary_section([study])

@@ -14,8 +14,8 @@ import pytest
 
 from paretune.analysis import embed, report, retrain
 from paretune.analysis.document import sections
+from paretune.analysis.document.sweep_report import read_study
 from paretune.analysis.locked_part import FILE
-from paretune.analysis.report import read_study
 from paretune.models import evaluation, locked_readings, train_command
 from paretune.models.locked_readings import KEY, of_model, of_study, on_record, together
 from paretune.trainers import evaluate

@@ -32,7 +32,7 @@ torch.manual_seed(3)
 before = state()
 from pathlib import Path
 from paretune.analysis.history import load_runs
-from paretune.analysis.report import read_study, write_report
+from paretune.analysis.document.sweep_report import read_study, write_report
 from paretune.analysis import retrain
 from paretune.data.dataset import load_data
 from paretune.data.options import DataOptions

@@ -16,8 +16,8 @@ from scipy.stats import binomtest, t
 from paretune.analysis.document import confidence_and_models
 from paretune.analysis.document.document import Heading, Paragraph, Picture, Table
 from paretune.analysis.document.study import Study
+from paretune.analysis.document.sweep_report import read_study
 from paretune.analysis.figures.models import confusions_in_words
-from paretune.analysis.report import read_study
 
 
 @pytest.fixture

@@ -16,12 +16,12 @@ from optuna.trial import TrialState
 from paretune.analysis import pareto
 from paretune.analysis.choose import choose
 from paretune.analysis.document.sections import front_table
+from paretune.analysis.document.sweep_report import read_study
 from paretune.analysis.figures import parameters as figures
 from paretune.analysis.findings.confidence import table_of
 from paretune.analysis.findings.order import better_first
 from paretune.analysis.findings.parameters import tried
 from paretune.analysis.history import load_runs
-from paretune.analysis.report import read_study
 from paretune.analysis.retrain import to_retrain
 from paretune.analysis.sources.run_record import runs_table
 from paretune.runs import study_schema

@@ -15,11 +15,11 @@ from paretune.analysis import pareto as pareto_step
 from paretune.analysis import report as report_step
 from paretune.analysis.choose import choose
 from paretune.analysis.document.sections import front_table
+from paretune.analysis.document.sweep_report import read_study
 from paretune.analysis.findings.confidence import configurations, table_of
 from paretune.analysis.findings.front import front_of
 from paretune.analysis.findings.repeats import REPEATS, RUNS, configurations_in
 from paretune.analysis.history import load_runs
-from paretune.analysis.report import read_study
 from paretune.analysis.sources.run_record import RunRecord, runs_table
 from paretune.models.registry import model_class
 from paretune.models.run_config import configure, inactive_in, run_values

@@ -19,8 +19,9 @@ from paretune.analysis import report
 from paretune.analysis.document import sections
 from paretune.analysis.document.document import Paragraph, Table
 from paretune.analysis.document.language import catalogue, spoken
+from paretune.analysis.document.study import Study
+from paretune.analysis.document.sweep_report import build_document, comparable, read_study, write_report
 from paretune.analysis.locked_part import load_kept
-from paretune.analysis.report import build_document, read_study, write_report
 from paretune.analysis.retrain import main as retrain_main
 from paretune.core.errors import UsageError
 from paretune.models.saved_models import write_json
@@ -43,7 +44,7 @@ def page(written: Path) -> Page:
 
 
 @pytest.fixture
-def studies(models: SimpleNamespace) -> list[report.Study]:
+def studies(models: SimpleNamespace) -> list[Study]:
     return [read_study(str(source), "f1", models.folder) for source in models.sources]
 
 
@@ -76,7 +77,7 @@ def test_the_page_holds_the_numbers_beside_the_models(model: str, page: Page, mo
     assert f"{metrics['holdout']['f1']:.4f}" in page.text
 
 
-def test_the_page_names_the_chosen_run_the_rule_and_the_reason(page: Page, studies: list[report.Study]) -> None:
+def test_the_page_names_the_chosen_run_the_rule_and_the_reason(page: Page, studies: list[Study]) -> None:
     for study in studies:
         assert f"Rule f1 chose run {study.choice.run['name']} ({study.chosen.run}): {study.choice.reason}." in page.text
     assert "left out: 1 stopped early" in page.text
@@ -91,7 +92,7 @@ def test_the_page_says_which_figure_comes_from_which_images(page: Page) -> None:
     assert "on all 1,437 training images" in page.text
 
 
-def test_a_dash_stands_where_an_svm_has_no_loss(studies: list[report.Study]) -> None:
+def test_a_dash_stands_where_an_svm_has_no_loss(studies: list[Study]) -> None:
     (table, *_) = [block for block in sections.baseline_section(studies) if isinstance(block, Table)]
     by_name = {row[0]: row for row in table.rows}
     assert list(by_name) == ["softmax, default", "softmax, tuned", "svm, default", "svm, tuned"]
@@ -100,7 +101,7 @@ def test_a_dash_stands_where_an_svm_has_no_loss(studies: list[report.Study]) -> 
     assert all(re.fullmatch(r"\d\.\d{4}", cell) for row in table.rows for cell in row[2:])
 
 
-def test_without_a_baseline_there_is_no_section_about_one(studies: list[report.Study]) -> None:
+def test_without_a_baseline_there_is_no_section_about_one(studies: list[Study]) -> None:
     for study in studies:
         for run in study.runs:
             run.baseline = False
@@ -127,7 +128,7 @@ def test_the_folder_holds_the_report_and_its_figures_alone(written: Path) -> Non
     assert {file.name for file in written.iterdir()} == {"report.html", "report.pdf", "figures"}
 
 
-def test_names_with_special_characters_survive_in_both(studies: list[report.Study], tmp_path: Path) -> None:
+def test_names_with_special_characters_survive_in_both(studies: list[Study], tmp_path: Path) -> None:
     odd = '<b>#let $x$ *y* @z & "q"</b>'
     study = studies[0]
     test = study.models["chosen"]["test"]
@@ -141,9 +142,7 @@ def test_names_with_special_characters_survive_in_both(studies: list[report.Stud
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_a_report_is_written_of_any_number_of_sweeps_and_of_one_run(
-    count: int, studies: list[report.Study], tmp_path: Path
-) -> None:
+def test_a_report_is_written_of_any_number_of_sweeps_and_of_one_run(count: int, studies: list[Study], tmp_path: Path) -> None:
     for study in studies:
         only = study.choice.run["run"]
         study.runs = [run for run in study.runs if run.run == only]
@@ -171,7 +170,7 @@ def test_the_averages_are_said_in_words(config: dict[str, Any], words: str) -> N
     ("average", "positive", "words"), [("weighted", None, "are weighted averages"), ("binary", "1", "are those of the class 1")]
 )
 def test_a_report_of_other_averages_does_not_speak_of_macro_averages(
-    average: str, positive: str | None, words: str, studies: list[report.Study], tmp_path: Path
+    average: str, positive: str | None, words: str, studies: list[Study], tmp_path: Path
 ) -> None:
     study = studies[0]
     for run in study.runs:
@@ -272,7 +271,7 @@ def test_a_broken_model_is_refused(models: SimpleNamespace, tmp_path: Path) -> N
         read_study(str(models.sources[0]), "f1", folder)
 
 
-def test_tuned_and_default_are_compared_on_the_images_that_only_one_reads_rightly(studies: list[report.Study]) -> None:
+def test_tuned_and_default_are_compared_on_the_images_that_only_one_reads_rightly(studies: list[Study]) -> None:
     from scipy.stats import binomtest
 
     study = studies[0]
@@ -288,7 +287,7 @@ def test_tuned_and_default_are_compared_on_the_images_that_only_one_reads_rightl
         assert "read the same images" in text
 
 
-def test_the_interval_of_the_accuracy_is_wilsons(studies: list[report.Study]) -> None:
+def test_the_interval_of_the_accuracy_is_wilsons(studies: list[Study]) -> None:
     table = next(block for block in sections.summary_section(studies) if isinstance(block, Table))
     for study, row in zip(studies, table.rows, strict=True):
         share, n, z = np.trace(study.test["confusion"]) / 360, 360, 1.959963984540054
@@ -297,7 +296,7 @@ def test_the_interval_of_the_accuracy_is_wilsons(studies: list[report.Study]) ->
         assert row[-1] == f"{low:.4f}–{high:.4f}"
 
 
-def test_the_model_of_another_run_is_refused(models: SimpleNamespace, tmp_path: Path, studies: list[report.Study]) -> None:
+def test_the_model_of_another_run_is_refused(models: SimpleNamespace, tmp_path: Path, studies: list[Study]) -> None:
     shutil.copytree(models.folder / "tiny", tmp_path / "tiny")
     description = json.loads((tmp_path / "tiny" / "config.json").read_text(encoding="utf-8"))
     write_json(tmp_path / "tiny" / "config.json", {**description, "run": "another"})
@@ -326,7 +325,7 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(
     assert not (tmp_path / "report").exists()
 
 
-def test_a_study_is_read_without_being_changed(studies: list[report.Study]) -> None:
+def test_a_study_is_read_without_being_changed(studies: list[Study]) -> None:
     def contents() -> list[object]:
         return [(run.config, run.rows, run.state, run.tags) for study in studies for run in study.runs]
 
@@ -336,46 +335,46 @@ def test_a_study_is_read_without_being_changed(studies: list[report.Study]) -> N
     assert contents() == before
 
 
-def test_two_sweeps_of_one_classifier_keep_their_own_names_and_figures(studies: list[report.Study], tmp_path: Path) -> None:
+def test_two_sweeps_of_one_classifier_keep_their_own_names_and_figures(studies: list[Study], tmp_path: Path) -> None:
     first = studies[0]
-    pair = report.comparable([first, dataclasses.replace(first, source="other")])
+    pair = comparable([first, dataclasses.replace(first, source="other")])
     assert [study.name for study in pair] == [first.source, "other"]
     build_document(pair, tmp_path)
     assert {path.name for path in tmp_path.glob("confusion-*.png")} == {f"confusion-{first.source}.png", "confusion-other.png"}
 
 
-def test_a_sweep_given_twice_is_refused(studies: list[report.Study]) -> None:
+def test_a_sweep_given_twice_is_refused(studies: list[Study]) -> None:
     with pytest.raises(UsageError, match="each sweep must be given once"):
-        report.comparable([studies[0], studies[0]])
+        comparable([studies[0], studies[0]])
 
 
-def test_sweeps_of_different_data_are_refused_in_one_report(studies: list[report.Study]) -> None:
+def test_sweeps_of_different_data_are_refused_in_one_report(studies: list[Study]) -> None:
     studies[1].chosen.config["data"] = "mnist"
     with pytest.raises(UsageError, match=r"one report holds sweeps of the same data\. Got digits, mnist"):
-        report.comparable(studies)
+        comparable(studies)
 
 
-def test_sweeps_of_different_folds_are_refused_in_one_report(studies: list[report.Study]) -> None:
+def test_sweeps_of_different_folds_are_refused_in_one_report(studies: list[Study]) -> None:
     studies[1].chosen.config.update(n_folds=5, fold=1)
     studies[0].chosen.config.update(n_folds=5, fold=2)
     with pytest.raises(UsageError, match=r"one report holds sweeps of the same fold\. Got "):
-        report.comparable(studies)
+        comparable(studies)
 
 
-def test_a_sweep_older_than_the_folds_is_reported_beside_a_new_one(studies: list[report.Study]) -> None:
+def test_a_sweep_older_than_the_folds_is_reported_beside_a_new_one(studies: list[Study]) -> None:
     for option in ("n_folds", "fold"):
         del studies[0].chosen.config[option]
-    assert len(report.comparable(studies)) == 2
+    assert len(comparable(studies)) == 2
 
 
-def test_the_report_says_when_the_locked_part_was_read_for_several_runs(studies: list[report.Study]) -> None:
+def test_the_report_says_when_the_locked_part_was_read_for_several_runs(studies: list[Study]) -> None:
     studies[0].models["chosen"]["locked_part_reads"] = [{"run": "another", "rule": "knee"}]  # beside the study's record
     text = sections.reads_in_words(studies)
     assert f"read for 2 runs of {studies[0].name}" in text
     assert "once" not in text
 
 
-def test_a_default_that_won_is_said_and_not_set_beside_itself(studies: list[report.Study]) -> None:
+def test_a_default_that_won_is_said_and_not_set_beside_itself(studies: list[Study]) -> None:
     for study in studies:
         for run in study.runs:
             run.baseline = run.run == study.chosen.run
@@ -391,7 +390,7 @@ def test_broken_metrics_are_one_sentence(models: SimpleNamespace, tmp_path: Path
         read_study(str(models.sources[0]), "f1", folder)
 
 
-def test_a_folder_that_cannot_be_written_is_one_sentence(studies: list[report.Study], tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_one_sentence(studies: list[Study], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="cannot be written"):
         write_report(studies, tmp_path / "file" / "report")
