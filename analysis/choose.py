@@ -95,7 +95,7 @@ def choose(
     stated = {**goals_known, **aims}
     table, left_out = front_of(runs, list(aims), list(aims.values()), records)
     if wanted.kind == "run":
-        chosen = _named(candidates(runs, list(aims))[0], table, wanted)
+        chosen = _named(runs, candidates(runs, list(aims))[0], table, wanted)
         names = [str(run) for run in table.loc[table["on_front"], "run"]]
         reason = (
             _("named by the person; it is on the front") if chosen["on_front"] else _("named by the person; it is not on the front")
@@ -163,9 +163,15 @@ def default_rule(runs: Sequence[RunRecord], aims: Mapping[str, str]) -> str:
     return f"{goal[:3]}:{quoted(metric)}"
 
 
-def _named(finished: pd.DataFrame, table: pd.DataFrame, rule: Rule) -> pd.Series:
-    """Return the run that a rule names, with its own values, and whether its configuration is on the front of `table`."""
-    picked = finished[(finished["run"] == rule.name) | (finished["name"] == rule.name)]
+def _named(runs: pd.DataFrame, finished: pd.DataFrame, table: pd.DataFrame, rule: Rule) -> pd.Series:
+    """Return the run that a rule names, with its own values, and whether its configuration is on the front of `table`.
+
+    Raises:
+        UsageError: if it is not among the `finished` candidates; which of the `runs` it is, and why it is none.
+    """
+    picked, others = (frame[(frame["run"] == rule.name) | (frame["name"] == rule.name)] for frame in (finished, runs))
+    if picked.empty and not others.empty:
+        raise UsageError(f"rule {rule.text}: the run {rule.name} cannot be chosen: {_why_not(others.iloc[0])}; name another one.")
     if picked.empty:
         near = did_you_mean(rule.name, [*finished["run"], *finished["name"]]) or "; python -m analysis.history lists them."
         raise UsageError(f"rule {rule.text}: there is no finished run {rule.name!r}{near}")
@@ -174,6 +180,15 @@ def _named(finished: pd.DataFrame, table: pd.DataFrame, rule: Rule) -> pd.Series
     for name in (RUNS, REPEATS, "on_front"):
         run[name] = whole[name]
     return run
+
+
+def _why_not(run: pd.Series) -> str:
+    """Say why a run is no candidate."""
+    if run["state"] != "finished":
+        return f"it is {run['state']}"
+    if not run.get("feasible", True):
+        return "it breaks a constraint of the sweep"
+    return "its loss is not finite" if run.get("diverged", False) else "it lacks a metric of the front, or its value is not finite"
 
 
 def _eligible(table: pd.DataFrame, rule: Rule, stated: Mapping[str, str]) -> tuple[pd.DataFrame, str]:

@@ -10,7 +10,6 @@ Saved again, it is changed; sections and blocks that a person added stay.
 
 from __future__ import annotations
 
-import re
 import shlex
 import shutil
 import sys
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from paretune.analysis.document.study import differing
+from paretune.analysis.sources.server import AT_WANDB, goals_in
 from paretune.core.best_epoch import goal_of
 from paretune.core.command_line import SentenceParser, exit_with_sentence
 from paretune.core.errors import UsageError, did_you_mean
@@ -42,7 +42,6 @@ CURVES = {
 SECTIONS = {"Choice", "Curves"}  # of a workspace or report, which are made anew when it is saved again; others stay
 MOST_RUNS = 500  # that are read to find out what was searched and logged
 MOST_PLOTS = 12  # of metrics, for a program that is not ours
-NAMED = re.compile(r"[^/\\#?%:]+(/[^/\\#?%:]+){1,2}")  # entity/project[/sweep]; W&B allows these characters, spaces too
 
 
 # -- online
@@ -232,7 +231,7 @@ def save_online(source: str, metric: str | None, *, as_report: bool) -> str:
             raise UsageError(f"{entity}/{project} has no sweep {sweep[0]}; it has {', '.join(list(sweeps)[:20]) or 'none'}.")
         found = api.runs(f"{entity}/{project}", filters={"sweep": sweep[0]} if sweep else {}, per_page=100, lazy=False)
         definition = sweeps[sweep[0]] if sweep else next(iter(sweeps.values()), {})
-        logged = Logged.of((run for run, _ in zip(found, range(MOST_RUNS), strict=False)), _goals(definition))
+        logged = Logged.of((run for run, _ in zip(found, range(MOST_RUNS), strict=False)), goals_in(definition))
         if not logged.configs:
             raise UsageError(f"{source} has no run yet: start an agent first.")
         metric = logged.metric(metric)
@@ -246,12 +245,6 @@ def save_online(source: str, metric: str | None, *, as_report: bool) -> str:
             raise
         reason = str(error).splitlines()[0].rstrip(".")
         raise UsageError(f"the {kind} of {source} could not be made at W&B ({reason}): check the name and your rights.") from None
-
-
-def _goals(definition: Mapping[str, Any]) -> dict[str, str]:
-    """Return the objectives of a sweep's definition: metric -> goal."""
-    stated = definition.get("metrics") or [definition.get("metric")]
-    return {str(one["name"]): str(one.get("goal", "minimize")) for one in stated if isinstance(one, Mapping) and "name" in one}
 
 
 def _current_workspace(api: Any, source: str, logged: Logged, metric: str) -> Workspace:
@@ -363,7 +356,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     with exit_with_sentence():
         source = options.source
-        if "://" not in source and not Path(source).exists() and NAMED.fullmatch(source):
+        if "://" not in source and not Path(source).exists() and AT_WANDB.fullmatch(source):
             print(save_online(source, options.metric, as_report=options.report))
             return 0
         if options.report:

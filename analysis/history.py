@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from paretune.analysis.sources.offline import file_runs, join, study_runs, trial_of
 from paretune.analysis.sources.run_record import LEADING, RunRecord, column_of, runs_table, tidy
-from paretune.analysis.sources.server import server_runs
+from paretune.analysis.sources.server import AT_WANDB, server_runs
 from paretune.core.command_line import SentenceParser, exit_with_sentence
 from paretune.core.errors import UsageError
 from paretune.models.effective_configuration import text_of
@@ -90,7 +89,7 @@ def load_runs(source: str | Path, filters: Filters | None = None) -> list[RunRec
             raise UsageError(f"{text} holds no run: give the storage URL of a sweep, with #NAME for one of its studies.")
     elif path.exists():
         runs = _runs_here(text, path)
-    elif re.fullmatch(r"[\w.-]+/[\w.-]+(/[\w.-]+)?", text):
+    elif AT_WANDB.fullmatch(text):
         runs = server_runs(text, filters.at_wandb)
     else:
         raise UsageError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from paretune.runs.wandb_files import ended
 if TYPE_CHECKING:
     import numpy as np
 
+AT_WANDB = re.compile(r"[^/\\#?%:]+(/[^/\\#?%:]+){1,2}")  # entity/project[/sweep]; W&B allows these characters, spaces too
 AT_A_TIME = 8  # requests; W&B's client waits and asks again by itself where the server says that it is too much (429)
 ALIVE = {"running", "pending", "preempting"}
 LARGEST_PAGE = 10_000  # rows of a history in one request
@@ -47,7 +49,7 @@ def server_runs(source: str, filters: Mapping[str, Any] | None = None) -> list[R
     api = wandb.Api(timeout=60)
     try:
         found = list(api.runs(f"{entity}/{project}", filters=wanted, per_page=200, lazy=False))
-        goals = _goals(api, source) if sweep else {}
+        goals = {column_of(name): goal for name, goal in goals_in(api.sweep(source).config).items()} if sweep else {}
     except (wandb.Error, ValueError, requests.RequestException) as error:
         filtered = ", or cannot filter so" if filters else ""
         raise UsageError(f"{source}: W&B has no such project or sweep{filtered} ({_reason(error)}).") from None
@@ -130,13 +132,10 @@ def _mark(run: Any) -> str:
     return f"{run.state} {getattr(run, 'heartbeat_at', '')}"
 
 
-def _goals(api: Any, source: str) -> dict[str, str]:
-    """Return what a sweep at W&B looks for."""
-    config = api.sweep(source).config
-    asked = config.get("metrics") or [config.get("metric")]
-    return {
-        column_of(str(one["name"])): str(one.get("goal", "minimize")) for one in asked if isinstance(one, Mapping) and "name" in one
-    }
+def goals_in(definition: Mapping[str, Any]) -> dict[str, str]:
+    """Return the objectives of a sweep's definition: metric -> goal."""
+    stated = definition.get("metrics") or [definition.get("metric")]
+    return {str(one["name"]): str(one.get("goal", "minimize")) for one in stated if isinstance(one, Mapping) and "name" in one}
 
 
 def _reason(error: Exception) -> str:

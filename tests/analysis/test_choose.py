@@ -136,7 +136,7 @@ def test_a_person_may_name_a_run_by_id_or_name_and_is_told_where_it_stands(rule:
         ("min:name", "rule min:name: no run has the metric 'name'"),
         ("min:train_loss", "rule min:train_loss: no run on the front has"),
         ("run:run-x", "rule run:run-x: there is no finished run 'run-x'; did you mean 'run-"),
-        ("run:e", "rule run:e: there is no finished run 'e'"),
+        ("run:e", "rule run:e: the run e cannot be chosen: it is pruned; name another one."),
     ],
 )
 def test_a_rule_that_cannot_be_followed_is_refused_with_a_suggestion(rule: str, sentence: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -67,8 +66,7 @@ def test_the_goals_are_those_of_the_sweep_that_was_asked_for(monkeypatch: pytest
     ],
 )
 def test_a_goal_that_a_sweep_does_not_state_is_wandbs(config: dict[str, Any], goals: dict[str, str]) -> None:
-    api = SimpleNamespace(sweep=lambda source: SimpleNamespace(config=config))
-    assert server._goals(api, "me/project/s1") == goals
+    assert server.goals_in(config) == goals
 
 
 @pytest.mark.parametrize(("state", "again"), [("finished", 0), ("crashed", 0), ("running", 1), ("preempting", 1)])
