@@ -54,7 +54,7 @@ class Service:
         database.keep_contents_in(files)
         self.schema = answers.schema()
         self.stopping = threading.Event()
-        self.uncompacted: set[int] = set()  # runs whose history cannot be, and is said once
+        self.failed_compactions: set[int] = set()  # runs whose history stays as it arrived; logged once
         self.keys, self.observer = Keys(database, rate), Observer(database)
         self.cleaning, self.pulses = Cleaning(database, files), Pulses()
 
@@ -63,6 +63,7 @@ class Service:
         """Look for runs that have fallen silent, histories to be compacted and what is over, as long as the service runs."""
         tasks = (self.mark_crashed, self.look_after_sweeps, self.compact, self.cleaning.due)
         self.begun = time.monotonic()
+        await run_in_threadpool(agents.renew, self.database)
         watches = [asyncio.create_task(self._watch(task, CRASHES)) for task in tasks]
         watches.append(asyncio.create_task(self._watch(self.write_pulses, PULSES)))
         yield
@@ -95,7 +96,7 @@ class Service:
 
     def compact(self) -> int:
         """Lay histories down as Parquet, and return how many lines."""
-        return compaction.compact_due(self.database, self.files, self.stopping.is_set, self.uncompacted)
+        return compaction.compact_due(self.database, self.files, self.stopping.is_set, self.failed_compactions)
 
     async def graphql(self, request: Request) -> Response:
         """Answer one operation."""

@@ -42,15 +42,21 @@ def fault_of(error: BaseException | None) -> Fault | None:
     if isinstance(error, AwayError):
         log.error("%s", error)
         return AWAY
-    if isinstance(error, sa.exc.IntegrityError):  # also after `retried`
-        log.error("two requests wrote the same row (%s)", str(error.orig).splitlines()[0])
-        return BUSY
+    if isinstance(error, sa.exc.IntegrityError):
+        log.error("%s", str(error.orig).splitlines()[0])
+        return BUSY if is_double(error) else None  # also after `retried`
     full = NO_ROOM if is_full(error) else None
     found = _of_database(error.orig) if isinstance(error, sa.exc.OperationalError) else full
     if found is not None:
         cause = (str(getattr(error, "orig", error)).splitlines() or [""])[0]
         log.error("%s (%s)", "the disk is full or cannot be written" if found is NO_ROOM else "the database is busy or away", cause)
     return found
+
+
+def is_double(error: sa.exc.IntegrityError) -> bool:
+    """Whether a row was refused because another transaction has inserted one of its key; other faults do not pass by themselves."""
+    codes = (sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY)
+    return getattr(error.orig, "sqlite_errorcode", None) in codes or getattr(error.orig, "sqlstate", None) == "23505"
 
 
 def is_full(error: BaseException | None) -> bool:

@@ -54,9 +54,11 @@ def compact_due(
             continue
         try:
             done += compact(database, files, run, stopped)
-        except (LossError, zlib.error, ValueError, segments.LostError) as error:
+        except (LossError, zlib.error, ValueError, RecursionError, segments.LostError) as error:
             failed.add(run)
             log.error("the history of run number %s stays as it arrived: %s", run, error)
+        except (OSError, MemoryError):  # of the machine, not of this run: it is tried again
+            log.exception("the history of run number %s could not be compacted", run)
     return done
 
 
@@ -111,8 +113,11 @@ def _check(files: Files, digest: str, rows: Sequence[Mapping[str, Any]]) -> None
     """
     try:
         found = columns.rows_of(columns.read(files.path(digest)))
+    except MemoryError:
+        raise
     except Exception as error:  # whatever the library raises at its own file, the chunks must stay
-        raise LossError(f"its Parquet file cannot be read ({str(error).splitlines()[0]:.200})") from None
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise LossError(f"its Parquet file cannot be read ({reason:.200})") from None
     if len(found) != len(rows) or any(_exact(one) != _exact(other) for one, other in zip(found, rows, strict=True)):
         raise LossError("its Parquet file differs from what arrived")
 

@@ -12,6 +12,7 @@ from sqlalchemy import event
 from sqlalchemy.orm import Session, sessionmaker
 
 from paretune.core.errors import UsageError
+from paretune.service.http.storage_failures import is_double
 from paretune.service.store import artifact_tables, migrations, re2  # noqa: F401
 from paretune.service.store.files import Files
 from paretune.service.store.tables import Base, Row
@@ -97,8 +98,11 @@ def retried(work: Callable[[], Result]) -> Result:
         sa.exc.IntegrityError: if that happens again and again.
     """
     for _ in range(RETRIES):
-        with contextlib.suppress(sa.exc.IntegrityError):
+        try:
             return work()
+        except sa.exc.IntegrityError as error:
+            if not is_double(error):
+                raise
     return work()
 
 

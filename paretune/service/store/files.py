@@ -159,20 +159,29 @@ class Files:
 
     def _settle(self, partial: Path, digest: str) -> None:
         place = self._place(digest)
+        is_new = not place.parent.exists()
         place.parent.mkdir(parents=True, exist_ok=True)
         with self._settling:
             os.replace(partial, place)
-        folder = os.open(place.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)  # its name, too, survives a power cut
-        finally:
-            os.close(folder)
+        for folder in (place.parent, *([place.parent.parent] if is_new else [])):
+            _sync_folder(folder)
 
 
 def _sync(file: IO[bytes]) -> None:
-    """Have the disk hold what was written: who sent it is told that it is stored, and sends it no more."""
+    """Have the disk hold what was written: the client does not send it again after our answer."""
     file.flush()
     os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    """Have the disk hold the names in a folder; Windows does so by itself, and opens none."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def checked_name(name: str, place: str = "its run") -> str:

@@ -246,7 +246,8 @@ def receive(session: Session, run: Run, body: Mapping[str, Any], client: str | N
         UsageError: if all parts are unfit: something in each is no line, or no number.
     """
     run.heartbeat_at = now()
-    count, faults = 0, []
+    count = 0
+    faults: list[str] = []
     if run.state in ("crashed", "pending"):
         run.state = "running"
     files = body.get("files") or {}
@@ -257,17 +258,17 @@ def receive(session: Session, run: Run, body: Mapping[str, Any], client: str | N
             with session.begin_nested():
                 count += _receive_part(session, run, file, part, client)
         except (UsageError, sa.exc.DataError, OverflowError) as error:
-            faults.append(str(error).splitlines()[0])
+            faults.append((str(error).splitlines() or [type(error).__name__])[0])
     if body.get("preempting"):
         run.state = "preempting"
     if body.get("complete"):
         code = body.get("exitcode") or 0
         if not isinstance(code, int) or not -(2**31) <= code < 2**31:
-            faults.append(f"exitcode must be a whole number of 32 bits. Got {str(code)[:80]}.")
+            log.warning("run %s ended with an exit code that is no whole number of 32 bits, taken for 1: %.80s", run.name, code)
             code = 1
         run.exit_code = code
         run.state = "killed" if run.stop_asked else "failed" if run.exit_code else "finished"
-    if faults and len(faults) >= len(files):
+    if faults and len(faults) == len(files):
         raise UsageError(faults[0])
     for fault in faults:
         log.warning("left out of what run %s streams: %s", run.name, fault)

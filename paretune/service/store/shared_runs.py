@@ -42,7 +42,10 @@ def append(session: Session, run: Run, client: str, stream: str, offset: int, li
 
 def _at_step(line: str, step: int) -> str:
     """Return a history line with another step: each process counts its own from 0, and the client refuses steps of the user."""
-    return as_json({**streams.row_of(line), "_step": step})
+    try:
+        return as_json({**streams.row_of(line), "_step": step})
+    except UsageError:
+        return line  # `streams.append` says what is wrong with it
 
 
 def _placed(

@@ -7,6 +7,7 @@ sees no difference. What readers ask for most (how many lines, which keys, the l
 from __future__ import annotations
 
 import json
+import logging
 import math
 import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -19,6 +20,7 @@ from paretune.core.errors import UsageError
 from paretune.service.store import safe_json, segments
 from paretune.service.store.tables import Chunk, Run, Segment, as_json
 
+log = logging.getLogger("service")
 HISTORY, EVENTS, LOG = "history", "events", "log"
 FILES = {"wandb-history.jsonl": HISTORY, "wandb-events.jsonl": EVENTS, "output.log": LOG}
 COUNTS = {HISTORY: "history_lines", EVENTS: "event_lines", LOG: "log_lines"}
@@ -30,10 +32,11 @@ MOST_KEYS = 10_000  # of a run's history that are told one by one
 def append(session: Session, run: Run, stream: str, first: int, lines: Sequence[str]) -> None:
     """Keep lines of a stream, the first of which is line `first` (from 0); those that are there already are overwritten.
 
-    Lines of a history that lie in a segment already stay as they are.
+    Lines of a history that lie in a segment already stay as they are. A line of history or events that is unfit is logged and
+    stored as an empty row, so that those behind it keep their numbers.
 
     Raises:
-        UsageError: if a line of history or events is no JSON object, or the number is none.
+        UsageError: if all lines are unfit (see `row_of`), or the number is none.
     """
     if not 0 <= first < MOST_LINES:
         raise UsageError(f"offset must be at least 0, and less than {MOST_LINES:,}. Got {first}.")
@@ -41,8 +44,9 @@ def append(session: Session, run: Run, stream: str, first: int, lines: Sequence[
         lines, first = lines[run.compacted - first :], run.compacted
     if not lines:
         return
-    rows = [] if stream == LOG else [row_of(line) for line in lines]
-    lines = lines if stream == LOG else [safe_json.bounded(line) for line in lines]
+    rows: list[dict[str, Any]] = []
+    if stream != LOG:
+        rows, lines = _fit_rows(run, lines)
     content = zlib.compress("\n".join(line.replace("\n", " ") for line in lines).encode("utf-8", "replace"), 1)
     end = first + len(lines)
     chunk = Chunk(run_id=run.id, stream=stream, first=first, count=len(lines), content=content)
@@ -61,6 +65,30 @@ def append(session: Session, run: Run, stream: str, first: int, lines: Sequence[
         _note_keys(run, rows)
     elif stream == EVENTS and rows:
         run.system = as_json(rows[-1])
+
+
+def _fit_rows(run: Run, lines: Sequence[str]) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return rows and their lines, both empty where a line is unfit.
+
+    Raises:
+        UsageError: if all lines are unfit.
+    """
+    rows: list[dict[str, Any]] = []
+    texts: list[str] = []
+    faults: list[str] = []
+    for line in lines:
+        try:
+            rows.append(row_of(line))
+            texts.append(safe_json.bounded(line))
+        except UsageError as error:
+            faults.append(str(error))
+            rows.append({})
+            texts.append("{}")
+    if len(faults) == len(lines):
+        raise UsageError(faults[0])
+    for fault in faults[:1]:
+        log.warning("%s unfit lines of run %s are stored as empty rows: %s", len(faults), run.name, fault)
+    return rows, texts
 
 
 def lines_of(session: Session, run: Run, stream: str, *, start: int = 0, stop: int | None = None) -> list[tuple[int, str]]:

@@ -40,6 +40,12 @@ def add_agent(session: Session, sweep: Sweep, host: str) -> Agent:
     return agent
 
 
+def renew(database: Database) -> None:
+    """Give the runs that were handed out and have not begun their time anew: none could be reported while no server ran."""
+    with database.session(writing=True) as session:
+        session.execute(sa.update(Issue).where(Issue.told.is_(False)).values(issued_at=now()))
+
+
 def heartbeat(database: Database, searches: Searches, agent: int, begun: datetime) -> Commands:
     """Return what an agent shall do that has nothing going: start a run, leave, or nothing yet.
 
@@ -109,7 +115,7 @@ def _handed(sweep: Sweep, issue: Issue) -> Commands:
 
 
 def _given_back(session: Session, sweep: Sweep, agent: Agent, begun: datetime, *, anew: bool) -> Issue | None:
-    """Return a configuration whose run never began: this agent's own, a silent one's or, where `anew`, one that nobody had yet.
+    """Return a configuration whose run never began: this agent's own, a silent one's or, where `anew`, one not handed out yet.
 
     One that its agent reports as running stays with it: a program may need minutes before it calls `wandb.init`.
     """

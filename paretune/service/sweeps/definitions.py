@@ -7,6 +7,8 @@ from pathlib import Path
 
 import yaml
 
+from paretune.core.errors import UsageError
+from paretune.search.spec import yaml_lines
 from paretune.search.spec.sweep import Sweep as Definition
 from paretune.search.spec.sweep import read_sweep
 from paretune.service.store.safe_json import fit, fitted
@@ -24,10 +26,10 @@ def fit_definition(text: str) -> str:
     if "\\" not in text:
         return text
     try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError:
+        values = yaml_lines.read_definition(Path("sweep.yaml"), text).values  # which bounds what anchors write out
+        fit_values = fitted(values)
+    except (UsageError, RecursionError):
         return text  # `read_definition` says why
-    fit_values = fitted(values)
     return text if fit_values == values else yaml.safe_dump(fit_values, sort_keys=False)
 
 

@@ -83,6 +83,39 @@ def test_an_unfit_part_of_a_request_does_not_take_the_others_along(asked: Asked)
     assert asked.stream("r1", files={"wandb-events.jsonl": unfit[0]}).status_code == 400
 
 
+def test_an_unfit_line_does_not_take_the_others_along(asked: Asked) -> None:
+    asked.run()
+    lines = [json.dumps({"_step": 0, "loss": 1.0}), "[]", "no JSON", json.dumps({"_step": 3, "loss": 2.0})]
+    for client in (None, "a"):
+        assert asked.stream("r1", client=client, files={"wandb-history.jsonl": {"offset": 0, "content": lines}}).status_code == 200
+    with asked.database.session() as session:
+        run = session.scalars(sa.select(Run)).one()
+        assert [row.get("loss") for row in streams.rows_of(session, run)] == [1.0, None, None, 2.0] * 2
+
+
+def test_an_unfit_exit_code_loses_no_line(asked: Asked) -> None:
+    asked.run()
+    files = {"wandb-history.jsonl": {"offset": 0, "content": [json.dumps({"loss": 1.0})]}}
+    assert asked.stream("r1", files=files, complete=True, exitcode=2**40).status_code == 200
+    with asked.database.session() as session:
+        run = session.scalars(sa.select(Run)).one()
+        assert (run.history_lines, run.state) == (1, "failed")
+
+
+@pytest.mark.parametrize(
+    "definition",
+    [
+        'x: &a [*a]\nname: "\\0"',
+        'x: 2026-13-45\nname: "\\0"',
+        "a0: &a0 [x]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 13)}]\n" for i in range(1, 12)) + 'name: "\\0"',
+    ],
+)
+def test_a_definition_that_cannot_be_read_is_refused_at_once(asked: Asked, definition: str) -> None:
+    query = "mutation M($input: UpsertSweepInput!) { upsertSweep(input: $input) { sweep { name } } }"
+    answer = asked.told(query, input={"config": definition, "projectName": "tried", "entityName": "someone"})
+    assert "the server failed" not in answer["errors"][0]["message"]
+
+
 def test_a_run_ends_although_a_part_of_its_last_request_is_unfit(asked: Asked) -> None:
     asked.run()
     files = {

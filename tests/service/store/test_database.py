@@ -95,7 +95,7 @@ def test_a_database_that_cannot_be_opened_is_one_sentence_without_its_password(u
 def test_sqlite_is_set_up_as_a_server_needs_it(database: Database) -> None:
     with database.session() as session:
         settings = [session.scalar(sa.text(f"PRAGMA {name}")) for name in ("journal_mode", "synchronous", "foreign_keys")]
-        assert settings == ["wal", 1, 1]
+        assert settings == ["wal", 2, 1]
         assert session.scalar(sa.text("SELECT 'abc' REGEXP '^a.c$'")) == 1
 
 

@@ -43,7 +43,7 @@ def test_an_upload_and_its_name_are_synced_before_the_answer(asked: Asked, monke
     monkeypatch.setattr(os, "fsync", synced)
     monkeypatch.setattr(os, "replace", replaced)
     assert asked.client.put(url, content=b"hello").status_code == 200
-    assert done == ["content", "named", "folder"]
+    assert done == ["content", "named", "folder", "folder"], "its folder is new as well"
 
 
 def test_each_transaction_of_sqlite_is_synced(asked: Asked) -> None:
