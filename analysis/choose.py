@@ -150,7 +150,7 @@ def aims_by(
     if metrics is None and rule is not None:
         wanted = parse_rule(rule)
         logged = {name for run in runs for name in run.columns}
-        if wanted.kind in ("max", "min") and wanted.name in logged and not logged & set(default_metrics(runs)):
+        if wanted.kind in ("max", "min") and wanted.name in logged and not set(default_metrics(runs)) <= logged:
             return {wanted.name: "maximize" if wanted.kind == "max" else "minimize"}
     return aims_of(runs, metrics, goals)
 

@@ -165,7 +165,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         shown = [column for column in shown if column in table]
         if "f1" not in table:  # a program that is not ours
             others = list(table)[list(table).index("best_epoch") + 1 :]
-            shown += [column for column in others if column not in (*shown, "picked")][:6]
+            shown += [column for column in others if column not in (*shown, "picked", "diverged")][:6]
         print(as_text(table, shown))
         states = ", ".join(f"{count} {state}" for state, count in table["state"].value_counts().items())
         print(f"\n{_counted(len(table), 'run')} ({states}), {_counted(len(history), 'row')}")

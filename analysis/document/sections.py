@@ -173,15 +173,28 @@ def average_in_words(config: Mapping[str, Any]) -> str:
 
 def left_out_in_words(studies: Sequence[Study]) -> str:
     """Count the runs that have no place on a front because they did not finish."""
-    counts = {study.name: study.table["state"].value_counts() for study in studies}
-    parts = [
-        f"{name}: {', '.join(f'{states[state]} {_(text)}' for state, text in STATE_LABELS.items() if state in states)}"
-        for name, states in counts.items()
-        if set(STATE_LABELS) & set(states.index)
-    ]
+    parts = []
+    for study in studies:
+        table, finished = study.table, study.table["state"] == "finished"
+        states = table["state"].value_counts()
+        counts = [f"{states[state]} {_(text)}" for state, text in STATE_LABELS.items() if state in states]
+        for column, is_out, text in (
+            ("feasible", False, _("breaking a constraint")),
+            ("diverged", True, _("whose loss is not finite")),
+        ):
+            n_out = int((finished & (table[column].astype(bool) == is_out)).sum()) if column in table else 0
+            counts += [f"{n_out} {text}"] if n_out else []
+        parts += [f"{study.name}: {', '.join(counts)}"] if counts else []
     if not parts:
         return _("Every run has finished.")
-    return _("Runs that did not finish have no place on it ({parts}).").format(parts="; ".join(parts))
+    return _("Other runs have no place on it ({parts}).").format(parts="; ".join(parts))
+
+
+def _scored_in_words(studies: Sequence[Study]) -> str:
+    """Say of which epoch and of which images the values of runs are."""
+    if all(bool(study.front["picked"].all()) for study in studies):
+        return _("Values are those of each run's best epoch, scored on the hold-out.")
+    return _("Values are each run's last ones, or what its program decided; the runs do not say on which images they were scored.")
 
 
 def front_section(studies: Sequence[Study], figures: Path) -> list[Any]:
@@ -195,20 +208,21 @@ def front_section(studies: Sequence[Study], figures: Path) -> list[Any]:
     text = _(
         "A run is on the front when no other run is at least as good in {metrics} and better in one. On the front are {fronts}."
     ).format(metrics=words, fronts=fronts)
-    blocks: list[Any] = [Heading(_("The Pareto front")), Paragraph(f"{text} {left_out_in_words(studies)}")]
+    blocks: list[Any] = [
+        Heading(_("The Pareto front")),
+        Paragraph(f"{text} {left_out_in_words(studies)} {_scored_in_words(studies)}"),
+    ]
     if len(aims) == 2:
         picture = save_figure(pareto_figure(tables, list(aims), list(aims.values()), chosen), figures / "pareto.png")
         caption = _(
-            "{metrics} of every finished run at its best epoch, on the hold-out. The shaded area is what the front dominates; the "
+            "{metrics} of every finished run. The shaded area is what the front dominates; the "
             "frame shows the better three quarters."
         ).format(metrics=f"{words[:1].upper()}{words[1:]}")
         blocks.append(Picture(picture, caption, pareto_html(studies, list(aims), list(aims.values()))))
     elif len(aims) > 2:
         for study in studies:
             figure = pairs_figure(study.front, list(aims), list(aims.values()), chosen[study.name])
-            caption = _("Each pair of the metrics, {study}: finished runs at their best epoch, on the hold-out.").format(
-                study=study.name
-            )
+            caption = _("Each pair of the metrics, {study}: finished runs.").format(study=study.name)
             blocks.append(Picture(save_figure(figure, figures / f"pareto-{study.name}.png"), caption))
     nearly_equal = _nearly_equal(studies)
     costed = all({"f1", "n_parameters", "seconds"} <= set(study.front.columns) for study in studies)
@@ -221,7 +235,7 @@ def front_section(studies: Sequence[Study], figures: Path) -> list[Any]:
             )
         cost = _("F1 on the hold-out against the learnt numbers and the training time. Circles mark the chosen runs.")
         blocks += [Paragraph(why), Picture(save_figure(tradeoff_figure(tables, chosen), figures / "tradeoff.png"), cost)]
-    search = _("The search: {metric} on the hold-out of each trial at its best epoch, and the best so far.")
+    search = _("The search: {metric} of each trial, and the best so far.")
     goal = studies[0].goals.get(metric) or goal_of(metric)
     figure = search_figure({study.name: study.table for study in studies}, metric, goal, chosen)
     blocks.append(Picture(save_figure(figure, figures / "search.png"), search.format(metric=word_of(metric))))
@@ -266,11 +280,11 @@ def front_table(study: Study) -> list[Any]:
     configs = {run.run: run.effective_config for run in study.runs}
     heads = _column_heads([str(name) for name in shown["name"]], shown["is_chosen"])
     rows = [[word_of(name), *(value_of(value) for value in shown[name])] for name in dict.fromkeys([*study.aims, study.metric])]
-    rows.append([_("best epoch"), *(f"{value:.0f}" for value in shown["best_epoch"])])
+    rows.append([_("best epoch") if front["picked"].all() else _("last epoch"), *(f"{value:.0f}" for value in shown["best_epoch"])])
     if (front[RUNS].map(len) > 1).any():
         rows.append([_("runs"), *(str(len(every)) for every in shown[RUNS])])
     rows += [[name, *(short(configs[run].get(name)) for run in shown["run"])] for name in searched(study)]
-    caption = _("The front of {study}, a column per run, scored on the hold-out.").format(study=study.name)
+    caption = _("The front of {study}, a column per run.").format(study=study.name)
     if len(front) > len(shown):
         caption += " " + _("{count} more are left out here.").format(count=len(front) - len(shown))
     return [Table([_("trial"), *heads], rows, caption)]

@@ -275,8 +275,8 @@ def search_figure(
         counted = done & table["feasible"].to_numpy(dtype=bool) if "feasible" in table else done
         number = np.arange(len(values))
         color, marker = COLORS[place % 4], MARKERS[place % 4]
-        axes.scatter(number[done], values[done], s=20, color=color, marker=marker, label=name)
-        axes.scatter(number[~done], values[~done], s=16, facecolor="none", edgecolor=color, marker=marker, lw=0.8)
+        axes.scatter(number[counted], values[counted], s=20, color=color, marker=marker, label=name)
+        axes.scatter(number[~counted], values[~counted], s=16, facecolor="none", edgecolor=color, marker=marker, lw=0.8)
         best = (np.fmin if goal == "minimize" else np.fmax).accumulate(np.where(counted, values, np.nan))
         axes.step(number, best, where="post", color=color, lw=1.2)
         pick = table["run"].eq((chosen or {}).get(name)).to_numpy()
@@ -287,7 +287,7 @@ def search_figure(
     axes.set_ylim(frame(every, np.concatenate(seen), goal))
     low, high = axes.get_ylim()
     _note_outside(axes, int(((every < low) | (every > high)).sum()))
-    axes.set_xlabel(_("trial (hollow: did not finish)"))
+    axes.set_xlabel(_("trial (hollow: did not finish, or breaks a constraint)"))
     axes.set_ylabel(label_of(metric))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(fontsize=8, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=4, borderaxespad=0.2)

@@ -34,6 +34,7 @@ HOLD_OUT_NAMES = (
 )
 WINDOW = 5  # values of the running median; 3 of a curve of fewer than 10, and at the ends
 MOST_VALUES = 200  # of a curve: longer ones, logged by step, are reduced to the medians of equal stretches
+ROUNDING = 1e-12  # of the largest value
 SHORTEST_CYCLE = 3  # epochs; to and fro from one to the next is none
 ALIKE = 0.75  # correlation of the steps of one cycle with those of the next
 NOISE = 2.5  # standard deviations of single values; smaller changes are taken for noise
@@ -88,10 +89,11 @@ class Curve:
     def period(self) -> float:
         """After how many epochs the steps of the last two thirds come again, as of a cyclic learning rate; 0 where they do not."""
         steps = np.diff(self.values[len(self) // 3 :])
+        least = ROUNDING * float(np.abs(self.values).max(initial=0.0))  # steps that differ by rounding alone are alike
         turned = False  # the steps of a plain fall are alike at every distance
         for lag in range(1, len(steps) // 2 + 1):
             before, after = steps[:-lag], steps[lag:]
-            alike = np.corrcoef(before, after)[0, 1] if before.std() > 0 and after.std() > 0 else 0.0
+            alike = np.corrcoef(before, after)[0, 1] if min(before.std(), after.std()) > least else 0.0
             if turned and alike > ALIKE:
                 return float(lag * np.median(np.diff(self.epochs))) if lag >= SHORTEST_CYCLE else 0.0
             turned = turned or alike < 0

@@ -25,9 +25,10 @@ if TYPE_CHECKING:
 LEADING = ["run", "name", "group", "sweep", "state", "created", "file"]
 # columns of the table of runs beside its metrics
 ABOUT_RUN = ["classifier", "evaluation_split", "data", "average", "provenance.images", "provenance.image_size"]
-COLUMNS = [*LEADING, *ABOUT_RUN, "baseline", "feasible", "epochs", "best_epoch", "picked", "on_front", "is_chosen", "augment"]
+COLUMNS = [*LEADING, *ABOUT_RUN, "baseline", "feasible", "diverged", "epochs", "best_epoch", "picked", "on_front", "is_chosen"]
+COLUMNS += ["augment", "runs", "front", "repeats", "p(front)"]  # of tables that commands print
 METRIC = "metric."  # begins the column of a metric that is named like another column
-PREFIXES = ("config.", "summary.")
+PREFIXES = ("config.", "summary.", "configuration.")
 # what runs of ours say in their config beside hyper-parameters
 DESCRIPTION = {"classifier", "evaluation_split", "best_metric", "preset", "data", "average", "positive_class", "holdout"}
 DESCRIPTION |= {"curves_on_test", "repeats", "repeats_over", "split_seed", "n_folds", "fold", "provenance"}

@@ -202,6 +202,8 @@ def test_a_rule_names_what_is_weighed_where_runs_log_nothing_else_known() -> Non
     run = RunRecord("a", state="finished", columns={"epoch": np.array([1.0]), "val/acc": np.array([0.5])})
     assert aims_by([run], "max:val/acc") == {"val/acc": "maximize"}
     assert aims_by([run], "max:val/acc", ["val/acc"], ["minimize"]) == {"val/acc": "minimize"}
+    run.columns["precision"] = run.columns["val/acc"]  # without recall there is no front of the two
+    assert aims_by([run], "max:val/acc") == {"val/acc": "maximize"}
 
 
 def test_the_runner_up_is_next_by_the_same_rule() -> None:

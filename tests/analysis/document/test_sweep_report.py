@@ -226,7 +226,8 @@ def test_runs_of_another_program_have_a_report(tmp_path: Path, capsys: pytest.Ca
     assert "the runs are of a program that analysis.retrain does not know" in capsys.readouterr().out
     page = Page(tmp_path / "report" / "report.html")
     assert "0.8000" in page.text
-    assert "The search: val/acc on the hold-out" in page.text
+    assert "The search: val/acc of each trial" in page.text
+    assert "the runs do not say on which images they were scored" in page.text
     with pytest.raises(SystemExit, match="2"):
         retrain_main([str(source), "--rule", "max:val/acc", "--to", str(tmp_path / "model")])
     assert "is of a program of your own" in capsys.readouterr().err
@@ -406,5 +407,9 @@ def test_the_report_counts_the_runs_that_did_not_finish() -> None:
             self.name, self.table = name, pd.DataFrame({"state": states})
 
     words = left_out_in_words([Searched("ann", "finished", "pruned", "pruned", "failed"), Searched("svm", "finished")])  # type: ignore[list-item]
-    assert words == "Runs that did not finish have no place on it (ann: 2 stopped early, 1 failed)."
+    assert words == "Other runs have no place on it (ann: 2 stopped early, 1 failed)."
+    out = Searched("svm", *["finished"] * 3)
+    out.table = out.table.assign(feasible=[True, False, False], diverged=[True, False, False])
+    words = left_out_in_words([out])  # type: ignore[list-item]
+    assert words == "Other runs have no place on it (svm: 2 breaking a constraint, 1 whose loss is not finite)."
     assert left_out_in_words([Searched("svm", "finished")]) == "Every run has finished."  # type: ignore[list-item]

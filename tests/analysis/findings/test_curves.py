@@ -108,3 +108,8 @@ def test_infinity_counts_at_the_end_and_not_in_between() -> None:
     assert lost_from(rows, "train_loss") == 8
     rows["train_loss"] = np.inf
     assert lost_from(rows, "train_loss") == 0
+
+
+@pytest.mark.parametrize("step", [0.1, 1 / 3, -0.05])
+def test_a_straight_line_has_no_cycle_of_rounding(step: float) -> None:
+    assert curve_of(np.arange(30.0), np.array([3 - step * epoch for epoch in range(30)])).period == 0.0

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from paretune.analysis.sources.run_record import RunRecord, best_values, columns_of, runs_table, tidy
+from paretune.analysis.sources.run_record import COLUMNS, RunRecord, best_values, column_of, columns_of, metric_of, runs_table, tidy
 
 NAN, INF = math.nan, math.inf
 
@@ -129,3 +129,14 @@ def test_the_images_of_a_run_are_told_apart_by_test_and_hold_out_or_folds() -> N
     assert images(n_folds=5) == images(n_folds=5, fold=1) == "t 5 folds"
     assert images(repeats_over="folds") == "t None folds"
     assert images(provenance={}) == images(provenance={"fingerprints": {"holdout": "h"}}) == ""
+
+
+@pytest.mark.parametrize("name", [*COLUMNS, "configuration.runs", "config.x", "summary.x", "metric.run"])
+def test_a_metric_named_like_a_column_has_another_and_its_own_name_back(name: str) -> None:
+    assert column_of(name) == f"metric.{name}"
+    assert metric_of(column_of(name)) == name
+
+
+def test_no_column_that_is_made_of_runs_can_be_a_metrics() -> None:
+    made = runs_table([RunRecord("a", state="finished", columns=columns_of([{"epoch": 1.0, "loss": 0.5}]))])
+    assert {column for column in made if column_of(column) == column} == {"loss"}
