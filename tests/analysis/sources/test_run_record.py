@@ -129,3 +129,22 @@ def test_the_images_of_a_run_are_told_apart_by_test_and_hold_out_or_folds() -> N
     assert images(n_folds=5) == images(n_folds=5, fold=1) == "t 5 folds"
     assert images(repeats_over="folds") == "t None folds"
     assert images(provenance={}) == images(provenance={"fingerprints": {"holdout": "h"}}) == ""
+
+
+@pytest.mark.parametrize(
+    ("losses", "diverged"),
+    [
+        ([NAN, NAN, NAN, 0.3, NAN, NAN, NAN, 0.2], False),  # every fourth epoch; the best one lacks it
+        ([NAN, NAN, NAN, 0.3, NAN, NAN], False),
+        ([0.3, 0.3, 0.3, 0.3, 0.3, NAN, NAN, NAN], True),
+        ([0.3, 0.3, 0.3, 0.3, 0.3, INF, INF, INF], True),
+        ([0.3, 0.3, 0.3, 0.3, 0.3, 0.2, NAN, NAN], False),  # the best epoch came before
+        ([NAN, NAN, NAN, NAN, NAN, NAN], True),
+    ],
+)
+def test_a_loss_that_is_logged_every_few_epochs_is_not_one_that_diverged(losses: list[float], diverged: bool) -> None:
+    rows = [{"epoch": place + 1.0, "f1": 0.9 if place == 5 else 0.5, "test_loss": loss} for place, loss in enumerate(losses)]
+    config = {"classifier": "mine", "evaluation_split": "holdout", "provenance": {"schema": 1}}
+    run = RunRecord("a", state="finished", config=config, columns=columns_of(rows))
+    (row,) = runs_table([run]).to_dict("records")
+    assert (row["best_epoch"], row["diverged"]) == (6, diverged)
