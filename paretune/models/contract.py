@@ -154,7 +154,7 @@ class Model(ABC):
 
     @property
     def n_parameters(self) -> int:
-        """The count of learnt numbers."""
+        """The number of learnt parameters."""
         return sum(array.size for array in self.state().values())
 
     def fit(self, data: Data) -> Self:

@@ -201,7 +201,7 @@ def test_every_command_takes_the_mean_of_a_scripts_repeats(
     assert choose_step.main([source, *WEIGHED, "--rule", "max:val/acc"]) == 0
     said = capsys.readouterr().out
     assert f"{names[1][0]} (" in said
-    assert "highest val/acc, 0.9100, of 1 run on the front; its values are means over 2 runs of one configuration" in said
+    assert "highest val/acc, 0.9100, of 1 configuration on the front; its values are means over 2 runs of one configuration" in said
     assert "how sure: " in said
     assert pareto_step.main([source, *WEIGHED]) == 0
     said = capsys.readouterr().out
