@@ -28,7 +28,7 @@ from paretune.analysis.document.language import translate as _
 from paretune.analysis.findings.aims import add_aims, aims_of, check_aims, default_metrics, goals_of, stated_goals
 from paretune.analysis.findings.candidates import candidates
 from paretune.analysis.findings.confidence import configurations, doubt_of
-from paretune.analysis.findings.front import front_of, pareto_front
+from paretune.analysis.findings.front import candidates_in_words, counted, front_of, pareto_front
 from paretune.analysis.findings.order import better_first
 from paretune.analysis.findings.repeats import REPEATS, RUNS
 from paretune.analysis.history import RunRecord, add_sources, filters_of, load_runs, runs_table
@@ -207,7 +207,7 @@ def _eligible(table: pd.DataFrame, rule: Rule, stated: Mapping[str, str]) -> tup
             nearest = table.iloc[int(far.argmin())]
             has = " and ".join(f"{one.metric} {_shown(nearest[one.metric])}" for one in rule.conditions)
             raise UsageError(
-                f"rule {rule.text}: none of {len(table)} finished runs has {' and '.join(words)}; "
+                f"rule {rule.text}: none of {candidates_in_words(table)} has {' and '.join(words)}; "
                 f"the nearest, {nearest['name']}, has {has}: loosen the rule or search further."
             )
         table = table[(lacking == 0).all(axis=1)]
@@ -249,7 +249,11 @@ def _shown(value: float) -> str:
 
 
 def _count(table: pd.DataFrame) -> str:
-    return _("1 run") if len(table) == 1 else _("{count} runs").format(count=len(table))
+    """Count runs, or where several tried one of them configurations."""
+    __, n_configurations, n_runs = counted(table)
+    if n_configurations == 1:
+        return _("1 run") if n_runs == 1 else _("1 configuration")
+    return (_("{count} runs") if n_runs == n_configurations else _("{count} configurations")).format(count=n_configurations)
 
 
 def _told_apart(equals: pd.DataFrame, aims: Mapping[str, str]) -> str:

@@ -25,6 +25,7 @@ from paretune.core.best_epoch import goal_of
 from paretune.core.command_line import SentenceParser, exit_with_sentence
 from paretune.core.errors import UsageError, did_you_mean
 from paretune.runs.study_storage import database, open_storage, quiet_optuna, readable_errors
+from paretune.runs.sweep_outcome import KEY, is_outcome
 from paretune.runs.tracking import logged_in
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class Logged:
             keys = (run.history_keys or {}).get("keys", {})
             numbers = [key for key, known in keys.items() if any(kind["type"] == "number" for kind in known.get("typeCounts", ()))]
             history |= dict.fromkeys(key for key in numbers if not key.startswith("_"))
-            finals = leaves(run.summary_metrics)
+            finals = leaves({name: value for name, value in run.summary_metrics.items() if not (name == KEY and is_outcome(value))})
             summary |= dict.fromkeys(key for key, value in finals.items() if is_number(value) and not key.startswith("_"))
         return cls(configs, list(history), list(summary), goals)
 
@@ -272,9 +273,13 @@ def _current_report(api: Any, source: str, logged: Logged, metric: str) -> Repor
     saved = _saved(api, source, "runs", made.title)
     if saved is None:
         return made
-    current, kept, is_ours = v2.Report.from_url(saved.url), [], False
+    current, kept, in_section = v2.Report.from_url(saved.url), [], False
     for block in current.blocks:
-        is_ours = block.text in SECTIONS if isinstance(block, v2.H1) else is_ours and isinstance(block, v2.PanelGrid)
+        is_heading = isinstance(block, v2.H1)
+        if is_heading:
+            in_section = isinstance(block.text, str) and block.text in SECTIONS  # text with links is a list
+        is_ours = in_section and (is_heading or isinstance(block, v2.PanelGrid))
+        in_section = in_section and (is_heading or not is_ours)  # the first grid is ours, those below it are a person's
         kept += [] if is_ours else [block]
     current.blocks, current.width = [*made.blocks, *kept], made.width
     return current

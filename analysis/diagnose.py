@@ -36,9 +36,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--figures", metavar="DIR", help="draw each run's loss and accuracy with its diagnosis into this folder")
     options = parser.parse_args(arguments)
     with exit_with_sentence():
-        history = tidy(sources_of(options))
+        runs = sources_of(options)
+        history = tidy(runs)
         _check_names(history, {"--train": options.train, "--test": options.test})
-        table = diagnose_runs(history, train=options.train, test=options.test)
+        table = diagnose_runs(history, ours={run.run for run in runs if run.ours}, train=options.train, test=options.test)
         shown = table.assign(epoch=[f"{epoch:.0f}" if epoch == epoch else "-" for epoch in table["epoch"]])
         print(shown.drop(columns="run").to_string(index=False, justify="left"))
         counts = ", ".join(f"{count} {kind}" for kind, count in table["diagnosis"].value_counts().items())

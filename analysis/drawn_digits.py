@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from paretune.analysis.findings.augmentation import SETTINGS
-from paretune.analysis.findings.confidence import mean_interval, wilson_interval
+from paretune.analysis.findings.confidence import is_spread, mean_interval, wilson_interval
 from paretune.analysis.retrain import MAX_SEEDS, fit_again
 from paretune.core.devices import pick_device
 from paretune.core.errors import UsageError, did_you_mean
@@ -297,7 +297,9 @@ def results_of(plan: Plan, data: Data, drawings: Drawings, readings: Sequence[Re
 
 def _over_seeds(values: np.ndarray, limits: tuple[float, float]) -> dict[str, Any]:
     """Return the mean of values (n_seeds,) that lie within limits, its t interval, cut at them, and the values."""
-    differ = len(values) > 1 and float(np.ptp(values)) > 1e-12  # repeats that all agree say nothing about the spread
+    differ = len(values) > 1 and is_spread(
+        float(np.ptp(values)), float(values.mean())
+    )  # repeats that all agree say nothing about the spread
     return {
         "mean": float(values.mean()),
         "t_interval": list(mean_interval(values, limits)) if differ else None,

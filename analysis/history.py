@@ -9,8 +9,10 @@ Runs that are alive, were killed, or ran on another machine come from the study;
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -72,12 +74,16 @@ def load_history(source: str | Path, filters: Filters | None = None) -> pd.DataF
 
 
 def load_runs(source: str | Path, filters: Filters | None = None) -> list[RunRecord]:
-    """Return every run of a source that the filters let through, in the order of their creation.
+    """Return every run of a source that the filters let through, in the order of their creation, each with an id of its own.
 
     Raises:
         UsageError: if the source is not there, or holds no such run.
     """
-    filters = filters or Filters()
+    return _with_unique_ids(_runs_in(source, filters or Filters()))
+
+
+def _runs_in(source: str | Path, filters: Filters) -> list[RunRecord]:
+    """Return the runs that `load_runs` returns, under the ids that they have: two projects may have given one id."""
     text, path = str(source), Path(source)
     if not text.strip():
         raise UsageError("SOURCE is an empty text: give a study's folder (runs/NAME), . for this folder, or entity/project.")
@@ -248,16 +254,38 @@ def sources_of(options: argparse.Namespace) -> list[RunRecord]:
     filters = filters_of(options)
     found: dict[str, list[RunRecord]] = {}
     for source in options.sources:
-        for run in load_runs(source, filters):
-            known = found.setdefault(run.run, [])
-            known += [] if any(_is_same(run, other) for other in known) else [run]
-    return [run for runs in found.values() for run in runs]
+        runs = _runs_in(source, filters)  # of one source, no two are the same run
+        new = [run for run in runs if not any(_is_same(run, other) for other in found.get(run.run, ()))]
+        for run in new:
+            found.setdefault(run.run, []).append(run)
+    return _with_unique_ids([run for runs in found.values() for run in runs])
 
 
 def _is_same(run: RunRecord, other: RunRecord) -> bool:
-    """Whether two records of one id are of one run: their configs agree in all that both say."""
+    """Whether two records of one id from two sources are of one run: they are of one file, or their configs agree.
+
+    Configs agree in all that both hold, of which there must be something. Where neither holds anything, the logged rows decide.
+    """
+    if run.file and Path(run.file).exists() and os.path.realpath(run.file) == os.path.realpath(other.file):
+        return True
+    if not run.config and not other.config:
+        return bool(run.columns) and text_of(run.rows) == text_of(other.rows)
     shared = (run.config.keys() & other.config.keys()) - {"provenance"}
-    return all(text_of(run.config[name]) == text_of(other.config[name]) for name in shared)
+    return bool(shared) and all(text_of(run.config[name]) == text_of(other.config[name]) for name in shared)
+
+
+def _with_unique_ids(runs: list[RunRecord]) -> list[RunRecord]:
+    """Return the runs, the second of one id renamed to ID~2: each step finds a run by its id, and `run:ID` names one."""
+    ids = {run.run for run in runs}
+    taken: set[str] = set()
+    for run in runs:
+        if run.run in taken:
+            unique = next(name for count in itertools.count(2) if (name := f"{run.run}~{count}") not in ids)
+            run.name = unique if run.name == run.run else run.name
+            run.run = unique
+            ids.add(unique)
+        taken.add(run.run)
+    return runs
 
 
 def _whole(table: pd.DataFrame, runs: Sequence[RunRecord]) -> pd.DataFrame:

@@ -23,7 +23,7 @@ from paretune.analysis.figures.interactive import configurations, front_html, sa
 from paretune.analysis.figures.runs import pareto_figure, save_figure
 from paretune.analysis.findings.aims import add_aims, aims_of, check_aims, default_metrics
 from paretune.analysis.findings.candidates import candidates
-from paretune.analysis.findings.front import counted, front_of, volumes_of
+from paretune.analysis.findings.front import candidates_in_words, counted, front_of, volumes_of
 from paretune.analysis.findings.order import better_first
 from paretune.analysis.findings.repeats import RUNS
 from paretune.analysis.history import RunRecord, add_sources, as_text, runs_table, sources_of
@@ -100,11 +100,8 @@ def _print_front(front: pd.DataFrame, left_out: Mapping[str, int], metrics: Sequ
     aims = ", ".join(f"{metric} {goal}d" for metric, goal in zip(metrics, goals, strict=True))
     split = front["evaluation_split"].iloc[0]
     scored = "the runs do not say on which images" if split == "unknown" else f"scored on the {split}"
-    tried = f"finished {'run' if n_runs == 1 else 'runs'}"
-    if repeated:
-        tried = f"{'configuration' if n_configurations == 1 else 'configurations'} of {n_runs} {tried}"
     verb = "is" if n_configurations == 1 else "are"
-    print(f"\n{n_front} of {n_configurations} {tried} {verb} on the front ({aims}; {scored})")
+    print(f"\n{n_front} of {candidates_in_words(front)} {verb} on the front ({aims}; {scored})")
     for reason, count in left_out.items():
         print(f"left out: {count} {reason}")
 

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from paretune.analysis.choose import Choice, aims_by, choose, default_rule
 from paretune.analysis.findings.aims import add_aims, check_aims
-from paretune.analysis.findings.confidence import mean_interval, range_of
+from paretune.analysis.findings.confidence import is_spread, mean_interval, range_of
 from paretune.analysis.findings.repeats import RUNS
 from paretune.analysis.history import RunRecord, load_runs, runs_table
 from paretune.analysis.locked_part import keep, save_kept
@@ -123,7 +123,7 @@ def fit_again(
             )
         if epoch.number == n_epochs:
             break
-    check_finite(classifier.state(), f"the {kind.name} that was trained")
+    check_finite(classifier.state(), f"the {kind.name} that was trained", classifier.parameter_names())
     if part is not None:
         save(classifier, part, metrics={}, origin=identity)
     if checkpoint is not None:
@@ -234,11 +234,11 @@ def intervals(scores: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:
     """
     import numpy as np
 
-    if all(one == scores[0] for one in scores):
+    by_name = {name: np.array([one[name] for one in scores]) for name in scores[0]}
+    if not any(is_spread(float(np.ptp(values)), float(values.mean())) for values in by_name.values()):
         return {}
     found = {}
-    for name in scores[0]:
-        values = np.array([one[name] for one in scores])
+    for name, values in by_name.items():
         found[name] = [float(values.mean()), *mean_interval(values, range_of(name, values, ours=True))]
     return found
 

@@ -61,12 +61,12 @@ def parse_rule(text: str) -> Rule:
     """
     rest = " ".join(text.split())
     if rest.startswith("run:") and rest != "run:":
-        return Rule(text, "run", rest.removeprefix("run:").strip("`"))
+        return Rule(text, "run", rest.removeprefix("run:").strip("` "))
     try:
         rest, names = take_names(text)
     except ValueError as error:
         raise UsageError(f"rule {text!r} {error}.") from None
-    rest = re.sub(r":\s+", ":", " ".join(rest.split()))
+    rest = " ".join(rest.split())
     conditions: tuple[Condition, ...] = ()
     if re.search(r"[<>=]", rest):
         before, then, rest = rest.partition(" then ")

@@ -364,6 +364,9 @@ class Svm(Classifier):
     def state(self) -> dict[str, np.ndarray]:
         return dict(self._state)
 
+    def parameter_names(self) -> set[str]:
+        return set(self._state)
+
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:
         missing = [name for name in LEARNT if name not in state]
         if missing:

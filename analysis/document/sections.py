@@ -233,7 +233,7 @@ def front_section(studies: Sequence[Study], figures: Path) -> list[Any]:
                 "Precision and recall of one run nearly coincide here, so that a front is a single run or a single point. What a "
                 "run costs tells the runs apart:"
             )
-        cost = _("F1 on the hold-out against the learnt numbers and the training time. Circles mark the chosen runs.")
+        cost = _("F1 on the hold-out against the number of parameters and the training time. Circles mark the chosen runs.")
         blocks += [Paragraph(why), Picture(save_figure(tradeoff_figure(tables, chosen), figures / "tradeoff.png"), cost)]
     search = _("The search: {metric} of each trial, and the best so far.")
     goal = studies[0].goals.get(metric) or goal_of(metric)

@@ -14,9 +14,10 @@ from paretune.analysis.document.document import Document, write_html, write_pdf
 from paretune.analysis.document.language import speak, spoken
 from paretune.analysis.document.language import translate as _
 from paretune.analysis.document.study import Study
-from paretune.analysis.findings.front import counted, front_of
+from paretune.analysis.findings.front import candidates_in_words, counted, front_of
 from paretune.analysis.findings.repeats import RUNS
 from paretune.analysis.history import load_runs, runs_table
+from paretune.analysis.rules import parse_rule
 from paretune.core.errors import UsageError
 from paretune.data.options import DataOptions
 from paretune.models.locked_readings import of_study
@@ -38,7 +39,9 @@ def read_study(
     folder = models / Path(source).name
     found: dict[str, dict[str, Any]] = {"chosen": {}}
     if (folder / "config.json").exists():
-        if describe(folder).get("run") not in (None, choice.run["run"]):  # None: of which run is unknown, as the report says
+        named = parse_rule(choice.rule).kind == "run"
+        fitting = (choice.run["run"],) if named else choice.run[RUNS]  # a rule chooses a configuration
+        if describe(folder).get("run") not in (None, *fitting):  # None: of which run is unknown, as the report says
             raise UsageError(
                 f"{folder} does not hold run {choice.run['name']}, which rule {choice.rule} chooses from {source}: "
                 f"run python -m analysis.retrain {source} --rule '{choice.rule}' first, or name another folder with --models."
@@ -134,9 +137,7 @@ def build_document(studies: Sequence[Study], figures: Path) -> Document:
 
 def in_a_line(study: Study) -> str:
     """Say what was found in a sweep."""
-    n_front, n_configurations, n_runs = counted(study.front)
-    tried = "finished runs" if n_runs == n_configurations else f"configurations of {n_runs} finished runs"
-    front = f"{n_front} of {n_configurations} {tried} on the {'/'.join(study.aims)} front"
+    front = f"{counted(study.front)[0]} of {candidates_in_words(study.front)} on the {'/'.join(study.aims)} front"
     line = f"{study.name}: {front}; chosen {study.choice.run['name']}"
     if study.test:
         name = "accuracy" if "accuracy" in study.test else "loss"

@@ -28,7 +28,7 @@ LABELS = {
     "f1": "F1",
     "precision": "precision",
     "recall": "recall",
-    "n_parameters": "learnt numbers",
+    "n_parameters": "parameters",
     "seconds": "training time in seconds",
     "test_loss": "loss",
     "test_accuracy": "accuracy",

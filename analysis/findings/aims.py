@@ -10,7 +10,6 @@ from paretune.analysis.findings.candidates import candidates
 from paretune.analysis.sources.run_record import RunRecord, runs_table
 from paretune.core.best_epoch import known_goal
 from paretune.core.errors import UsageError
-from paretune.core.provenance import written_by_us
 from paretune.core.run_order import DEFAULT_METRICS
 
 if TYPE_CHECKING:
@@ -58,7 +57,7 @@ def explained_metric(runs: Sequence[RunRecord]) -> tuple[str, str]:
             DEFAULT_METRIC,
             f"The sweeps of these runs look for different things, so that {DEFAULT_METRIC} is taken; --metric takes another.",
         )
-    picked = {str(run.config.get("best_metric") or "") if written_by_us(run.config) else "" for run in runs}
+    picked = {str(run.stated.get("best_metric") or "") for run in runs}
     if len(picked) == 1 and "" not in picked:
         (metric,) = picked
         return metric, f"{metric} is what the best epoch of each run was picked by; --metric takes another."

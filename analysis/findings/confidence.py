@@ -50,7 +50,7 @@ class Estimate:
         """Return the 95 % interval of a metric, or None where none is claimed, as of repeats that all agree."""
         if self.n_repeats > 1:
             mean, deviation = (values.get(metric, math.nan) for values in (self.means, self.deviations))
-            if metric in EXACT or not math.isfinite(mean) or not deviation > SAME * max(1.0, abs(mean)):
+            if metric in EXACT or not math.isfinite(mean) or not is_spread(deviation, mean):
                 return None
             limits = range_of(metric, self.values.get(metric, [mean]), ours=self.n_images is not None)
             low, high = t_interval(mean, deviation, self.n_repeats, limits=limits)
@@ -58,6 +58,11 @@ class Estimate:
         if metric == ACCURACY and self.n_images and math.isfinite(self.means.get(metric, math.nan)):
             return wilson_interval(self.means[metric], self.n_images)
         return None
+
+
+def is_spread(deviation: float, mean: float) -> bool:
+    """Whether a deviation, or a range, of repeats around a mean is more than what rounding leaves of equal values."""
+    return deviation > SAME * max(1.0, abs(mean))
 
 
 def range_of(metric: str, values: Sequence[float] | np.ndarray, *, ours: bool = False) -> tuple[float, float]:
@@ -194,8 +199,8 @@ def p_of_difference(first: Estimate, second: Estimate, metric: str) -> float | N
         if metric not in first.deviations or metric not in second.deviations:
             return None
         ours, theirs = first.means[metric], second.means[metric]
-        if first.deviations[metric] == second.deviations[metric] == 0:
-            return float(ours == theirs)
+        if not any(is_spread(one.deviations[metric], one.means[metric]) for one in (first, second)):
+            return float(not is_spread(abs(ours - theirs), ours))
         spread = first.deviations[metric], second.deviations[metric]
         return float(ttest_ind_from_stats(ours, spread[0], first.n_repeats, theirs, spread[1], second.n_repeats, False).pvalue)
     accuracies = [estimate.means.get(ACCURACY, math.nan) for estimate in (first, second)]

@@ -191,29 +191,3 @@ def by_epoch(history: pd.DataFrame) -> pd.DataFrame:
     outside = {*LEADING, "epoch"}
     names = [name for name in history.select_dtypes("number") if name not in outside and not str(name).startswith("config.")]
     return history.reindex(columns=["epoch", *dict.fromkeys([*CURVES, *names])]).groupby("epoch", as_index=False).last()
-
-
-def lost_from(rows: pd.DataFrame, name: str) -> int | None:
-    """Return from which row on a metric is not finite up to the last one; None where it just was not logged any more.
-
-    A table does not tell NaN from what was not logged. It was NaN where a row without either loss follows that holds nothing
-    else, or most of what every earlier row held, and where the loss should have come again by its longest pause before. A row
-    of other metrics, as of a last evaluation, says nothing.
-    """
-    values = rows[name].to_numpy(dtype=np.float64)
-    finite = np.flatnonzero(np.isfinite(values))
-    last = int(finite[-1]) if len(finite) else -1
-    after = values[last + 1 :]
-    if np.isinf(after).any():
-        return last + 1 + int(np.isinf(after).argmax()) if last < 0 else last + 1
-    if last < 0 or not len(after):
-        return None
-    there = rows.drop(columns="epoch").notna()
-    silent = ~there.loc[last + 1 :, ["train_loss", "test_loss"]].any(axis=1).to_numpy()
-    there = there.drop(columns=["train_loss", "test_loss"])
-    before, later = there.loc[:last].to_numpy(), there.loc[last + 1 :].to_numpy()
-    always = before.all(axis=0)
-    alike = (later[:, always].sum(axis=1) > always.sum() / 2) | ~later.any(axis=1)
-    alike &= ~later[:, ~before.any(axis=0)].any(axis=1)
-    pause = int(np.diff(finite).max()) if len(finite) > 1 else 1
-    return last + 1 if (silent & alike).sum() >= pause else None

@@ -9,6 +9,7 @@ Slope and its confidence interval: Theil 1950 and Sen 1968, by scipy.stats.theil
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +26,8 @@ from paretune.analysis.findings.curves import (
     curve_names,
     curve_of,
     known_curves,
-    lost_from,
 )
+from paretune.analysis.sources.lost_metrics import lost_from
 from paretune.analysis.sources.run_record import LEADING
 
 if TYPE_CHECKING:
@@ -59,7 +60,13 @@ class Diagnosis:
 
 
 def diagnose(
-    history: pd.DataFrame, *, attainable: float = ATTAINABLE, train: str = "", test: str = "", percent: bool | None = None
+    history: pd.DataFrame,
+    *,
+    attainable: float = ATTAINABLE,
+    train: str = "",
+    test: str = "",
+    percent: bool | None = None,
+    ours: bool = False,
 ) -> Diagnosis:
     """Diagnose one run.
 
@@ -69,6 +76,7 @@ def diagnose(
         attainable: the accuracy that other runs on the same data reached on the hold-out, as a share.
         train, test: the names of the loss curves, where they are other ones.
         percent: whether accuracies are of 100; by default where one is above NO_SHARE.
+        ours: whether a trainer of ours wrote the run, so that a loss that it lacks has no other name.
     """
     history = known_curves(history, train, test)
     rows = by_epoch(history)
@@ -85,7 +93,7 @@ def diagnose(
     curves = {name: curve_of(epochs, rows[name].to_numpy(dtype=np.float64)) for name in CURVES}
     no_train, no_test = (len(curves[name]) == 0 for name in ("train_loss", "test_loss"))
     if no_train or no_test:
-        return Diagnosis(NO_LOSS, None, _without_loss(history, no_train=no_train, no_test=no_test))
+        return Diagnosis(NO_LOSS, None, _without_loss(history, ours=ours, no_train=no_train, no_test=no_test))
     n_epochs = min(len(curves["train_loss"]), len(curves["test_loss"]))
     if n_epochs < MIN_EPOCHS:
         text = _("{count} epochs tell too little") if n_epochs != 1 else _("{count} epoch tell too little")
@@ -240,9 +248,8 @@ def _slope(curve: Curve, n_values: int) -> tuple[float, float]:
     return float(found[0]), float(found[3])
 
 
-def _without_loss(history: pd.DataFrame, *, no_train: bool, no_test: bool) -> str:
+def _without_loss(history: pd.DataFrame, *, ours: bool, no_train: bool, no_test: bool) -> str:
     """Say which loss a run lacks, and of a program that is not ours what it logged instead."""
-    ours = "config.classifier" in history and history["config.classifier"].notna().any()
     outside = {*LEADING, "epoch"}
     names = (
         [] if ours else [name for name in history.select_dtypes("number") if name not in outside and history[name].notna().any()]
@@ -265,10 +272,11 @@ def _without_loss(history: pd.DataFrame, *, no_train: bool, no_test: bool) -> st
     return text.format(names=shown, how=how)
 
 
-def diagnose_runs(history: pd.DataFrame, *, train: str = "", test: str = "") -> pd.DataFrame:
+def diagnose_runs(history: pd.DataFrame, *, ours: Collection[str] = (), train: str = "", test: str = "") -> pd.DataFrame:
     """Diagnose every run of a history, each measured by the best hold-out accuracy of the runs on the same data.
 
     Args:
+        ours: the ids of the runs that a trainer of ours wrote.
         train, test: the names of the loss curves, where they are other ones than `known_curves` finds.
 
     Returns:
@@ -290,7 +298,7 @@ def diagnose_runs(history: pd.DataFrame, *, train: str = "", test: str = "") -> 
     lines: list[dict[str, Any]] = []
     for run, rows in known.items():
         attainable = best.get(data[rows.index[0]], ATTAINABLE)
-        found = diagnose(rows, attainable=attainable, percent=names[run] in of_100)
+        found = diagnose(rows, attainable=attainable, percent=names[run] in of_100, ours=run in ours)
         first = rows.iloc[0]
         lines.append(
             {

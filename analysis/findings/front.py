@@ -73,6 +73,15 @@ def counted(front: pd.DataFrame) -> tuple[int, int, int]:
     return int(front["on_front"].sum()), len(front), sum(map(len, front[RUNS]))
 
 
+def candidates_in_words(front: pd.DataFrame) -> str:
+    """Count the finished runs; where several tried one configuration, the configurations, and how many runs these are of."""
+    __, n_configurations, n_runs = counted(front)
+    runs = f"finished {'run' if n_runs == 1 else 'runs'}"
+    if n_runs == n_configurations:
+        return f"{n_runs} {runs}"
+    return f"{n_configurations} {'configuration' if n_configurations == 1 else 'configurations'} of {n_runs} {runs}"
+
+
 def stands_for(front: pd.DataFrame, run: str) -> str:
     """Return the run that stands for a run's configuration in a table of `front_of`; the run itself where it is in none."""
     return next((str(first) for first, every in zip(front["run"], front[RUNS], strict=True) if run in every), run)

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from paretune.analysis.sources.run_record import RunRecord
-from paretune.core.provenance import written_by_us
 from paretune.models.effective_configuration import plain, text_of
 
 if TYPE_CHECKING:
@@ -102,19 +101,18 @@ def _last_if_unknown(created: float) -> float:
 
 def _parted(run: RunRecord) -> tuple[str, str]:
     """Return one text for a run's configuration, and one for what tells its repeats apart; the latter is empty if unknown."""
-    ours = written_by_us(run.config)
     config = run.effective_config
     if not config:
         return f"run {run.run}", ""
-    told = {path: value for path, value in _leaves(config) if _repeated_over(path, value, ours)}
+    told = {path: value for path, value in _leaves(config) if _repeated_over(path, value, run.ours)}
     same = text_of(_rest(config, told, ()))
     place = text_of({".".join(path): value for path, value in told.items()}) if _known(told) else ""
-    return (f"{place} {same}", place) if ours and n_repeats_of(run) > 1 else (same, place)
+    return (f"{place} {same}", place) if n_repeats_of(run) > 1 else (same, place)
 
 
 def n_repeats_of(run: RunRecord) -> int:
     """Return over how many seeds or folds a run of ours is a mean, by its config; of any other run 1."""
-    count = run.config.get("repeats", 1) if written_by_us(run.config) else 1
+    count = run.stated.get("repeats", 1)
     return count if isinstance(count, int) else 1
 
 
@@ -178,9 +176,8 @@ def _told_by(repeats: Sequence[RunRecord]) -> str:
         return ""
     different: dict[str, set[str]] = {}
     for run in repeats:
-        ours = written_by_us(run.config)
         for path, value in _leaves(run.effective_config):
-            kind = _repeated_over(path, value, ours)
+            kind = _repeated_over(path, value, run.ours)
             if kind and value is not None:
                 different.setdefault(kind, set()).add(text_of([path, value]))
     return next((f"{kind}s" for kind in ("fold", "seed") if len(different.get(kind, ())) > 1), "runs")

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+from paretune.analysis.sources.lost_metrics import lost_from
 from paretune.core.best_epoch import best_row, goal_of
 from paretune.core.epoch import METRICS
 from paretune.core.provenance import written_by_us
@@ -27,6 +28,7 @@ LEADING = ["run", "name", "group", "sweep", "state", "created", "file"]
 ABOUT_RUN = ["classifier", "evaluation_split", "data", "average", "provenance.images", "provenance.image_size"]
 COLUMNS = [*LEADING, *ABOUT_RUN, "baseline", "feasible", "diverged", "epochs", "best_epoch", "picked", "on_front", "is_chosen"]
 COLUMNS += ["augment", "runs", "front", "repeats", "p(front)"]  # of tables that commands print
+LOSSES = ("train_loss", "test_loss")
 METRIC = "metric."  # begins the column of a metric that is named like another column
 PREFIXES = ("config.", "summary.", "configuration.")
 # what runs of ours say in their config beside hyper-parameters
@@ -250,8 +252,24 @@ def runs_table(runs: Sequence[RunRecord]) -> pd.DataFrame:
 
 
 def _diverged(run: RunRecord, row: Mapping[str, float]) -> bool:
-    losses = [name for name in ("train_loss", "test_loss") if name in run.columns]
-    return run.ours and not all(math.isfinite(row.get(name, math.nan)) for name in losses)
+    """Whether a run of ours logged a loss in a row that is not finite; one that it logs every few epochs may just lack there."""
+    values = {name: row.get(name, math.nan) for name in LOSSES if name in run.columns}
+    return run.ours and (
+        any(math.isinf(value) for value in values.values())
+        or any(_is_lost(run, name, row) for name, value in values.items() if math.isnan(value))
+    )
+
+
+def _is_lost(run: RunRecord, name: str, row: Mapping[str, float]) -> bool:
+    """Whether a loss that is NaN in a row was logged as such; it was where no row has a value of it."""
+    import numpy as np
+    import pandas as pd
+
+    if not np.isfinite(run.columns[name]).any():
+        return True
+    rows = pd.DataFrame(run.columns).reindex(columns=list(dict.fromkeys([*run.columns, *LOSSES])))
+    place = lost_from(rows, name)
+    return place is not None and row.get("epoch", math.inf) >= rows["epoch"].iloc[place]
 
 
 def _images_of(run: RunRecord) -> str:

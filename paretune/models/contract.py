@@ -108,6 +108,10 @@ class Model(ABC):
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:
         """Take over what `state` returned; `input_shape` and `class_names` are already set."""
 
+    def parameter_names(self) -> set[str]:
+        """Return which arrays of `state` were learnt; a model that cannot tell them from constants names none."""
+        return set()
+
     def training_state(self) -> dict[str, Any] | None:
         """Return a copy of all that the training needs to go on after its latest epoch; None: it cannot go on from there."""
         return None
@@ -150,7 +154,7 @@ class Model(ABC):
 
     @property
     def n_parameters(self) -> int:
-        """The count of learnt numbers."""
+        """The number of learnt parameters."""
         return sum(array.size for array in self.state().values())
 
     def fit(self, data: Data) -> Self:

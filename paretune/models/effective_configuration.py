@@ -43,7 +43,7 @@ def effective_configuration(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _from_a_study(config: Mapping[str, Any]) -> bool:
-    """Whether this is what a study of ours says of a run of a program of the person's own: its files lack what it adds."""
+    """Whether a study of ours recorded this config for another program; the study adds keys that the program's files lack."""
     origin = config.get("provenance")
     return not written_by_us(config) and isinstance(origin, Mapping) and {"commit", "versions"} <= origin.keys()
 
@@ -61,7 +61,7 @@ def _without(value: Any, path: list[str]) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """Return a value as it is compared: 16.0 is 16, numbers count to DIGITS digits, a tuple is a list."""
+    """Return a value in the form in which values are compared: 16.0 as 16, floats with DIGITS digits, tuples as lists."""
     if isinstance(value, float) and math.isfinite(value):
         rounded = float(f"{value:.{DIGITS}g}")
         return int(rounded) if rounded.is_integer() and abs(rounded) < 2**53 else rounded
@@ -71,5 +71,5 @@ def plain(value: Any) -> Any:
 
 
 def text_of(value: Any) -> str:
-    """Return one text for all ways to write a value; the order of a mapping's keys is none of them."""
+    """Return a JSON text that is equal for equal values, whatever the number format and the order of keys."""
     return json.dumps(plain(value), sort_keys=True, default=str)

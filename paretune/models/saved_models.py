@@ -7,7 +7,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +50,7 @@ def save(
     directory = Path(directory).resolve()  # of a link, the folder that it leads to
     check_destination(directory)
     state = classifier.state()
-    check_finite(state, f"the {classifier.name} that was trained")
+    check_finite(state, f"the {classifier.name} that was trained", classifier.parameter_names())
     description = {
         "format": FORMAT,
         "classifier": classifier.name,
@@ -154,8 +154,8 @@ def load(directory: Path | str, *, device: str = "auto") -> Model:
         classifier.input_shape = (int(channels), int(height), int(width))
         classifier.class_names = [str(name) for name in description["class_names"]]
         state = load_file(directory / "weights.safetensors")
-        check_finite(state, f"the model in {directory}")
         classifier.load_state(state)
+        check_finite(state, f"the model in {directory}", classifier.parameter_names())
     except UsageError:
         raise
     except (OSError, SafetensorError, KeyError, ValueError, TypeError, RuntimeError, OverflowError) as error:
@@ -163,20 +163,26 @@ def load(directory: Path | str, *, device: str = "auto") -> Model:
     return classifier
 
 
-def check_finite(state: Mapping[str, np.ndarray], whose: str) -> None:
-    """Refuse a model that calculates nothing, before it is saved or reads images.
+def check_finite(state: Mapping[str, np.ndarray], whose: str, parameters: Collection[str] = ()) -> None:
+    """Raises if an array holds NaN, or a learnt parameter infinity.
+
+    Args:
+        whose: the model, for the message.
+        parameters: the names of the learnt arrays: a constant, such as the mask of an attention, may hold infinity.
 
     Raises:
-        UsageError: if a weight is NaN or infinite; it names `whose` weights they are.
+        UsageError: that names the arrays.
     """
     import numpy as np
 
-    names = [name for name, array in state.items() if array.dtype.kind == "f" and not np.isfinite(array).all()]
-    if names:
-        shown = f"{', '.join(names[:3])}{' …' if len(names) > 3 else ''}"
+    floats = {name: array for name, array in state.items() if array.dtype.kind == "f"}
+    infinite = [name for name in floats if name in parameters and np.isinf(floats[name]).any()]
+    broken = {"NaN": [name for name in floats if np.isnan(floats[name]).any()], "infinity": infinite}
+    got = [f"{what} in {', '.join(names[:3])}{' …' if len(names) > 3 else ''}" for what, names in broken.items() if names]
+    if got:
         raise UsageError(
-            f"{whose} must have weights that are finite numbers. Got NaN or infinity in {shown}: its training diverged; train it "
-            "with other values, such as a lower learning rate."
+            f"{whose} must have weights that are finite numbers, and NaN nowhere. Got {' and '.join(got)}: its training diverged; "
+            "train it with other values, such as a lower learning rate."
         )
 
 

@@ -142,7 +142,7 @@ def train(kind: type[Model], given: Mapping[str, Any], options: argparse.Namespa
             tracker.log(epoch)
             print(epoch_line(epoch, getattr(config, "epochs", 1)), flush=True)
         if data.evaluated is None:  # a model that diverged does not read the locked part
-            check_finite(classifier.state(), f"the {kind.name} that was trained")
+            check_finite(classifier.state(), f"the {kind.name} that was trained", classifier.parameter_names())
         result = final_evaluation(classifier, data)
         if data.evaluated is None:
             tracker.log_final(named(result.metrics, "test"))

@@ -368,6 +368,10 @@ class GradientModel(Model):
         assert self._net is not None, "fit or load a model before it is saved"
         return {f"net.{name}": value.contiguous().cpu().numpy() for name, value in self._net.state_dict().items()}
 
+    def parameter_names(self) -> set[str]:
+        learnt = () if self._net is None else self._net.named_parameters()
+        return {f"net.{name}" for name, weight in learnt if weight.requires_grad}
+
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:
         import torch
 

@@ -204,10 +204,10 @@ def read_run(path: Path) -> RunFile | None:
 
 
 def ended(state: str, config: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
-    """Return how a run ended, of W&B's state: what a sweep stopped early has finished or was killed there.
+    """Return a run's state, with `pruned` for a run that its sweep stopped early; W&B calls such a run finished or killed.
 
-    The summary says at which epoch: of a run of ours under `pruned`, of any other as its sweep has noted it. A program may have
-    a `pruned` of its own.
+    The summary of a stopped run holds the epoch: under `pruned` in runs of our trainers, in the sweep's outcome in runs of other
+    programs. Another program's own `pruned` does not count.
     """
     ours = state == "finished" and "pruned" in summary and written_by_us(config)
     stopped = state in ("finished", "failed", "crashed", "killed") and outcome_of(summary).pruned is not None

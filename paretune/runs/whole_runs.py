@@ -1,6 +1,6 @@
-"""Merges run files: several files of one W&B run id are one run; selects the run that belongs to a trial.
+"""Merges the files of one W&B run, and selects the run of a trial.
 
-A run has several files where it was resumed offline, or where several processes wrote it.
+A run has several files if it was resumed offline or if several processes wrote it.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ EXTREMUM = {"minimize": "min", "maximize": "max"}
 
 
 def merge_run_files(files: Iterable[RunFile]) -> list[RunFile]:
-    """Return one run per id (of one project), the first to begin first.
+    """Return one run per project and id, in the order of their start.
 
-    As at W&B, later rows overwrite those of their step and extend the others; so do config and summary.
+    As at W&B, a later row updates an earlier row of the same step; config and summary are updated likewise.
     """
     by_run: dict[tuple[str, str, str], list[RunFile]] = {}
     for file in sorted(files, key=lambda file: (math.isnan(file.created), file.created)):
@@ -61,10 +61,10 @@ def _merged(parts: Sequence[RunFile]) -> RunFile:
 
 
 def own_run(metrics_by_id: Mapping[str, Collection[str]], run_id: str, goals: Collection[str]) -> str | None:
-    """Return the id of the trial's own run, None where no run can be told to be it.
+    """Return the id of the trial's own run; None if it cannot be determined.
 
-    It is the run with the id that was handed out. A program that gives its run an id itself has one run, or one that holds
-    every objective. The trial's other runs are its members.
+    It is the run with the trial's id. If the program chose its own ids, it is the only run, or the only one that holds every
+    objective. The trial's other runs are its members.
     """
     if run_id in metrics_by_id:
         return run_id
@@ -75,17 +75,17 @@ def own_run(metrics_by_id: Mapping[str, Collection[str]], run_id: str, goals: Co
 
 
 def summary_numbers(summary: Mapping[str, Any]) -> dict[str, float]:
-    """Return the numbers of a run's summary; NaN where it holds null, which the client writes for a NaN that a program sets."""
+    """Return the numbers of a run's summary. The client writes null for NaN."""
     return {**numbers(summary), **{name: math.nan for name, value in summary.items() if value is None}}
 
 
 def summary_values(summary: Mapping[str, float], latest: Mapping[str, float], goals: Mapping[str, str]) -> dict[str, float]:
-    """Return the objectives that a program decided in its summary, by `run.summary[NAME] = …` or `define_metric`.
+    """Return the objectives that a program set in its summary, by `run.summary[NAME] = …` or `define_metric`.
 
     Args:
         summary: the numbers of the run's summary, nested ones by names with points.
-        latest: the last logged value of each metric, which W&B's summary holds where the program says nothing.
-        goals: minimize or maximize, by objective.
+        latest: the last logged value of each metric, the default of W&B's summary.
+        goals: objective -> minimize or maximize.
     """
     decided = {}
     for name, goal in goals.items():

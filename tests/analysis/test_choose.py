@@ -318,7 +318,30 @@ def test_the_luckiest_seed_of_a_configuration_is_not_chosen() -> None:
     choice = choose(runs_table(records), "f1", records=records)
     assert choice.run["run"] == "b0"
     assert choice.run["f1"] == pytest.approx(0.95)
-    assert choice.reason == ("highest f1, 0.9500, of 1 run on the front; its values are means over 3 runs of one configuration")
+    assert choice.reason == (
+        "highest f1, 0.9500, of 1 configuration on the front; its values are means over 3 runs of one configuration"
+    )
     assert choice.candidates == ["b0"]
     assert "1 of 1 other configuration cannot be told apart from b0 (Welch's t-test of f1 over 3 seeds at 5 %): a0" in choice.doubt
     assert choose(runs_table(records), "run:a1", records=records).run["f1"] == 0.99
+
+
+def test_a_sentence_counts_runs_or_where_several_tried_one_configurations() -> None:
+    def records(*widths: int) -> list[RunRecord]:
+        runs = []
+        for place, width in enumerate(widths):
+            values = {"epoch": 1.0, "precision": 0.5, "recall": 0.5, "f1": 0.5 + width / 100 + place / 1000}
+            columns = {name: np.array([value]) for name, value in values.items()}
+            runs.append(RunRecord(f"r{place}", state="finished", created=place, config={"width": width}, columns=columns))
+        return runs
+
+    for widths, tried, front in (
+        ((1, 1, 2, 2), "2 configurations of 4 finished runs", "2 configurations on the front"),
+        ((1, 1), "1 configuration of 2 finished runs", "1 configuration on the front"),
+        ((1, 2), "2 finished runs", "2 runs on the front"),
+        ((1,), "1 finished run", "1 run on the front"),
+    ):
+        runs = records(*widths)
+        with pytest.raises(UsageError, match=f"none of {tried} has f1>=0.95"):
+            choose(runs_table(runs), "f1>=0.95 then max:f1", records=runs)
+        assert f"of {front}" in choose(runs_table(runs), "max:f1", records=runs).reason

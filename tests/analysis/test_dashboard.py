@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import unquote
 
@@ -29,6 +30,7 @@ from paretune.analysis import dashboard
 from paretune.analysis.dashboard import Logged, curves_hint, panels_of, study_server, workspace
 from paretune.core.errors import UsageError
 from paretune.runs.study_storage import open_storage
+from paretune.runs.sweep_outcome import SweepOutcome
 from tests.analysis.dashboards import command, filled, marked, views
 from tests.listening import listening
 from tests.samples import ROOT
@@ -433,3 +435,23 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(
 def test_a_port_beyond_all_ports_is_a_mistake(study_folder: Path) -> None:
     with pytest.raises(UsageError, match="port 70000 of this machine cannot be listened on"):
         study_server(str(study_folder), 70000)
+
+
+def test_of_a_saved_report_our_headings_and_the_first_grid_below_each_are_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = dashboard.report(SOURCE, OURS, "f1")
+    mine = [v2.PanelGrid(panels=[v2.BarPlot(metrics=["f1"])]), v2.P("Mine.")]
+    linked = v2.H1(["see ", v2.Link(text="there", url="https://example.com")])
+    choice, grid, *rest = made.blocks
+    saved = v2.Report(entity=ENTITY, project=PROJECT, blocks=[linked, choice, v2.P("Between."), grid, *mine, *rest, mine[0]])
+    monkeypatch.setattr(dashboard, "_saved", lambda *_: SimpleNamespace(url=""))
+    monkeypatch.setattr(v2.Report, "from_url", lambda _: saved)
+    blocks = dashboard._current_report(None, SOURCE, OURS, "f1").blocks
+    assert [type(block).__name__ for block in blocks[: len(made.blocks)]] == [type(block).__name__ for block in made.blocks]
+    assert [type(block).__name__ for block in blocks[len(made.blocks) :]] == ["H1", "P", "PanelGrid", "P", "PanelGrid"]
+    assert blocks[len(made.blocks)].text == linked.text
+
+
+def test_what_paretune_says_of_a_run_is_no_metric_and_what_a_program_calls_so_is_one() -> None:
+    ours, theirs = SweepOutcome({"f1": "maximize"}, feasible=True, created=1.0, pruned=3).to_summary(), {"paretune": {"rate": 1.0}}
+    runs = [SimpleNamespace(config={}, history_keys=None, summary_metrics={"f1": 0.5, **said}) for said in (ours, theirs)]
+    assert [list(Logged.of([run], {}).summary) for run in runs] == [["f1"], ["f1", "paretune.rate"]]

@@ -317,3 +317,7 @@ def test_folders_that_cannot_be_written_are_refused_before_training(
     command = list(done.command)
     command[command.index("--models") + 1] = str(tmp_path / "file")
     assert "choose another folder for the model" in refused(command, capsys)
+
+
+def test_readings_that_agree_but_for_rounding_have_no_interval() -> None:
+    assert _over_seeds(np.array([0.3, 0.1 + 0.2, 0.3]), (0.0, 1.0))["t_interval"] is None

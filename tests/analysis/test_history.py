@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import copy
 import math
 import os
 import shutil
@@ -9,13 +11,27 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import pandas as pd
 import pytest
 import wandb
 
 from paretune.analysis import history
-from paretune.analysis.history import LEADING, RunRecord, load_history, load_runs, runs_table, tidy, write_table
+from paretune.analysis.choose import choose
+from paretune.analysis.findings.confidence import configurations
+from paretune.analysis.findings.front import front_of
+from paretune.analysis.history import (
+    LEADING,
+    RunRecord,
+    add_sources,
+    load_history,
+    load_runs,
+    runs_table,
+    sources_of,
+    tidy,
+    write_table,
+)
 from paretune.analysis.sources import offline, parquet_cache
 from paretune.analysis.sources.offline import read_run_file
 from paretune.analysis.sources.run_record import columns_of
@@ -492,7 +508,7 @@ def test_a_table_calls_no_last_row_best() -> None:
 
 
 def test_a_written_table_of_runs_has_no_best_epoch_where_none_was_picked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(history, "load_runs", lambda *_: [of_a_script()])
+    monkeypatch.setattr(history, "_runs_in", lambda *_: [of_a_script()])
     assert history.main(["x", "--runs", str(tmp_path / "runs.csv")]) == 0
     table = pd.read_csv(tmp_path / "runs.csv")
     assert table["best_epoch"].isna().all()
@@ -501,7 +517,7 @@ def test_a_written_table_of_runs_has_no_best_epoch_where_none_was_picked(tmp_pat
 
 def test_one_run_is_counted_as_one(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     run = RunRecord(run="a", state="finished", columns=columns_of(rows_of(f1=[0.5])))
-    monkeypatch.setattr(history, "load_runs", lambda *_: [run])
+    monkeypatch.setattr(history, "_runs_in", lambda *_: [run])
     assert history.main(["x"]) == 0
     assert "\n1 run (1 finished), 1 row\n" in capsys.readouterr().out
 
@@ -568,3 +584,57 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(
     assert error.startswith("error: ")
     assert sentence in error
     assert error.count("\n") == 1
+
+
+def scored_run(name: str, config: dict[str, Any], precision: float, **others: Any) -> RunRecord:
+    columns = {"epoch": np.ones(1), "precision": np.array([precision]), "recall": np.array([0.5])}
+    return RunRecord(name, state="finished", config=config, columns=columns, **others)
+
+
+def sources_given(monkeypatch: pytest.MonkeyPatch, folder: Path, *sources: list[RunRecord]) -> list[RunRecord]:
+    """Return what `sources_of` makes of folders that hold these runs."""
+    held = {}
+    for place, runs in enumerate(sources):
+        (folder / str(place)).mkdir()
+        held[str(folder / str(place))] = runs
+    monkeypatch.setattr(history, "_runs_here", lambda text, path: copy.deepcopy(held[text]))
+    parser = argparse.ArgumentParser()
+    add_sources(parser)
+    return sources_of(parser.parse_args([*held]))
+
+
+def test_two_runs_of_one_id_stay_two_runs_in_every_step(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    ours, theirs = scored_run("r1", {"lr": 1}, 0.9, created=1.0), scored_run("r1", {"lr": 2}, 0.6, created=2.0)
+    for place, sources in enumerate(([[ours], [theirs]], [[ours, theirs]], [[ours, theirs], [theirs, ours]])):
+        folder = tmp_path / str(place)
+        folder.mkdir()
+        runs = sources_given(monkeypatch, folder, *sources)
+        assert [(run.run, run.name, run.config) for run in runs] == [("r1", "r1", {"lr": 1}), ("r1~2", "r1~2", {"lr": 2})]
+        front, _ = front_of(runs_table(runs), ["precision", "recall"], records=runs)
+        assert front[["run", "precision", "on_front"]].values.tolist() == [["r1", 0.9, True], ["r1~2", 0.6, False]]
+        assert [one.means["precision"] for one in configurations(runs, runs_table(runs))] == [0.9, 0.6]
+        for name, precision in (("r1", 0.9), ("r1~2", 0.6)):
+            assert choose(runs_table(runs), f"run:{name}", records=runs).run["precision"] == precision
+    assert [run.run for run in load_runs(str(folder / "0"))] == ["r1", "r1~2"]
+
+
+def test_two_runs_of_one_source_are_two_whatever_they_say(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    runs = sources_given(monkeypatch, tmp_path, [scored_run("r1", {"lr": 1}, value) for value in (0.9, 0.6)])
+    assert [run.run for run in runs] == ["r1", "r1~2"]
+
+
+def test_a_run_without_a_config_swallows_no_other(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    crashed, other = RunRecord("r1", state="crashed"), scored_run("r1", {"lr": 1}, 0.9)
+    assert [run.state for run in sources_given(monkeypatch, tmp_path, [crashed], [other])] == ["crashed", "finished"]
+
+
+@pytest.mark.parametrize(
+    "runs",
+    [
+        [scored_run("r1", {"lr": 1, "x": 2}, 0.9), scored_run("r1", {"lr": 1.0, "provenance": {}}, 0.9)],
+        [RunRecord("r1", config={"a": 1}, file=__file__), RunRecord("r1", config={"b": 1}, file=__file__)],
+        [scored_run("r1", {}, 0.9), scored_run("r1", {}, 0.9)],
+    ],
+)
+def test_a_run_that_two_sources_hold_is_one(runs: list[RunRecord], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert len(sources_given(monkeypatch, tmp_path, *([run] for run in runs))) == 1

@@ -17,7 +17,7 @@ from scipy import stats
 from paretune.analysis import retrain as step
 from paretune.analysis.choose import choose
 from paretune.analysis.history import RunRecord, load_runs, runs_table
-from paretune.analysis.retrain import config_of, fit_again, retrain, to_retrain
+from paretune.analysis.retrain import config_of, fit_again, intervals, retrain, to_retrain
 from paretune.core.errors import UsageError
 from paretune.data.dataset import load_data
 from paretune.data.options import DataOptions
@@ -497,3 +497,8 @@ def test_a_model_is_written_as_onnx_too_even_where_it_stands(
     train = load_data(DataOptions(holdout=0.0)).train
     probabilities = run_onnx(tmp_path / "model" / "model.onnx", train.x[:40].numpy())
     np.testing.assert_allclose(probabilities, load(tmp_path / "model", device="cpu").predict_proba(train.x[:40]), atol=1e-5)
+
+
+def test_seeds_that_agree_but_for_rounding_have_no_interval() -> None:
+    assert intervals([{"accuracy": 0.3}, {"accuracy": 0.1 + 0.2}]) == {}
+    assert set(intervals([{"accuracy": 0.3}, {"accuracy": 0.4}])) == {"accuracy"}

@@ -114,3 +114,13 @@ def test_a_text_that_is_no_rule_is_refused_in_one_sentence(text: str, sentence: 
         parse_rule(text)
     assert str(refused.value).startswith(sentence)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("aim", ["max:val: loss", "max: val: loss"])
+def test_a_name_keeps_its_colon_and_what_follows(aim: str) -> None:
+    rule = parse_rule(f"val: acc>=0.5 then {aim} within 1% of best val: f1")
+    assert (rule.kind, rule.name, rule.tolerated, rule.conditions[0].metric) == ("max", "val: loss", "val: f1", "val: acc")
+
+
+def test_a_run_may_stand_behind_a_space() -> None:
+    assert parse_rule("run: abc") == Rule("run: abc", "run", "abc")

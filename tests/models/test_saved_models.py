@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+import torch
+from safetensors.numpy import load_file, save_file
 
 from paretune.core.errors import UsageError
 from paretune.models.pack import pack
-from paretune.models.saved_models import check_destination, check_whole, load, load_classifier, save
+from paretune.models.saved_models import check_destination, check_finite, check_whole, load, load_classifier, save
 from paretune.trainers.softmax import Softmax, SoftmaxConfig
 from tests.samples import small_data
 
@@ -130,7 +133,8 @@ def test_weights_that_are_not_finite_are_neither_saved_nor_loaded(value: float, 
     good = save(MODEL, tmp_path / "good", metrics={})
     before = {path.name: path.read_bytes() for path in good.iterdir()}
     arrays = {name: array.copy() for name, array in MODEL.state().items()}
-    next(iter(arrays.values())).flat[0] = value
+    (name, *_) = sorted(MODEL.parameter_names())
+    arrays[name].flat[0] = value
     broken = Softmax(SoftmaxConfig(epochs=1), device="cpu").fit(small_data())
     broken.load_state(arrays)
     for folder in (good, tmp_path / "new"):
@@ -140,5 +144,32 @@ def test_weights_that_are_not_finite_are_neither_saved_nor_loaded(value: float, 
     assert [path.name for path in tmp_path.iterdir()] == ["good"]
     save_file(arrays, good / "weights.safetensors")
     for read in (load, load_classifier, check_whole):
-        with pytest.raises(UsageError, match=r"good must have weights that are finite numbers\. Got NaN or infinity in "):
+        with pytest.raises(
+            UsageError, match=r"good must have weights that are finite numbers, and NaN nowhere\. Got (NaN|infinity) in "
+        ):
             read(good)
+
+
+class Masked(Softmax):
+    """A softmax with a constant mask of -inf, as a causal attention has."""
+
+    def network(self) -> Any:
+        net = super().network()
+        net.register_buffer("mask", torch.full((2,), -torch.inf))
+        return net
+
+
+def test_a_constant_may_be_infinite_and_neither_nan_nor_a_weight(tmp_path: Path) -> None:
+    masked = Masked(SoftmaxConfig(epochs=1), device="cpu").fit(small_data())
+    state = masked.state()
+    check_finite(state, "the model", masked.parameter_names())
+    check_finite({"mask": np.full(2, -np.inf, dtype=np.float32)}, "the model")  # of an unknown model: it may be a constant
+    (weight, *_) = sorted(masked.parameter_names())
+    for name, value, got in (("net.mask", np.nan, "NaN"), (weight, np.nan, "NaN"), (weight, np.inf, "infinity")):
+        broken = {**state, name: np.full_like(state[name], value)}
+        with pytest.raises(UsageError, match=rf"finite numbers, and NaN nowhere\. Got {got} in {re.escape(name)}: its training"):
+            check_finite(broken, "the model", masked.parameter_names())
+    folder = save(masked, tmp_path / "masked", metrics={})
+    monkeyed = Masked(SoftmaxConfig(epochs=1), device="cpu").fit(small_data())
+    monkeyed.load_state(load_file(folder / "weights.safetensors"))
+    check_finite(monkeyed.state(), "the model", monkeyed.parameter_names())

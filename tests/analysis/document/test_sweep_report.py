@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from paretune.analysis import report
-from paretune.analysis.document import sections
+from paretune.analysis.document import sections, sweep_report
 from paretune.analysis.document.document import Paragraph, Table
 from paretune.analysis.document.language import catalogue, spoken
 from paretune.analysis.document.study import Study
@@ -413,3 +413,18 @@ def test_the_report_counts_the_runs_that_did_not_finish() -> None:
     words = left_out_in_words([out])  # type: ignore[list-item]
     assert words == "Other runs have no place on it (svm: 2 breaking a constraint, 1 whose loss is not finite)."
     assert left_out_in_words([Searched("svm", "finished")]) == "Every run has finished."  # type: ignore[list-item]
+
+
+def test_the_model_of_another_run_of_the_chosen_configuration_is_shown(
+    models: SimpleNamespace, tmp_path: Path, studies: list[Study], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(models.folder / "tiny", tmp_path / "tiny")
+    description = json.loads((tmp_path / "tiny" / "config.json").read_text(encoding="utf-8"))
+    write_json(tmp_path / "tiny" / "config.json", {**description, "run": "another"})
+    chosen, source = studies[0].chosen, str(models.sources[0])
+    repeat = dataclasses.replace(chosen, run="another", config={**chosen.config, "seed": 99}, created=chosen.created + 1)
+    monkeypatch.setattr(sweep_report, "load_runs", lambda _: [*studies[0].runs, repeat])
+    found = read_study(source, "f1", tmp_path)
+    assert (found.choice.run["run"], found.test) == (chosen.run, studies[0].test)
+    with pytest.raises(UsageError, match=f"does not hold run {chosen.name}, which rule run:{chosen.run} chooses"):
+        read_study(source, f"run:{chosen.run}", tmp_path)

@@ -8,7 +8,15 @@ import math
 import numpy as np
 import pytest
 
-from paretune.analysis.findings.aims import add_aims, aims_of, candidates_by, check_aims, default_metrics, goals_of
+from paretune.analysis.findings.aims import (
+    add_aims,
+    aims_of,
+    candidates_by,
+    check_aims,
+    default_metrics,
+    explained_metric,
+    goals_of,
+)
 from paretune.analysis.history import RunRecord
 from paretune.core.errors import UsageError
 
@@ -82,3 +90,9 @@ def test_flags_that_go_together_are_taken(flags: str) -> None:
     parser = argparse.ArgumentParser()
     add_aims(parser)
     check_aims(parser.parse_args(flags.split()))
+
+
+def test_a_run_that_its_study_knows_to_be_ours_says_what_picked_its_best_epoch() -> None:
+    run = RunRecord("a", config={"classifier": "mine", "best_metric": "recall"}, ours=True)
+    assert explained_metric([run])[0] == "recall"
+    assert explained_metric([RunRecord("b", config=run.config)])[0] == "f1"

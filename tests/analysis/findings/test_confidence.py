@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from paretune.analysis.findings.confidence import Estimate, _lacking, configurations, doubt_of, t_interval
+from paretune.analysis.findings.confidence import Estimate, _lacking, configurations, doubt_of, p_of_difference, t_interval
 from paretune.analysis.sources.run_record import RunRecord
 from tests.analysis.tables import runs_of, scored
 
@@ -59,3 +59,11 @@ def test_one_run_of_repeats_says_what_they_are_over(repeats: dict[str, Any], ove
 def test_a_half_width_is_added_above_and_taken_away_below() -> None:
     # scipy's t(0.975, 3 degrees) is 3.18245; 3.18245 * 2 / sqrt(4)
     assert t_interval(10.0, 2.0, 4) == pytest.approx((10 - 3.18245, 10 + 3.18245), abs=1e-5)
+
+
+def test_repeats_that_agree_but_for_rounding_have_neither_an_interval_nor_a_p_by_it() -> None:
+    rounded = repeated("rounded", acc=[0.3, 0.1 + 0.2, 0.3])
+    assert rounded.deviations["acc"] > 0
+    assert rounded.interval("acc") is None
+    for other, p in (([0.3, 0.3, 0.3], 1.0), ([0.4, 0.4, 0.4], 0.0), ([0.4, 0.1 + 0.3, 0.4], 0.0)):
+        assert p_of_difference(rounded, repeated("other", acc=other), "acc") == p

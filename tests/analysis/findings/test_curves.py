@@ -1,4 +1,4 @@
-"""What lies beneath the noise of a curve: its running median, noise, cycles, and where it stopped being a number."""
+"""What lies beneath the noise of a curve: its running median, noise and cycles."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paretune.analysis.findings.curves import MOST_VALUES, SHORTEST_CYCLE, Curve, by_epoch, curve_of, lost_from, running_median
+from paretune.analysis.findings.curves import MOST_VALUES, SHORTEST_CYCLE, Curve, curve_of, running_median
 
 EPOCHS = np.arange(1.0, 41)
 
@@ -89,25 +89,6 @@ def test_a_long_curve_is_reduced_to_values_that_were_logged() -> None:
     assert len(short) == MOST_VALUES
     assert all(values[int(epoch)] == value for epoch, value in zip(short.epochs, short.values, strict=True))
     assert short.values.std() < 0.5
-
-
-@pytest.mark.parametrize(("pause", "rows_after", "lost"), [(1, 1, True), (5, 4, False), (5, 5, True)])
-def test_a_loss_is_lost_where_it_should_have_been_logged_again(pause: int, rows_after: int, lost: bool) -> None:
-    epochs = np.arange(1.0, 20 * pause + 1 + rows_after)
-    logged = (epochs % pause == 0) & (epochs <= 20 * pause)
-    history = pd.DataFrame({"epoch": epochs, "train_loss": np.where(logged, 1.0, np.nan), "test_loss": np.nan, "rate": 0.1})
-    assert lost_from(by_epoch(history), "train_loss") == (20 * pause if lost else None)
-
-
-def test_infinity_counts_at_the_end_and_not_in_between() -> None:
-    values = np.ones(10)
-    values[4] = np.inf
-    rows = by_epoch(pd.DataFrame({"epoch": np.arange(10.0), "train_loss": values}))
-    assert lost_from(rows, "train_loss") is None
-    rows.loc[8:, "train_loss"] = np.inf
-    assert lost_from(rows, "train_loss") == 8
-    rows["train_loss"] = np.inf
-    assert lost_from(rows, "train_loss") == 0
 
 
 @pytest.mark.parametrize("step", [0.1, 1 / 3, -0.05])

@@ -201,7 +201,7 @@ def test_every_command_takes_the_mean_of_a_scripts_repeats(
     assert choose_step.main([source, *WEIGHED, "--rule", "max:val/acc"]) == 0
     said = capsys.readouterr().out
     assert f"{names[1][0]} (" in said
-    assert "highest val/acc, 0.9100, of 1 run on the front; its values are means over 2 runs of one configuration" in said
+    assert "highest val/acc, 0.9100, of 1 configuration on the front; its values are means over 2 runs of one configuration" in said
     assert "how sure: " in said
     assert pareto_step.main([source, *WEIGHED]) == 0
     said = capsys.readouterr().out
@@ -233,3 +233,15 @@ def test_runs_of_several_sources_are_repeats_and_a_run_given_twice_is_one(
     runs = [run for source in theirs for run in load_runs(source)]
     table, _ = table_of(runs, {"val/acc": "maximize", "ms": "minimize"})
     assert table["repeats"].tolist() == [4]
+
+
+def test_a_run_that_its_study_knows_to_be_ours_is_read_as_ours() -> None:
+    # a study's record of a run lacks its provenance
+    of_study = [
+        run_of(name, {"classifier": "ann", "split_seed": place, "repeats": 3}, place, acc=0.5) for place, name in enumerate("ab")
+    ]
+    assert len(configurations_in(runs_table(of_study), of_study)) == 1, "a program of a person's own may call its seed so"
+    for run in of_study:
+        run.ours = True
+    assert len(configurations_in(runs_table(of_study), of_study)) == 2, "ours draws other images by it"
+    assert [estimate.n_repeats for estimate in configurations(of_study, runs_table(of_study))] == [3, 3]

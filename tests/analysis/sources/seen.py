@@ -42,7 +42,7 @@ def seen(source: str) -> dict[str, Any]:
         "tried": _lines(weighed.values.rename_axis("run").reset_index()),
         "scores": dict(zip(weighed.values.index, weighed.scores.tolist(), strict=True)),
         "importance": importances(weighed, n_resamples=5, min_runs=2).table.to_dict("list"),
-        "diagnoses": _lines(diagnose_runs(history)),
+        "diagnoses": _lines(diagnose_runs(history, ours={run.run for run in runs if run.ours})),
     }
 
 

@@ -140,3 +140,22 @@ def test_a_metric_named_like_a_column_has_another_and_its_own_name_back(name: st
 def test_no_column_that_is_made_of_runs_can_be_a_metrics() -> None:
     made = runs_table([RunRecord("a", state="finished", columns=columns_of([{"epoch": 1.0, "loss": 0.5}]))])
     assert {column for column in made if column_of(column) == column} == {"loss"}
+
+
+@pytest.mark.parametrize(
+    ("losses", "diverged"),
+    [
+        ([NAN, NAN, NAN, 0.3, NAN, NAN, NAN, 0.2], False),  # every fourth epoch; the best one lacks it
+        ([NAN, NAN, NAN, 0.3, NAN, NAN], False),
+        ([0.3, 0.3, 0.3, 0.3, 0.3, NAN, NAN, NAN], True),
+        ([0.3, 0.3, 0.3, 0.3, 0.3, INF, INF, INF], True),
+        ([0.3, 0.3, 0.3, 0.3, 0.3, 0.2, NAN, NAN], False),  # the best epoch came before
+        ([NAN, NAN, NAN, NAN, NAN, NAN], True),
+    ],
+)
+def test_a_loss_that_is_logged_every_few_epochs_is_not_one_that_diverged(losses: list[float], diverged: bool) -> None:
+    rows = [{"epoch": place + 1.0, "f1": 0.9 if place == 5 else 0.5, "test_loss": loss} for place, loss in enumerate(losses)]
+    config = {"classifier": "mine", "evaluation_split": "holdout", "provenance": {"schema": 1}}
+    run = RunRecord("a", state="finished", config=config, columns=columns_of(rows))
+    (row,) = runs_table([run]).to_dict("records")
+    assert (row["best_epoch"], row["diverged"]) == (6, diverged)
