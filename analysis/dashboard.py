@@ -23,7 +23,7 @@ from paretune.analysis.document.study import differing
 from paretune.analysis.sources.server import AT_WANDB, goals_in
 from paretune.core.best_epoch import goal_of
 from paretune.core.command_line import SentenceParser, exit_with_sentence
-from paretune.core.errors import UsageError, did_you_mean
+from paretune.core.errors import UsageError, did_you_mean, first_line
 from paretune.runs.study_storage import database, open_storage, quiet_optuna, readable_errors
 from paretune.runs.tracking import logged_in
 
@@ -243,7 +243,7 @@ def save_online(source: str, metric: str | None, *, as_report: bool) -> str:
     except (wandb.Error, WandbApiFailedError, SpecVersionError, ValueError) as error:
         if isinstance(error, UsageError):
             raise
-        reason = str(error).splitlines()[0].rstrip(".")
+        reason = first_line(error)
         raise UsageError(f"the {kind} of {source} could not be made at W&B ({reason}): check the name and your rights.") from None
 
 

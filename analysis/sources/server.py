@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from paretune.analysis.sources import bulk, parquet_cache
 from paretune.analysis.sources.run_record import RunRecord, column_of, columns_of
-from paretune.core.errors import UsageError
+from paretune.core.errors import UsageError, first_line
 from paretune.core.progress import Progress
 from paretune.core.provenance import written_by_us
 from paretune.models.registry import MODELS, model_class
@@ -52,7 +52,7 @@ def server_runs(source: str, filters: Mapping[str, Any] | None = None) -> list[R
         goals = {column_of(name): goal for name, goal in goals_in(api.sweep(source).config).items()} if sweep else {}
     except (wandb.Error, ValueError, requests.RequestException) as error:
         filtered = ", or cannot filter so" if filters else ""
-        raise UsageError(f"{source}: W&B has no such project or sweep{filtered} ({_reason(error)}).") from None
+        raise UsageError(f"{source}: W&B has no such project or sweep{filtered} ({first_line(error)}).") from None
     if not found:
         raise UsageError(f"{source} has no run{' that the filter lets through' if filters else ' yet'}.")
     address = str(wandb.setup().settings.base_url)
@@ -86,7 +86,7 @@ def _pull(
         except (wandb.Error, requests.RequestException) as error:
             pool.shutdown(cancel_futures=True)
             raise UsageError(
-                f"{source}: W&B stopped answering ({_reason(error)}); what was pulled is kept: run this again."
+                f"{source}: W&B stopped answering ({first_line(error)}); what was pulled is kept: run this again."
             ) from None
 
 
@@ -136,7 +136,3 @@ def goals_in(definition: Mapping[str, Any]) -> dict[str, str]:
     """Return the objectives of a sweep's definition: metric -> goal."""
     stated = definition.get("metrics") or [definition.get("metric")]
     return {str(one["name"]): str(one.get("goal", "minimize")) for one in stated if isinstance(one, Mapping) and "name" in one}
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from paretune.core.best_epoch import best_row
-from paretune.core.errors import UsageError
+from paretune.core.errors import UsageError, first_line
 from paretune.core.metrics import class_scores
 from paretune.runs.sweep_outcome import SweepOutcome
 
@@ -188,7 +188,7 @@ def track(
             reinit="create_new" if beside else None,
         )
     except wandb.Error as error:
-        reason = str(error).splitlines()[0].rstrip(".")
+        reason = first_line(error)
         raise UsageError(f"W&B could not start the run ({reason}); use --wandb=offline to go on without it.") from None
     run.define_metric("epoch")
     run.define_metric("*", step_metric="epoch")

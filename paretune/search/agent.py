@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 from paretune.core.command_line import SentenceParser, exit_with_sentence
 from paretune.core.devices import pick_device
-from paretune.core.errors import UsageError, how_it_ended
+from paretune.core.errors import UsageError, first_line, how_it_ended
 from paretune.models.programs import program_model
 from paretune.runs.tracking import check_online
 from paretune.search.places.process_groups import tethered
@@ -77,7 +77,7 @@ def run_agent(path: str, count: int | None, device: str) -> None:
     try:
         program = str(wandb.Api(timeout=60).sweep(path).config.get("program", ""))
     except (wandb.Error, ValueError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
+        reason = first_line(error)
         raise UsageError(f"{path}: W&B has no such sweep ({reason}).") from None
     kind = program_model(program)
     if kind is None:

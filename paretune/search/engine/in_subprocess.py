@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from paretune.core.epoch import Epoch
-from paretune.core.errors import UsageError, did_you_mean, how_it_ended, shortened
+from paretune.core.errors import UsageError, did_you_mean, excerpt, how_it_ended
 from paretune.runs.outcome_file import send_outcome, write_outcome
 from paretune.runs.sweep_outcome import SweepOutcome
 from paretune.runs.tracking import PROJECT
@@ -177,7 +177,7 @@ class Command:
         return (
             f"the program never logged {metric}"
             + (" to the trial's own run" if len(found) > 1 else "")
-            + (did_you_mean(metric, names) or f"; it logged {shortened(', '.join(names)) or 'nothing'}")
+            + (did_you_mean(metric, names) or f"; it logged {excerpt(', '.join(names)) or 'nothing'}")
         )
 
     def _environment(self, attempt: Attempt, folder: Path, parameters: Path) -> dict[str, str]:
@@ -257,4 +257,4 @@ def _last_words(path: Path) -> str:
         file.seek(max(0, path.stat().st_size - TAIL))
         text = file.read().decode("utf-8", errors="replace")
     lines = [line.strip() for line in COLOURS.sub("", text).splitlines() if line.strip() and not line.startswith("wandb:")]
-    return f"; its last line: {shortened(lines[-1])}" if lines else " without a message"
+    return f"; its last line: {excerpt(lines[-1])}" if lines else " without a message"

@@ -26,7 +26,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from paretune.core.devices import pick_device
 from paretune.core.epoch import Epoch
-from paretune.core.errors import UsageError, shortened
+from paretune.core.errors import UsageError, excerpt
 from paretune.core.folders import ROOT
 from paretune.core.progress import Progress
 from paretune.core.provenance import git_commit, versions
@@ -238,7 +238,7 @@ class Engine:
         except Exception as error:
             with contextlib.suppress(UpdateFinishedTrialError):
                 trial.set_user_attr("traceback", traceback.format_exc())
-            return self.fail(trial.number, f"{type(error).__name__}: {shortened(str(error))}")
+            return self.fail(trial.number, f"{type(error).__name__}: {excerpt(str(error))}")
         return self.tell(trial, rows)
 
     def return_unfinished(self, trial: optuna.Trial) -> None:
