@@ -245,6 +245,18 @@ def check_online(sweep_file: str = "") -> None:
         )
 
 
+def api_errors(*more: type[Exception]) -> tuple[type[Exception], ...]:
+    """Return what W&B's API raises where the server refuses or does not answer, and what else shall be caught with it."""
+    import requests
+    import wandb
+
+    try:
+        from wandb.sdk.lib.service.service_connection import WandbApiFailedError
+    except ImportError:  # older ones ask the server without their service
+        return (wandb.Error, requests.RequestException, *more)
+    return (wandb.Error, WandbApiFailedError, requests.RequestException, *more)
+
+
 def logged_in() -> bool:
     """Whether W&B's credentials for its host are on this machine. Looks at files and the environment, never at a server.
 
