@@ -23,10 +23,10 @@ from paretune.analysis.document.study import differing
 from paretune.analysis.sources.server import AT_WANDB, goals_in
 from paretune.core.best_epoch import goal_of
 from paretune.core.command_line import SentenceParser, exit_with_sentence
-from paretune.core.errors import UsageError, did_you_mean
+from paretune.core.errors import UsageError, did_you_mean, first_line
 from paretune.runs.study_storage import database, open_storage, quiet_optuna, readable_errors
 from paretune.runs.sweep_outcome import KEY, is_outcome
-from paretune.runs.tracking import logged_in
+from paretune.runs.tracking import api_errors, logged_in
 
 if TYPE_CHECKING:
     from wsgiref.simple_server import WSGIServer
@@ -219,7 +219,6 @@ def save_online(source: str, metric: str | None, *, as_report: bool) -> str:
         raise UsageError(f"a {kind} of {source} is kept by W&B: log in with 'wandb login', or give a study's folder (runs/NAME).")
     import requests
     import wandb
-    from wandb.sdk.lib.service.service_connection import WandbApiFailedError
     from wandb_workspaces.workspaces.errors import SpecVersionError
 
     entity, project, *sweep = source.split("/")
@@ -241,10 +240,10 @@ def save_online(source: str, metric: str | None, *, as_report: bool) -> str:
     except requests.RequestException as error:
         sentence = f"{server} does not answer ({type(error).__name__}): try again later, or give a study's folder (runs/NAME)."
         raise UsageError(sentence) from None
-    except (wandb.Error, WandbApiFailedError, SpecVersionError, ValueError) as error:
+    except api_errors(SpecVersionError, ValueError) as error:
         if isinstance(error, UsageError):
             raise
-        reason = str(error).splitlines()[0].rstrip(".")
+        reason = first_line(error)
         raise UsageError(f"the {kind} of {source} could not be made at W&B ({reason}): check the name and your rights.") from None
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from paretune.core.errors import UsageError
+from paretune.core.errors import UsageError, first_line
 
 if TYPE_CHECKING:
     from paretune.data.dataset import Data
@@ -158,5 +158,5 @@ def load_kept(directory: Path | str) -> Kept:
             embeddings={layer: arrays[f"{EMBEDDING}{layer}"] for layer in layers},
         )
     except (OSError, SafetensorError, KeyError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = first_line(error)
         raise UsageError(f"{path} is broken ({reason}): retrain the run into a new folder.") from None

@@ -10,7 +10,7 @@ import socket
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from paretune.analysis.sources import parquet_cache
 from paretune.analysis.sources.run_record import BASELINE, RunRecord, column_of, columns_of
@@ -196,7 +196,7 @@ def _trial_runs(study: optuna.Study) -> list[RunRecord]:
             {key: row[key] for key in row if key != study_schema.LAST and not key.startswith(study_schema.SUMMARY)}
             for row in epochs
         ]
-        config, origin = _parted(run.get("config", {}))
+        config, origin = study_schema.parted(run.get("config", {}), study_schema.given_names(study.user_attrs, trial.params))
         baseline = bool(attributes.get(study_schema.BASELINE))
         result.append(
             RunRecord(
@@ -219,14 +219,6 @@ def _trial_runs(study: optuna.Study) -> list[RunRecord]:
             )
         )
     return result
-
-
-def _parted(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return a trial's config, and the origin that older versions put into that of a person's own program."""
-    origin = config.get("provenance")
-    if not isinstance(origin, dict) or origin.keys() != {"commit", "versions"}:
-        return config, {}
-    return {name: value for name, value in config.items() if name != "provenance"}, origin
 
 
 def trial_of(file: Path, by_id: Mapping[str, RunRecord]) -> RunRecord | None:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from paretune.analysis.sources import bulk, parquet_cache
 from paretune.analysis.sources.run_record import RunRecord, column_of, columns_of
-from paretune.core.errors import UsageError
+from paretune.core.errors import UsageError, first_line
 from paretune.core.progress import Progress
 from paretune.core.provenance import written_by_us
 from paretune.models.registry import MODELS, model_class
 from paretune.runs.sweep_outcome import outcome_of
-from paretune.runs.tracking import logged_in
+from paretune.runs.tracking import api_errors, logged_in
 from paretune.runs.wandb_files import ended
 
 if TYPE_CHECKING:
@@ -41,7 +41,6 @@ def server_runs(source: str, filters: Mapping[str, Any] | None = None) -> list[R
         raise UsageError(
             f"{source} is no folder here, and W&B cannot be asked for it: log in with 'wandb login', or give a folder."
         )
-    import requests
     import wandb
 
     entity, project, *sweep = source.split("/")
@@ -50,9 +49,9 @@ def server_runs(source: str, filters: Mapping[str, Any] | None = None) -> list[R
     try:
         found = list(api.runs(f"{entity}/{project}", filters=wanted, per_page=200, lazy=False))
         goals = {column_of(name): goal for name, goal in goals_in(api.sweep(source).config).items()} if sweep else {}
-    except (wandb.Error, ValueError, requests.RequestException) as error:
+    except api_errors(ValueError) as error:
         filtered = ", or cannot filter so" if filters else ""
-        raise UsageError(f"{source}: W&B has no such project or sweep{filtered} ({_reason(error)}).") from None
+        raise UsageError(f"{source}: W&B has no such project or sweep{filtered} ({first_line(error)}).") from None
     if not found:
         raise UsageError(f"{source} has no run{' that the filter lets through' if filters else ' yet'}.")
     address = str(wandb.setup().settings.base_url)
@@ -74,19 +73,16 @@ def _pull(
     """Fetch the histories of runs into `known`, but those that are there; what was fetched stays, whatever happens."""
     from concurrent.futures import ThreadPoolExecutor
 
-    import requests
-    import wandb
-
     marks = {run.id: _mark(run) for run in fresh}
     with Progress(f"pulling {source}", len(fresh), unit="run", every=2) as progress, ThreadPoolExecutor(AT_A_TIME) as pool:
         try:
             for record in pool.map(lambda run: _pulled(run, histories.get(run.id)), fresh):
                 known[record.run] = (marks[record.run], record)
                 progress.step(record.name)
-        except (wandb.Error, requests.RequestException) as error:
+        except api_errors() as error:
             pool.shutdown(cancel_futures=True)
             raise UsageError(
-                f"{source}: W&B stopped answering ({_reason(error)}); what was pulled is kept: run this again."
+                f"{source}: W&B stopped answering ({first_line(error)}); what was pulled is kept: run this again."
             ) from None
 
 
@@ -136,7 +132,3 @@ def goals_in(definition: Mapping[str, Any]) -> dict[str, str]:
     """Return the objectives of a sweep's definition: metric -> goal."""
     stated = definition.get("metrics") or [definition.get("metric")]
     return {str(one["name"]): str(one.get("goal", "minimize")) for one in stated if isinstance(one, Mapping) and "name" in one}
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")

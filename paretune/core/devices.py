@@ -7,7 +7,7 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from paretune.core.errors import UsageError, did_you_mean
+from paretune.core.errors import UsageError, did_you_mean, first_line
 
 if TYPE_CHECKING:
     import torch
@@ -29,7 +29,7 @@ def pick_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
+        reason = first_line(error)
         raise UsageError(f"device must be auto, cpu, cuda, cuda:N or mps and on this machine. Got {name!r} ({reason}).") from None
     if device.type == "cuda" and device.index is None:
         return torch.device("cuda", torch.cuda.current_device())

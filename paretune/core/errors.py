@@ -22,7 +22,13 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
-def shortened(text: str, most: int = MOST_QUOTED) -> str:
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an exception says, without a stop at its end; its type's name where it says nothing."""
+    lines = (line.strip().rstrip(".: ") for line in str(error).splitlines())
+    return next(filter(None, lines), type(error).__name__)
+
+
+def excerpt(text: str, most: int = MOST_QUOTED) -> str:
     """Return what a program printed or an exception says for a message: at most so many letters, of its beginning and its end."""
     begin = most * 2 // 3
     return text if len(text) <= most else f"{text[:begin]} … {text[begin + 3 - most :]}"

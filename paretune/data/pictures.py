@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from paretune.core.errors import UsageError
+from paretune.core.errors import UsageError, first_line
 
 # Raster formats alone: EPS and WMF start other programs. HEIC is named, so that its files are reported and not overlooked.
 FORMATS = ("PNG", "JPEG", "MPO", "BMP", "DIB", "GIF", "WEBP", "TIFF", "PPM", "TGA", "JPEG2000", "AVIF")
@@ -197,5 +197,4 @@ def _reason(error: Exception) -> str:
         return f"it has more pixels than Pillow reads safely, {2 * (Image.MAX_IMAGE_PIXELS or 0):,}"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__
+    return first_line(error)

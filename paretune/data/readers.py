@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from paretune.core.errors import UsageError, did_you_mean
+from paretune.core.errors import UsageError, did_you_mean, first_line
 from paretune.core.progress import print_once
 from paretune.data.images import Images
 from paretune.data.picture_folders import LabelledPictures, read_folder, read_parts
@@ -126,7 +126,7 @@ def _download(name: str, root: Path, wanted: str) -> None:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             getattr(datasets, name)(root, download=True)
     except (OSError, RuntimeError) as error:
-        reason = str(error).splitlines()[0].rstrip(".: ") if str(error) else type(error).__name__
+        reason = first_line(error)
         for folder in (root / name / "raw", root / name):  # torchvision makes them first
             with contextlib.suppress(OSError):
                 folder.rmdir()  # where nothing is in it

@@ -11,6 +11,7 @@ from paretune.core.errors import UsageError
 from paretune.core.provenance import written_by_us
 from paretune.models.registry import MODELS, model_class
 from paretune.models.run_config import configure, inactive_in
+from paretune.runs import study_schema
 
 DIGITS = 12  # significant ones by which two numbers are one value: what arithmetic adds to 0.1 is no other configuration
 
@@ -35,17 +36,11 @@ def inactive_names(config: Mapping[str, Any]) -> list[str]:
 
 def effective_configuration(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return a run's config without its provenance and its inactive parameters."""
-    added = {"provenance"} if written_by_us(config) else {"provenance", "best_metric"} if _from_a_study(config) else set[str]()
-    found: Any = {name: value for name, value in config.items() if name not in added}
+    ours = written_by_us(config)
+    found: Any = {name: value for name, value in config.items() if name != "provenance"} if ours else study_schema.parted(config)[0]
     for path in inactive_names(config):
         found = _without(found, path.split("."))
     return dict(found)
-
-
-def _from_a_study(config: Mapping[str, Any]) -> bool:
-    """Whether a study of ours recorded this config for another program; the study adds keys that the program's files lack."""
-    origin = config.get("provenance")
-    return not written_by_us(config) and isinstance(origin, Mapping) and {"commit", "versions"} <= origin.keys()
 
 
 def _without(value: Any, path: list[str]) -> Any:

@@ -27,7 +27,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from paretune.core.errors import UsageError, shortened
+from paretune.core.errors import UsageError, excerpt
 from paretune.core.provenance import Source
 from paretune.data.options import DataOptions
 from paretune.models.contract import Model
@@ -172,7 +172,7 @@ def _imported_module(path: Path, digest: str) -> Any:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         del sys.modules[name]
-        raise UsageError(f"{path} cannot be imported ({type(error).__name__}: {shortened(str(error))}): fix the error.") from error
+        raise UsageError(f"{path} cannot be imported ({type(error).__name__}: {excerpt(str(error))}): fix the error.") from error
     finally:
         sys.path.remove(folder)
         if folder not in sys.path:

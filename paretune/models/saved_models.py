@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from paretune.core.errors import UsageError
+from paretune.core.errors import UsageError, first_line
 from paretune.data.options import DataOptions
 from paretune.models.contract import Classifier, Model
 from paretune.models.programs import saved_class
@@ -210,7 +210,7 @@ def _reason(error: Exception) -> str:
     if isinstance(error, KeyError):
         return f"it has no {error.args[0]}"
     if not text.startswith("Error(s) in loading state_dict"):
-        return text.splitlines()[0].rstrip(".:") if text else type(error).__name__
+        return first_line(error)
     missing, unexpected = (re.search(rf"{kind} key\(s\) in state_dict: ([^\n]*)", text) for kind in ("Missing", "Unexpected"))
     parts = {
         "of another shape": re.findall(r"size mismatch for ([^:\n]+):", text),

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from paretune.core.errors import UsageError, did_you_mean
+from paretune.core.errors import UsageError, did_you_mean, first_line
 
 IMAGENET = "imagenet"
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's pixels, as torchvision's weights expect them
@@ -48,7 +48,7 @@ class Backbone(nn.Module):
         try:
             learnt = models.get_model(self.name, weights="DEFAULT")
         except Exception as error:  # torch raises what it meets in a file that is cut, or is a page of a proxy
-            reason = str(error).splitlines()[0].rstrip(".: ") if str(error) else type(error).__name__
+            reason = first_line(error)
             file = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
             if file.exists():
                 raise UsageError(f"start_from: {file} is broken ({reason}): remove it, so that it is fetched anew.") from None

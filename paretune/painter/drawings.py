@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 
 from paretune.core.command_line import SentenceParser, exit_with_sentence
-from paretune.core.errors import UsageError
+from paretune.core.errors import UsageError, first_line
 from paretune.data.digit_form import mnist_form
 
 LABELS = [str(digit) for digit in range(10)]
@@ -284,7 +284,7 @@ def _drawing(path: PurePosixPath, sizes: Mapping[str, int], read: Callable[[str]
         picture = read(str(path))
         record = json.loads(read(beside)) if beside in sizes else {}
     except (OSError, ValueError, RecursionError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
-        raise UsageError(f"it cannot be read ({str(error).splitlines()[0] if str(error) else type(error).__name__}).") from None
+        raise UsageError(f"it cannot be read ({first_line(error)}).") from None
     return path.parts[-2], picture, record if isinstance(record, dict) else {}
 
 

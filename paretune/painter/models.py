@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from paretune.core.errors import UsageError
+from paretune.core.errors import UsageError, first_line
 from paretune.data.digit_form import digits_form, mnist_form
 from paretune.models.saved_models import describe, load_classifier
 
@@ -137,7 +137,7 @@ def read_model(folder: Path, *, device: str = "auto") -> Shown:
 
 
 def _cannot(shown: Shown, error: Exception) -> str:
-    reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
+    reason = first_line(error)
     return f"{shown.folder} cannot answer ({reason}): train it anew."
 
 

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from paretune.core.errors import UsageError
+from paretune.core.errors import UsageError, first_line
 from paretune.runs.sweep_outcome import SweepOutcome
 from paretune.runs.wandb_files import BLOCK, FILE_HEADER, FIRST, KINDS, LAST, MIDDLE, PIECE_HEADER, WHOLE, RunFile, read_records
 
@@ -60,14 +60,13 @@ def send_outcome(run: RunFile, outcome: SweepOutcome) -> None:
     Raises:
         UsageError: where the server does not take it.
     """
-    import requests
     import wandb
 
     path = "/".join(part for part in (run.entity, run.project, run.run_id) if part)
     try:
         wandb.Api(timeout=60).run(path).summary.update(outcome.to_summary())
-    except (wandb.Error, requests.RequestException, ValueError) as error:
-        raise UsageError(f"W&B did not take it: {(str(error).splitlines() or [type(error).__name__])[0]}") from None
+    except Exception as error:  # its client's errors have no class in common, and the training has ended well
+        raise UsageError(f"W&B did not take it: {first_line(error)}") from None
 
 
 def _new_folder(run: RunFile, folder: Path) -> Path:

@@ -6,7 +6,7 @@ runs of other machines need no run file.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 # of a study
@@ -30,7 +30,26 @@ ENDED_BY = "ended_by"  # the sampler of the person's own study that had nothing 
 # of a row: begins the names of objectives whose value a program decided in its summary, where its rows say otherwise
 SUMMARY = "_summary."
 LAST = "_last"  # of a row: whether training ended by itself with it; `last` in studies of older versions
+# what older versions put into the config of a trial of a person's own program, beside its values
+ADDED = ("best_metric", "evaluation_split", "provenance")
 _EPOCH, _EPOCHS = "epoch:", "epochs:"
+
+
+def parted(config: Mapping[str, Any], given: Collection[str] = ()) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the config of a trial of a person's own program without what older versions added to it, and its origin, if they did.
+
+    Args:
+        given: names that the sweep itself gives values, which are its own.
+    """
+    origin = config.get("provenance")
+    if not isinstance(origin, Mapping) or origin.keys() != {"commit", "versions"}:
+        return dict(config), {}
+    return {name: value for name, value in config.items() if name in given or name not in ADDED}, dict(origin)
+
+
+def given_names(study: Mapping[str, Any], trial: Mapping[str, Any]) -> set[str]:
+    """Return the names that a sweep gives values, by a study's attributes and the values that a trial has drawn."""
+    return {*trial, *(study.get(SWEEP, {}).get("parameters") or {})}
 
 
 def epoch_key(number: int) -> str:

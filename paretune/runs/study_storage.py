@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from paretune.core.errors import UsageError
+from paretune.core.errors import UsageError, first_line
 from paretune.core.host_process import is_ours
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ def readable_errors(url: str, *, writing: bool = True) -> Iterator[None]:
         yield
     except (SQLAlchemyError, StorageInternalError, ImportError) as error:
         cause = error.__cause__ if isinstance(error, StorageInternalError) and error.__cause__ is not None else error
-        reason = str(getattr(cause, "orig", None) or cause).strip().splitlines()[0].rstrip(".")
+        reason = first_line(getattr(cause, "orig", None) or cause)
         if url.startswith("sqlite:") and _is_full(Path(url.removeprefix("sqlite:///")).parent):
             reason = f"the disk is full: {reason}"  # SQLite may say no more than that its file failed
         if not writing:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from paretune.core.best_epoch import best_row
-from paretune.core.errors import UsageError
+from paretune.core.errors import UsageError, first_line
 from paretune.core.metrics import class_scores
 from paretune.runs.sweep_outcome import SweepOutcome
 
@@ -188,7 +188,7 @@ def track(
             reinit="create_new" if beside else None,
         )
     except wandb.Error as error:
-        reason = str(error).splitlines()[0].rstrip(".")
+        reason = first_line(error)
         raise UsageError(f"W&B could not start the run ({reason}); use --wandb=offline to go on without it.") from None
     run.define_metric("epoch")
     run.define_metric("*", step_metric="epoch")
@@ -243,6 +243,18 @@ def check_online(sweep_file: str = "") -> None:
             f"an online sweep needs W&B, which is {mode} here, by WANDB_MODE or by 'wandb {mode}': change that with "
             f"WANDB_MODE=online or 'wandb online', or {instead}"
         )
+
+
+def api_errors(*more: type[Exception]) -> tuple[type[Exception], ...]:
+    """Return what W&B's API raises where the server refuses or does not answer, and what else shall be caught with it."""
+    import requests
+    import wandb
+
+    try:
+        from wandb.sdk.lib.service.service_connection import WandbApiFailedError
+    except ImportError:  # older ones ask the server without their service
+        return (wandb.Error, requests.RequestException, *more)
+    return (wandb.Error, WandbApiFailedError, requests.RequestException, *more)
 
 
 def logged_in() -> bool:

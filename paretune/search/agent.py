@@ -14,12 +14,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from paretune.core.command_line import SentenceParser, exit_with_sentence
 from paretune.core.devices import pick_device
-from paretune.core.errors import UsageError, how_it_ended
+from paretune.core.errors import UsageError, first_line, how_it_ended
 from paretune.models.programs import program_model
-from paretune.runs.tracking import check_online
+from paretune.runs.tracking import api_errors, check_online
 from paretune.search.places.process_groups import tethered
 
 WATCHED = "PARETUNE_WATCHED_AGENT"  # set for the process that is the agent
@@ -43,17 +44,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def watch_agent(sweep: str, arguments: Sequence[str]) -> int:
-    """Run the agent in a process of its own, which gets this one's signals; return its exit code, and say how it was ended."""
+    """Run the agent in a process of its own, which gets this one's signals; return its exit code, and say how it was ended.
+
+    An end that somebody has asked for by a signal needs no words.
+    """
     command = [sys.executable, "-m", "paretune.search.agent", *arguments]
-    process = subprocess.Popen(tethered(command), env={**os.environ, WATCHED: "1"})
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT,)}  # the terminal sends it to both
-    before[signal.SIGTERM] = signal.signal(signal.SIGTERM, lambda number, frame: process.send_signal(number))
+    # a session of its own: the terminal's Ctrl-C comes here alone, and reaches the agent once
+    process = subprocess.Popen(tethered(command), env={**os.environ, WATCHED: "1"}, start_new_session=True)
+    asked = set[int]()
+
+    def forward(number: int, _: Any) -> None:
+        asked.add(number)
+        process.send_signal(number)
+
+    before = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         code = process.wait()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    if code not in SAID:
+    if code not in SAID and not asked & {-code, code - 128}:
         print(
             f"error: {sweep}: the training of this agent's last run {how_it_ended(code)}, and with it the agent; W&B shows the run "
             "as crashed: start the agent again to go on.",
@@ -76,8 +86,8 @@ def run_agent(path: str, count: int | None, device: str) -> None:
     entity, project, sweep = path.split("/")
     try:
         program = str(wandb.Api(timeout=60).sweep(path).config.get("program", ""))
-    except (wandb.Error, ValueError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
+    except api_errors(ValueError) as error:
+        reason = first_line(error)
         raise UsageError(f"{path}: W&B has no such sweep ({reason}).") from None
     kind = program_model(program)
     if kind is None:

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from paretune.core.command_line import SentenceParser, exit_with_sentence
-from paretune.core.errors import UsageError
+from paretune.core.errors import UsageError, first_line
 from paretune.core.folders import ROOT
-from paretune.runs.tracking import PROJECT, check_online, logged_in
+from paretune.runs.tracking import PROJECT, api_errors, check_online, logged_in
 from paretune.search.spec.yaml_lines import read_definition
 
 
@@ -50,8 +50,8 @@ def create(options: argparse.Namespace) -> str:
     try:
         entity = options.entity or definition.get("entity") or wandb.Api().default_entity
         sweep = wandb.sweep(definition, entity=entity, project=project)
-    except (wandb.Error, ValueError, OSError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
+    except api_errors(ValueError, OSError) as error:
+        reason = first_line(error)
         raise UsageError(f"{options.sweep}: W&B did not create the sweep ({reason}).") from None
     return f"{entity}/{project}/{sweep}"
 
@@ -69,8 +69,8 @@ def prior_run(path: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     try:
         run = wandb.Api(timeout=60).run(path)
         rows = [dict(row) for row in run.scan_history()] or [dict(run.summary)]
-    except (wandb.Error, ValueError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
+    except api_errors(ValueError) as error:
+        reason = first_line(error)
         raise UsageError(f"{path}: W&B has no such run ({reason}).") from None
     return dict(run.config), rows
 

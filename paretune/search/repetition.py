@@ -27,8 +27,6 @@ from paretune.search.spec.space import Space
 from paretune.search.spec.sweep import Objective, Sweep, runs_file
 from paretune.search.status import goals_of
 
-# what older versions put into the record of a program of the person's own beside its values
-ADDED = {"best_metric", "evaluation_split", "provenance"}
 TIMES = {"seconds", "_runtime", "_timestamp"}  # differ from run to run
 
 
@@ -76,7 +74,7 @@ def again(study: optuna.Study, trial: FrozenTrial, folder: Path, *, device: str,
     """
     run = trial.user_attrs[study_schema.RUN]
     recorded = {row["epoch"]: row for row in study_schema.epochs_of(trial.user_attrs)}
-    training, values = _training(study, run["config"], device=device, mode=mode)
+    training, values = _training(study, trial, device=device, mode=mode)
     attempt = Attempt(
         run_id=f"{run.get('id') or f'{study.study_name}-{trial.number}'}-again",
         name=f"{study.study_name}-{trial.number}-again",
@@ -120,9 +118,9 @@ def _classifier(study: optuna.Study, name: str, program: str) -> type[Model] | N
     return kind
 
 
-def _training(study: optuna.Study, config: Mapping[str, Any], *, device: str, mode: str) -> tuple[Training, dict[str, Any]]:
+def _training(study: optuna.Study, trial: FrozenTrial, *, device: str, mode: str) -> tuple[Training, dict[str, Any]]:
     """Return what trains as the study did, and the values of a trial."""
-    definition = study.user_attrs.get(study_schema.SWEEP, {})
+    definition, config = study.user_attrs.get(study_schema.SWEEP, {}), trial.user_attrs[study_schema.RUN]["config"]
     objectives = tuple(Objective(name, goal) for name, goal in goals_of(study).items())
     name = study.user_attrs.get(study_schema.CLASSIFIER) or config.get("classifier") or definition.get("program", "")
     values = {key: value for key, value in config.items() if key not in NOT_GIVEN}
@@ -142,11 +140,8 @@ def _training(study: optuna.Study, config: Mapping[str, Any], *, device: str, mo
             raise UsageError(
                 f"program {sweep.program!r} is no file seen from {os.getcwd()}: start this where the sweep was started."
             )
-        origin = config.get("provenance")
-        added = ADDED if isinstance(origin, Mapping) and "versions" in origin else set()
-        return Command(sweep, "offline" if mode == "disabled" else mode), {
-            key: value for key, value in config.items() if key not in added
-        }
+        given = study_schema.given_names(study.user_attrs, trial.params)
+        return Command(sweep, "offline" if mode == "disabled" else mode), study_schema.parted(config, given)[0]
     return InProcess(sweep, mode, device), values
 
 

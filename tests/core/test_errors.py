@@ -1,4 +1,4 @@
-"""The words of messages: what a program said, shortened, and how it ended."""
+"""The words of messages: what a program or an exception said, and how it ended."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import signal
 
 import pytest
 
-from paretune.core.errors import MOST_QUOTED, how_it_ended, shortened
+from paretune.core.errors import MOST_QUOTED, excerpt, first_line, how_it_ended
+from tests.samples import ROOT
 
 
 @pytest.mark.parametrize("length", [0, 1, MOST_QUOTED - 1, MOST_QUOTED, MOST_QUOTED + 1, 10**6])
 def test_at_most_500_letters_are_quoted_of_the_beginning_and_the_end(length: int) -> None:
     text = "".join(chr(ord("a") + place % 26) for place in range(length))
-    found = shortened(text)
+    found = excerpt(text)
     assert len(found) == min(length, MOST_QUOTED)
     assert found == text if length <= MOST_QUOTED else (text.startswith(found[:300]) and text.endswith(found[-150:]))
 
@@ -31,3 +32,25 @@ def test_at_most_500_letters_are_quoted_of_the_beginning_and_the_end(length: int
 )
 def test_how_a_process_ended_is_said_by_the_name_of_its_signal_or_its_exit_code(code: int, words: str) -> None:
     assert how_it_ended(code) == words
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (ValueError("no such run."), "no such run"),
+        (ValueError("no rights:\nGET /graphql"), "no rights"),
+        (ValueError("\n\n  behind empty lines. \n"), "behind empty lines"),
+        (ValueError(""), "ValueError"),
+        (ValueError(" \n "), "ValueError"),
+        (TimeoutError(), "TimeoutError"),
+    ],
+)
+def test_of_an_exception_its_first_line_is_said_or_its_type_where_it_has_none(error: Exception, words: str) -> None:
+    assert first_line(error) == words
+
+
+def test_no_module_takes_the_first_line_of_a_text_that_may_be_empty() -> None:
+    modules = [path for room in ("paretune", "analysis", "trainers") for path in (ROOT / room).rglob("*.py")]
+    lines = [(path, line) for path in modules for line in path.read_text(encoding="utf-8").splitlines()]
+    taken = [(path, line) for path, line in lines if "splitlines()[0]" in line and "__doc__" not in line]
+    assert not taken, "an exception may say nothing: use first_line"

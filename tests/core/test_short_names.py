@@ -6,6 +6,7 @@ import json
 import random
 import shutil
 import subprocess
+import time
 
 import pytest
 from hypothesis import given
@@ -36,6 +37,26 @@ def test_different_names_are_different_fit_and_short_ones_are_left_alone(names: 
 )
 def test_what_tells_names_apart_is_what_is_kept(names: list[str], most: int, short: list[str]) -> None:
     assert shortened(names, most) == short
+
+
+LONG_TAIL = "the-same-end-of-all-of-them" * 2
+
+
+@pytest.mark.parametrize("name", ["{:05}-" + LONG_TAIL, "the-same-begin-of-all-of-them-{:05}", "the-same-begin-{:05}-" + LONG_TAIL])
+def test_thousands_of_names_take_no_longer_than_their_number_says(name: str) -> None:
+    names = [name.format(number) for number in range(8000)]
+    few, many = (_seconds(names[:count]) for count in (1000, 8000))
+    assert many < 8 * 4 * few, "linear, not quadratic"
+    assert len(set(shortened(names, 24))) == len(names)
+
+
+def _seconds(names: list[str]) -> float:
+    def once() -> float:
+        begin = time.perf_counter()
+        shortened(names, 24)
+        return time.perf_counter() - begin
+
+    return min(once() for _ in range(3))
 
 
 def test_a_single_name_keeps_both_ends() -> None:

@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 from wandb.proto import wandb_internal_pb2
+from wandb.sdk.lib.service.service_connection import WandbApiFailedError
 
-from paretune.runs.outcome_file import packed, write_outcome
+from paretune.core.errors import UsageError
+from paretune.runs.outcome_file import packed, send_outcome, write_outcome
 from paretune.runs.sweep_outcome import SweepOutcome, outcome_of
 from paretune.runs.wandb_files import BLOCK, RunFile, read_records, read_run
 from paretune.runs.whole_runs import merge_run_files
@@ -72,6 +74,16 @@ def test_each_file_has_a_folder_of_its_own_that_wandb_sync_takes(file: Path, tmp
     files = [write_outcome(read(file), OUTCOME, tmp_path) for _ in range(3)]
     assert len({path.parent for path in files}) == 3
     assert all(path.parent.name.startswith("offline-run-") and path.name == "run-own.wandb" for path in files)
+
+
+@pytest.mark.parametrize("error", [WandbApiFailedError(""), WandbApiFailedError("no such run"), RuntimeError("gone")])
+def test_whatever_the_client_raises_is_a_sentence(error: Exception, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def api(**_: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr("wandb.Api", api)
+    with pytest.raises(UsageError, match=f"^W&B did not take it: {str(error) or 'WandbApiFailedError'}$"):
+        send_outcome(read(file), OUTCOME)
 
 
 def test_a_run_that_its_sweep_has_ended_is_pruned(file: Path, tmp_path: Path) -> None:

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import requests
 import yaml
+from wandb.sdk.lib.service.service_connection import WandbApiFailedError
 
-from paretune.search.agent import main
-from tests.samples import ROOT, start
+from paretune.analysis.sources.server import server_runs
+from paretune.core.errors import UsageError
+from paretune.search.agent import main, run_agent
+from paretune.search.online import prior_run
+from tests.samples import ROOT, environment, start
 from tests.search.ending import ENDING
 from tests.stand_in_server import ENTITY, KEY, PROJECT, SWEEP, StandInServer
+from tests.waiting import wait_until
 
 PATH = f"{ENTITY}/{PROJECT}/{SWEEP}"
 CONFIGURATIONS = [{"epochs": 2, "learning_rate": 0.1}, {"epochs": 1, "learning_rate": 0.2}, {"epochs": 1}]
@@ -62,6 +72,28 @@ def test_a_training_that_ends_the_agent_is_said_by_how_it_ended(end: str, how: s
     assert result.stderr.count("and with it the agent") == 1
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("handled", [False, True])
+def test_an_agent_that_is_asked_to_end_gets_the_signal_once_and_nothing_is_said(number: int, handled: bool, tmp_path: Path) -> None:
+    ready = tmp_path / "ready"
+    program = f"import os, pathlib, signal, sys, time\nsignal.signal({number}, signal.SIG_DFL)\n" + (
+        f"signal.signal({number}, lambda *_: (time.sleep(0.5), sys.exit(128 + {number})))\n" if handled else ""
+    )
+    program += f"pathlib.Path({str(ready)!r}).touch()\ntime.sleep(60)\n"
+    watching = (
+        "import sys\nfrom paretune.search import agent\nown = sys.executable\n"
+        f"agent.tethered = lambda command: [own, '-c', {program!r}]\nsys.exit(agent.watch_agent('a/b/c', []))\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", watching], env=environment(tmp_path, PYTHONPATH=str(ROOT)), stderr=subprocess.PIPE, text=True
+    ) as process:
+        wait_until(ready.exists)
+        process.send_signal(number)
+        assert process.wait(30) == 128 + number
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+
+
 @pytest.mark.slow
 def test_a_sweep_of_another_program_is_sent_to_wandb_agent(tmp_path: Path) -> None:
     with StandInServer([]) as server:
@@ -88,6 +120,21 @@ def test_what_is_no_path_of_a_sweep_is_refused(path: str, capsys: pytest.Capture
 def test_without_credentials_nothing_is_tried(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("paretune.runs.tracking.logged_in", lambda: False)
     assert "needs W&B credentials" in refused(capsys, PATH)
+
+
+@pytest.mark.parametrize("error", [WandbApiFailedError(""), WandbApiFailedError("no rights."), requests.ConnectionError("away")])
+@pytest.mark.parametrize("asks", [lambda: run_agent(PATH, None, "cpu"), lambda: prior_run("e/p/r"), lambda: server_runs("e/p")])
+def test_whatever_the_api_of_wandb_raises_is_a_sentence(
+    asks: Callable[[], Any], error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise error
+
+    for module in ("paretune.search.online", "paretune.analysis.sources.server"):
+        monkeypatch.setattr(f"{module}.logged_in", lambda: True)
+    monkeypatch.setattr("wandb.Api", lambda **_: SimpleNamespace(run=fail, sweep=fail, runs=fail))
+    with pytest.raises(UsageError, match=rf"W&B has no such .* \({str(error).rstrip('.') or 'WandbApiFailedError'}\)\.$"):
+        asks()
 
 
 @pytest.mark.parametrize("said", ["offline", "disabled"])

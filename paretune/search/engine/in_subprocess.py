@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from paretune.core.epoch import Epoch
-from paretune.core.errors import UsageError, did_you_mean, how_it_ended, shortened
+from paretune.core.errors import UsageError, did_you_mean, excerpt, how_it_ended
 from paretune.runs.outcome_file import send_outcome, write_outcome
 from paretune.runs.sweep_outcome import SweepOutcome
 from paretune.runs.tracking import PROJECT
@@ -75,13 +75,12 @@ class Command:
             return
         if process.returncode:
             raise UsageError(f"the program {how_it_ended(process.returncode)}{_last_words(output)}")
-        rows, _ = self._rows(runs, ended=True)
         if self._unfinished:
             raise UsageError(
                 "the program exited with code 0 and left its W&B run unfinished, so that its last rows may be missing: it must end "
                 f"without os._exit, or call run.finish() first{_last_words(output)}"
             )
-        if not rows:
+        if not self._found:
             raise UsageError(self._why_nothing(runs))
 
     def write_outcome(self, folder: Path, run_id: str, outcome: SweepOutcome) -> None:
@@ -92,10 +91,11 @@ class Command:
             if outcome.pruned is not None or (run is not None and run.state != "running") or time.monotonic() > deadline:
                 break
             time.sleep(POLL)
-        if run is None or replace(run.outcome, created=None) == outcome:
+        if run is None:
             return
         try:
-            write_outcome(run, outcome, folder)
+            if replace(run.outcome, created=None) != outcome:
+                write_outcome(run, outcome, folder)
             if self.mode == "online":
                 send_outcome(run, outcome)
         except (OSError, UsageError) as error:
@@ -117,15 +117,16 @@ class Command:
         Raises:
             TrialTimeoutError: if the program takes longer than it may.
         """
-        self._stopped = False
+        self._stopped, self._found = False, False
         seen, kept = 0, set[int]()
         while True:
             code = process.poll()
             runs.look(process.pid if code is None else None)
             begin = time.monotonic()
-            rows, over = self._rows(runs, ended=code is not None)
+            rows, over = self._late_rows(runs) if code == 0 else self._rows(runs, ended=code is not None)
             places = {place for place in range(seen, len(rows)) if place % (place // KEPT + 1) == 0} - kept
             if code is not None:
+                self._found = bool(rows)
                 if rows:
                     places |= {len(rows) - 1}
                 well = code == 0 and not self._unfinished
@@ -144,15 +145,26 @@ class Command:
             pause = max(POLL if runs.files() else UNKNOWN_POLL, READING_SHARE * (time.monotonic() - begin))
             wait_for_end(process, pause if limit is None else min(pause, max(limit.left, 0)))
 
+    def _late_rows(self, runs: TrialRuns) -> tuple[list[dict[str, float]], bool]:
+        """Return what `_rows` does of a program that has ended well, once W&B's client has written the end, or is too late."""
+        deadline = time.monotonic() + LATE_SECONDS
+        while True:
+            found = self._rows(runs, ended=True)
+            if not self._unwritten or time.monotonic() > deadline:
+                return found
+            time.sleep(POLL)
+
     def _rows(self, runs: TrialRuns, *, ended: bool) -> tuple[list[dict[str, float]], bool]:
         """Return the rows of the trial's own run that hold an objective, and whether they are all.
 
         The last one also holds the objectives that the program decided in the run's summary.
         """
         found = runs.read()
-        over = ended or (bool(found) and all(run.state != "running" for run in found))
+        all_ended = bool(found) and all(run.state != "running" for run in found)
+        over = ended or all_ended
         run = runs.own(found, self.sweep.goals)
         self._unfinished = run is not None and run.state == "running"
+        self._unwritten = self._unfinished or (run is None and not all_ended and bool(runs.files()))
         if run is None:
             return [], over
         rows = with_latest(map(_numbers, run.rows), self.sweep.goals.keys())
@@ -177,7 +189,7 @@ class Command:
         return (
             f"the program never logged {metric}"
             + (" to the trial's own run" if len(found) > 1 else "")
-            + (did_you_mean(metric, names) or f"; it logged {shortened(', '.join(names)) or 'nothing'}")
+            + (did_you_mean(metric, names) or f"; it logged {excerpt(', '.join(names)) or 'nothing'}")
         )
 
     def _environment(self, attempt: Attempt, folder: Path, parameters: Path) -> dict[str, str]:
@@ -257,4 +269,4 @@ def _last_words(path: Path) -> str:
         file.seek(max(0, path.stat().st_size - TAIL))
         text = file.read().decode("utf-8", errors="replace")
     lines = [line.strip() for line in COLOURS.sub("", text).splitlines() if line.strip() and not line.startswith("wandb:")]
-    return f"; its last line: {shortened(lines[-1])}" if lines else " without a message"
+    return f"; its last line: {excerpt(lines[-1])}" if lines else " without a message"

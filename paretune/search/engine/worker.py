@@ -26,7 +26,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from paretune.core.devices import pick_device
 from paretune.core.epoch import Epoch
-from paretune.core.errors import UsageError, shortened
+from paretune.core.errors import UsageError, excerpt
 from paretune.core.folders import ROOT
 from paretune.core.progress import Progress
 from paretune.core.provenance import git_commit, versions
@@ -43,8 +43,17 @@ from paretune.search.engine.in_subprocess import Command
 from paretune.search.engine.liveness import SECONDS, Claims, Lease, Watch, left_behind, running, shared_cache, waits
 from paretune.search.engine.signals import Interruption
 from paretune.search.engine.stopping_rules import Outlook, Plan
-from paretune.search.engine.study import best_trial, check_same_data, counted_row, fail_trial, finished, last_row, open_study
-from paretune.search.engine.time_limit import TimeLimit, TrialTimeoutError
+from paretune.search.engine.study import (
+    UNCOUNTED,
+    best_trial,
+    check_same_data,
+    counted_row,
+    fail_trial,
+    finished,
+    last_row,
+    open_study,
+)
+from paretune.search.engine.time_limit import TimeLimit
 from paretune.search.engine.trial_groups import run_with_others
 from paretune.search.places.process_groups import check_groups, end_orphan
 from paretune.search.sampling.prefetch import Ahead
@@ -154,7 +163,8 @@ class Engine:
             self._end_program(trial)
             rows = study_schema.epochs_of(trial.user_attrs)
             if rows and (rows[-1][study_schema.LAST] or trial.user_attrs.get(study_schema.PRUNED)):
-                self.tell(trial, rows)
+                if self.tell(trial, rows) is not None:
+                    self.checkpoint_of(trial).unlink(missing_ok=True)
             else:
                 self.give_back(trial, died=not waits(trial))
         retried = {trial.user_attrs.get(study_schema.RETRY_OF) for trial in trials}
@@ -220,13 +230,13 @@ class Engine:
 
     def course(self, trial: optuna.Trial, values: dict[str, Any]) -> Course:
         """Do what `run_trial` does, but wait after each batch of epochs; says whether the trial is to stop with it."""
+        with self.lease.beating(self.study, trial._trial_id):  # also while it is told, which waits for its program's W&B client
+            return (yield from self._course(trial, values))
+
+    def _course(self, trial: optuna.Trial, values: dict[str, Any]) -> Course:
         try:
-            with self.lease.beating(self.study, trial._trial_id):
-                rows = yield from self._train(trial, values)
-        except TrialTimeoutError as error:
-            self.checkpoint_of(trial).unlink(missing_ok=True)
-            return self.fail(trial.number, str(error))
-        except UsageError as error:  # this configuration cannot be built: the sentence is the result
+            rows = yield from self._train(trial, values)
+        except UsageError as error:  # it took too long, or this configuration cannot be built: the sentence is the result
             return self.fail(trial.number, str(error))
         except UpdateFinishedTrialError:  # this worker was taken for dead
             return None
@@ -238,7 +248,7 @@ class Engine:
         except Exception as error:
             with contextlib.suppress(UpdateFinishedTrialError):
                 trial.set_user_attr("traceback", traceback.format_exc())
-            return self.fail(trial.number, f"{type(error).__name__}: {shortened(str(error))}")
+            return self.fail(trial.number, f"{type(error).__name__}: {excerpt(str(error))}")
         return self.tell(trial, rows)
 
     def return_unfinished(self, trial: optuna.Trial) -> None:
@@ -246,9 +256,9 @@ class Engine:
         with self._claims:
             self.give_back(self._frozen(trial.number), died=False)
 
-    def checkpoint_of(self, trial: optuna.Trial) -> Path:
+    def checkpoint_of(self, trial: optuna.Trial | FrozenTrial) -> Path:
         """Return where a trial's training leaves its state; its retries have the same file."""
-        return self.folder / "checkpoints" / f"{trial.user_attrs.get(study_schema.ORIGIN, trial.number)}.pt"
+        return checkpoint_of(self.folder, trial)
 
     @staticmethod
     def _storage_errors() -> tuple[type[Exception], ...]:
@@ -418,7 +428,11 @@ class Engine:
     def fail(self, number: int, cause: str) -> FrozenTrial | None:
         """Tell the study that a trial failed, and why; None where it had ended already."""
         self.histories.pop(number, None)
-        return fail_trial(self.study, self._frozen(number), cause)
+        trial = self._frozen(number)
+        told = fail_trial(self.study, trial, cause)
+        if told is not None and cause not in UNCOUNTED:  # nobody goes on from where it stood
+            self.checkpoint_of(trial).unlink(missing_ok=True)
+        return told
 
     def _frozen(self, number: int) -> FrozenTrial:
         storage = self.study._storage
@@ -496,6 +510,11 @@ def outcome(trial: FrozenTrial) -> str:
 
 def _host_of(trial: FrozenTrial) -> str:
     return str(trial.user_attrs.get(study_schema.WORKER, {}).get("host", "an unknown machine"))
+
+
+def checkpoint_of(folder: Path, trial: optuna.Trial | FrozenTrial) -> Path:
+    """Return where a trial's training leaves its state, in a study's folder; its retries have the same file."""
+    return folder / "checkpoints" / f"{trial.user_attrs.get(study_schema.ORIGIN, trial.number)}.pt"
 
 
 def run_id_of(study_id: str, number: int, attempt: int) -> str:

@@ -21,7 +21,7 @@ from paretune.search.engine.liveness import Claims, process_of, running, shared_
 from paretune.search.engine.signals import Interruption
 from paretune.search.engine.study import fail_trial, finished, open_study
 from paretune.search.engine.time_limit import TimeLimit
-from paretune.search.engine.worker import best_text, check_options, make_folder, outcome, run
+from paretune.search.engine.worker import best_text, check_options, checkpoint_of, make_folder, outcome, run
 from paretune.search.spec.sweep import Sweep, read_sweep
 
 if TYPE_CHECKING:
@@ -135,6 +135,7 @@ class Crew:
     shares: Sequence[Mapping[str, str]]
     trial_timeout: float | None = None  # seconds that a trial of theirs may take; None where they watch it themselves
     since: dict[int, float] = field(default_factory=dict)  # when a running trial was first seen to train
+    together: dict[int, int] = field(default_factory=dict)  # the most that it was seen to train with, itself included
     processes: list[SpawnProcess | None] = field(default_factory=list)
     requests: int = 0  # how often the person has asked to stop
     deaths: int = 0
@@ -166,15 +167,25 @@ class Crew:
             return
         now = time.monotonic()
         self.since = {trial.number: self.since.get(trial.number, now) for trial in trials}
+        self.together = {trial.number: self.together.get(trial.number, 1) for trial in trials}
         for place, process in enumerate(self.processes):
             own = [trial for trial in trials if process is not None and process.is_alive() and process_of(trial) == process.pid]
-            limit = TimeLimit(self.trial_timeout, len(own), max((self.since[trial.number] for trial in own), default=now))
-            if process is None or not own or limit.left > -SLACK:
+            if process is None or not own:
+                continue
+            n_together = max(len(own), *(self.together[trial.number] for trial in own))
+            self.together |= {trial.number: n_together for trial in own}
+            limit = TimeLimit(self.trial_timeout, n_together, max(self.since[trial.number] for trial in own))
+            if limit.left > -SLACK:
+                continue
+            # before the kill: what a dead worker leaves running, the next one to ask tries again
+            cause = f"{limit.error()}; its worker was killed, as the epoch did not end"
+            failed = [trial for trial in own if fail_trial(self.study, trial, cause) is not None]
+            if not failed:  # they have ended meanwhile
                 continue
             process.kill()
             process.join()
-            for trial in own:
-                fail_trial(self.study, trial, f"{limit.error()}; its worker was killed, as the epoch did not end")
+            for trial in failed:
+                checkpoint_of(self.work.options["runs"] / self.work.options["name"], trial).unlink(missing_ok=True)
             self.processes[place] = None if self.requests else self._start(self.shares[place])
 
     def _look_after(self, *, done: bool) -> None:

@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from paretune.search.spec.yaml_lines import LARGEST_WHOLE
+from paretune.search.spec.yaml_lines import LARGEST_OF_64_BITS
 
 NAMES = {datetime.datetime: "a time", datetime.date: "a date", bytes: "binary data", set: "a set"}
 
@@ -36,7 +36,7 @@ def value_fault(value: Any) -> str:
             return "a text with a zero byte, which no program can be given: leave it out"
         return "half of a surrogate pair, which is no text: leave it out" if any("\ud800" <= c <= "\udfff" for c in value) else ""
     if isinstance(value, int):
-        return "" if abs(value) <= LARGEST_WHOLE else "a whole number beyond 64 bits: write a text in quotes"
+        return "" if abs(value) <= LARGEST_OF_64_BITS else "a whole number beyond 64 bits: write a text in quotes"
     if isinstance(value, float):
         return "" if math.isfinite(value) else f"{value}, which JSON does not hold: write a text in quotes"
     name = NAMES.get(type(value), type(value).__name__)

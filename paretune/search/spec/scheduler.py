@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from paretune.core.errors import UsageError, did_you_mean, shortened
+from paretune.core.errors import UsageError, did_you_mean, excerpt
 from paretune.search.spec.yaml_lines import Definition, check_keys
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class Scheduler:
         if not isinstance(study, optuna.Study) or not (terminator is None or callable(terminator)):
             raise UsageError(
                 f"{self.source}: {self.optimizer} must return an optuna.Study, or a study and a function of it. "
-                f"Got {shortened(repr(made))}."
+                f"Got {excerpt(repr(made))}."
             )
         goals = [metric.get("goal", "minimize") for metric in info.config.get("metrics") or [info.config.get("metric") or {}]]
         directions = [direction.name.lower() for direction in study.directions]
@@ -83,7 +83,7 @@ class Scheduler:
         def values_of(trial: optuna.Trial) -> Mapping[str, Any]:
             values = _called(function, trial, where)
             if not isinstance(values, Mapping):
-                raise UsageError(f"{where} must return a mapping of parameters to values. Got {shortened(repr(values))}.")
+                raise UsageError(f"{where} must return a mapping of parameters to values. Got {excerpt(repr(values))}.")
             return {str(name): plain(value) for name, value in values.items()}
 
         return values_of
@@ -98,10 +98,10 @@ class Scheduler:
         try:
             spec.loader.exec_module(module)
         except Exception as error:
-            raise UsageError(f"{self.source} cannot be imported ({type(error).__name__}: {shortened(str(error))}).") from error
+            raise UsageError(f"{self.source} cannot be imported ({type(error).__name__}: {excerpt(str(error))}).") from error
         function = getattr(module, name, None)
         if not callable(function):
-            raise UsageError(f"{self.source} must define a function {name}. Got {shortened(repr(function))}.")
+            raise UsageError(f"{self.source} must define a function {name}. Got {excerpt(repr(function))}.")
         return function
 
 
@@ -122,7 +122,7 @@ def _called(function: Callable[[Any], Any], argument: Any, where: str) -> Any:
     except (UsageError, optuna.TrialPruned):
         raise
     except Exception as error:
-        raise UsageError(f"{where} failed ({type(error).__name__}: {shortened(str(error))}).") from error
+        raise UsageError(f"{where} failed ({type(error).__name__}: {excerpt(str(error))}).") from error
 
 
 def read_scheduler(definition: Definition) -> Scheduler | None:

@@ -62,7 +62,7 @@ EXPONENTS = ("log_uniform", "q_log_uniform", "inv_log_uniform")  # their limits 
 DEFAULTS = {"q": 1.0, "mu": 0.0, "sigma": 1.0, "a": 1.0, "b": 1.0}
 ABOVE_ZERO = {"q", "sigma", "a", "b"}
 LARGEST_EXPONENT = 700  # exp(710) is no float any more
-LARGEST_WHOLE = 2**53  # beyond it a float no longer tells neighbours apart, and Optuna keeps whole numbers as floats
+LARGEST_DRAWN = 2**53  # beyond it a float no longer tells neighbours apart, and Optuna keeps whole numbers as floats
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")  # of a parameter, as W&B's schema has it
 
 
@@ -420,7 +420,7 @@ def _check_range(definition: Definition, numbers: Mapping[str, Any], kind: str, 
         definition.fault(
             (*place, "min"), f"{where}: int_uniform takes whole numbers. Got {low!r} and {high!r}: write uniform for others."
         )
-    elif kind == "int_uniform" and max(abs(low), abs(high)) > LARGEST_WHOLE:
+    elif kind == "int_uniform" and max(abs(low), abs(high)) > LARGEST_DRAWN:
         definition.fault((*place, "min"), f"{where}: whole numbers must lie between -2**53 and 2**53. Got {low!r} and {high!r}.")
     elif kind.endswith("_values") and low <= 0:
         definition.fault((*place, "min"), f"{where}.min must be above 0 for {kind}. Got {low!r}.")

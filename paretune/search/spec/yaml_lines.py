@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from paretune.core.errors import UsageError, did_you_mean
+from paretune.core.errors import UsageError, did_you_mean, first_line
 
 Place = tuple[str | int, ...]  # where a value stands: ("parameters", "learning_rate", "min")
 
@@ -27,7 +27,7 @@ OPENED = {  # what PyYAML was reading -> how a person calls it
     "while scanning a quoted scalar": "a quoted text",
 }
 LARGEST_FLOAT = sys.float_info.max
-LARGEST_WHOLE = 2**63 - 1  # beyond 64 bits neither a Parquet file nor most programs hold a number
+LARGEST_OF_64_BITS = 2**63 - 1  # beyond 64 bits neither a Parquet file nor most programs hold a number
 LARGEST = 100_000  # nodes with every anchor written out: a few lines of anchors in anchors can stand for billions
 
 
@@ -132,7 +132,7 @@ def not_yaml(path: Path, error: Exception) -> str:
     """Return a sentence, with the line, on why a file is not YAML, or the JSON that is read as YAML."""
     mark, begun = getattr(error, "problem_mark", None), getattr(error, "context_mark", None)
     line = f":{mark.line + 1}" if mark is not None else ""
-    problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+    problem = getattr(error, "problem", None) or first_line(error)
     context = getattr(error, "context", None) or ""
     if "'`'" in problem:
         return f'{path}{line}: a text that begins with a backquote stands in quotes, such as "`val/loss` <= 2.5".'
@@ -259,7 +259,7 @@ def check_keys(definition: Definition, given: Mapping[Any, Any], known: Iterable
 def whole_number(definition: Definition, value: Any, place: Place, where: str, least: float = 1) -> int | None:
     """Return a whole number of the YAML, also one that is written as 5.0; keep as a fault what is none, and return None."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if is_number and place not in definition.written and least <= value <= LARGEST_WHOLE and float(value).is_integer():
+    if is_number and place not in definition.written and least <= value <= LARGEST_OF_64_BITS and float(value).is_integer():
         return int(value)
     definition.fault(place, f"{where} must be a whole number of at least {least}. Got {value!r}{_trap(definition, place)}.")
     return None

@@ -38,7 +38,7 @@ from graphql import (
 from graphql.language import DocumentNode, ObjectFieldNode
 from graphql.validation import NoUnusedVariablesRule
 
-from paretune.core.errors import UsageError
+from paretune.core.errors import UsageError, first_line
 from paretune.service.graphql import query_limits
 
 SCHEMA = Path(__file__).with_name("schema")
@@ -173,6 +173,6 @@ def _message(error: GraphQLError, failed: Callable[[BaseException], None]) -> di
     if cause is None or isinstance(cause, UsageError | GraphQLError):
         return {"message": str(cause or error.message), "path": error.path}
     if isinstance(cause, UNFIT):
-        return {"message": f"{UNFIT_SENTENCE} ({str(cause).splitlines()[0]}).", "path": error.path}
+        return {"message": f"{UNFIT_SENTENCE} ({first_line(cause)}).", "path": error.path}
     failed(cause)
     return {"message": "the server failed at this; its log says why.", "path": error.path}

@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from paretune.core.errors import UsageError
+from paretune.core.errors import UsageError, first_line
 from paretune.service.graphql.execution import UNFIT, UNFIT_SENTENCE
 from paretune.service.http import artifact_routes
 from paretune.service.http.auth import RATE
@@ -82,7 +82,7 @@ async def _unfit(_: Request, error: Exception) -> Response:
 
 
 async def _too_large(_: Request, error: Exception) -> Response:
-    return _answer(400, f"{UNFIT_SENTENCE} ({str(error).splitlines()[0]}).")
+    return _answer(400, f"{UNFIT_SENTENCE} ({first_line(error)}).")
 
 
 async def _failing(_: Request, error: Exception) -> Response:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from paretune.core.errors import first_line
+
 log = logging.getLogger("service")
 
 
@@ -43,12 +45,12 @@ def fault_of(error: BaseException | None) -> Fault | None:
         log.error("%s", error)
         return AWAY
     if isinstance(error, sa.exc.IntegrityError):
-        log.error("%s", str(error.orig).splitlines()[0])
+        log.error("%s", first_line(error.orig or error))
         return BUSY if is_double(error) else None  # also after `retried`
     full = NO_ROOM if is_full(error) else None
     found = _of_database(error.orig) if isinstance(error, sa.exc.OperationalError) else full
-    if found is not None:
-        cause = (str(getattr(error, "orig", error)).splitlines() or [""])[0]
+    if found is not None and error is not None:
+        cause = first_line(getattr(error, "orig", None) or error)
         log.error("%s (%s)", "the disk is full or cannot be written" if found is NO_ROOM else "the database is busy or away", cause)
     return found
 

@@ -22,7 +22,7 @@ from typing import IO, Any
 
 import sqlalchemy as sa
 
-from paretune.core.errors import UsageError, how_it_ended, shortened
+from paretune.core.errors import UsageError, excerpt, first_line, how_it_ended
 from paretune.service.store import blob_index, migrations
 from paretune.service.store.database import Database, driven
 from paretune.service.store.files import Files
@@ -144,7 +144,7 @@ def _restore_postgresql(dump: Path, url: str | None) -> None:
     try:
         tables = sa.inspect(engine).get_table_names()
     except sa.exc.SQLAlchemyError as error:
-        reason = str(getattr(error, "orig", error)).splitlines()[0].rstrip(".")
+        reason = first_line(getattr(error, "orig", None) or error)
         raise UsageError(f"--database cannot be opened ({reason}).") from None
     finally:
         engine.dispose()
@@ -165,7 +165,7 @@ def _call_postgresql(program: str, url: sa.URL, *arguments: str) -> None:
     )
     if done.returncode:
         said = done.stderr.strip().splitlines() or [how_it_ended(done.returncode)]
-        raise UsageError(f"{program} failed ({shortened(said[0])}).")
+        raise UsageError(f"{program} failed ({excerpt(said[0])}).")
 
 
 # The databases hold what all users logged: a backup is for nobody else to read.

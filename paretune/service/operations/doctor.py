@@ -14,7 +14,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from paretune.core.errors import UsageError
+from paretune.core.errors import UsageError, first_line
 from paretune.service.operations import backup
 from paretune.service.store import blob_index, migrations, runs, segments
 from paretune.service.store.database import driven
@@ -84,7 +84,7 @@ def findings(files: Files, url: str | None, *, full: bool = False) -> Iterator[F
             for check in (_contents, _segments, _silent, _orphans, _clock):
                 yield _sound(check, examined)
     except sa.exc.SQLAlchemyError as error:
-        reason = str(getattr(error, "orig", error)).splitlines()[0].rstrip(".")
+        reason = first_line(getattr(error, "orig", None) or error)
         advice = "restore a backup" if url is None else "see that it runs, and check --database"
         raise UsageError(f"the database cannot be opened ({reason}): {advice}.") from None
     finally:
@@ -95,7 +95,7 @@ def _sound(check: Callable[[Examined], Finding], examined: Examined) -> Finding:
     try:
         return check(examined)
     except (sa.exc.DatabaseError, sqlite3.DatabaseError) as error:
-        reason = str(getattr(error, "orig", error)).splitlines()[0].rstrip(".")
+        reason = first_line(getattr(error, "orig", None) or error)
         return Finding(check.__name__.strip("_"), reason, RESTORE)
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from paretune.core.command_line import SentenceParser, exit_with_sentence
-from paretune.core.errors import UsageError, how_it_ended, shortened
+from paretune.core.errors import UsageError, excerpt, how_it_ended
 from paretune.core.folders import ROOT
 from paretune.core.locks import locked
 from paretune.core.progress import Progress
@@ -175,7 +175,7 @@ class Server:
         )
         if made.returncode != 0:
             said = made.stderr.strip().splitlines() or [f"the client {how_it_ended(made.returncode)}"]
-            raise UsageError(f"{file}: the sweep was not created ({shortened(said[-1])}).")
+            raise UsageError(f"{file}: the sweep was not created ({excerpt(said[-1])}).")
         path = f"{self.user}/{project}/{made.stdout.split()[-1]}"
         note.write_text(json.dumps({"path": path, "definition": definition}), encoding="utf-8")
         return path

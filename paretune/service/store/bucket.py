@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from paretune.core.errors import UsageError
+from paretune.core.errors import UsageError, first_line
 from paretune.service.http.storage_failures import AwayError, is_full
 
 
@@ -39,7 +39,7 @@ class Bucket:
             raise UsageError(f"--files {url}: {error} (for s3:// that is: pip install s3fs).") from None
         except Exception as error:  # each kind of bucket has errors of its own
             raise UsageError(
-                f"--files {url} cannot be reached or written ({_first_line(error)}): check the URL and the credentials."
+                f"--files {url} cannot be reached or written ({first_line(error)}): check the URL and the credentials."
             ) from None
 
     def keep(self, path: Path, digest: str) -> None:
@@ -82,7 +82,7 @@ class Bucket:
         except Exception as error:
             if is_full(error):  # of the copies
                 raise
-            raise AwayError(f"the bucket {self.url} does not answer, or refuses ({_first_line(error)}).") from error
+            raise AwayError(f"the bucket {self.url} does not answer, or refuses ({first_line(error)}).") from error
 
     def _place(self, digest: str) -> str:
         return f"{self.root}/{digest}"
@@ -97,7 +97,3 @@ def _moment(details: dict[str, Any]) -> float:
         if isinstance(found, int | float):
             return float(found)
     return float("inf")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")

@@ -16,6 +16,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from paretune.core.errors import first_line
 from paretune.service.store import columns, segments, streams
 from paretune.service.store.database import Database
 from paretune.service.store.files import Files
@@ -116,8 +117,7 @@ def _check(files: Files, digest: str, rows: Sequence[Mapping[str, Any]]) -> None
     except MemoryError:
         raise
     except Exception as error:  # whatever the library raises at its own file, the chunks must stay
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise LossError(f"its Parquet file cannot be read ({reason:.200})") from None
+        raise LossError(f"its Parquet file cannot be read ({first_line(error):.200})") from None
     if len(found) != len(rows) or any(_exact(one) != _exact(other) for one, other in zip(found, rows, strict=True)):
         raise LossError("its Parquet file differs from what arrived")
 

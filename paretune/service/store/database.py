@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.orm import Session, sessionmaker
 
-from paretune.core.errors import UsageError
+from paretune.core.errors import UsageError, first_line
 from paretune.service.http.storage_failures import is_double
 from paretune.service.store import artifact_tables, migrations, re2  # noqa: F401
 from paretune.service.store.files import Files
@@ -44,7 +44,7 @@ class Database:
         try:
             self.engine = sa.create_engine(url, pool_pre_ping=not self.is_sqlite, **settings)
         except (sa.exc.ArgumentError, ImportError) as error:
-            raise UsageError(f"the database {shown} cannot be opened ({str(error).splitlines()[0]}).") from None
+            raise UsageError(f"the database {shown} cannot be opened ({first_line(error)}).") from None
         if self.is_sqlite:
             event.listen(self.engine, "connect", _as_a_server)
             event.listen(self.engine, "begin", _begin)
@@ -59,7 +59,7 @@ class Database:
             raise
         except sa.exc.SQLAlchemyError as error:
             self.close()
-            reason = str(getattr(error, "orig", error)).splitlines()[0].rstrip(".")
+            reason = first_line(getattr(error, "orig", None) or error)
             raise UsageError(f"the database {shown} cannot be opened ({reason}): check --database and its rights.") from None
 
     @contextlib.contextmanager

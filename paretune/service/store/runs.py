@@ -14,7 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, joinedload
 
-from paretune.core.errors import UsageError
+from paretune.core.errors import UsageError, first_line
 from paretune.service.store import safe_json, shared_runs, streams
 from paretune.service.store.accounts import Account
 from paretune.service.store.database import made_once
@@ -258,7 +258,7 @@ def receive(session: Session, run: Run, body: Mapping[str, Any], client: str | N
             with session.begin_nested():
                 count += _receive_part(session, run, file, part, client)
         except (UsageError, sa.exc.DataError, OverflowError) as error:
-            faults.append((str(error).splitlines() or [type(error).__name__])[0])
+            faults.append(f"{first_line(error)}.")
     if body.get("preempting"):
         run.state = "preempting"
     if body.get("complete"):

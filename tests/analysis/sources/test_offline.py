@@ -15,6 +15,7 @@ import pytest
 from optuna.trial import TrialState
 
 from paretune.analysis import choose, history, pareto
+from paretune.analysis.document.study import differing_parameters
 from paretune.analysis.history import Filters, load_history, load_runs, runs_table
 from paretune.analysis.sources import offline, parquet_cache
 from paretune.analysis.sources.run_record import RunRecord, columns_of
@@ -310,6 +311,23 @@ def test_a_bad_source_is_one_sentence(tmp_path: Path, source: str) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError, match=r"holds no run|is no folder here"):
         load_runs(source.format(folder=tmp_path), Filters())
+
+
+@pytest.mark.parametrize("fixed", [False, True])
+def test_what_older_versions_added_to_a_trial_is_no_parameter_of_a_study_that_goes_on_now(fixed: bool, tmp_path: Path) -> None:
+    study = optuna.create_study(storage=f"sqlite:///{tmp_path}/study.db", study_name="s")
+    own = {"best_metric": {"value": "mine"}} if fixed else {}
+    study.set_user_attr(study_schema.SWEEP, {"program": "own.py", "parameters": {"lr": {"min": 0.0, "max": 1.0}, **own}})
+    added = {"best_metric": "loss", "provenance": {"commit": None, "versions": {"python": "3"}}}
+    for number, (old, rate) in enumerate(((True, 0.1), (True, 0.2), (False, 0.3))):
+        trial = study.ask()
+        config = {"lr": trial.suggest_float("lr", 0, 1), **({"best_metric": "mine"} if fixed else {}), **(added if old else {})}
+        trial.set_user_attr(study_schema.RUN, {"id": f"r{number}", "config": config})
+        study.tell(trial, rate)
+    runs = offline.study_runs(tmp_path / "study.db")
+    assert [run.origin for run in runs] == [added["provenance"], added["provenance"], {}]
+    assert [set(run.config) for run in runs] == [{"lr", *own}] * 3
+    assert fixed or differing_parameters(runs) == ["lr"]
 
 
 def test_a_trial_that_failed_before_its_run_began_is_counted(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from paretune.search.engine.in_process import Attempt
 from paretune.search.engine.in_subprocess import Command, command_line, wait_for_end
 from paretune.search.engine.worker import run
 from paretune.search.spec.sweep import Sweep, read_sweep
+from tests.analysis.truth import written_out
 from tests.samples import ROOT, environment, start
 from tests.search.killing import Killed
 from tests.waiting import wait_until
@@ -340,6 +341,30 @@ def test_a_program_that_leaves_its_run_unfinished_has_failed_whatever_it_logged(
     assert (trial.state, trial.values) == (TrialState.FAIL, None)
     assert trial.user_attrs[study_schema.CAUSE].startswith(f"the program {how}")
     assert not any(row[study_schema.LAST] for row in study_schema.epochs_of(trial.user_attrs))
+
+
+LATE = """\
+import os, pathlib, subprocess, sys
+whole = pathlib.Path({whole!r})
+folder = pathlib.Path(os.environ["WANDB_DIR"], "wandb", whole.parent.name)
+folder.mkdir(parents=True)
+(folder / "rest").write_bytes(whole.read_bytes())
+(folder / whole.name).write_bytes(whole.read_bytes()[:{shown}])
+late = "import os, time; time.sleep(1.5); os.replace('rest', 'run-abc.wandb')"
+subprocess.Popen([sys.executable, "-c", late], cwd=folder, start_new_session=True)
+"""
+
+
+def test_the_end_of_a_run_that_wandb_writes_after_the_program_has_ended_is_waited_for(tmp_path: Path) -> None:
+    program = LOGS.format(rows=[{"loss": 2.0}, {"loss": 1.0}])
+    of_run = environment(tmp_path, WANDB_MODE="offline", WANDB_RUN_ID="abc")
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=of_run, check=True)
+    (whole,) = written_out(tmp_path)
+    for shown in (-30, 7):  # all but its end, or the file's header alone
+        folder = tmp_path / str(shown)
+        folder.mkdir()
+        epochs = trained(script(folder, LATE.format(whole=str(whole), shown=shown)), folder)
+        assert (epochs[-1].metrics["loss"], epochs[-1].last) == (1.0, True)
 
 
 def test_a_program_that_crashes_in_its_run_fails_with_its_own_last_line(tmp_path: Path) -> None:

@@ -622,15 +622,55 @@ def test_missing_data_leave_no_study_behind(tmp_path: Path, monkeypatch: pytest.
     assert not (tmp_path / "runs").exists()
 
 
-def test_histories_of_other_workers_are_taken_over_as_they_grow_and_end(tmp_path: Path) -> None:
+def test_a_trial_that_failed_leaves_no_checkpoint_one_that_is_tried_again_does(tmp_path: Path) -> None:
+    engine = engine_of(sweep_of(tmp_path), tmp_path)
+    causes = ["it took too long", study_schema.INTERRUPTED, study_schema.SURPLUS]
+    (tmp_path / "checkpoints").mkdir()
+    for cause in causes:
+        trial = engine.study.ask()
+        engine.checkpoint_of(trial).touch()
+        assert engine.fail(trial.number, cause) is not None
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["1.pt", "2.pt"]
+    assert engine.fail(1, "of a worker that was taken for dead") is None
+    assert engine.checkpoint_of(engine.study.get_trials()[1]).exists(), "another worker goes on from it"
+
+
+def test_a_trial_beats_until_it_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = engine_of(sweep_of(tmp_path), tmp_path, lease_seconds=0.2)
+    row = {"epoch": 1, "f1": 0.5, study_schema.LAST: True}
+    beats: list[int] = []
+
+    def written(trial: optuna.Trial, **_: Any) -> None:
+        beats.append(engine._frozen(trial.number).user_attrs.get(study_schema.BEAT, 0))
+        time.sleep(0.5)
+        beats.append(engine._frozen(trial.number).user_attrs.get(study_schema.BEAT, 0))
+
+    def trained(trial: optuna.Trial, values: dict[str, Any]) -> Any:
+        yield False
+        return [row]
+
+    monkeypatch.setattr(engine, "_train", trained)
+    monkeypatch.setattr(engine, "_write_outcome", written)
+    told = engine.run_trial(engine.study.ask(), {})
+    assert told is not None
+    assert told.values == [0.5]
+    before, after = beats
+    assert before < after, "the program's W&B client, or the server, may take longer than a lease"
+
+
+def engine_of(sweep: Sweep, folder: Path, lease_seconds: float = 60.0) -> Engine:
     from paretune.search.engine.in_process import InProcess
     from paretune.search.engine.liveness import Lease, Watch
     from paretune.search.engine.stopping_rules import Plan
 
-    sweep = sweep_of(tmp_path)
-    study = open_study(sweep, f"sqlite:///{tmp_path}/study.db", "s", seed=0)
-    watch = Watch(local=True)
-    engine = Engine(sweep, study, tmp_path, InProcess(sweep), Lease(tmp_path), Plan(sweep, 3), watch)
+    study = open_study(sweep, f"sqlite:///{folder}/study.db", "s", seed=0)
+    lease = Lease(folder, seconds=lease_seconds)
+    return Engine(sweep, study, folder, InProcess(sweep), lease, Plan(sweep, 3), Watch(local=True))
+
+
+def test_histories_of_other_workers_are_taken_over_as_they_grow_and_end(tmp_path: Path) -> None:
+    engine = engine_of(sweep_of(tmp_path), tmp_path)
+    study = engine.study
     theirs, failing = study.ask(), study.ask()
     for trial in (theirs, failing):
         trial.set_user_attr(

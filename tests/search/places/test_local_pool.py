@@ -6,11 +6,13 @@ import contextlib
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import optuna
@@ -21,8 +23,10 @@ from optuna.trial import FrozenTrial, TrialState
 from paretune.core.errors import UsageError
 from paretune.runs import study_schema
 from paretune.runs.study_storage import close
+from paretune.search.engine import time_limit
 from paretune.search.engine.study import finished
-from paretune.search.places.local_pool import cores, environments, gpus_of
+from paretune.search.places import local_pool
+from paretune.search.places.local_pool import Crew, Work, cores, environments, gpus_of
 from tests.postgres import needs_postgres, postgres
 from tests.samples import ROOT, environment, start
 from tests.search.ending import ENDING
@@ -257,6 +261,90 @@ def test_a_mistake_in_a_worker_is_said_before_the_others_have_ended(tmp_path: Pa
     assert said.index("waiting for the running trials to end") < said.index("giving the running trials back")
     states = [trial.state for trial in trials_in(tmp_path)]
     assert sorted(state.name for state in states) == ["FAIL"] * 4 + ["WAITING"]
+
+
+# What takes too long
+
+
+class Process:
+    """A worker process that takes note of what becomes of it."""
+
+    def __init__(self, study: optuna.Study) -> None:
+        self.pid, self.study, self.at_kill = 77, study, list[TrialState]()
+
+    def is_alive(self) -> bool:
+        return True
+
+    def kill(self) -> None:
+        self.at_kill = [trial.state for trial in self.study.get_trials()]
+
+    def join(self) -> None:
+        pass
+
+
+@pytest.fixture
+def crew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Crew:
+    """Eight trials that one worker trains as one program, each with a limit of 8 seconds, and a clock that stands at 0."""
+    study = optuna.create_study()
+    for _ in range(8):
+        lock = str(tmp_path / "s" / "workers" / "77-abc.lock")
+        study.ask().set_user_attr(study_schema.WORKER, {"host": socket.gethostname(), "lock": lock})
+    crew = Crew(Work(tmp_path / "s.yaml", {}, {"runs": tmp_path, "name": "s"}), study, [{}], 8.0)
+    crew.processes = [Process(study)]  # type: ignore[list-item]
+    monkeypatch.setattr(Crew, "_start", lambda self, share: None)
+    at(monkeypatch, 0.0)
+    return crew
+
+
+def at(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    for module in (local_pool, time_limit):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: seconds))
+
+
+def look(crew: Crew) -> Process:
+    (process,) = crew.processes
+    crew._end_overdue([trial for trial in crew.study.get_trials() if trial.state == TrialState.RUNNING])
+    return process  # type: ignore[return-value]
+
+
+def test_the_last_of_a_batch_has_the_time_of_all_that_were_in_it(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
+    look(crew)
+    for number in range(7):
+        crew.study.tell(number, state=TrialState.PRUNED)
+    for seconds in (20.0, 63.0, 68.0):
+        at(monkeypatch, seconds)
+        assert look(crew).at_kill == []
+    at(monkeypatch, 70.0)
+    look(crew)
+    assert crew.processes == [None]
+    cause = crew.study.get_trials()[7].user_attrs[study_schema.CAUSE]
+    assert cause.startswith(
+        "it took longer than its trial_timeout of 8 s, as one of 8 that share their time; its worker was killed"
+    )
+
+
+def test_hanging_trials_have_failed_before_their_worker_is_killed_and_leave_no_checkpoint(
+    crew: Crew, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoints = tmp_path / "s" / "checkpoints"
+    checkpoints.mkdir(parents=True)
+    for number in range(8):
+        (checkpoints / f"{number}.pt").touch()
+    crew.study.tell(0, state=TrialState.PRUNED)
+    look(crew)
+    at(monkeypatch, 100.0)
+    assert look(crew).at_kill == [TrialState.PRUNED, *[TrialState.FAIL] * 7]
+    assert [path.name for path in checkpoints.iterdir()] == ["0.pt"]
+
+
+def test_a_worker_whose_trials_have_ended_meanwhile_is_left_alone(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
+    look(crew)
+    seen = crew.study.get_trials()
+    for number in range(8):
+        crew.study.tell(number, 1.0)
+    at(monkeypatch, 100.0)
+    crew._end_overdue(seen)
+    assert [process.at_kill for process in crew.processes if isinstance(process, Process)] == [[]]
 
 
 # Shares
