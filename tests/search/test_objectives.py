@@ -54,7 +54,7 @@ def test_the_front_is_the_result_and_its_hypervolume_is_told(tmp_path: Path) -> 
     study = searched(tmp_path, 8)
     text = table(study, {"f1": "maximize", "train_loss": "minimize"})
     front = {trial.number for trial in study.best_trials}
-    assert f"front of {len(front)} trials; hypervolume from the worst values" in text
+    assert f"front of {len(front)} {'trial' if len(front) == 1 else 'trials'}; hypervolume from the worst values" in text
     rows = [line.split()[0] for line in text.splitlines()[4:]]
     assert {int(number) for number in rows} - front <= {0}, "the front, and the default beside it"
     assert study.metric_names == ["f1", "train_loss"]

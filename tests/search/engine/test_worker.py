@@ -462,8 +462,8 @@ def observed(
 def test_every_metric_of_an_epoch_is_kept_but_a_programs_own_count() -> None:
     trial, _ = observed({"accuracy": 0.5, "epoch": 17.0, "f1": 0.25, "Zeta": 1.0}, {"f1": 0.5})
     assert study_schema.epochs_of(trial.user_attrs) == [
-        {"epoch": 1, "accuracy": 0.5, "f1": 0.25, "Zeta": 1.0, "last": False},
-        {"epoch": 2, "f1": 0.5, "last": True},
+        {"epoch": 1, "accuracy": 0.5, "f1": 0.25, "Zeta": 1.0, study_schema.LAST: False},
+        {"epoch": 2, "f1": 0.5, study_schema.LAST: True},
     ]
 
 

@@ -168,7 +168,7 @@ def test_a_commit_without_files_or_manifest_is_refused(asked: Asked) -> None:
     assert "1 of the 2 files of things have not arrived (the first is 'b')" in sentence(made.commit())
 
 
-@pytest.mark.parametrize("name", ["../up", "a/../../b", "/etc/passwd", "", "a\\..\\b", "x" * 1025, "a\0b"])
+@pytest.mark.parametrize("name", ["../up", "a/../../b", "/etc/passwd", "", "a\\..\\b", "x" * 1025])
 def test_a_name_that_leads_elsewhere_is_refused(asked: Asked, name: str) -> None:
     made = Logged(asked, {"a": A})
     spec = {"artifactID": made.id, "name": name, "md5": md5(A)}
