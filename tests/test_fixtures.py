@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import io
 import json
@@ -190,7 +191,9 @@ def test_a_stopped_study_whose_lock_is_missing_goes_on_after_a_lease(tmp_path: P
 
 
 def test_a_study_of_another_program_is_read_and_goes_on(tmp_path: Path) -> None:
-    folder, recorded = copied("studies/own", tmp_path), WRITTEN["own"]
+    folder, recorded = copied("studies/own", tmp_path), copy.deepcopy(WRITTEN["own"])
+    for known in recorded["runs"].values():
+        del known["config"]["best_metric"]  # which that version added to the study's trials: the program has none
     assert_same(measured.study(folder / "runs" / "own", {"loss": "minimize", "size": "minimize"}), recorded)
     said = sweep(folder, "own.yaml", len(recorded["runs"]) + 1)
     assert f"own: {len(recorded['runs']) + 1} complete" in said
