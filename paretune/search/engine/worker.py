@@ -230,26 +230,24 @@ class Engine:
 
     def course(self, trial: optuna.Trial, values: dict[str, Any]) -> Course:
         """Do what `run_trial` does, but wait after each batch of epochs; says whether the trial is to stop with it."""
-        with self.lease.beating(self.study, trial._trial_id):  # also while it is told, which waits for its program's W&B client
-            return (yield from self._course(trial, values))
-
-    def _course(self, trial: optuna.Trial, values: dict[str, Any]) -> Course:
-        try:
-            rows = yield from self._train(trial, values)
-        except UsageError as error:  # it took too long, or this configuration cannot be built: the sentence is the result
-            return self.fail(trial.number, str(error))
-        except UpdateFinishedTrialError:  # this worker was taken for dead
-            return None
-        except KeyboardInterrupt:
-            self.return_unfinished(trial)
-            raise
-        except self._storage_errors():
-            raise
-        except Exception as error:
-            with contextlib.suppress(UpdateFinishedTrialError):
-                trial.set_user_attr("traceback", traceback.format_exc())
-            return self.fail(trial.number, f"{type(error).__name__}: {excerpt(str(error))}")
-        return self.tell(trial, rows)
+        with contextlib.ExitStack() as beating:  # until it is told, too, which waits for its program's W&B client
+            try:
+                beating.enter_context(self.lease.beating(self.study, trial._trial_id))
+                rows = yield from self._train(trial, values)
+            except UsageError as error:  # it took too long, or this configuration cannot be built: the sentence is the result
+                return self.fail(trial.number, str(error))
+            except UpdateFinishedTrialError:  # this worker was taken for dead
+                return None
+            except KeyboardInterrupt:
+                self.return_unfinished(trial)
+                raise
+            except self._storage_errors():
+                raise
+            except Exception as error:
+                with contextlib.suppress(UpdateFinishedTrialError):
+                    trial.set_user_attr("traceback", traceback.format_exc())
+                return self.fail(trial.number, f"{type(error).__name__}: {excerpt(str(error))}")
+            return self.tell(trial, rows)
 
     def return_unfinished(self, trial: optuna.Trial) -> None:
         """Give back a trial of this worker that the person has interrupted."""

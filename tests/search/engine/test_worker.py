@@ -658,6 +658,20 @@ def test_a_trial_beats_until_it_is_told(tmp_path: Path, monkeypatch: pytest.Monk
     assert before < after, "the program's W&B client, or the server, may take longer than a lease"
 
 
+def test_a_trial_that_is_interrupted_as_its_beat_begins_is_given_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = engine_of(sweep_of(tmp_path), tmp_path)
+
+    def interrupted(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(engine.lease, "beating", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        engine.run_trial(engine.study.ask(), {})
+    states = [(trial.state, trial.user_attrs.get(study_schema.CAUSE)) for trial in engine.study.trials]
+    assert states[0] == (TrialState.FAIL, study_schema.INTERRUPTED)
+    assert states[1][0] == TrialState.WAITING
+
+
 def engine_of(sweep: Sweep, folder: Path, lease_seconds: float = 60.0) -> Engine:
     from paretune.search.engine.in_process import InProcess
     from paretune.search.engine.liveness import Lease, Watch
