@@ -1,4 +1,4 @@
-"""Which runs tried one configuration: their scores are averaged, so that the luckiest of them does not stand for all.
+"""Groups runs by configuration and averages repeats, so that the luckiest of them does not stand for all.
 
 Two runs are of one configuration if their effective configurations are equal, seed and fold aside. Of these, repeats are
 other trainings: of another seed or fold, or of none that is known. Copies say the same result once more, and count once: a

@@ -1,4 +1,4 @@
-"""The one order of runs by a score, so that of equal runs every command, figure and page takes the same."""
+"""Sorts runs by a score, with one rule for ties: of equal runs every command, figure and page takes the same."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Adds to a run that another program wrote what its sweep says of it: by one more run file of the same id, without rows.
+"""Writes a sweep's outcome into the W&B run of another program, as a second run file of the same id without rows.
 
 The program's own file stays as it is. The new one repeats what the run says of itself (name, config, defined metrics, summary,
 exit), so that `wandb sync`, which uploads the files of one run in the order of their begin, leaves the run whole.
@@ -70,7 +70,7 @@ def send_outcome(run: RunFile, outcome: SweepOutcome) -> None:
 
 
 def _new_folder(run: RunFile, folder: Path) -> Path:
-    """Make a folder of its own; that of a run which its program has uploaded itself is named as such."""
+    """Create a W&B run folder: `offline-run-…`, or `run-…` for a run that its program has uploaded."""
     prefix = "offline-run" if Path(run.file).parent.name.startswith("offline-") else "run"
     moment = time.time()
     while True:

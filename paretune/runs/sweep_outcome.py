@@ -1,4 +1,4 @@
-"""What a sweep says of one of its runs, kept in the run's own W&B summary under `paretune`.
+"""The outcome of a run in its sweep (goals, baseline, feasible, pruned), stored in the run's W&B summary under `paretune`.
 
 So a run means the same whether it is read from a study, from run files, or from a server. In-process trials write it before
 they finish, the engine adds it to the runs of other people's programs (paretune/runs/outcome_file.py), and our server to the
@@ -18,7 +18,7 @@ KEY = "paretune"
 
 @dataclass(frozen=True)
 class SweepOutcome:
-    """One run as its sweep sees it; the cause of a failure belongs here as well."""
+    """One run as its sweep sees it."""
 
     goals: Mapping[str, str] = field(default_factory=dict)  # objective: minimize or maximize
     baseline: bool = False  # whether it is the default configuration

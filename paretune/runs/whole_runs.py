@@ -26,7 +26,7 @@ def merge_run_files(files: Iterable[RunFile]) -> list[RunFile]:
     for file in sorted(files, key=lambda file: (math.isnan(file.created), file.created)):
         same = (key for key in by_run if key[2] == file.run_id)
         if file.damaged and not file.project and (key := next(same, None)) is not None:
-            by_run[key].insert(0, file)  # what it says of itself is lost
+            by_run[key].insert(0, file)  # its run record is damaged
         else:
             by_run.setdefault((file.entity, file.project, file.run_id), []).append(file)
     return [_merged(parts) for parts in by_run.values()]

@@ -74,11 +74,11 @@ class Command:
         if self._stopped:
             return
         if process.returncode:
-            raise UsageError(f"the program {how_it_ended(process.returncode)}{_last_words(output)}")
+            raise UsageError(f"the program {how_it_ended(process.returncode)}{_last_line(output) or ' without a message'}")
         if self._unfinished:
             raise UsageError(
                 "the program exited with code 0 and left its W&B run unfinished, so that its last rows may be missing: it must end "
-                f"without os._exit, or call run.finish() first{_last_words(output)}"
+                f"without os._exit, or call run.finish() first{_last_line(output)}"
             )
         if not self._found:
             raise UsageError(self._why_nothing(runs))
@@ -263,10 +263,10 @@ def _storable(found: Mapping[str, float]) -> dict[str, float]:
     return {name: value if math.isfinite(value) else math.nan for name, value in found.items()}
 
 
-def _last_words(path: Path) -> str:
+def _last_line(path: Path) -> str:
     """Return the last line that a program printed, as the end of a sentence, but not what W&B's client says when it ends."""
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - TAIL))
         text = file.read().decode("utf-8", errors="replace")
     lines = [line.strip() for line in COLOURS.sub("", text).splitlines() if line.strip() and not line.startswith("wandb:")]
-    return f"; its last line: {excerpt(lines[-1])}" if lines else " without a message"
+    return f"; its last line: {excerpt(lines[-1])}" if lines else ""

@@ -171,7 +171,7 @@ def waits(trial: optuna.trial.FrozenTrial | optuna.Trial) -> bool:
 
 
 def process_of(trial: optuna.trial.FrozenTrial) -> int | None:
-    """Return the number of the process that trains a trial; None where that is on another machine, or unknown."""
+    """Return the PID of the process that trains a trial; None where it is on another machine, or unknown."""
     worker = trial.user_attrs.get(study_schema.WORKER, {})
     here = worker.get("host") == socket.gethostname() and "lock" in worker
     return int(Path(worker["lock"]).name.partition("-")[0]) if here else None

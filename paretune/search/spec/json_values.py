@@ -1,4 +1,4 @@
-"""What a `value` of a sweep may hold: what JSON holds, in which W&B's client sends a sweep, and a program can be given."""
+"""Checks that the values of a sweep are JSON, in which W&B's client sends it, and that a program can be given them."""
 
 from __future__ import annotations
 

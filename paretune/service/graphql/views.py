@@ -1,4 +1,4 @@
-"""Answers about saved views: workspaces and reports."""
+"""GraphQL resolvers of saved views: workspaces and reports."""
 
 from __future__ import annotations
 

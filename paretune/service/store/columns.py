@@ -33,11 +33,15 @@ GROUP = 10_000  # rows that a reader takes at once
 SMALL = 5_000  # rows
 
 
-def table_of(lines: Sequence[str]) -> pa.Table:
-    """Lay out lines of JSON objects as columns."""
+def table_of(lines: Sequence[str], rows: Sequence[dict[str, Any]] | None = None) -> pa.Table:
+    """Lay out lines of JSON objects as columns.
+
+    Args:
+        rows: the objects, where they have been read already.
+    """
     import pyarrow as pa
 
-    rows = [json.loads(line) for line in lines]
+    rows = [json.loads(line) for line in lines] if rows is None else rows
     keys = list(dict.fromkeys(key for row in rows for key in row))
     with contextlib.suppress(RecursionError):  # of values inside values, which can be read and not be written
         if (

@@ -86,8 +86,8 @@ def _compact_some(database: Database, files: Files, run: int) -> int:
         lines = [line for _, line in streams.lines_of(session, found, streams.HISTORY, start=start, stop=stop)]
     if not lines:
         return 0
-    table = columns.table_of(lines)
     rows = [json.loads(line) for line in lines]
+    table = columns.table_of(lines, rows)
     steps = [segments.step_of(row) for row in rows]
     content = columns.write(table)
     digest = files.keep(content)

@@ -1,6 +1,6 @@
-"""Runs that several processes write to (`wandb.Settings(mode="shared")`): each process numbers its lines and steps itself.
+"""Runs that several processes write to (`wandb.Settings(mode="shared")`): each process numbers its lines and steps.
 
-A run's steps are then the numbers of its lines. The client marks the requests of such a process with headers that name the process.
+A run's steps are the numbers of its lines. The client marks the requests of such a process with headers that name the process.
 """
 
 from __future__ import annotations

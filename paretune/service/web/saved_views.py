@@ -1,6 +1,6 @@
-"""What the pages draw of a saved view: its sections and panels, and the runs that they are about.
+"""Reads the spec of a saved view: its sections, panels and run sets, as the pages draw them.
 
-A spec comes from whoever may write to the project, and is read as if nothing in it were as it should be.
+A spec is untrusted input: every field is checked.
 """
 
 from __future__ import annotations

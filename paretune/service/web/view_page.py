@@ -1,4 +1,4 @@
-"""The pages of saved views: the list of a project's, one of them drawn as far as these pages draw, and their deletion."""
+"""The pages of saved views: list, view and deletion."""
 
 from __future__ import annotations
 
