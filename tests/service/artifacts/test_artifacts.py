@@ -21,7 +21,7 @@ from paretune.service.store.artifact_tables import Artifact, ArtifactMember
 from paretune.service.store.tables import global_id, now
 from tests.postgres import needs_postgres, postgres
 from tests.service.logging_artifacts import COMMIT, CREATE, FILES, MANIFEST, Logged, digest_of, md5, path_of
-from tests.service.serving import KEY, Asked, authorization
+from tests.service.serving import KEY, Asked, authorization, forged
 
 OTHER, GUEST = "local-" + "o" * 40, "local-" + "g" * 40
 A, B = b"alpha" * 100, b"beta" * 100
@@ -255,8 +255,8 @@ def test_forged_and_expired_addresses_are_refused(asked: Asked, monkeypatch: pyt
     made = Logged(asked, {"a": A})
     address = path_of(made.announce()["a"] or "")
     token = address.rpartition("/")[2]
-    for forged in (address[:-2] + "xx", "/artifact-uploads/x", f"/uploads/{token}", address.replace("uploads/", "uploads/A")):
-        assert asked.client.put(forged, content=A).status_code == 403
+    for other in (forged(address), "/artifact-uploads/x", f"/uploads/{token}", address.replace("uploads/", "uploads/A")):
+        assert asked.client.put(other, content=A).status_code == 403
     made.done()
     given = path_of(made.look()["files"]["edges"][0]["node"]["directUrl"])
     assert asked.client.get(f"/contents/{token}/a").status_code == 403

@@ -15,6 +15,7 @@ from itsdangerous import TimestampSigner
 from paretune.core.errors import UsageError
 from paretune.service.store import files as module
 from paretune.service.store.files import Files, TooLargeError, checked_name
+from tests.service.serving import forged
 
 
 @pytest.fixture
@@ -71,7 +72,7 @@ def test_a_token_is_good_for_its_purpose_for_an_hour_and_for_this_folder(files: 
     token = files.signed("upload", file="a", key=1)
     assert files.opened("upload", token) == {"file": "a", "key": 1}
     assert files.opened("download", token) is None
-    assert files.opened("upload", token[:-1] + ("a" if token[-1] != "a" else "b")) is None
+    assert not [key for key in range(100) if files.opened("upload", forged(files.signed("upload", file="a", key=key))) is not None]
     assert files.opened("upload", "nonsense") is None
     assert Files(files.folder).opened("upload", token) == {"file": "a", "key": 1}, "the secret outlives a restart"
     assert Files(files.folder.parent / "other").opened("upload", token) is None
