@@ -130,9 +130,6 @@ def circles() -> list[list[str]]:
     return sorted(map(list, groups))
 
 
-every_module = pytest.mark.parametrize("path", MODULES, ids=place)
-
-
 def test_imports_go_one_way() -> None:
     wrong = []
     for name, found in OURS.items():
@@ -166,27 +163,27 @@ def test_the_links_lead_to_the_folders_that_people_work_in(name: str) -> None:
     assert (ROOT / "paretune" / name).resolve() == ROOT / name
 
 
-@every_module
-def test_wandb_is_imported_only_where_runs_are_written_read_or_handed_over(path: Path) -> None:
-    if "wandb" in {top(module) for module, _ in imports(path)}:
-        assert place(path) in MAY_IMPORT_WANDB
+def importing(*tops: str) -> set[str]:
+    """The files that import one of these packages."""
+    return {place(NAMES[name]) for name, found in IMPORTS.items() if {top(module) for module, _ in found} & set(tops)}
 
 
-@every_module
-def test_every_module_says_what_it_is(path: Path) -> None:
-    assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+def test_wandb_is_imported_only_where_runs_are_written_read_or_handed_over() -> None:
+    assert importing("wandb") - MAY_IMPORT_WANDB == set()
 
 
-@every_module
-def test_no_module_is_a_drawer(path: Path) -> None:
-    assert path.stem not in DRAWERS
-    assert not path.stem.endswith(("_utils", "_helpers", "_impl"))
-    assert not path.stem.startswith("base_")
+def test_no_module_loads_a_pickle() -> None:
+    assert importing("pickle", "joblib", "dill", "cloudpickle", "shelve", "marshal") == set()
 
 
-@every_module
-def test_no_module_loads_a_pickle(path: Path) -> None:
-    assert not {top(module) for module, _ in imports(path)} & {"pickle", "joblib", "dill", "cloudpickle", "shelve", "marshal"}
+def test_every_module_says_what_it_is() -> None:
+    assert [place(path) for path in MODULES if not ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))] == []
+
+
+def test_no_module_is_a_drawer() -> None:
+    ends = ("_utils", "_helpers", "_impl")
+    drawers = (path for path in MODULES if path.stem in DRAWERS or path.stem.endswith(ends) or path.stem.startswith("base_"))
+    assert [place(path) for path in drawers] == []
 
 
 def test_every_module_with_logic_has_a_test_file_of_its_own_name() -> None:
