@@ -87,8 +87,9 @@ evaluate: $(INSTALLED) ## evaluate the saved models on the locked test set
 models: $(INSTALLED) ## pack the saved models with checksums into dist/
 	$(RUN) -m paretune.models.pack models
 
-test: $(INSTALLED) ## run the tests
-	$(RUN) -m pytest
+# A process a core, each with whole files of tests, so that what a file shares is made once; each calculates in one thread.
+test: $(INSTALLED) ## run the tests, in as many processes as there are cores; WORKERS=0: in one, for a debugger
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(or $(WORKERS),auto) --dist loadfile --no-loadscope-reorder
 
 check: $(INSTALLED) ## ruff format, ruff lint, mypy
 	$(VENV)/bin/ruff format --check .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from paretune.core.host_process import own_process
+from paretune.core.memory import available_memory
 from tests.samples import SMALL_BACKBONE
 from tests.simulated_device import simulated_cuda
 
@@ -17,11 +19,26 @@ own_process()  # as commands do
 torch.set_num_threads(1)  # tiny arrays: threads cost more than they give
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores Ctrl-C, and so would what tests start
 
+MEMORY = 4 * 2**30  # of one of the processes that `make test` starts, and of what its tests start
+
+
+@pytest.hookimpl(optionalhook=True)  # pytest-xdist asks; `make gpu` runs without it
+def pytest_xdist_auto_num_workers() -> int:
+    """As many processes as there are cores for this one, at most what memory has room for; this one alone where that is one."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    count = min(cores, available_memory() // MEMORY)
+    return count if count > 1 else 0
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Side by side, files with slow tests come first, lest one of them is begun last and waited for alone."""
+    if hasattr(config, "workerinput"):
+        slow = {item.path for item in items if item.get_closest_marker("slow")}
+        items.sort(key=lambda item: item.path not in slow)
+
 
 @pytest.fixture(autouse=True)
 def _alone(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
-    import os
-
     for name in list(os.environ):
         if name.startswith("WANDB_"):
             monkeypatch.delenv(name)
