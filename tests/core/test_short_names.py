@@ -52,9 +52,9 @@ def test_thousands_of_names_take_no_longer_than_their_number_says(name: str) -> 
 
 def _seconds(names: list[str]) -> float:
     def once() -> float:
-        begin = time.perf_counter()
+        begin = time.process_time()
         shortened(names, 24)
-        return time.perf_counter() - begin
+        return time.process_time() - begin
 
     return min(once() for _ in range(3))
 

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -425,14 +424,12 @@ def test_a_poor_program_is_ended_by_sigterm_and_counts_as_pruned(tmp_path: Path)
         "def end(*_):\n    (Path(__file__).parent / 'ended').write_text('SIGTERM')\n    sys.exit(143)\n"
         "run = wandb.init()\nsignal.signal(signal.SIGTERM, end)\n"
         "for step in range(40):\n    run.log({'loss': run.config['rate'], 'padding': 'x' * 4000})\n"  # W&B writes 32 KiB at a time
-        "if run.config['rate'] > 1:\n    time.sleep(50)\n"
+        "if run.config['rate'] > 1:\n    time.sleep(500)\n"
         "run.finish()\n"
     )
     rule = {"type": "hyperband", "min_iter": 3, "eta": 3}
     sweep = script(tmp_path, text, method="grid", parameters={"rate": {"values": [0.1, 9.0]}}, early_terminate=rule)
-    begin = time.monotonic()
     trials = run(sweep, trials=2, name="own", runs=tmp_path / "runs").get_trials()
-    assert time.monotonic() - begin < 45
     assert [trial.state for trial in trials] == [TrialState.COMPLETE, TrialState.PRUNED]
     assert trials[1].user_attrs[study_schema.PRUNED] >= 3
     assert (tmp_path / "ended").read_text() == "SIGTERM"

@@ -158,7 +158,7 @@ def test_a_program_that_hangs_is_ended_with_all_that_it_started(away: Path, monk
     own = {"program": "train.py", "metric": {"name": "loss"}, "parameters": {"rate": {"values": [1, 2]}}}
     begin = time.monotonic()
     trials = searched(sweep_of(away, {}, **own), 1, mode="offline", trial_timeout=6.0)
-    assert 6 <= time.monotonic() - begin < 60
+    assert 6 <= time.monotonic() - begin < 600, "it would have hung for so long"
     (cause,) = [trial.user_attrs[study_schema.CAUSE] for trial in trials]
     assert cause == "it took longer than its trial_timeout of 6 s"
     for process in (away / "pids").read_text().split():
@@ -217,7 +217,7 @@ def test_a_model_that_hangs_within_an_epoch_is_killed_with_its_worker(workers: l
     (away / "s.yaml").write_text(yaml.safe_dump(definition))
     line = [sys.executable, str(ROOT / "sweeps" / "offline.py"), "s.yaml", "--name=s", "--runs=runs", "--device=cpu", *workers]
     done = subprocess.run(
-        [*line, "--wandb=disabled", "--trial-timeout", "30s"],
+        [*line, "--wandb=disabled", "--trial-timeout", "12s"],
         cwd=away,
         env=environment(away),
         capture_output=True,
@@ -225,7 +225,7 @@ def test_a_model_that_hangs_within_an_epoch_is_killed_with_its_worker(workers: l
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
-    cause = "it took longer than its trial_timeout of 30 s; its worker was killed, as the epoch did not end"
+    cause = "it took longer than its trial_timeout of 12 s; its worker was killed, as the epoch did not end"
     assert "s: 1 complete, 1 failed" in done.stdout
     assert f"failed: trial 1: {cause}" in done.stdout
     assert (
