@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -25,9 +26,13 @@ needs_postgres = pytest.mark.skipif(binaries() is None, reason="PostgreSQL is no
 
 
 def free_port() -> int:
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        return int(server.getsockname()[1])
+    """Return a port that nobody listens on, below those that a system gives to whoever asks for any: none takes it meanwhile."""
+    choice = random.SystemRandom()
+    while True:
+        port = choice.randrange(20_000, 32_000)
+        with suppress(OSError), socket.socket() as server:
+            server.bind(("127.0.0.1", port))
+            return port
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from paretune.painter.server import models_of
 from paretune.painter.sockets import open_socket, page_address
 from paretune.trainers.svm import Svm, SvmConfig
 from tests.painter.test_models import model_of
+from tests.postgres import free_port
 from tests.samples import ROOT
 
 
@@ -153,8 +154,7 @@ def test_it_serves_until_it_is_interrupted(tmp_path: Path) -> None:
         "--device",
         "cpu",
     ]
-    with open_socket("127.0.0.1", 0) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     with subprocess.Popen([*command, "--port", str(port)], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
