@@ -216,6 +216,34 @@ def fail_trial(study: optuna.Study, trial: FrozenTrial, cause: str) -> FrozenTri
         return None
 
 
+def without_retry(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """Return the interrupted trials for which nobody has asked a retry: the process that gave them back died before it could."""
+    retried = {trial.user_attrs.get(study_schema.RETRY_OF) for trial in trials}
+    return [
+        trial
+        for trial in trials
+        if trial.state == TrialState.FAIL
+        and trial.user_attrs.get(study_schema.CAUSE) == study_schema.INTERRUPTED
+        and trial.number not in retried
+    ]
+
+
+def enqueue_retry(study: optuna.Study, trial: FrozenTrial, *, died: bool) -> None:
+    """Let an interrupted trial be tried again with its values; those that it had not drawn yet are drawn as it would have.
+
+    Args:
+        died: whether its worker did, which counts as an attempt.
+    """
+    kept = {key: value for key, value in trial.user_attrs.items() if key in study_schema.GIVEN}
+    tried = {
+        study_schema.RETRY_OF: trial.number,
+        study_schema.ATTEMPT: trial.user_attrs.get(study_schema.ATTEMPT, 0) + died,
+        study_schema.ORIGIN: trial.user_attrs.get(study_schema.ORIGIN, trial.number),
+    }
+    drawn = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
+    study.enqueue_trial(drawn, user_attrs={**kept, **tried})
+
+
 def feasible(trial: FrozenTrial) -> bool:
     """Whether a trial keeps the constraints of its sweep."""
     return all(value <= 0 for value in trial.constraints.values()) if trial.constraints else True

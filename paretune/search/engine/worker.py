@@ -48,10 +48,12 @@ from paretune.search.engine.study import (
     best_trial,
     check_same_data,
     counted_row,
+    enqueue_retry,
     fail_trial,
     finished,
     last_row,
     open_study,
+    without_retry,
 )
 from paretune.search.engine.time_limit import TimeLimit
 from paretune.search.engine.trial_groups import run_with_others
@@ -167,14 +169,7 @@ class Engine:
                     self.checkpoint_of(trial).unlink(missing_ok=True)
             else:
                 self.give_back(trial, died=not waits(trial))
-        retried = {trial.user_attrs.get(study_schema.RETRY_OF) for trial in trials}
-        lost = [  # given back by a process that died before it could ask for the retry
-            trial
-            for trial in trials
-            if trial.state == TrialState.FAIL
-            and trial.user_attrs.get(study_schema.CAUSE) == study_schema.INTERRUPTED
-            and trial.number not in retried
-        ]
+        lost = without_retry(trials)
         for trial in lost:
             self._retry(trial, died=not waits(trial))
         return self.study.get_trials(deepcopy=False) if dead or lost else trials
@@ -196,15 +191,8 @@ class Engine:
         elif self.fail(trial.number, study_schema.INTERRUPTED) is not None:
             self._retry(trial, died=died)
 
-    def _retry(self, trial: FrozenTrial, *, died: bool = True) -> None:
-        kept = {key: value for key, value in trial.user_attrs.items() if key in study_schema.GIVEN}
-        tried = {
-            study_schema.RETRY_OF: trial.number,
-            study_schema.ATTEMPT: trial.user_attrs.get(study_schema.ATTEMPT, 0) + died,
-            study_schema.ORIGIN: trial.user_attrs.get(study_schema.ORIGIN, trial.number),
-        }
-        drawn = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
-        self.study.enqueue_trial(drawn, user_attrs={**kept, **tried})
+    def _retry(self, trial: FrozenTrial, *, died: bool) -> None:
+        enqueue_retry(self.study, trial, died=died)
 
     def _surplus(self, trial: optuna.Trial) -> bool:
         """Withdraw a trial that another machine has asked for as well; the lower numbers stay."""

@@ -20,7 +20,7 @@ from paretune.runs.sweep_outcome import SweepOutcome
 from paretune.runs.wandb_files import numbers
 from paretune.runs.whole_runs import summary_numbers
 from paretune.search.engine.stopping_rules import Outlook
-from paretune.search.engine.study import counted_row, with_latest, with_summary
+from paretune.search.engine.study import counted_row, enqueue_retry, with_latest, with_summary, without_retry
 from paretune.search.sampling.warm_start import Known, add, identities
 from paretune.search.spec.hyperband import History
 from paretune.search.spec.sweep import Sweep as Definition
@@ -59,6 +59,8 @@ def learn(database: Database, search: Search, sweep: Sweep) -> Outlook:
         tell_priors(database, search, sweep)
         search.knows_priors = True
     with database.session() as session:
+        # a server that was killed may still be handing out a trial: its last statement is carried out after its death
+        session.execute(sa.select(Sweep.id).where(Sweep.id == sweep.id).with_for_update())
         outcomes = outcomes_of(session, sweep)
         known = set(session.scalars(sa.select(Issue.trial).where(Issue.sweep_id == sweep.id)))
     said = {outcome.issue: tell(search, outcome.trial, outcome) for outcome in outcomes if outcome.trial is not None}
@@ -174,11 +176,8 @@ def _forget_lost(search: Search, known: set[int | None]) -> None:
     for trial in search.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         if trial.number not in known:
             fail(search, trial.number, study_schema.INTERRUPTED)
-            kept = {key: value for key, value in trial.user_attrs.items() if key in study_schema.GIVEN}
-            search.study.enqueue_trial(
-                {**trial.system_attrs.get("fixed_params", {}), **trial.params},
-                user_attrs={**kept, study_schema.RETRY_OF: trial.number},
-            )
+    for trial in without_retry(search.study.get_trials(deepcopy=False)):
+        enqueue_retry(search.study, trial, died=False)
 
 
 def prior_runs(session: Session, sweep: Sweep) -> Sequence[Run]:

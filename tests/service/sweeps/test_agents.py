@@ -123,6 +123,38 @@ def test_a_trial_that_was_asked_for_and_never_handed_out_is_handed_out(asked: As
     assert beat(asked, one) == [{"type": "exit"}]
 
 
+@pytest.mark.parametrize("method", ["random", "grid", "bayes"])
+@pytest.mark.parametrize(
+    "dies_at",
+    [
+        "paretune.service.sweeps.agents.draw",
+        "paretune.service.store.runs.new_name",
+        "paretune.service.sweeps.study_feedback.enqueue_retry",
+    ],
+)
+def test_no_two_trials_have_one_configuration_after_a_kill(
+    asked: Asked, monkeypatch: pytest.MonkeyPatch, method: str, dies_at: str
+) -> None:
+    """It may come before the trial has drawn its values, before it is handed out, and before its retry is asked for."""
+    parameters = {"x": {"values": list(range(4))}} if method == "grid" else {"x": {"min": 0.0, "max": 1.0}}
+    _, sweep = created(asked, method=method, parameters=parameters, run_cap=4)
+    one = agent(asked, sweep)
+    done(asked, beat(asked, one)[0]["run_id"], sweep)
+
+    def die(*_: Any, **__: Any) -> Any:
+        raise SystemError("the server dies here")
+
+    for place in dict.fromkeys(("paretune.service.sweeps.agents.draw", dies_at)):
+        with monkeypatch.context() as patch:
+            patch.setattr(place, die)
+            assert asked.told(f'mutation {{ agentHeartbeat(input: {{id: "{one}", runState: "{{}}"}}) {{ commands }} }}')["errors"]
+    while (command := beat(asked, one)[0])["type"] == "run":
+        done(asked, command["run_id"], sweep)
+    with asked.database.session() as session:
+        handed_out = session.scalars(sa.select(Issue)).all()
+    assert len({issue.values for issue in handed_out}) == len({issue.trial for issue in handed_out}) == len(handed_out) == 4
+
+
 def test_a_cancelled_sweep_ends_its_runs_cleanly_first(asked: Asked) -> None:
     identifier, sweep = created(asked)
     one = agent(asked, sweep)
