@@ -175,7 +175,8 @@ def _trial_runs(study: optuna.Study) -> list[RunRecord]:
     for trial in study.get_trials(deepcopy=False):
         attributes = trial.user_attrs
         state = states.get(trial.state.name, "running")
-        if attributes.get(study_schema.CAUSE) in (study_schema.INTERRUPTED, study_schema.SURPLUS):
+        cause = str(attributes.get(study_schema.CAUSE, "")) if state == "failed" else ""
+        if cause in study_schema.UNCOUNTED:
             state = "interrupted"
         run = attributes.get(study_schema.RUN)
         if run is None and (
@@ -212,6 +213,7 @@ def _trial_runs(study: optuna.Study) -> list[RunRecord]:
                 tags=[BASELINE] if baseline else [],
                 goals={column_of(metric): goal for metric, goal in goals.items()},
                 baseline=baseline,
+                cause=cause,
                 engine=run.get("origin") or origin,
                 ours=trainer is not None and config.get("classifier") == trainer,
                 feasible=all(value <= 0 for value in trial.constraints.values()) if trial.constraints else True,

@@ -34,6 +34,7 @@ IDENTITY = (
     "goals",
     "feasible",
     "baseline",
+    "cause",
     "damaged",
 )
 

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 LEADING = ["run", "name", "group", "sweep", "state", "created", "file"]
 # columns of the table of runs beside its metrics
 ABOUT_RUN = ["classifier", "evaluation_split", "data", "average", "provenance.images", "provenance.image_size"]
-COLUMNS = [*LEADING, *ABOUT_RUN, "baseline", "feasible", "diverged", "epochs", "best_epoch", "picked", "on_front", "is_chosen"]
-COLUMNS += ["augment", "runs", "front", "repeats", "p(front)"]  # of tables that commands print
+COLUMNS = [*LEADING, *ABOUT_RUN, "baseline", "feasible", "cause", "diverged", "epochs", "best_epoch", "picked", "on_front"]
+COLUMNS += ["is_chosen", "augment", "runs", "front", "repeats", "p(front)"]  # of tables that commands print
 LOSSES = ("train_loss", "test_loss")
 METRIC = "metric."  # begins the column of a metric that is named like another column
 PREFIXES = ("config.", "summary.", "configuration.")
@@ -66,6 +66,7 @@ class RunRecord:
     baseline: bool = False  # whether it is the default configuration of its sweep
     ours: bool = False  # whether a trainer of ours wrote it: only then the names that we reserve mean what they do with us
     engine: Mapping[str, Any] = field(default_factory=dict)  # commit and versions of the engine that ran another program
+    cause: str = ""  # why its trial failed or was interrupted
     damaged: list[str] = field(default_factory=list)  # its run files in which records are broken
     read_summary: Callable[[], Mapping[str, Any]] = _no_summary
 
@@ -80,6 +81,7 @@ class RunRecord:
         self.goals = self.goals or {column_of(name): goal for name, goal in outcome.goals.items()}
         self.feasible = self.feasible and outcome.feasible is not False
         self.baseline = self.baseline or outcome.baseline
+        self.cause = self.cause or outcome.cause
         self.created = self.created if outcome.created is None else outcome.created
         return self
 
@@ -222,8 +224,8 @@ def runs_table(runs: Sequence[RunRecord]) -> pd.DataFrame:
     decided it by `define_metric` or by writing to the summary.
 
     Adds best_epoch, picked (False where best_epoch is only the last one), epochs, evaluation_split, data, average, classifier,
-    baseline, feasible and diverged (a trainer of ours logged a loss in that row that is not finite) to the columns of the history.
-    A metric of such a name has the column `metric.NAME`.
+    baseline, feasible, cause (why its trial failed) and diverged (a trainer of ours logged a loss in that row that is not finite)
+    to the columns of the history. A metric of such a name has the column `metric.NAME`.
     """
     import pandas as pd
 
@@ -241,6 +243,7 @@ def runs_table(runs: Sequence[RunRecord]) -> pd.DataFrame:
                 "provenance.image_size": str(run.stated.get("image_size") or ""),
                 "baseline": run.baseline,
                 "feasible": run.feasible,
+                "cause": run.cause,
                 "epochs": run.n_rows,
                 "best_epoch": row.get("epoch", math.nan),
                 **{key: value for key, value in row.items() if key != "epoch"},

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 import time
 import zlib
 from collections.abc import Iterable
@@ -17,7 +18,19 @@ from typing import Any
 
 from paretune.core.errors import UsageError, first_line
 from paretune.runs.sweep_outcome import SweepOutcome
-from paretune.runs.wandb_files import BLOCK, FILE_HEADER, FIRST, KINDS, LAST, MIDDLE, PIECE_HEADER, WHOLE, RunFile, read_records
+from paretune.runs.wandb_files import (
+    BLOCK,
+    FILE_HEADER,
+    FIRST,
+    KINDS,
+    LAST,
+    MIDDLE,
+    PIECE_HEADER,
+    WHOLE,
+    RunFile,
+    is_logged,
+    read_records,
+)
 
 REPEATED = {"header", "run", "config", "metric", "telemetry", "exit", "footer"}  # kinds of records
 LATER = 1_000_000  # nanoseconds by which the new file's run begins later
@@ -27,21 +40,16 @@ def write_outcome(run: RunFile, outcome: SweepOutcome, folder: Path) -> Path:
     """Write the file of an outcome into a new folder of W&B's form below `folder`, and return its path.
 
     Args:
-        run: as read from all of its files; its newest one is repeated.
+        run: as read from all of its files; its newest one is repeated. Of a run whose file holds no record, as the client was
+            killed before it wrote one, what the study knows.
     """
     from wandb.proto import wandb_internal_pb2
 
-    records = []
-    for raw in read_records(Path(run.file)):
-        record: Any = wandb_internal_pb2.Record.FromString(raw)  # type: ignore[attr-defined]
-        kind = record.WhichOneof("record_type")
-        if kind == "run":
-            record.run.start_time.FromNanoseconds(record.run.start_time.ToNanoseconds() + LATER)
-        if kind in REPEATED:
-            records.append(record)
+    records = _repeated(run)
     ending: list[Any] = [record for record in records if record.WhichOneof("record_type") in ("exit", "footer")]
-    if not any(record.HasField("exit") for record in ending):  # the sweep has ended the program
-        ending.insert(0, wandb_internal_pb2.Record(exit={"exit_code": 0}))  # type: ignore[attr-defined]
+    if not any(record.HasField("exit") for record in ending):  # the program was ended, by its sweep or otherwise
+        exit_code = 1 if outcome.cause else 0
+        ending.insert(0, wandb_internal_pb2.Record(exit={"exit_code": exit_code}))  # type: ignore[attr-defined]
     summary: Any = wandb_internal_pb2.Record()  # type: ignore[attr-defined]
     known = outcome if math.isnan(run.created) else replace(outcome, created=run.created)
     for name, value in {**run.summary, **known.to_summary()}.items():
@@ -52,6 +60,51 @@ def write_outcome(run: RunFile, outcome: SweepOutcome, folder: Path) -> Path:
     path = _new_folder(run, folder) / f"run-{run.run_id}.wandb"
     path.write_bytes(packed(record.SerializeToString() for record in records))
     return path
+
+
+def _repeated(run: RunFile) -> list[Any]:
+    """Return the records by which a run's file says what it is, the run's own among them."""
+    from wandb.proto import wandb_internal_pb2
+
+    records: list[Any] = []
+    for raw in read_records(Path(run.file)):
+        if is_logged(raw):
+            continue
+        record: Any = wandb_internal_pb2.Record.FromString(raw)  # type: ignore[attr-defined]
+        if record.WhichOneof("record_type") in REPEATED:
+            records.append(record)
+    if not any(record.HasField("run") for record in records):
+        records.append(_run_record(run))
+    for record in records:
+        if record.HasField("run"):
+            record.run.start_time.FromNanoseconds(record.run.start_time.ToNanoseconds() + LATER)
+    return records
+
+
+def _run_record(run: RunFile) -> Any:
+    """Return the record that W&B's client begins a run with."""
+    from wandb.proto import wandb_internal_pb2
+
+    record: Any = wandb_internal_pb2.Record()  # type: ignore[attr-defined]
+    told = record.run
+    told.run_id, told.display_name, told.run_group, told.job_type = run.run_id, run.name, run.group, "sweep"
+    told.project, told.entity = run.project, run.entity
+    told.tags.extend(run.tags)
+    for name, value in run.config.items():
+        told.config.update.add(key=name, value_json=json.dumps(value, default=str))
+    told.start_time.FromNanoseconds(0 if math.isnan(run.created) else int(run.created * 1e9))
+    return record
+
+
+def add_outcome(run: RunFile, outcome: SweepOutcome, folder: Path, *, online: bool) -> None:
+    """Write an outcome into a run that does not hold it yet, and send it to W&B; where that fails, say so on stderr."""
+    try:
+        if replace(run.outcome, created=None) != outcome:
+            write_outcome(run, outcome, folder)
+        if online:
+            send_outcome(run, outcome)
+    except (OSError, UsageError) as error:
+        print(f"note: what the sweep says of {run.run_id} stands in the study alone, not in its run ({error})", file=sys.stderr)
 
 
 def send_outcome(run: RunFile, outcome: SweepOutcome) -> None:

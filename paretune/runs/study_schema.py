@@ -25,6 +25,7 @@ RETRY_OF, ATTEMPT, ORIGIN = "retry_of", "attempt", "origin"  # the trial before,
 PRIOR, POINT = "prior", "point"  # taken over with its result from elsewhere; asked for by a person
 EXACT = "exact"  # values that a person gave, by name, where the draw that stands for one gives it back only nearly
 INTERRUPTED, SURPLUS = "interrupted", "surplus"  # causes of trials that do not count
+UNCOUNTED = (INTERRUPTED, SURPLUS)
 GIVEN = (BASELINE, POINT, EXACT)  # what a retried trial keeps
 ENDED_BY = "ended_by"  # the sampler of the person's own study that had nothing left to suggest after this trial
 # of a row: begins the names of objectives whose value a program decided in its summary, where its rows say otherwise

@@ -1,4 +1,4 @@
-"""The outcome of a run in its sweep (goals, baseline, feasible, pruned), stored in the run's W&B summary under `paretune`.
+"""The outcome of a run in its sweep (goals, baseline, feasible, pruned, cause), stored in the run's W&B summary under `paretune`.
 
 So a run means the same whether it is read from a study, from run files, or from a server. In-process trials write it before
 they finish, the engine adds it to the runs of other people's programs (paretune/runs/outcome_file.py), and our server to the
@@ -12,8 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from paretune.core.provenance import SCHEMA
+from paretune.runs.study_schema import UNCOUNTED
 
 KEY = "paretune"
+OVER = ("finished", "failed", "crashed", "killed")  # W&B's states of a run that has ended
 
 
 @dataclass(frozen=True)
@@ -24,14 +26,26 @@ class SweepOutcome:
     baseline: bool = False  # whether it is the default configuration
     feasible: bool | None = None  # whether it keeps the sweep's constraints; None where the sweep has none, or it has no result
     pruned: int | None = None  # the epoch at which the sweep stopped it
+    cause: str = ""  # why its trial failed; one of UNCOUNTED where the trial was interrupted and is tried again
     created: float | None = None  # seconds since 1970; a server knows only when an offline run was uploaded
 
     def to_summary(self) -> dict[str, Any]:
         """Return what the run's summary keeps."""
         known: dict[str, Any] = {"schema": SCHEMA, "goals": dict(self.goals)}
         known |= {"baseline": True} if self.baseline else {}
+        known |= {"cause": self.cause} if self.cause else {}
         known |= {name: value for name in ("feasible", "pruned", "created") if (value := getattr(self, name)) is not None}
         return {KEY: known}
+
+    def state_of(self, state: str) -> str:
+        """Return the state of a run that W&B calls `state`: what its sweep says of a run that has ended counts for more."""
+        if state not in OVER:
+            return state
+        if self.pruned is not None:
+            return "pruned"
+        if self.cause in UNCOUNTED:
+            return "interrupted"
+        return "failed" if self.cause else state
 
 
 def is_outcome(value: Any) -> bool:
@@ -45,11 +59,12 @@ def outcome_of(summary: Mapping[str, Any]) -> SweepOutcome:
     if not isinstance(known, Mapping) or not is_outcome(known):
         return SweepOutcome()
     goals = known.get("goals")
-    feasible, pruned, created = (known.get(name) for name in ("feasible", "pruned", "created"))
+    feasible, pruned, cause, created = (known.get(name) for name in ("feasible", "pruned", "cause", "created"))
     return SweepOutcome(
         {str(name): str(goal) for name, goal in goals.items()} if isinstance(goals, Mapping) else {},
         known.get("baseline") is True,
         feasible if isinstance(feasible, bool) else None,
         pruned if isinstance(pruned, int) else None,
+        cause if isinstance(cause, str) else "",
         float(created) if isinstance(created, int | float) else None,
     )

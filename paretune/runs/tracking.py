@@ -111,21 +111,19 @@ class Tracker:
         On a hold-out: every value of the best epoch, all from that one epoch, `best_epoch`, and the last epoch's under
         `last`. On the locked test part nothing may be picked: the last values alone.
         """
-        if not self.rows:
-            return {}
-        last = self.rows[-1]
-        best = best_row(self.rows, self.best_metric) if self.evaluation_split == "holdout" else None
-        summary: dict[str, Any] = dict(last)
-        if best is not None:
-            summary = {**best, "best_epoch": int(best["epoch"]), "last": dict(last)}
+        summary: dict[str, Any] = {}
+        if self.rows:
+            last = self.rows[-1]
+            best = best_row(self.rows, self.best_metric) if self.evaluation_split == "holdout" else None
+            summary = dict(last) if best is None else {**best, "best_epoch": int(best["epoch"]), "last": dict(last)}
         if self.pruned is not None:
             summary["pruned"] = self.pruned
             self.outcome = replace(self.outcome or SweepOutcome(), pruned=self.pruned)
         if self.outcome is not None:
             summary |= self.outcome.to_summary()
-        if self.run is not None:
-            if not self._committed:  # W&B keeps the newest row open; written later, it would overwrite the summary
-                self.run.log({}, step=int(last["epoch"]), commit=True)
+        if self.run is not None and summary:
+            if self.rows and not self._committed:  # W&B keeps the newest row open; written later, it would overwrite the summary
+                self.run.log({}, step=int(self.rows[-1]["epoch"]), commit=True)
                 self._committed = True
             self.run.summary.update(summary)
         return summary
@@ -199,9 +197,9 @@ def track(
     except BaseException as error:
         tracker.summarize()
         code = error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else 1
-        run.finish(exit_code=0 if isinstance(error, GeneratorExit) else code)
+        run.finish(exit_code=code)
         raise
-    run.finish()
+    run.finish(exit_code=1 if tracker.outcome is not None and tracker.outcome.cause else 0)
 
 
 def resolve_mode(mode: str) -> str:

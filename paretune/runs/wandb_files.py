@@ -57,7 +57,8 @@ class RunFile:
     sweep: str = ""
     project: str = ""
     entity: str = ""
-    state: str = "running"  # or finished, failed, pruned, damaged
+    state: str = "running"  # or finished, failed, pruned, interrupted, damaged
+    exit_code: int | None = None  # None of a run without an end
     created: float = math.nan  # seconds since 1970
     config: dict[str, Any] = field(default_factory=dict)
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -75,6 +76,13 @@ class RunFile:
     def outcome(self) -> SweepOutcome:
         """What its sweep says of the run; only the summaries that name it are decoded."""
         return outcome_of(self._decoded([raw for raw in self.summaries if OUTCOME in raw]))
+
+    def judge(self) -> None:
+        """Let the state be what the run's sweep says; the whole summary is decoded only where it may hold an older `pruned`."""
+        if any(PRUNED in raw for raw in self.summaries):
+            self.state = ended(self.state, self.config, self.summary)
+        else:
+            self.state = self.outcome.state_of(self.state)
 
     @staticmethod
     def _decoded(summaries: Iterable[bytes]) -> dict[str, Any]:
@@ -108,11 +116,7 @@ class _Reading:
 
     def take_plain(self, raw: bytes) -> bool:
         """Take a record that is a summary or a row of plain items; False where it is anything else."""
-        place = 0
-        if raw[:1] == NUMBER:
-            place = 2
-            while place < len(raw) and raw[place - 1] >= 0x80:
-                place += 1
+        place = _place_of_tag(raw)
         tag = raw[place] if place < len(raw) else 0
         if tag == SUMMARY and self.run is not None:
             self.run.summaries.append(raw)
@@ -159,7 +163,8 @@ class _Reading:
         elif kind == "summary":
             self.run.summaries.append(record.SerializeToString())
         elif kind == "exit":
-            self.run.state = "finished" if record.exit.exit_code == 0 else "failed"
+            self.run.exit_code = record.exit.exit_code
+            self.run.state = "failed" if self.run.exit_code else "finished"
 
     def whole(self) -> RunFile | None:
         """Decode what waits, and return the run."""
@@ -167,8 +172,8 @@ class _Reading:
         for row, keys in zip(self._rows, self._keys, strict=True):
             row.update(zip(map(self._names.__getitem__, keys), values, strict=False))
             row.pop("_wandb", None)
-        if self.run is not None and any(PRUNED in raw for raw in self.run.summaries):
-            self.run.state = ended(self.run.state, self.run.config, self.run.summary)
+        if self.run is not None:
+            self.run.judge()
         return self.run if self.named or (self.run is not None and self.run.rows) else None
 
 
@@ -204,14 +209,13 @@ def read_run(path: Path) -> RunFile | None:
 
 
 def ended(state: str, config: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
-    """Return a run's state, with `pruned` for a run that its sweep stopped early; W&B calls such a run finished or killed.
+    """Return a run's state as its sweep sees it: `pruned` where the sweep stopped it early, `failed` where it gives no value.
 
-    The summary of a stopped run holds the epoch: under `pruned` in runs of our trainers, in the sweep's outcome in runs of other
-    programs. Another program's own `pruned` does not count.
+    W&B may call such a run finished or killed. Runs of our trainers from before the sweep's outcome hold the epoch under `pruned`.
+    Another program's own `pruned` does not count.
     """
     ours = state == "finished" and "pruned" in summary and written_by_us(config)
-    stopped = state in ("finished", "failed", "crashed", "killed") and outcome_of(summary).pruned is not None
-    return "pruned" if ours or stopped else state
+    return "pruned" if ours else outcome_of(summary).state_of(state)
 
 
 def numbers(row: Mapping[str, Any], without: Collection[str] = INTERNAL) -> dict[str, float]:
@@ -239,6 +243,22 @@ def _float(value: float) -> float:
         return float(value)
     except OverflowError:
         return math.inf if value > 0 else -math.inf
+
+
+def _place_of_tag(raw: bytes) -> int:
+    """Return where the tag stands that says what a record is: behind its number, where it has one."""
+    place = 0
+    if raw[:1] == NUMBER:
+        place = 2
+        while place < len(raw) and raw[place - 1] >= 0x80:
+            place += 1
+    return place
+
+
+def is_logged(raw: bytes) -> bool:
+    """Whether a record holds a row or a summary, of which a run file has most."""
+    place = _place_of_tag(raw)
+    return raw[place : place + 1] in (bytes([HISTORY]), bytes([SUMMARY]))
 
 
 def _length(raw: bytes, place: int) -> tuple[int, int]:

@@ -36,15 +36,11 @@ def _merged(parts: Sequence[RunFile]) -> RunFile:
     first, newest = parts[0], parts[-1]
     if len(parts) == 1:
         return newest
-    rows: dict[Any, dict[str, Any]] = {}
     config: dict[str, Any] = {}
     for part in parts:
         config |= part.config
-        for number, row in enumerate(part.rows):
-            step = row.get("_step", number)
-            rows[step] = {**rows.get(step, {}), **row}
     damaged = tuple(file for part in parts for file in part.damaged)
-    return replace(
+    run = replace(
         newest,
         state=DAMAGED if damaged else newest.state,
         damaged=damaged,
@@ -55,9 +51,22 @@ def _merged(parts: Sequence[RunFile]) -> RunFile:
         tags=newest.tags or first.tags,
         created=first.created,
         config=config,
-        rows=[rows[step] for step in sorted(rows)],
+        rows=_merged_rows([part.rows for part in parts if part.rows]),
         summaries=[raw for part in parts for raw in part.summaries],
     )
+    run.judge()
+    return run
+
+
+def _merged_rows(parts: Sequence[list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    if len(parts) < 2:  # the other files say how it ended
+        return list(*parts)
+    rows: dict[Any, dict[str, Any]] = {}
+    for part in parts:
+        for number, row in enumerate(part):
+            step = row.get("_step", number)
+            rows[step] = {**rows.get(step, {}), **row}
+    return [rows[step] for step in sorted(rows)]
 
 
 def own_run(metrics_by_id: Mapping[str, Collection[str]], run_id: str, goals: Collection[str]) -> str | None:

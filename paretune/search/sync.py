@@ -13,6 +13,7 @@ from pathlib import Path
 from paretune.core.command_line import SentenceParser, exit_with_sentence
 from paretune.core.errors import UsageError
 from paretune.runs.tracking import logged_in
+from paretune.runs.wandb_files import read_records
 
 AT_ONCE = 100  # run folders per call of wandb sync: command lines have a length
 
@@ -39,9 +40,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def offline_runs(folders: Sequence[Path]) -> list[Path]:
-    """Return the offline run folders that W&B has not marked as synced."""
+    """Return the offline run folders that W&B has not marked as synced.
+
+    Without those whose file holds no record, as its client was killed before it wrote one: W&B uploads nothing of all where one of
+    them is empty.
+    """
     found = sorted({run for folder in folders for run in folder.rglob("offline-run-*") if run.is_dir()})
-    return [run for run in found if list(run.glob("run-*.wandb")) and not list(run.glob("run-*.wandb.synced"))]
+    fresh = [run for run in found if not list(run.glob("run-*.wandb.synced"))]
+    return [run for run in fresh if any(next(read_records(file), None) is not None for file in run.glob("run-*.wandb"))]
 
 
 if __name__ == "__main__":

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from paretune.runs.outcome_file import packed
 from paretune.search import sync
 from paretune.search.sync import main, offline_runs
 
 
-def run_in(folder: Path, name: str, *, synced: bool = False, empty: bool = False) -> Path:
+def run_in(folder: Path, name: str, *, synced: bool = False, empty: bool = False, records: Sequence[bytes] = (b"r",)) -> Path:
     run = folder / f"offline-run-{name}"
     run.mkdir(parents=True)
     if not empty:
-        (run / f"run-{name}.wandb").touch()
+        (run / f"run-{name}.wandb").write_bytes(packed(records))
     if synced:
         (run / f"run-{name}.wandb.synced").touch()
     return run
@@ -27,6 +29,7 @@ def test_runs_are_found_once_below_any_folder_unless_they_are_synced_or_empty(tm
     first = run_in(tmp_path / "a", "1")
     run_in(tmp_path / "a", "3", synced=True)
     run_in(tmp_path / "a", "4", empty=True)
+    run_in(tmp_path / "a", "6", records=())  # W&B's client uploads none of all where such a file is among them
     (tmp_path / "a" / "offline-run-5").touch()  # a file
     assert offline_runs([tmp_path / "b", tmp_path / "a", tmp_path]) == [first, second]
     assert offline_runs([tmp_path / "none"]) == []

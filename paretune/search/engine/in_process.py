@@ -20,10 +20,12 @@ from paretune.data.options import LOCKED_SPLIT, DataOptions
 from paretune.data.provenance import provenance
 from paretune.data.sharing import share_images
 from paretune.models.run_config import configure, inactive_in, run_values
+from paretune.runs.outcome_file import add_outcome
 from paretune.runs.sweep_outcome import SweepOutcome
-from paretune.runs.tracking import track
+from paretune.runs.tracking import resolve_mode, track
+from paretune.runs.wandb_files import RunFile, read_run
 from paretune.search.engine.batches import Share, Together, shape_of
-from paretune.search.engine.study import counted_row
+from paretune.search.engine.study import cause_of, counted_row, why_no_value
 from paretune.search.engine.time_limit import TimeLimit
 from paretune.search.spec.sweep import Sweep
 
@@ -61,8 +63,18 @@ class Attempt:
 class Training(Protocol):
     """What trains the trials of a sweep."""
 
+    sweep: Sweep
+
     def epochs(self, attempt: Attempt, values: dict[str, Any]) -> Epochs:
         """Train with these values, yielding epochs as they become known."""
+
+    def write_outcome(self, known: RunFile, folder: Path, outcome: SweepOutcome) -> None:
+        """Write what the sweep says of a trial into its W&B run, once whatever trained it has ended.
+
+        Args:
+            known: what the study knows of the run, for one of which W&B's client has written nothing.
+            folder: of the trial, as `Attempt.started` was told.
+        """
 
     def shape(self, values: dict[str, Any]) -> tuple[str, int] | None:
         """Return what trials that may train together have in common, and how many may; None for one that trains alone."""
@@ -135,13 +147,24 @@ class InProcess:
             stopped: set[int] = set() if share is None else share.together.stopped
             places = range(len(members)) if share is None else [share.place]
             rounds = self._rounds(members, stopped, attempt) if share is None else share.together.rounds(share.place)
-            for epoch in self._continued(attempt, rounds):
-                tracker.log(epoch)
-                if (yield Batch([epoch], epoch.last)) is not None:
-                    tracker.pruned = epoch.number
-                    stopped.update(places)
-            row = counted_row(tracker.rows, self.sweep.goals, ours=True) if tracker.pruned is None else None
-            tracker.outcome = replace(outcome, feasible=self.sweep.feasible(resolved, row))
+            try:
+                for epoch in self._continued(attempt, rounds):
+                    tracker.log(epoch)
+                    if (yield Batch([epoch], epoch.last)) is not None:
+                        tracker.pruned = epoch.number
+                        stopped.update(places)
+            except BaseException as error:
+                tracker.outcome = replace(outcome, cause=cause_of(error))
+                raise
+            if tracker.pruned is None:
+                row = counted_row(tracker.rows, self.sweep.goals, ours=True)
+                cause = why_no_value(tracker.rows, self.sweep.goals, ours=True) if row is None else ""
+                tracker.outcome = replace(outcome, feasible=self.sweep.feasible(resolved, row), cause=cause)
+
+    def write_outcome(self, known: RunFile, folder: Path, outcome: SweepOutcome) -> None:
+        for file in folder.glob(f"run-{known.run_id}.wandb"):
+            run = read_run(file) or replace(known, file=str(file))
+            add_outcome(run, outcome, folder.parents[1], online=resolve_mode(self.mode) == "online")
 
     @property
     def _classifier(self) -> type[Model]:

@@ -22,10 +22,10 @@ from typing import Any
 
 from paretune.core.epoch import Epoch
 from paretune.core.errors import UsageError, did_you_mean, excerpt, how_it_ended
-from paretune.runs.outcome_file import send_outcome, write_outcome
+from paretune.runs.outcome_file import add_outcome
 from paretune.runs.sweep_outcome import SweepOutcome
 from paretune.runs.tracking import PROJECT
-from paretune.runs.wandb_files import INTERNAL, numbers
+from paretune.runs.wandb_files import INTERNAL, RunFile, numbers
 from paretune.runs.whole_runs import summary_numbers
 from paretune.search.engine.in_process import Attempt, Batch, Epochs
 from paretune.search.engine.study import with_latest, with_summary
@@ -75,6 +75,11 @@ class Command:
             return
         if process.returncode:
             raise UsageError(f"the program {how_it_ended(process.returncode)}{_last_line(output) or ' without a message'}")
+        if self._run_code:
+            raise UsageError(
+                f"the program ended its W&B run with exit code {self._run_code}, as by run.finish(exit_code={self._run_code})"
+                f"{_last_line(output)}"
+            )
         if self._unfinished:
             raise UsageError(
                 "the program exited with code 0 and left its W&B run unfinished, so that its last rows may be missing: it must end "
@@ -83,23 +88,14 @@ class Command:
         if not self._found:
             raise UsageError(self._why_nothing(runs))
 
-    def write_outcome(self, folder: Path, run_id: str, outcome: SweepOutcome) -> None:
-        """Write what the sweep says of a trial into its W&B run, once its program has ended."""
-        runs, deadline = TrialRuns(folder, run_id, folder / "output.log", earlier=True), time.monotonic() + LATE_SECONDS
-        while True:
-            run = runs.own(runs.read(), self.sweep.goals)
-            if outcome.pruned is not None or (run is not None and run.state != "running") or time.monotonic() > deadline:
-                break
-            time.sleep(POLL)
-        if run is None:
-            return
-        try:
-            if replace(run.outcome, created=None) != outcome:
-                write_outcome(run, outcome, folder)
-            if self.mode == "online":
-                send_outcome(run, outcome)
-        except (OSError, UsageError) as error:
-            print(f"note: what the sweep says of {run_id} stands in the study alone, not in its run ({error})", file=sys.stderr)
+    def write_outcome(self, known: RunFile, folder: Path, outcome: SweepOutcome) -> None:
+        runs = TrialRuns(folder, known.run_id, folder / "output.log", earlier=True)
+        found = runs.read()
+        run = runs.own(found, self.sweep.goals)
+        if not found and (files := runs.files()):  # the client was killed before it wrote anything
+            run = replace(known, file=str(files[-1]))
+        if run is not None:
+            add_outcome(run, outcome, folder, online=self.mode == "online")
 
     def shape(self, values: dict[str, Any]) -> None:
         """Return None: a program of the person's own trains alone."""
@@ -123,13 +119,14 @@ class Command:
             code = process.poll()
             runs.look(process.pid if code is None else None)
             begin = time.monotonic()
-            rows, over = self._late_rows(runs) if code == 0 else self._rows(runs, ended=code is not None)
+            by_itself = code is not None and code >= 0
+            rows, over = self._late_rows(runs) if by_itself else self._rows(runs, ended=code is not None)
             places = {place for place in range(seen, len(rows)) if place % (place // KEPT + 1) == 0} - kept
             if code is not None:
                 self._found = bool(rows)
                 if rows:
                     places |= {len(rows) - 1}
-                well = code == 0 and not self._unfinished
+                well = not (code or self._unfinished or self._run_code)
                 epochs = [Epoch(place + 1, rows[place], well and place == len(rows) - 1) for place in sorted(places)]
                 self._stopped = bool(epochs) and (yield Batch(epochs, ended=True)) is not None
                 return
@@ -146,7 +143,7 @@ class Command:
             wait_for_end(process, pause if limit is None else min(pause, max(limit.left, 0)))
 
     def _late_rows(self, runs: TrialRuns) -> tuple[list[dict[str, float]], bool]:
-        """Return what `_rows` does of a program that has ended well, once W&B's client has written the end, or is too late."""
+        """Return what `_rows` does of a program that was not killed, once W&B's client has written the end, or is too late."""
         deadline = time.monotonic() + LATE_SECONDS
         while True:
             found = self._rows(runs, ended=True)
@@ -164,6 +161,7 @@ class Command:
         over = ended or all_ended
         run = runs.own(found, self.sweep.goals)
         self._unfinished = run is not None and run.state == "running"
+        self._run_code = run.exit_code if run is not None else None
         self._unwritten = self._unfinished or (run is None and not all_ended and bool(runs.files()))
         if run is None:
             return [], over
@@ -177,6 +175,12 @@ class Command:
     def _why_nothing(self, runs: TrialRuns) -> str:
         """Return why a program that ended well has no result."""
         found, metric, goals = runs.read(), self.sweep.metric, self.sweep.goals
+        files = runs.files()
+        if not found and files:
+            return (
+                f"the program exited with code 0 before W&B's client had written anything of its run ({files[-1].name} holds "
+                f"{files[-1].stat().st_size} bytes): it must end without os._exit, or call run.finish() first"
+            )
         if not found:
             return f"the program wrote no W&B run below {Path.cwd()} or {runs.folder}: it must call wandb.init and log {metric}"
         run = runs.own(found, goals)

@@ -18,7 +18,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from paretune.core.best_epoch import best_row
-from paretune.core.errors import UsageError
+from paretune.core.errors import UsageError, excerpt
 from paretune.core.run_order import order_key
 from paretune.data.dataset import Data
 from paretune.data.options import DataOptions
@@ -31,7 +31,6 @@ from paretune.search.spec.sweep import Sweep
 PATIENCE = 20.0  # seconds that the others wait for the process that creates a study
 FIXED = ("program", "command", "method", "metric", "metrics", "parameters", "early_terminate", "scheduler", "controller")
 UNTIMED = ("stop", "trial_timeout")  # of controller.search
-UNCOUNTED = {study_schema.INTERRUPTED, study_schema.SURPLUS}
 
 
 def open_study(sweep: Sweep, storage: str | BaseStorage, name: str, *, seed: int) -> optuna.Study:
@@ -204,7 +203,7 @@ def finished(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
 def _counts(trial: FrozenTrial) -> bool:
     if study_schema.PRIOR in trial.user_attrs or not trial.state.is_finished():
         return False
-    return trial.state != TrialState.FAIL or trial.user_attrs.get(study_schema.CAUSE) not in UNCOUNTED
+    return trial.state != TrialState.FAIL or trial.user_attrs.get(study_schema.CAUSE) not in study_schema.UNCOUNTED
 
 
 def fail_trial(study: optuna.Study, trial: FrozenTrial, cause: str) -> FrozenTrial | None:
@@ -267,6 +266,36 @@ def counted_row(rows: Iterable[Mapping[str, Any]], goals: Mapping[str, str], *, 
         return dict(best_row(finite, *next(iter(goals.items()))) or finite[-1]) if finite else None
     last = last_row(rows, goals)
     return last if whole(last) else None
+
+
+def why_no_value(rows: Sequence[Mapping[str, Any]], goals: Mapping[str, str], *, ours: bool) -> str:
+    """Return why no row gives a trial its values, for rows of which `counted_row` returns none."""
+    if not rows:
+        return "it logged no epoch"
+    last = last_row(rows, goals)
+    for name in goals:
+        if not any(math.isfinite(row.get(name, math.nan)) for row in rows):
+            return f"{name} was never a finite number"
+        if not ours and not math.isfinite(last.get(name, math.nan)):
+            return f"{name} was no finite number in the end"
+    return f"{' and '.join(goals)} were never finite numbers at the same time"
+
+
+def storage_errors() -> tuple[type[Exception], ...]:
+    """Return what a study's storage raises where it does not answer."""
+    from optuna.exceptions import StorageInternalError
+    from sqlalchemy.exc import SQLAlchemyError
+
+    return (StorageInternalError, SQLAlchemyError)
+
+
+def cause_of(error: BaseException) -> str:
+    """Return why a trial fails whose training ends with an error; INTERRUPTED where it is no fault of the trial's."""
+    if isinstance(error, UsageError):  # it took too long, or this configuration cannot be built: the sentence is the result
+        return str(error)
+    if not isinstance(error, Exception) or isinstance(error, (UpdateFinishedTrialError, *storage_errors())):
+        return study_schema.INTERRUPTED
+    return f"{type(error).__name__}: {excerpt(str(error))}"
 
 
 def last_row(rows: Sequence[Mapping[str, Any]], names: Iterable[str]) -> dict[str, Any]:

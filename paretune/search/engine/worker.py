@@ -26,7 +26,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from paretune.core.devices import pick_device
 from paretune.core.epoch import Epoch
-from paretune.core.errors import UsageError, excerpt
+from paretune.core.errors import UsageError
 from paretune.core.folders import ROOT
 from paretune.core.progress import Progress
 from paretune.core.provenance import git_commit, versions
@@ -35,7 +35,8 @@ from paretune.models.run_config import configure
 from paretune.runs import study_schema
 from paretune.runs.study_storage import StudyFile, is_local, readable_errors, settle
 from paretune.runs.sweep_outcome import SweepOutcome
-from paretune.runs.tracking import resolve_mode
+from paretune.runs.tracking import PROJECT, resolve_mode
+from paretune.runs.wandb_files import RunFile
 from paretune.search.engine.batches import Share
 from paretune.search.engine.contract import Claim, Course
 from paretune.search.engine.in_process import Attempt, Batch, InProcess, Training
@@ -44,15 +45,16 @@ from paretune.search.engine.liveness import SECONDS, Claims, Lease, Watch, left_
 from paretune.search.engine.signals import Interruption
 from paretune.search.engine.stopping_rules import Outlook, Plan
 from paretune.search.engine.study import (
-    UNCOUNTED,
     best_trial,
+    cause_of,
     check_same_data,
     counted_row,
     enqueue_retry,
     fail_trial,
     finished,
-    last_row,
     open_study,
+    storage_errors,
+    why_no_value,
     without_retry,
 )
 from paretune.search.engine.time_limit import TimeLimit
@@ -222,19 +224,18 @@ class Engine:
             try:
                 beating.enter_context(self.lease.beating(self.study, trial._trial_id))
                 rows = yield from self._train(trial, values)
-            except UsageError as error:  # it took too long, or this configuration cannot be built: the sentence is the result
-                return self.fail(trial.number, str(error))
             except UpdateFinishedTrialError:  # this worker was taken for dead
                 return None
             except KeyboardInterrupt:
                 self.return_unfinished(trial)
                 raise
-            except self._storage_errors():
+            except storage_errors():
                 raise
             except Exception as error:
-                with contextlib.suppress(UpdateFinishedTrialError):
-                    trial.set_user_attr("traceback", traceback.format_exc())
-                return self.fail(trial.number, f"{type(error).__name__}: {excerpt(str(error))}")
+                if not isinstance(error, UsageError):
+                    with contextlib.suppress(UpdateFinishedTrialError):
+                        trial.set_user_attr("traceback", traceback.format_exc())
+                return self.fail(trial.number, cause_of(error))
             return self.tell(trial, rows)
 
     def return_unfinished(self, trial: optuna.Trial) -> None:
@@ -245,13 +246,6 @@ class Engine:
     def checkpoint_of(self, trial: optuna.Trial | FrozenTrial) -> Path:
         """Return where a trial's training leaves its state; its retries have the same file."""
         return checkpoint_of(self.folder, trial)
-
-    @staticmethod
-    def _storage_errors() -> tuple[type[Exception], ...]:
-        from optuna.exceptions import StorageInternalError
-        from sqlalchemy.exc import SQLAlchemyError
-
-        return (StorageInternalError, SQLAlchemyError)
 
     def _train(self, trial: optuna.Trial, values: dict[str, Any]) -> Generator[bool, None, list[dict[str, Any]]]:
         """Train, putting every epoch into the study; return the rows of the history."""
@@ -289,8 +283,12 @@ class Engine:
         with contextlib.suppress(StopIteration), contextlib.closing(epochs):
             batch = next(epochs)
             while True:
-                stop = self._observe(trial, rows, batch)
-                yield stop is not None
+                try:
+                    stop = self._observe(trial, rows, batch)
+                    yield stop is not None
+                except BaseException as error:
+                    epochs.throw(error)  # so that its run says how it ended
+                    raise
                 over = limit is not None and limit.left <= 0 and stop is None and not batch.ended
                 batch = epochs.throw(limit.error()) if limit is not None and over else epochs.send(stop)
         checkpoint.unlink(missing_ok=True)
@@ -375,23 +373,12 @@ class Engine:
                 return self.study.tell(number, state=TrialState.PRUNED)
             best = counted_row(rows, self.sweep.goals, ours=self.sweep.classifier is not None)
             if best is None:
-                return self.fail(number, self._why_no_value(rows))
+                return self.fail(number, why_no_value(rows, self.sweep.goals, ours=self.sweep.classifier is not None))
             if self.sweep.settings.constraints:
                 self._constrain(trial, best)
             self._write_outcome(trial, row=best)
             return self.study.tell(number, [best[name] for name in self.sweep.goals])
         return None
-
-    def _why_no_value(self, rows: Sequence[dict[str, Any]]) -> str:
-        if not rows:
-            return "it logged no epoch"
-        last = last_row(rows, self.sweep.goals)
-        for name in self.sweep.goals:
-            if not any(math.isfinite(row.get(name, math.nan)) for row in rows):
-                return f"{name} was never a finite number"
-            if self.sweep.classifier is None and not math.isfinite(last.get(name, math.nan)):
-                return f"{name} was no finite number in the end"
-        return f"{' and '.join(self.sweep.goals)} were never finite numbers at the same time"
 
     def _constrain(self, trial: optuna.Trial | FrozenTrial, row: dict[str, Any]) -> None:
         config = trial.user_attrs.get(study_schema.RUN, {}).get("config", {})
@@ -399,24 +386,20 @@ class Engine:
         for text, violation in self.sweep.violations(config, row).items():
             live.set_constraint(text, violation)
 
-    def _write_outcome(
-        self, trial: optuna.Trial | FrozenTrial, row: dict[str, Any] | None = None, pruned: int | None = None
-    ) -> None:
-        """Write what the sweep says of a trial into the run of a person's own program; a trainer of ours does that itself."""
-        run, training = trial.user_attrs.get(study_schema.RUN, {}), self.training
-        if not isinstance(training, Command) or not run.get("path"):
-            return
-        baseline, feasible = bool(trial.user_attrs.get(study_schema.BASELINE)), self.sweep.feasible(run.get("config", {}), row)
-        folder = self.folder / run["path"]
-        if (baseline or feasible is not None or pruned is not None) and folder.is_dir():
-            training.write_outcome(folder, run["id"], SweepOutcome(self.sweep.goals, baseline, feasible, pruned))
+    def _write_outcome(self, trial: optuna.Trial | FrozenTrial, **outcome: Any) -> None:
+        """Write what the sweep says of a trial into its run; a training of ours that ended in this process has done that itself."""
+        own = trial.user_attrs.get(study_schema.WORKER, {}).get("lock") == str(self.lease.path)
+        if isinstance(self.training, Command) or not own:
+            write_outcome(self.training, self.study.study_name, self.folder, trial, **outcome)
 
     def fail(self, number: int, cause: str) -> FrozenTrial | None:
         """Tell the study that a trial failed, and why; None where it had ended already."""
         self.histories.pop(number, None)
         trial = self._frozen(number)
+        if not trial.state.is_finished():
+            self._write_outcome(trial, cause=cause)
         told = fail_trial(self.study, trial, cause)
-        if told is not None and cause not in UNCOUNTED:  # nobody goes on from where it stood
+        if told is not None and cause not in study_schema.UNCOUNTED:  # nobody goes on from where it stood
             self.checkpoint_of(trial).unlink(missing_ok=True)
         return told
 
@@ -466,6 +449,41 @@ class Engine:
         ended = finished(self.study.get_trials(deepcopy=False))
         if len(ended) >= MOST_FAILURES and all(trial.state == TrialState.FAIL for trial in ended):
             raise UsageError(f"the first {len(ended)} trials failed; the last one: {told.user_attrs.get(study_schema.CAUSE)}")
+
+
+def write_outcome(
+    training: Training,
+    study: str,
+    folder: Path,
+    trial: optuna.Trial | FrozenTrial,
+    *,
+    row: dict[str, Any] | None = None,
+    pruned: int | None = None,
+    cause: str = "",
+) -> None:
+    """Write what a sweep says of a trial into the trial's W&B run, where it has one on this machine.
+
+    Args:
+        study: its name.
+        folder: of the study.
+        row: that gave the trial its values.
+    """
+    run, sweep = trial.user_attrs.get(study_schema.RUN, {}), training.sweep
+    if not run.get("path") or not (folder / run["path"]).is_dir():
+        return
+    baseline, config = bool(trial.user_attrs.get(study_schema.BASELINE)), run.get("config", {})
+    known = RunFile(
+        run["id"],
+        name=f"{study}-{trial.number}",
+        group=study,
+        project=sweep.project or os.environ.get("WANDB_PROJECT") or PROJECT,
+        entity=sweep.entity or "",
+        created=trial.datetime_start.timestamp() if trial.datetime_start else math.nan,
+        config=config,
+        tags=["baseline"] if baseline else [],
+    )
+    outcome = SweepOutcome(sweep.goals, baseline, sweep.feasible(config, row), pruned, cause)
+    training.write_outcome(known, folder / run["path"], outcome)
 
 
 def ended(course: Course) -> FrozenTrial | None:

@@ -17,11 +17,12 @@ from paretune.core.deferred_gc import collecting_later
 from paretune.core.errors import UsageError, how_it_ended
 from paretune.core.progress import Progress
 from paretune.runs.study_storage import StudyFile, readable_errors
+from paretune.search.engine.in_process import InProcess
 from paretune.search.engine.liveness import Claims, process_of, running, shared_cache, waits
 from paretune.search.engine.signals import Interruption
 from paretune.search.engine.study import fail_trial, finished, open_study
 from paretune.search.engine.time_limit import TimeLimit
-from paretune.search.engine.worker import best_text, check_options, checkpoint_of, make_folder, outcome, run
+from paretune.search.engine.worker import best_text, check_options, checkpoint_of, make_folder, outcome, run, write_outcome
 from paretune.search.spec.sweep import Sweep, read_sweep
 
 if TYPE_CHECKING:
@@ -156,12 +157,12 @@ class Crew:
                         shown.add(trial.number)
                         self.deaths = 0
                         progress.reach(len(shown), best_text(ended, sweep) + outcome(trial))
-                self._end_overdue([trial for trial in running(trials) if not waits(trial)])
+                self._end_overdue([trial for trial in running(trials) if not waits(trial)], sweep)
                 self._look_after(done=len(ended) >= self.work.options["trials"])
         if self.requests:
             raise KeyboardInterrupt
 
-    def _end_overdue(self, trials: Sequence[FrozenTrial]) -> None:
+    def _end_overdue(self, trials: Sequence[FrozenTrial], sweep: Sweep) -> None:
         """Replace the workers whose trials take longer than they may, as one does that hangs within an epoch."""
         if self.trial_timeout is None:
             return
@@ -184,8 +185,10 @@ class Crew:
                 continue
             process.kill()
             process.join()
+            folder = self.work.options["runs"] / self.work.options["name"]
             for trial in failed:
-                checkpoint_of(self.work.options["runs"] / self.work.options["name"], trial).unlink(missing_ok=True)
+                write_outcome(InProcess(sweep, self.work.options["mode"]), self.study.study_name, folder, trial, cause=cause)
+                checkpoint_of(folder, trial).unlink(missing_ok=True)
             self.processes[place] = None if self.requests else self._start(self.shares[place])
 
     def _look_after(self, *, done: bool) -> None:

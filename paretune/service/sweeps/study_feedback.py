@@ -137,8 +137,9 @@ def tell(search: Search, number: int, outcome: Outcome) -> SweepOutcome:
         return replace(said, pruned=outcome.pruned[-1][0] if outcome.pruned else 0)
     row = counted_row(outcome.rows, definition.goals, ours=written_by_us(outcome.config))
     if row is None:
-        fail(search, number, outcome.cause or f"it logged no finite {' and '.join(definition.goals)}")
-        return said
+        cause = outcome.cause or f"it logged no finite {' and '.join(definition.goals)}"
+        fail(search, number, cause)
+        return replace(said, cause=cause)
     try:
         trial = optuna.Trial(search.study, known._trial_id)
         trial.set_user_attr(study_schema.RUN, {"id": outcome.name, "config": dict(outcome.config)})

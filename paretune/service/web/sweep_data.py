@@ -255,8 +255,11 @@ def shown(run: Run, parameters: Sequence[str], pruned: set[str]) -> Shown:
     inactive = inactive_names(config)
     found = {name: None if name in inactive else strict(streams.value_at(config, name)) for name in parameters}
     kept = json.loads(run.summary)
+    said = outcome_of(kept)
     state = "stopped early" if run.name in pruned and run.state == "killed" else run.state
-    if state == "finished" and outcome_of(kept).feasible is False:
+    if state == "finished" and said.cause:
+        state = "failed"
+    elif state == "finished" and said.feasible is False:
         state = INFEASIBLE
     numbers = curves.flat_numbers({key: value for key, value in kept.items() if not (key == KEY and is_outcome(value))})
     summary = {key: value for key, value in numbers.items() if value is not None and not key.startswith("_")}

@@ -266,6 +266,9 @@ def test_a_mistake_in_a_worker_is_said_before_the_others_have_ended(tmp_path: Pa
 # What takes too long
 
 
+SEARCHED: Any = SimpleNamespace(goals={"f1": "maximize"})  # of trials none of which has a run
+
+
 class Process:
     """A worker process that takes note of what becomes of it."""
 
@@ -289,7 +292,7 @@ def crew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Crew:
     for _ in range(8):
         lock = str(tmp_path / "s" / "workers" / "77-abc.lock")
         study.ask().set_user_attr(study_schema.WORKER, {"host": socket.gethostname(), "lock": lock})
-    crew = Crew(Work(tmp_path / "s.yaml", {}, {"runs": tmp_path, "name": "s"}), study, [{}], 8.0)
+    crew = Crew(Work(tmp_path / "s.yaml", {}, {"runs": tmp_path, "name": "s", "mode": "offline"}), study, [{}], 8.0)
     crew.processes = [Process(study)]  # type: ignore[list-item]
     monkeypatch.setattr(Crew, "_start", lambda self, share: None)
     at(monkeypatch, 0.0)
@@ -303,7 +306,7 @@ def at(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
 
 def look(crew: Crew) -> Process:
     (process,) = crew.processes
-    crew._end_overdue([trial for trial in crew.study.get_trials() if trial.state == TrialState.RUNNING])
+    crew._end_overdue([trial for trial in crew.study.get_trials() if trial.state == TrialState.RUNNING], SEARCHED)
     return process  # type: ignore[return-value]
 
 
@@ -343,7 +346,7 @@ def test_a_worker_whose_trials_have_ended_meanwhile_is_left_alone(crew: Crew, mo
     for number in range(8):
         crew.study.tell(number, 1.0)
     at(monkeypatch, 100.0)
-    crew._end_overdue(seen)
+    crew._end_overdue(seen, SEARCHED)
     assert [process.at_kill for process in crew.processes if isinstance(process, Process)] == [[]]
 
 
