@@ -75,7 +75,8 @@ def training_section(study: Study) -> list[Any]:
     with_curves = [run for run in study.runs if run.n_rows > 1][-MOST_CURVES:]
     if not with_curves:
         return []
-    table = diagnose_runs(tidy(with_curves), ours={run.run for run in with_curves if run.ours})
+    logged = {run.run: list(run.columns) for run in with_curves}
+    table = diagnose_runs(tidy(with_curves), ours={run.run for run in with_curves if run.ours}, logged=logged)
     counts = ", ".join(
         _("{count} {diagnosis}").format(count=count, diagnosis=_(str(kind)))
         for kind, count in table["diagnosis"].value_counts().items()

@@ -33,8 +33,8 @@ def read_study(
         UsageError: if the model in the source's folder is of another run, or broken.
     """
     runs = load_runs(source)
-    aims = aims_by(runs, rule, metrics, goals)
     table = runs_table(runs)
+    aims = aims_by(runs, rule, metrics, goals, table=table)
     choice = choose(table, default_rule(runs, aims) if rule is None else rule, aims, records=runs)
     folder = models / Path(source).name
     found: dict[str, dict[str, Any]] = {"chosen": {}}

@@ -131,14 +131,16 @@ class Curve:
     def turn(self, share: float) -> np.ndarray:
         """Return the positions of the values around which the curve begins to rise for good, which hold its lowest there.
 
-        They are the values of the running median's window around the last one that is within noise of the least. A lone dip,
-        which its neighbours exceed by more than `change(share)`, is none.
+        They are the values of the running median's window around the last one that is within noise of the least. A lone dip is
+        none: its neighbours exceed it by more than `change(share)` and than the steps beyond them.
         """
         last = int(np.flatnonzero(self.level <= self.level.min() + self.noise)[-1])
         around = np.arange(max(last - WINDOW // 2, 0), min(last + WINDOW // 2 + 1, len(self)))
-        beside = np.pad(self.values, 1, constant_values=np.inf)
-        rise = np.minimum(beside[around], beside[around + 2]) - self.values[around]
-        return around[rise <= self.change(share)] if (rise <= self.change(share)).any() else around
+        steps = np.abs(np.diff(self.values, prepend=[self.values[0]] * 2, append=[self.values[-1]] * 2))
+        dips = np.diff(np.pad(self.values, 1, mode="edge"))
+        beyond = np.maximum(steps[around], steps[around + 3])
+        lone = np.minimum(-dips[around], dips[around + 1]) > self.change(share) + beyond
+        return around if lone.all() else around[~lone]
 
     def epoch(self, place: int) -> int:
         """Return the epoch of a value of `level`."""

@@ -29,13 +29,14 @@ from paretune.analysis.findings.curves import (
 )
 from paretune.analysis.sources.lost_metrics import lost_from
 from paretune.analysis.sources.run_record import LEADING
+from paretune.core.best_epoch import known_goal
+from paretune.core.errors import MOST_NAMED
 
 if TYPE_CHECKING:
     import pandas as pd
 
 KIND_WORDS = ("still running", "no loss", "too few epochs", "unstable", "over-fitting", "under-fitting", "still improving", "fine")
 RUNNING, NO_LOSS, TOO_SHORT, UNSTABLE, OVER, UNDER, IMPROVING, FINE = KIND_WORDS
-MOST_NAMES = 8  # of logged metrics in a reason
 MIN_EPOCHS = 6
 TRAIN_RISE = 0.25  # above the lowest train loss: the training came apart
 JUMPS = 0.2  # noise of the train loss from epoch to epoch, as a share of its level
@@ -287,11 +288,7 @@ def _slope(curve: Curve, n_values: int) -> tuple[float, float]:
 
 def _without_loss(history: pd.DataFrame, *, ours: bool, no_train: bool, no_test: bool) -> str:
     """Say which loss a run lacks, and of a program that is not ours what it logged instead."""
-    outside = {*LEADING, "epoch"}
-    names = (
-        [] if ours else [name for name in history.select_dtypes("number") if name not in outside and history[name].notna().any()]
-    )
-    names = [name for name in names if not name.startswith("config.")]
+    names = [] if ours else logged_metrics(history)
     if not names:
         if no_train and no_test:
             return _("it logged no finite train and no hold-out loss")
@@ -303,10 +300,19 @@ def _without_loss(history: pd.DataFrame, *, ours: bool, no_train: bool, no_test:
     else:
         text = _("no hold-out loss is known by its name; it logged {names}: {how}")
     how = _("name the loss curves by --train and --test of python -m analysis.diagnose")
-    shown = ", ".join(names[:MOST_NAMES])
-    if len(names) > MOST_NAMES:
-        shown = _("{names} and {count} more").format(names=shown, count=len(names) - MOST_NAMES)
+    names.sort(key=lambda name: known_goal(name) != "minimize")  # what may be a loss comes first
+    shown = ", ".join(names[:MOST_NAMED])
+    if len(names) > MOST_NAMED:
+        shown = _("{names} and {count} more").format(names=shown, count=len(names) - MOST_NAMED)
     return text.format(names=shown, how=how)
+
+
+def logged_metrics(history: pd.DataFrame) -> list[str]:
+    """Return the metrics that runs logged as finite numbers, of which any could be a curve."""
+    names = [
+        str(name) for name in history.select_dtypes("number") if name not in {*LEADING, "epoch"} and history[name].notna().any()
+    ]
+    return [name for name in names if not name.startswith("config.")]
 
 
 def diagnose_runs(
