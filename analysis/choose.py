@@ -300,7 +300,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             aims = aims_by(runs, options.rule, options.metrics, options.goals, table=table)
             rule = default_rule(runs, aims) if options.rule is None else options.rule
             choice = choose(table, rule, aims, records=runs)
-            print(f"{source}: {choice.run['name']} ({choice.run['run']}) by rule {choice.rule}: {choice.reason}")
+            chosen = next(run for run in runs if run.run == choice.run["run"])
+            print(f"{source}: {chosen.called} by rule {choice.rule}: {choice.reason}")
             if choice.doubt:
                 print(f"how sure: {choice.doubt}")
     return 0

@@ -23,7 +23,7 @@ from paretune.analysis.document.study import differing
 from paretune.analysis.sources.server import AT_WANDB, goals_in
 from paretune.core.best_epoch import goal_of
 from paretune.core.command_line import SentenceParser, exit_with_sentence
-from paretune.core.errors import UsageError, names_there, first_line
+from paretune.core.errors import UsageError, first_line, names_there
 from paretune.runs.study_storage import database, open_storage, quiet_optuna, readable_errors
 from paretune.runs.sweep_outcome import KEY, is_outcome
 from paretune.runs.tracking import api_errors, logged_in

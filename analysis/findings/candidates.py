@@ -41,9 +41,12 @@ def candidates(runs: pd.DataFrame, metrics: Sequence[str], option: str = "--metr
             raise unknown_metric(metric, known, option)
     if "feasible" in rest:
         broken = rest[~rest["feasible"].astype(bool)]
-        if len(broken):
-            reason = _("breaking a constraint of the sweep: {names}").format(names=_first(list(broken["name"])))
-            left_out[reason] = len(broken)
+        known = broken["broken"] if "broken" in broken else [""] * len(broken)
+        for constraint, group in broken.groupby(known, sort=False):
+            reason = _("breaking a constraint of the sweep ({constraint}): {names}")
+            if not constraint:
+                reason = _("breaking a constraint of the sweep: {names}")
+            left_out[reason.format(constraint=constraint, names=_first(list(group["name"])))] = len(group)
         rest = rest[rest["feasible"].astype(bool)]
     if "diverged" in rest:
         lost = rest[rest["diverged"].astype(bool)]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 CURVES = ("train_loss", "test_loss", "train_accuracy", "test_accuracy")
 # in other programs; the first that is there
-TRAIN_NAMES = ("train/{}", "train.{}", "training_{}", "training/{}", "train_{}")
+TRAIN_NAMES: tuple[str, ...] = ("train/{}", "train.{}", "training_{}", "training/{}", "train_{}")
 TRAIN_NAMES += ("train/{}_epoch", "train_{}_epoch", "train/{}_step", "train_{}_step")  # as PyTorch Lightning names them
 BARE_NAMES = ("{}", "epoch/{}")  # as Keras names what is of the training, where another one is of the hold-out
 HOLD_OUT_NAMES = (

@@ -402,7 +402,10 @@ def rules_table() -> list[list[str]]:
     )
     return [
         [_(RUNNING), _("the run has not ended: its curves are not judged yet")],
-        [_(NO_LOSS), _("the run logged no train loss or no hold-out loss (an svm has no curves)")],
+        [
+            _(NO_LOSS),
+            _("the run logged no train loss or no hold-out loss, or not under a name that is known (an svm has no curves)"),
+        ],
         [_(TOO_SHORT), _("fewer than {epochs} epochs").format(epochs=MIN_EPOCHS)],
         [_(UNSTABLE), unstable.format(rise=100 * TRAIN_RISE, jumps=100 * JUMPS, turns=100 * TURNS)],
         [_(OVER), over.format(rise=100 * TEST_RISE, epochs=RISEN_EPOCHS, gap=100 * GAP)],

@@ -1,4 +1,4 @@
-"""The outcome of a run in its sweep (goals, baseline, feasible, pruned), stored in the run's W&B summary under `paretune`.
+"""The outcome of a run in its sweep (goals, baseline, constraints, pruned), stored in the run's W&B summary under `paretune`.
 
 So a run means the same whether it is read from a study, from run files, or from a server. In-process trials write it before
 they finish, the engine adds it to the runs of other people's programs (paretune/runs/outcome_file.py), and our server to the
@@ -25,12 +25,14 @@ class SweepOutcome:
     feasible: bool | None = None  # whether it keeps the sweep's constraints; None where the sweep has none, or it has no result
     pruned: int | None = None  # the epoch at which the sweep stopped it
     created: float | None = None  # seconds since 1970; a server knows only when an offline run was uploaded
+    broken: tuple[str, ...] = ()  # the constraints that it breaks, as the sweep states them
 
     def to_summary(self) -> dict[str, Any]:
         """Return what the run's summary keeps."""
         known: dict[str, Any] = {"schema": SCHEMA, "goals": dict(self.goals)}
         known |= {"baseline": True} if self.baseline else {}
         known |= {name: value for name in ("feasible", "pruned", "created") if (value := getattr(self, name)) is not None}
+        known |= {"broken": list(self.broken)} if self.broken else {}
         return {KEY: known}
 
 
@@ -45,6 +47,7 @@ def outcome_of(summary: Mapping[str, Any]) -> SweepOutcome:
     if not isinstance(known, Mapping) or not is_outcome(known):
         return SweepOutcome()
     goals = known.get("goals")
+    broken = known.get("broken")
     feasible, pruned, created = (known.get(name) for name in ("feasible", "pruned", "created"))
     return SweepOutcome(
         {str(name): str(goal) for name, goal in goals.items()} if isinstance(goals, Mapping) else {},
@@ -52,4 +55,5 @@ def outcome_of(summary: Mapping[str, Any]) -> SweepOutcome:
         feasible if isinstance(feasible, bool) else None,
         pruned if isinstance(pruned, int) else None,
         float(created) if isinstance(created, int | float) else None,
+        tuple(map(str, broken)) if isinstance(broken, list) else (),
     )

@@ -55,6 +55,7 @@ def _merged(parts: Sequence[RunFile]) -> RunFile:
         tags=newest.tags or first.tags,
         created=first.created,
         config=config,
+        environment={**first.environment, **newest.environment},
         rows=[rows[step] for step in sorted(rows)],
         summaries=[raw for part in parts for raw in part.summaries],
     )

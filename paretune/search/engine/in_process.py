@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -141,7 +141,7 @@ class InProcess:
                     tracker.pruned = epoch.number
                     stopped.update(places)
             row = counted_row(tracker.rows, self.sweep.goals, ours=True) if tracker.pruned is None else None
-            tracker.outcome = replace(outcome, feasible=self.sweep.feasible(resolved, row))
+            tracker.outcome = self.sweep.judged(outcome, resolved, row)
 
     @property
     def _classifier(self) -> type[Model]:

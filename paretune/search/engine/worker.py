@@ -418,10 +418,11 @@ class Engine:
         run, training = trial.user_attrs.get(study_schema.RUN, {}), self.training
         if not isinstance(training, Command) or not run.get("path"):
             return
-        baseline, feasible = bool(trial.user_attrs.get(study_schema.BASELINE)), self.sweep.feasible(run.get("config", {}), row)
+        baseline = bool(trial.user_attrs.get(study_schema.BASELINE))
+        outcome = self.sweep.judged(SweepOutcome(self.sweep.goals, baseline, pruned=pruned), run.get("config", {}), row)
         folder = self.folder / run["path"]
-        if (baseline or feasible is not None or pruned is not None) and folder.is_dir():
-            training.write_outcome(folder, run["id"], SweepOutcome(self.sweep.goals, baseline, feasible, pruned))
+        if (baseline or outcome.feasible is not None or pruned is not None) and folder.is_dir():
+            training.write_outcome(folder, run["id"], outcome)
 
     def fail(self, number: int, cause: str) -> FrozenTrial | None:
         """Tell the study that a trial failed, and why; None where it had ended already."""
