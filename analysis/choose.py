@@ -26,7 +26,7 @@ import numpy as np
 
 from paretune.analysis.document.language import translate as _
 from paretune.analysis.findings.aims import add_aims, aims_of, check_aims, default_metrics, goals_of, stated_goals
-from paretune.analysis.findings.candidates import candidates
+from paretune.analysis.findings.candidates import candidates, numeric_metrics, unknown_metric
 from paretune.analysis.findings.confidence import configurations, doubt_of
 from paretune.analysis.findings.front import candidates_in_words, counted, front_of, pareto_front
 from paretune.analysis.findings.order import better_first
@@ -34,7 +34,7 @@ from paretune.analysis.findings.repeats import REPEATS, RUNS
 from paretune.analysis.history import RunRecord, add_sources, filters_of, load_runs, runs_table
 from paretune.analysis.rules import RULES, Rule, parse_rule
 from paretune.core.command_line import SentenceParser, exit_with_sentence
-from paretune.core.errors import UsageError, did_you_mean
+from paretune.core.errors import UsageError, names_there
 from paretune.core.quoted_names import quoted
 from paretune.core.run_order import tie_breakers
 
@@ -140,17 +140,27 @@ def choose(
 
 
 def aims_by(
-    runs: Sequence[RunRecord], rule: str | None, metrics: Sequence[str] | None = None, goals: Sequence[str] | None = None
+    runs: Sequence[RunRecord],
+    rule: str | None,
+    metrics: Sequence[str] | None = None,
+    goals: Sequence[str] | None = None,
+    *,
+    table: pd.DataFrame | None = None,
 ) -> dict[str, str]:
     """Return what is weighed, metric -> goal, as `pareto.aims_of`; where runs log none of that, what the rule names.
 
+    Args:
+        table: `runs_table` of the runs, where it is there already.
+
     Raises:
-        UsageError: as `aims_of`, or if the rule cannot be read.
+        UsageError: as `aims_of`, or if the rule cannot be read, or names a metric that no run has.
     """
     if metrics is None and rule is not None:
-        wanted = parse_rule(rule)
-        logged = {name for run in runs for name in run.columns}
-        if wanted.kind in ("max", "min") and wanted.name in logged and not set(default_metrics(runs)) <= logged:
+        wanted, known = parse_rule(rule), numeric_metrics(runs_table(runs) if table is None else table)
+        for name in wanted.metrics:
+            if name not in known:
+                raise unknown_metric(name, known, of=f"rule {rule}: no run has the metric")
+        if wanted.kind in ("max", "min") and not set(default_metrics(runs)) <= set(known):
             return {wanted.name: "maximize" if wanted.kind == "max" else "minimize"}
     return aims_of(runs, metrics, goals)
 
@@ -173,7 +183,7 @@ def _named(runs: pd.DataFrame, finished: pd.DataFrame, table: pd.DataFrame, rule
     if picked.empty and not others.empty:
         raise UsageError(f"rule {rule.text}: the run {rule.name} cannot be chosen: {_why_not(others.iloc[0])}; name another one.")
     if picked.empty:
-        near = did_you_mean(rule.name, [*finished["run"], *finished["name"]]) or "; python -m analysis.history lists them."
+        near = names_there(rule.name, [*finished["name"], *finished["run"]])
         raise UsageError(f"rule {rule.text}: there is no finished run {rule.name!r}{near}")
     run = picked.iloc[0].copy()
     whole = next(row for _place, row in table.iterrows() if run["run"] in row[RUNS])
@@ -226,8 +236,7 @@ def _numbers(table: pd.DataFrame, metric: str, rule: str, which: str) -> np.ndar
     import pandas as pd
 
     if metric not in table or not pd.api.types.is_numeric_dtype(table[metric]):
-        known = [name for name in table.columns if pd.api.types.is_numeric_dtype(table[name])]
-        raise UsageError(f"rule {rule}: no run has the metric {metric!r}{did_you_mean(metric, known) or '.'}")
+        raise unknown_metric(metric, numeric_metrics(table), of=f"rule {rule}: no run has the metric")
     values = table[metric].to_numpy(dtype=np.float64)
     values = np.where(np.isfinite(values), values, np.nan)
     if np.isnan(values).all():
@@ -287,10 +296,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         check_aims(options)
         for source in options.sources:
             runs = load_runs(source, filters_of(options))
-            aims = aims_by(runs, options.rule, options.metrics, options.goals)
+            table = runs_table(runs)
+            aims = aims_by(runs, options.rule, options.metrics, options.goals, table=table)
             rule = default_rule(runs, aims) if options.rule is None else options.rule
-            choice = choose(runs_table(runs), rule, aims, records=runs)
-            print(f"{source}: {choice.run['name']} ({choice.run['run']}) by rule {choice.rule}: {choice.reason}")
+            choice = choose(table, rule, aims, records=runs)
+            chosen = next(run for run in runs if run.run == choice.run["run"])
+            print(f"{source}: {chosen.called} by rule {choice.rule}: {choice.reason}")
             if choice.doubt:
                 print(f"how sure: {choice.doubt}")
     return 0

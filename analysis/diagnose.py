@@ -19,10 +19,10 @@ import numpy as np
 from paretune.analysis.figures.diagnosis import diagnosis_figure
 from paretune.analysis.figures.runs import save_figure
 from paretune.analysis.findings.curves import known_curves
-from paretune.analysis.findings.diagnosis import NO_LOSS, Diagnosis, diagnose_runs, rules_table
+from paretune.analysis.findings.diagnosis import NO_LOSS, Diagnosis, diagnose_runs, logged_metrics, rules_table
 from paretune.analysis.history import add_sources, sources_of, tidy
 from paretune.core.command_line import SentenceParser, exit_with_sentence
-from paretune.core.errors import UsageError, did_you_mean
+from paretune.core.errors import UsageError, names_there
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,7 +39,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         runs = sources_of(options)
         history = tidy(runs)
         _check_names(history, {"--train": options.train, "--test": options.test})
-        table = diagnose_runs(history, ours={run.run for run in runs if run.ours}, train=options.train, test=options.test)
+        table = diagnose_runs(
+            history,
+            ours={run.run for run in runs if run.ours},
+            logged={run.run: list(run.columns) for run in runs},
+            train=options.train,
+            test=options.test,
+        )
         shown = table.assign(epoch=[f"{epoch:.0f}" if epoch == epoch else "-" for epoch in table["epoch"]])
         print(shown.drop(columns="run").to_string(index=False, justify="left"))
         counts = ", ".join(f"{count} {kind}" for kind, count in table["diagnosis"].value_counts().items())
@@ -57,11 +63,10 @@ def _check_names(history: pd.DataFrame, asked: dict[str, str]) -> None:
     Raises:
         UsageError: that says which, and what is near.
     """
-    logged = [str(name) for name in history.select_dtypes("number") if not str(name).startswith("config.")]
+    logged = logged_metrics(history)
     for flag, name in asked.items():
         if name and name not in logged:
-            near = did_you_mean(name, logged) or "; python -m analysis.history SOURCE --to FILE.csv lists what they logged."
-            raise UsageError(f"{flag} must be a metric that the runs logged. Got {name!r}{near}")
+            raise UsageError(f"{flag} must be a metric that the runs logged. Got {name!r}{names_there(name, logged)}")
 
 
 def _draw(history: pd.DataFrame, table: pd.DataFrame, folder: Path, train: str = "", test: str = "") -> None:

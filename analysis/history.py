@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from paretune.analysis.sources.offline import file_runs, join, study_runs, trial_of
-from paretune.analysis.sources.run_record import LEADING, RunRecord, column_of, runs_table, tidy
+from paretune.analysis.sources.run_record import LEADING, RunRecord, column_of, metric_of, runs_table, tidy
 from paretune.analysis.sources.server import AT_WANDB, server_runs
 from paretune.core.command_line import SentenceParser, exit_with_sentence
-from paretune.core.errors import UsageError
+from paretune.core.errors import UsageError, names_there
 from paretune.models.effective_configuration import text_of
 from paretune.runs.wandb_files import DAMAGED
 
@@ -105,9 +105,12 @@ def _runs_in(source: str | Path, filters: Filters) -> list[RunRecord]:
     kept = [run for run in runs if filters.lets_through(run)]
     if not kept:
         states = ", ".join(sorted({run.state for run in runs}))
-        raise UsageError(
-            f"none of the {_counted(len(runs), 'run')} of {text} is let through by {filters.in_words()} (states: {states})."
+        logged = list(
+            dict.fromkeys(metric_of(name) for run in runs for name in [*run.columns, *run.summary] if not name.startswith("_"))
         )
+        unknown = next((name for name in filters.metrics if name not in logged), None)
+        why = f" (states: {states})." if unknown is None else f": none has {unknown}{names_there(unknown, logged)}"
+        raise UsageError(f"none of the {_counted(len(runs), 'run')} of {text} is let through by {filters.in_words()}{why}")
     return sorted(kept, key=lambda run: (math.isnan(run.created), run.created))
 
 

@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         volumes, reference = volumes_of(front, metrics, goals, options.reference)
         _print_front(front, left_out, metrics, goals)
         if len(metrics) > 1:
-            _print_volumes(volumes, metrics, reference, given=bool(options.reference))
+            _print_volumes(volumes, metrics, reference, given=bool(options.reference), repeated=_is_repeated(front))
         _write(options, runs, front, metrics, goals, volumes)
     return 0
 
@@ -106,14 +106,22 @@ def _print_front(front: pd.DataFrame, left_out: Mapping[str, int], metrics: Sequ
         print(f"left out: {count} {reason}")
 
 
-def _print_volumes(volumes: np.ndarray, metrics: Sequence[str], reference: Sequence[float], *, given: bool) -> None:
+def _is_repeated(front: pd.DataFrame) -> bool:
+    """Whether several runs tried one configuration, so that a row is their mean."""
+    __, n_configurations, n_runs = counted(front)
+    return n_runs > n_configurations
+
+
+def _print_volumes(volumes: np.ndarray, metrics: Sequence[str], reference: Sequence[float], *, given: bool, repeated: bool) -> None:
     corner = ", ".join(f"{metric} {value:.6g}" for metric, value in zip(metrics, reference, strict=True))
-    origin = "as given" if given else "the worst of each among the finished runs; --reference sets another"
+    among = "configurations" if repeated else "finished runs"
+    origin = "as given" if given else f"the worst of each among the {among}; --reference sets another"
     print(f"hypervolume {volumes[-1]:.6g}, from the reference point {corner} ({origin})")
     if given and volumes[-1] == 0:
         print("no run is better than the reference point in every metric, so that nothing is measured: give a worse one.")
     places = sorted({round(place) for place in np.linspace(0, len(volumes) - 1, min(8, len(volumes)))})
-    print(f"hypervolume over the finished runs: {', '.join(f'{volumes[i]:.4g} (after {i + 1})' for i in places)}")
+    units = "configurations, in the order of their first runs" if repeated else "finished runs"
+    print(f"hypervolume over the {units}: {', '.join(f'{volumes[i]:.4g} (after {i + 1})' for i in places)}")
 
 
 def _write(
@@ -130,7 +138,7 @@ def _write(
         draw = pareto_figure({name: front}, metrics, goals) if len(metrics) == 2 else pairs_figure(front, metrics, goals)
         print(f"wrote {save_figure(draw, Path(options.figure))}")
     if options.hypervolume:
-        print(f"wrote {save_figure(hypervolume_figure({name: volumes}), Path(options.hypervolume))}")
+        print(f"wrote {save_figure(hypervolume_figure({name: volumes}, repeated=_is_repeated(front)), Path(options.hypervolume))}")
     if options.html:
         figure = front_html({name: front}, configurations(runs), metrics, goals)
         print(f"wrote {save_page(figure, Path(options.html))}")

@@ -48,6 +48,12 @@ class Rule:
     tolerated: str = ""
 
     @property
+    def metrics(self) -> tuple[str, ...]:
+        """The metrics that the rule names."""
+        named = [self.name] if self.kind in ("max", "min") else []
+        return (*named, *(condition.metric for condition in self.conditions), *filter(None, [self.tolerated]))
+
+    @property
     def filters(self) -> bool:
         """Whether the rule says itself which runs may be chosen, rather than leaving it to the front."""
         return bool(self.conditions) or self.tolerance is not None

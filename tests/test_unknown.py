@@ -166,7 +166,8 @@ def finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def sources(folder: Path) -> dict[str, str]:
     """Return what the report says of where a study's numbers come from, by the name of the row."""
     from paretune.analysis.document.document import Table
-    from paretune.analysis.document.sections import sources_section, summary_section
+    from paretune.analysis.document.origins import sources_section
+    from paretune.analysis.document.sections import summary_section
     from paretune.analysis.document.sweep_report import read_study
 
     study = read_study(str(folder), None, Path("models"))

@@ -41,9 +41,10 @@ def confidence_section(studies: Sequence[Study]) -> list[Any]:
     for study in studies:
         table, notes = table_of(study.runs, study.aims, chosen=str(study.choice.run["run"]))
         shown = table.head(8)
-        caption = _("The configurations of {study} that are or may be on the front, scored on the hold-out.").format(
-            study=study.name
-        )
+        caption = _("The configurations of {study} that are or may be on the front.")
+        if study.on_hold_out:
+            caption = _("The configurations of {study} that are or may be on the front, scored on the hold-out.")
+        caption = caption.format(study=study.name)
         more = [_("{count} more are left out here.").format(count=len(table) - len(shown))] if len(table) > len(shown) else []
         blocks.append(
             Table(
@@ -75,17 +76,18 @@ def training_section(study: Study) -> list[Any]:
     with_curves = [run for run in study.runs if run.n_rows > 1][-MOST_CURVES:]
     if not with_curves:
         return []
-    table = diagnose_runs(tidy(with_curves), ours={run.run for run in with_curves if run.ours})
+    logged = {run.run: list(run.columns) for run in with_curves}
+    table = diagnose_runs(tidy(with_curves), ours={run.run for run in with_curves if run.ours}, logged=logged)
     counts = ", ".join(
-        _("{count} {diagnosis}").format(count=count, diagnosis=_(str(kind)))
+        _("{diagnosis} {count}").format(count=count, diagnosis=_(str(kind)))
         for kind, count in table["diagnosis"].value_counts().items()
     )
     own = [
-        _("{run} is {diagnosis}: {reason}.").format(run=line["name"], diagnosis=_(line["diagnosis"]), reason=line["reason"])
+        _("{run}: {diagnosis}; {reason}.").format(run=line["name"], diagnosis=_(line["diagnosis"]), reason=line["reason"])
         for line in table.to_dict("records")
         if line["run"] == study.chosen.run
     ]
-    text = _("By the rules below, the {total} runs of {study} are: {counts}. {own}")
+    text = _("By the rules below, of {total} runs of {study}: {counts}. {own}")
     return [
         Heading(_("How the runs of {study} trained").format(study=study.name), 2),
         Paragraph(text.format(total=len(table), study=study.name, counts=counts, own=" ".join(own))),
@@ -104,12 +106,15 @@ def parameters_section(study: Study, figures: Path) -> list[Any]:
         return [heading, Paragraph(_("No importance is given: {why}").format(why=f"{str(error).rstrip('.')}."))]
     order = list(result.table["parameter"])
     name = study.name
+    captions = _("Importance for {metric}."), _("{metric} against each parameter.")
+    if study.on_hold_out:
+        captions = _("Importance for {metric} on the hold-out."), _("{metric} on the hold-out against each parameter.")
     return [
         heading,
         Paragraph(result.in_words(_)),
         Picture(
             save_figure(importance_figure(result), figures / f"importance-{name}.png"),
-            _("Importance for {metric} on the hold-out.").format(metric=word),
+            captions[0].format(metric=word),
             "",
             "75%",
         ),
@@ -120,7 +125,7 @@ def parameters_section(study: Study, figures: Path) -> list[Any]:
         ),
         Picture(
             save_figure(slices_figure(found, order), figures / f"slices-{name}.png"),
-            _("{metric} on the hold-out against each parameter.").format(metric=word),
+            captions[1].format(metric=word),
         ),
     ]
 

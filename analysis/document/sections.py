@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import datetime
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,6 +23,7 @@ from paretune.analysis.figures.runs import (
     tradeoff_figure,
 )
 from paretune.analysis.findings.confidence import wilson_interval
+from paretune.analysis.findings.curves import curve_names, known_curves
 from paretune.analysis.findings.front import counted, volumes_of
 from paretune.analysis.findings.order import better_first
 from paretune.analysis.findings.repeats import RUNS
@@ -36,11 +36,15 @@ from paretune.core.short_names import shortened
 from paretune.models.locked_readings import KEY, together
 from paretune.models.registry import MODELS, model_class
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 MOST_COLUMNS = 6
 MOST_CHARACTERS = 16  # of a run's name above a column
 SCORES = ("accuracy", "precision", "recall", "f1")
 SCORE_LABELS = {"accuracy": "accuracy", "precision": "precision", "recall": "recall", "f1": "F1", "loss": "loss"}
 STATE_LABELS = {
+    "finished": "finished",
     "pruned": "stopped early",
     "failed": "failed",
     "crashed": "crashed",
@@ -65,8 +69,8 @@ def sizes(study: Study) -> dict[str, int]:
 def summary_section(studies: Sequence[Study]) -> list[Any]:
     """What came out: one line per classifier, and which number comes from which images."""
     metric = studies[0].metric
-    held = _("{metric} hold-out").format(metric=word_of(metric))
-    heads = [_("classifier"), _("chosen run"), held]
+    held = _("{metric} hold-out").format(metric=word_of(metric)) if on_hold_out(studies) else word_of(metric)
+    heads = [head_of(studies), _("chosen run"), held]
     retrained = any(study.test for study in studies)
     if retrained:
         heads += [*(_(SCORE_LABELS[name]) for name in SCORES), _("right"), _("95 % of accuracy")]
@@ -75,7 +79,10 @@ def summary_section(studies: Sequence[Study]) -> list[Any]:
         run = study.choice.run
         row = [study.name, str(run["name"]), value_of(run.get(metric))]
         rows.append([*row, *_locked_cells(study)] if retrained else row)
-    caption = _("The chosen run of each classifier, by rule {rule}.").format(rule=studies[0].choice.rule)
+    caption = _("The chosen run of each classifier, by rule {rule}.")
+    if not _all_ours(studies):
+        caption = _("The chosen run of each source, by rule {rule}.")
+    caption = caption.format(rule=studies[0].choice.rule)
     if retrained:
         caption += " " + _(
             "{held} was known when it was chosen; the columns to its right were measured on the locked test part, after the choice "
@@ -86,16 +93,32 @@ def summary_section(studies: Sequence[Study]) -> list[Any]:
     if len(missing) < len(studies):
         blocks.append(Paragraph(_which_images([study for study in studies if study.test])))
     if missing:
-        names = ", ".join(study.name for study in missing)
-        blocks.append(
-            Paragraph(
-                _(
-                    "No model was retrained from the choice of {names}, so nothing here was measured on data that nobody chose "
-                    "with: the scores of a chosen run are too high by what the choice itself gains."
-                ).format(names=names)
-            )
+        text = _(
+            "No model was retrained from the choice of {names}, so nothing here was measured on data that nobody chose "
+            "with: the scores of a chosen run are too good by what the choice itself gains."
         )
+        if not _all_ours(missing):
+            text = _(
+                "The runs of {names} do not say which data they were scored on. On data that the choice is made with, the scores "
+                "of a chosen run are too good by what the choice itself gains."
+            )
+        blocks.append(Paragraph(text.format(names=", ".join(study.name for study in missing))))
     return blocks
+
+
+def _all_ours(studies: Sequence[Study]) -> bool:
+    """Whether all runs are of classifiers of ours, which say what they were trained and scored on."""
+    return all(study.classifier for study in studies)
+
+
+def on_hold_out(studies: Sequence[Study]) -> bool:
+    """Whether all runs say that they were scored on a hold-out."""
+    return all(study.on_hold_out for study in studies)
+
+
+def head_of(studies: Sequence[Study]) -> str:
+    """Return the head of a column of names of studies."""
+    return _("classifier") if _all_ours(studies) else _("source")
 
 
 def _locked_cells(study: Study) -> list[str]:
@@ -172,22 +195,34 @@ def average_in_words(config: Mapping[str, Any]) -> str:
 
 
 def left_out_in_words(studies: Sequence[Study]) -> str:
-    """Count the runs that have no place on a front because they did not finish."""
+    """Count the runs that have no place on a front: they did not finish, break a constraint, which is named, or lack a value."""
     parts = []
     for study in studies:
-        table, finished = study.table, study.table["state"] == "finished"
-        states = table["state"].value_counts()
-        counts = [f"{states[state]} {_(text)}" for state, text in STATE_LABELS.items() if state in states]
-        for column, is_out, text in (
-            ("feasible", False, _("breaking a constraint")),
-            ("diverged", True, _("whose loss is not finite")),
-        ):
-            n_out = int((finished & (table[column].astype(bool) == is_out)).sum()) if column in table else 0
-            counts += [f"{n_out} {text}"] if n_out else []
+        rest = study.table[study.table["state"] == "finished"]
+        counts = [text for state, text in states_in_words(study.table).items() if state != "finished"]
+        if "feasible" in rest:
+            broken, rest = rest[~rest["feasible"].astype(bool)], rest[rest["feasible"].astype(bool)]
+            known = broken["broken"] if "broken" in broken else [""] * len(broken)
+            for constraint, group in broken.groupby(known, sort=False):
+                text = _("{count} breaking the constraint {constraint}") if constraint else _("{count} breaking a constraint")
+                counts.append(text.format(count=len(group), constraint=constraint))
+        if "diverged" in rest:
+            diverged, rest = rest[rest["diverged"].astype(bool)], rest[~rest["diverged"].astype(bool)]
+            counts += [_("{count} whose loss is not finite").format(count=len(diverged))] if len(diverged) else []
+        n_lacking = len(rest) - counted(study.front)[2]
+        if n_lacking:
+            counts.append(_("{count} without a finite {metrics}").format(count=n_lacking, metrics=_(" or ").join(study.aims)))
         parts += [f"{study.name}: {', '.join(counts)}"] if counts else []
     if not parts:
         return _("Every run has finished.")
     return _("Other runs have no place on it ({parts}).").format(parts="; ".join(parts))
+
+
+def states_in_words(table: pd.DataFrame) -> dict[str, str]:
+    """Count runs by their state, in words."""
+    counts = table["state"].value_counts()
+    order = [*(state for state in STATE_LABELS if state in counts), *(state for state in counts.index if state not in STATE_LABELS)]
+    return {state: f"{counts[state]} {_(STATE_LABELS[state]) if state in STATE_LABELS else state}" for state in order}
 
 
 def _scored_in_words(studies: Sequence[Study]) -> str:
@@ -203,11 +238,18 @@ def front_section(studies: Sequence[Study], figures: Path) -> list[Any]:
     chosen = {study.name: study.marked for study in studies}
     aims, metric = studies[0].aims, studies[0].metric
     named = [word_of(name) for name in aims]
-    words = _("{first} and {last}").format(first=", ".join(named[:-1]), last=named[-1]) if len(aims) > 1 else named[0]
+    words = in_a_row(named)
     fronts = "; ".join(f"{study.name}: {_front_in_words(study)}" for study in studies)
-    text = _(
-        "A run is on the front when no other run is at least as good in {metrics} and better in one. On the front are {fronts}."
-    ).format(metrics=words, fronts=fronts)
+    text = _("With {metrics} alone to weigh, the front is the best run, with those that equal it. On the front are {fronts}.")
+    if len(aims) > 1:
+        text = _(
+            "A run is on the front when no other run is at least as good in {metrics} and better in one of them. On the front are "
+            "{fronts}."
+        )
+    text = text.format(metrics=words, fronts=fronts)
+    point = _("Each point is a run.")
+    if any(study.repeated for study in studies):
+        point = _("Each point is a configuration, the mean of its runs.")
     blocks: list[Any] = [
         Heading(_("The Pareto front")),
         Paragraph(f"{text} {left_out_in_words(studies)} {_scored_in_words(studies)}"),
@@ -215,14 +257,14 @@ def front_section(studies: Sequence[Study], figures: Path) -> list[Any]:
     if len(aims) == 2:
         picture = save_figure(pareto_figure(tables, list(aims), list(aims.values()), chosen), figures / "pareto.png")
         caption = _(
-            "{metrics} of every finished run. The shaded area is what the front dominates; the "
-            "frame shows the better three quarters."
-        ).format(metrics=f"{words[:1].upper()}{words[1:]}")
+            "The candidates by {metrics}. {point} The shaded area is what the front dominates; the frame shows the better three "
+            "quarters."
+        ).format(metrics=words, point=point)
         blocks.append(Picture(picture, caption, pareto_html(studies, list(aims), list(aims.values()))))
     elif len(aims) > 2:
         for study in studies:
             figure = pairs_figure(study.front, list(aims), list(aims.values()), chosen[study.name])
-            caption = _("Each pair of the metrics, {study}: finished runs.").format(study=study.name)
+            caption = _("The candidates of {study} by each pair of the metrics. {point}").format(study=study.name, point=point)
             blocks.append(Picture(save_figure(figure, figures / f"pareto-{study.name}.png"), caption))
     nearly_equal = _nearly_equal(studies)
     costed = all({"f1", "n_parameters", "seconds"} <= set(study.front.columns) for study in studies)
@@ -235,15 +277,21 @@ def front_section(studies: Sequence[Study], figures: Path) -> list[Any]:
             )
         cost = _("F1 on the hold-out against the number of parameters and the training time. Circles mark the chosen runs.")
         blocks += [Paragraph(why), Picture(save_figure(tradeoff_figure(tables, chosen), figures / "tradeoff.png"), cost)]
-    search = _("The search: {metric} of each trial, and the best so far.")
+    search = _("The search: {metric} of each run, and the best so far.")
     goal = studies[0].goals.get(metric) or goal_of(metric)
     figure = search_figure({study.name: study.table for study in studies}, metric, goal, chosen)
     blocks.append(Picture(save_figure(figure, figures / "search.png"), search.format(metric=word_of(metric))))
     if len(aims) > 1:
         grown = {study.name: volumes_of(study.front, list(aims), list(aims.values())) for study in studies}
         corners = "; ".join(f"{name}: {', '.join(f'{value:.4g}' for value in corner)}" for name, (__, corner) in grown.items())
-        figure = hypervolume_figure({name: volumes for name, (volumes, __) in grown.items()})
-        caption = _("The hypervolume that the front dominates after each finished run, from the worst values ({corners}).")
+        repeated = any(study.repeated for study in studies)
+        figure = hypervolume_figure({name: volumes for name, (volumes, __) in grown.items()}, repeated=repeated)
+        caption = _("The hypervolume that the front dominates after each candidate run, from the worst values ({corners}).")
+        if repeated:
+            caption = _(
+                "The hypervolume that the front dominates after each configuration, in the order of their first runs, from the "
+                "worst values ({corners})."
+            )
         blocks.append(Picture(save_figure(figure, figures / "hypervolume.png"), caption.format(corners=corners), width="55%"))
     return blocks + [block for study in studies for block in front_table(study)]
 
@@ -255,6 +303,11 @@ def _front_in_words(study: Study) -> str:
         return _("{count} of {total} finished runs").format(count=n_front, total=n_runs)
     text = _("{count} of {total} configurations, which {runs} finished runs tried")
     return text.format(count=n_front, total=n_configurations, runs=n_runs)
+
+
+def in_a_row(names: Sequence[str]) -> str:
+    """Return names as a sentence lists them."""
+    return _("{first} and {last}").format(first=", ".join(names[:-1]), last=names[-1]) if len(names) > 1 else names[0]
 
 
 def word_of(metric: str) -> str:
@@ -278,64 +331,92 @@ def front_table(study: Study) -> list[Any]:
     front = front.sort_values("is_chosen", ascending=False, kind="stable")
     shown = front.head(MOST_COLUMNS)
     configs = {run.run: run.effective_config for run in study.runs}
-    heads = _column_heads([str(name) for name in shown["name"]], shown["is_chosen"])
+    names = [str(name) for name in shown["name"]]
+    heads = _column_heads(names, shown["is_chosen"])
     rows = [[word_of(name), *(value_of(value) for value in shown[name])] for name in dict.fromkeys([*study.aims, study.metric])]
-    rows.append([_("best epoch") if front["picked"].all() else _("last epoch"), *(f"{value:.0f}" for value in shown["best_epoch"])])
+    if front["best_epoch"].notna().any():
+        epochs = [f"{value:.0f}" if np.isfinite(value) else "–" for value in shown["best_epoch"]]
+        rows.append([_("best epoch") if front["picked"].all() else _("last epoch"), *epochs])
     if (front[RUNS].map(len) > 1).any():
         rows.append([_("runs"), *(str(len(every)) for every in shown[RUNS])])
     rows += [[name, *(short(configs[run].get(name)) for run in shown["run"])] for name in searched(study)]
-    caption = _("The front of {study}, a column per run.").format(study=study.name)
+    caption = (
+        _("The front of {study}, a column per configuration.") if study.repeated else _("The front of {study}, a column per run.")
+    )
+    caption = caption.format(study=study.name)
     if len(front) > len(shown):
         caption += " " + _("{count} more are left out here.").format(count=len(front) - len(shown))
-    return [Table([_("trial"), *heads], rows, caption)]
+    return [
+        Table(
+            [_("trial") if _trial_numbers(names) and (study.classifier or study.chosen.sweep) else _("run"), *heads], rows, caption
+        )
+    ]
 
 
 def _column_heads(names: Sequence[str], chosen: Iterable[bool]) -> list[str]:
     """Return runs as heads of columns: the numbers of trials, or the names where these do not tell the runs apart."""
-    numbers = [name.rpartition("-")[2] for name in names]
-    heads = numbers if len(set(numbers)) == len(set(names)) and all(numbers) else shortened(names, MOST_CHARACTERS)
+    heads = _trial_numbers(names) or shortened(names, MOST_CHARACTERS)
     return [_("{run} (chosen)").format(run=head) if is_chosen else head for head, is_chosen in zip(heads, chosen, strict=True)]
+
+
+def _trial_numbers(names: Sequence[str]) -> list[str]:
+    """Return the numbers at the end of names, as of a sweep's trials; nothing where these do not tell the names apart."""
+    numbers = [name.rpartition("-")[2] for name in names]
+    return numbers if len(set(numbers)) == len(set(names)) and all(number.isdecimal() for number in numbers) else []
 
 
 def study_section(study: Study, figures: Path) -> list[Any]:
     """One classifier: the rule, the curves, the confusion matrix and the per-class report."""
-    run, choice, parts, n_runs = study.chosen, study.choice, sizes(study), counted(study.front)[2]
-    history = tidy([run])
+    run, choice, n_runs = study.chosen, study.choice, counted(study.front)[2]
     left_out = ", ".join(
         f"{count} {_(STATE_LABELS[why]) if why in STATE_LABELS else why}" for why, count in choice.left_out.items()
     )
     told = [
-        _("Rule {rule} chose run {name} ({run}): {reason}.").format(
-            rule=choice.rule, name=choice.run["name"], run=run.run, reason=choice.reason
-        ),
-        _("Candidates were the {count} finished runs; left out: {left_out}.").format(count=n_runs, left_out=left_out)
+        _("Rule {rule} chose run {run}: {reason}.").format(rule=choice.rule, run=run.called, reason=choice.reason),
+        _("Candidates: {count} of {total} runs; left out: {left_out}.").format(
+            count=n_runs, total=len(study.table), left_out=left_out
+        )
         if left_out
-        else _("Candidates were the {count} finished runs.").format(count=n_runs),
+        else _("Candidates: {count} of {total} runs.").format(count=n_runs, total=len(study.table)),
     ]
-    names = list(dict.fromkeys([*searched(study), *fixed_names(study)]))
+    varied, fixed = searched(study), fixed_names(study)
+    names = list(dict.fromkeys([*varied, *fixed]))
     blocks: list[Any] = [
-        Heading(_("The chosen {study}").format(study=study.name)),
+        Heading((_("The chosen {study}") if study.classifier else _("The chosen run of {study}")).format(study=study.name)),
         Paragraph(" ".join(told)),
-        Table(
-            [_("hyper-parameter"), _("value")],
-            [[name, short(run.effective_config.get(name))] for name in names],
-            _("Configuration of {run}; the sweep searched the first {count}.").format(
-                run=choice.run["name"], count=len(searched(study))
-            ),
-            text_columns=2,
-        ),
     ]
-    if len(history) > 1 and {"train_loss", "test_loss"} & set(history.dropna(axis=1, how="all").columns):
-        n_epochs = int(choice.run["best_epoch"])
-        figure = curves_figure(history, title=str(choice.run["name"]), n_epochs=n_epochs)
-        caption = _(
-            "Loss and accuracy of {run} on its training images (as they were trained on, with dropout and augmentation where they "
-            "are on) and on the hold-out images. Its best epoch is {epoch}."
-        ).format(run=choice.run["name"], epoch=n_epochs)
-        if parts["train"] and parts["holdout"]:
-            caption += " " + _("It trained on {train:,} images, {holdout:,} were held out.").format(**parts)
-        blocks.append(Picture(save_figure(figure, figures / f"curves-{study.name}.png"), caption))
-    return [*blocks, *_class_blocks(study, figures)] if "confusion" in study.test else blocks
+    if names:
+        caption = _("Configuration of {run}: the hyper-parameters in which the runs differ.")
+        if not varied:
+            caption = _("Configuration of {run}: the hyper-parameters that are not at their defaults.")
+        elif len(names) > len(varied):
+            caption = _("Configuration of {run}: the runs differ in the first {count}; the others are not at their defaults.")
+        rows = [[name, short(run.effective_config.get(name))] for name in names]
+        caption = caption.format(run=choice.run["name"], count=len(varied))
+        blocks.append(Table([_("hyper-parameter"), _("value")], rows, caption, text_columns=2))
+    return [*blocks, *_curve_blocks(study, figures), *(_class_blocks(study, figures) if "confusion" in study.test else [])]
+
+
+def _curve_blocks(study: Study, figures: Path) -> list[Any]:
+    """The curves of the chosen run, where it logged losses that are known by their names."""
+    run, name = study.chosen, str(study.choice.run["name"])
+    logged = tidy([run])
+    history = known_curves(logged)
+    curves = {own: other for own, other in curve_names(logged).items() if other}
+    if len(history) < 2 or not {"train_loss", "test_loss"} & set(curves):
+        return []
+    file = figures / f"curves-{study.name}.png"
+    if not run.ours:
+        caption = _("{curves} of {run}.").format(curves=in_a_row(list(curves.values())), run=name)
+        return [Picture(save_figure(curves_figure(history, title=name), file), caption)]
+    n_epochs, parts = int(study.choice.run["best_epoch"]), sizes(study)
+    caption = _(
+        "Loss and accuracy of {run} on its training images (as they were trained on, with dropout and augmentation where they "
+        "are on) and on the hold-out images. Its best epoch is {epoch}."
+    ).format(run=name, epoch=n_epochs)
+    if parts["train"] and parts["holdout"]:
+        caption += " " + _("It trained on {train:,} images, {holdout:,} were held out.").format(**parts)
+    return [Picture(save_figure(curves_figure(history, title=name, n_epochs=n_epochs), file), caption)]
 
 
 def _class_blocks(study: Study, figures: Path) -> list[Any]:
@@ -464,56 +545,3 @@ def value_of(value: Any) -> str:
     if value is None or (isinstance(value, float) and not np.isfinite(value)):
         return "–"
     return f"{value:,.0f}" if float(value).is_integer() and abs(value) >= 10 else f"{value:.4f}"
-
-
-def or_unknown(values: Mapping[str, Any], name: str) -> str:
-    """Return a value as text, `unknown` where a mapping lacks it."""
-    return _("unknown") if values.get(name) is None else str(values[name])
-
-
-def sources_section(studies: Sequence[Study]) -> list[Any]:
-    """What was run, when, on what, at which commit and with which seeds; and which figure comes from which part."""
-    rows = []
-    for study in studies:
-        origin, config = study.chosen.origin, study.chosen.config
-        counts = ", ".join(f"{count} {state}" for state, count in study.table["state"].value_counts().items())
-        begun = study.table["created"].min()
-        when = _("unknown")
-        if np.isfinite(begun):
-            when = datetime.datetime.fromtimestamp(begun, datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
-        prints = ", ".join(f"{part} {digits}" for part, digits in origin.get("fingerprints", {}).items())
-        packages = ", ".join(f"{name} {version}" for name, version in origin.get("versions", {}).items())
-        rows += [[study.name, _("runs"), f"{len(study.table)} ({counts})"], ["", _("begun"), when]]
-        if origin or study.classifier:
-            seeds = _("training {seed}, split {split}").format(
-                seed=or_unknown(config, "seed"), split=or_unknown(config, "split_seed")
-            )
-            retrained = or_unknown(study.origin.get("provenance", {}), "device") if study.origin else "–"
-            devices = _("sweep {sweep}, retrain {retrain}").format(sweep=or_unknown(origin, "device"), retrain=retrained)
-            data = _("{data}; fingerprints {prints}").format(data=or_unknown(config, "data"), prints=prints or _("unknown"))
-            rows += [
-                ["", _("data"), data],
-                ["", _("seeds"), seeds],
-                ["", _("commit"), or_unknown(origin, "commit")],
-                ["", _("packages"), packages or _("unknown")],
-                ["", _("device"), devices],
-            ]
-        if study.origin and "run" not in study.origin:
-            rows.append(["", _("run that was retrained"), _("unknown")])
-        read = study.models["chosen"].get("locked_part_read", _("unknown") if study.test else _("never"))
-        rows.append(["", _("locked part read"), str(read)])
-    locked = _("locked test part, from the reading at the retrain")
-    splits = [
-        [_("How sure, diagnosis, importance, slices"), _("hold-out (curves: training images too)")],
-        [_("Scores by class, calibration, hardest images, t-SNE"), locked],
-        [_("Pareto front, F1 against cost, search"), _("hold-out")],
-        [_("Loss and accuracy curves"), _("training images and hold-out")],
-        [_("Table of the front, choice"), _("hold-out")],
-        [_("Confusion matrix, per-class report"), _("locked test part, after the retrain")],
-        [_("Baseline beside tuned"), _("hold-out, and locked test part where it says test")],
-    ]
-    return [
-        Heading(_("Where the numbers come from")),
-        Table([_("figure or table"), _("images")], splits, _("Which figure comes from which part of the data."), text_columns=2),
-        Table([_("classifier"), "", ""], rows, _("What was run."), text_columns=3),
-    ]

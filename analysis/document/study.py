@@ -63,6 +63,16 @@ class Study:
         return self.models["chosen"].get("test", {})
 
     @property
+    def on_hold_out(self) -> bool:
+        """Whether the runs say that they were scored on a hold-out."""
+        return bool((self.front["evaluation_split"] == "holdout").all())
+
+    @property
+    def repeated(self) -> bool:
+        """Whether several runs tried one configuration, so that a point of the front is their mean."""
+        return bool((self.front[RUNS].map(len) > 1).any())
+
+    @property
     def goals(self) -> dict[str, str]:
         """The goal of each metric that is shown."""
         return {**stated_goals(self.runs), "f1": "maximize", **self.aims}

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from paretune.analysis.choose import aims_by, choose, default_rule
-from paretune.analysis.document import confidence_and_models, sections
+from paretune.analysis.document import confidence_and_models, origins, sections
 from paretune.analysis.document.document import Document, write_html, write_pdf
 from paretune.analysis.document.language import speak, spoken
 from paretune.analysis.document.language import translate as _
@@ -33,8 +33,8 @@ def read_study(
         UsageError: if the model in the source's folder is of another run, or broken.
     """
     runs = load_runs(source)
-    aims = aims_by(runs, rule, metrics, goals)
     table = runs_table(runs)
+    aims = aims_by(runs, rule, metrics, goals, table=table)
     choice = choose(table, default_rule(runs, aims) if rule is None else rule, aims, records=runs)
     folder = models / Path(source).name
     found: dict[str, dict[str, Any]] = {"chosen": {}}
@@ -131,13 +131,14 @@ def build_document(studies: Sequence[Study], figures: Path) -> Document:
             document.add(*confidence_and_models.model_section(study, figures))
     if any(study.test for study in studies):
         document.add(*sections.baseline_section(studies))
-    document.add(*sections.sources_section(studies))
+    document.add(*origins.sources_section(studies))
     return document
 
 
 def in_a_line(study: Study) -> str:
     """Say what was found in a sweep."""
-    front = f"{counted(study.front)[0]} of {candidates_in_words(study.front)} on the {'/'.join(study.aims)} front"
+    between = " and " if any("/" in name for name in study.aims) else "/"
+    front = f"{counted(study.front)[0]} of {candidates_in_words(study.front)} on the {between.join(study.aims)} front"
     line = f"{study.name}: {front}; chosen {study.choice.run['name']}"
     if study.test:
         name = "accuracy" if "accuracy" in study.test else "loss"

@@ -58,7 +58,7 @@ def pairs_figure(table: pd.DataFrame, metrics: Sequence[str], goals: Sequence[st
     if not inside.all():
         count = int((~inside).sum())
         handles.append(Line2D([], [], ls="none"))
-        labels.append(_("{count} runs beyond a frame").format(count=count) if count > 1 else _("1 run beyond a frame"))
+        labels.append(_("{count} beyond a frame").format(count=count))
     figure.legend(handles, labels, loc="upper right", fontsize=8, borderaxespad=0.8)
     return figure
 
@@ -109,8 +109,12 @@ def _label(axes: Axes, metrics: Sequence[str], goals: Sequence[str], i: int, j: 
 
 
 @styled
-def hypervolume_figure(volumes: Mapping[str, np.ndarray]) -> Figure:
-    """Draw the hypervolume after each finished run (n_runs,), in the order of their creation, by name."""
+def hypervolume_figure(volumes: Mapping[str, np.ndarray], *, repeated: bool = False) -> Figure:
+    """Draw the hypervolume after each finished run (n_runs,), in the order of their creation, by name.
+
+    Args:
+        repeated: whether it is after each configuration, of which several runs tried some.
+    """
     from matplotlib.ticker import MaxNLocator
 
     figure, (axes,) = new_figure(4.2, 2.7)
@@ -121,7 +125,10 @@ def hypervolume_figure(volumes: Mapping[str, np.ndarray]) -> Figure:
         grew = np.diff(after, prepend=0.0) > 0
         axes.plot(number[grew], after[grew], MARKERS[place % 4], color=color, ms=4, mec="black", mew=0.5, ls="none")
         axes.plot([], [], MARKERS[place % 4], color=color, ls=line, ms=4, mec="black", mew=0.5, label=name)
-    axes.set_xlabel(_("finished runs, in the order of their creation"))
+    units = (
+        _("configurations, in the order of their first runs") if repeated else _("finished runs, in the order of their creation")
+    )
+    axes.set_xlabel(units)
     axes.set_ylabel(_("dominated hypervolume"))
     every = np.concatenate(list(volumes.values()))
     room = 0.07 * (float(every.max() - every.min()) or max(float(every.max()), 1e-9))

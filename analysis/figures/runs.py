@@ -141,7 +141,7 @@ def pareto_figure(
 def _note_outside(axes: Axes, count: int) -> None:
     """Say how many runs the frame leaves out, above it, where no point and no line is."""
     if count:
-        text = _("{count} runs beyond the frame").format(count=count) if count > 1 else _("1 run beyond the frame")
+        text = _("{count} beyond the frame").format(count=count)
         axes.set_title(text, loc="right", fontsize=7.5, color="#555555")
 
 
@@ -228,12 +228,12 @@ def tradeoff_figure(tables: Mapping[str, pd.DataFrame], chosen: Mapping[str, str
 
 
 @styled
-def curves_figure(history: pd.DataFrame, *, title: str, n_epochs: int, part: str = "") -> Figure:
+def curves_figure(history: pd.DataFrame, *, title: str, n_epochs: int | None = None, part: str = "") -> Figure:
     """Draw loss and accuracy over the epochs of one run, on the training images and on `part`, which is the hold-out by default.
 
     Args:
         history: the rows of one run.
-        n_epochs: the epoch that is marked as the best.
+        n_epochs: the epoch that is marked as the best, where there is one.
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -243,16 +243,18 @@ def curves_figure(history: pd.DataFrame, *, title: str, n_epochs: int, part: str
             if column in history and history[column].notna().any():
                 style = "-" if place == 0 else "--"
                 axes.plot(history["epoch"], history[column], style, color=COLORS[place], label=label, marker=MARKERS[place], ms=2.5)
-        axes.axvline(n_epochs, color=GREY, lw=0.9, ls=":", label=_("best epoch ({epoch})").format(epoch=n_epochs))
+        drawn = bool(axes.lines)
+        if n_epochs is not None:
+            axes.axvline(n_epochs, color=GREY, lw=0.9, ls=":", label=_("best epoch ({epoch})").format(epoch=n_epochs))
+        axes.set_visible(drawn)
         axes.set_xlabel(_("epoch"))
         axes.set_ylabel(label_of(f"test_{name}"))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_title(title if name == "loss" else "", loc="left", fontsize=9)
     panels[0].set_yscale(scale_of(history.filter(["train_loss", "test_loss"])))
-    shown = [axes for axes in panels if len(axes.lines) > 1] or panels  # beside the best epoch
-    for axes in panels:
-        axes.set_visible(axes in shown)
-    shown[-1].legend(fontsize=8)
+    shown = [axes for axes in panels if axes.get_visible()]
+    if shown:
+        shown[-1].legend(fontsize=8)
     return figure
 
 
@@ -260,7 +262,7 @@ def curves_figure(history: pd.DataFrame, *, title: str, n_epochs: int, part: str
 def search_figure(
     tables: Mapping[str, pd.DataFrame], metric: str = "f1", goal: str = "maximize", chosen: Mapping[str, str] | None = None
 ) -> Figure:
-    """Draw each trial's value and the best so far, in the order of the trials, which are counted from 0 as in their names.
+    """Draw each run's value and the best so far, in the order of the runs, which are counted from 0 as trials are in their names.
 
     The best are of the finished runs that keep the constraints of their sweep; the best and the chosen one of each table are in
     sight, whatever the frame leaves out.
@@ -287,7 +289,7 @@ def search_figure(
     axes.set_ylim(frame(every, np.concatenate(seen), goal))
     low, high = axes.get_ylim()
     _note_outside(axes, int(((every < low) | (every > high)).sum()))
-    axes.set_xlabel(_("trial (hollow: did not finish, or breaks a constraint)"))
+    axes.set_xlabel(_("runs, in the order of their creation (hollow: did not finish, or breaks a constraint)"))
     axes.set_ylabel(label_of(metric))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(fontsize=8, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=4, borderaxespad=0.2)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from paretune.analysis.document.language import translate as _
-from paretune.core.errors import UsageError, did_you_mean
+from paretune.core.errors import UsageError, names_there
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,7 +30,7 @@ def candidates(runs: pd.DataFrame, metrics: Sequence[str], option: str = "--metr
     Raises:
         UsageError: if the metric is unknown, no run is left, or runs were scored on the locked part or on a mix of parts.
     """
-    known = _metrics_in(runs)
+    known = numeric_metrics(runs)
     left_out = {str(state): int(count) for state, count in runs["state"].value_counts().items() if state != "finished"}
     rest = runs[runs["state"] == "finished"]
     if rest.empty:
@@ -37,17 +38,15 @@ def candidates(runs: pd.DataFrame, metrics: Sequence[str], option: str = "--metr
         raise UsageError(f"no run has finished yet ({counts}): run the sweep further first.")
     for metric in metrics:
         if metric not in known:
-            there = (
-                f"; there are {', '.join(known)}: name those to weigh, as in {option} {known[0]}."
-                if known
-                else "; no run has logged any."
-            )
-            raise UsageError(f"no run has the metric {metric!r}{did_you_mean(metric, known) or there}")
+            raise unknown_metric(metric, known, option)
     if "feasible" in rest:
         broken = rest[~rest["feasible"].astype(bool)]
-        if len(broken):
-            reason = _("breaking a constraint of the sweep: {names}").format(names=_first(list(broken["name"])))
-            left_out[reason] = len(broken)
+        known = broken["broken"] if "broken" in broken else [""] * len(broken)
+        for constraint, group in broken.groupby(known, sort=False):
+            reason = _("breaking a constraint of the sweep ({constraint}): {names}")
+            if not constraint:
+                reason = _("breaking a constraint of the sweep: {names}")
+            left_out[reason.format(constraint=constraint, names=_first(list(group["name"])))] = len(group)
         rest = rest[rest["feasible"].astype(bool)]
     if "diverged" in rest:
         lost = rest[rest["diverged"].astype(bool)]
@@ -95,7 +94,22 @@ def _check_same_images(runs: pd.DataFrame) -> None:
             )
 
 
-def _metrics_in(runs: pd.DataFrame) -> list[str]:
+def unknown_metric(metric: str, known: Sequence[str], option: str = "", of: str = "no run has the metric") -> UsageError:
+    """Return the error of a metric that no run has, which names those that there are, the nearest first.
+
+    Args:
+        option: the flag by which a person names metrics.
+    """
+    if not known:
+        return UsageError(f"{of} {metric!r}; no run has logged any.")
+    there = names_there(metric, known)
+    if option and "?" not in there:
+        there = f"{there.removesuffix('.')}: name those to weigh, as in {option} {shlex.quote(known[0])}."
+    return UsageError(f"{of} {metric!r}{there}")
+
+
+def numeric_metrics(runs: pd.DataFrame) -> list[str]:
+    """Return the columns of a runs table by which runs can be compared."""
     from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
     return [

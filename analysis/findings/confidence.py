@@ -303,7 +303,7 @@ def table_of(
             "95 % intervals in brackets: {metrics}, cut at the ends of the metric's range; without brackets, none is claimed."
         ).format(metrics=", ".join(claimed))
         if claimed
-        else _("95 % intervals in brackets: of no metric; without brackets, none is claimed.")
+        else _("No 95 % interval is claimed of any metric here.")
     ]
     if chances is None:
         notes.append(_lacking(estimates, metrics))

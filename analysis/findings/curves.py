@@ -7,6 +7,7 @@ cycles, as of a cyclic learning rate: such a curve is judged by its lowest value
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -19,11 +20,15 @@ if TYPE_CHECKING:
     import pandas as pd
 
 CURVES = ("train_loss", "test_loss", "train_accuracy", "test_accuracy")
-TRAIN_NAMES = ("train/{}", "train.{}", "training_{}", "training/{}", "train_{}")  # in other programs; the first that is there
+# in other programs; the first that is there
+TRAIN_NAMES: tuple[str, ...] = ("train/{}", "train.{}", "training_{}", "training/{}", "train_{}")
+TRAIN_NAMES += ("train/{}_epoch", "train_{}_epoch", "train/{}_step", "train_{}_step")  # as PyTorch Lightning names them
+BARE_NAMES = ("{}", "epoch/{}")  # as Keras names what is of the training, where another one is of the hold-out
 HOLD_OUT_NAMES = (
     "val/{}",
     "val.{}",
     "val_{}",
+    "epoch/val_{}",
     "valid_{}",
     "valid/{}",
     "validation_{}",
@@ -123,6 +128,20 @@ class Curve:
         firsts = np.searchsorted(self.epochs, self.epochs - cycle)
         return np.array([first + self.level[first : place + 1].argmin() for place, first in enumerate(firsts)])
 
+    def turn(self, share: float) -> np.ndarray:
+        """Return the positions of the values around which the curve begins to rise for good, which hold its lowest there.
+
+        They are the values of the running median's window around the last one that is within noise of the least. A lone dip is
+        none: its neighbours exceed it by more than `change(share)` and than the steps beyond them.
+        """
+        last = int(np.flatnonzero(self.level <= self.level.min() + self.noise)[-1])
+        around = np.arange(max(last - WINDOW // 2, 0), min(last + WINDOW // 2 + 1, len(self)))
+        steps = np.abs(np.diff(self.values, prepend=[self.values[0]] * 2, append=[self.values[-1]] * 2))
+        dips = np.diff(np.pad(self.values, 1, mode="edge"))
+        beyond = np.maximum(steps[around], steps[around + 3])
+        lone = np.minimum(-dips[around], dips[around + 1]) > self.change(share) + beyond
+        return around if lone.all() else around[~lone]
+
     def epoch(self, place: int) -> int:
         """Return the epoch of a value of `level`."""
         return int(self.epochs[self.places[place]])
@@ -156,14 +175,22 @@ def curve_of(epochs: np.ndarray, values: np.ndarray) -> Curve:
     return Curve(epochs, values)
 
 
-def curve_names(history: pd.DataFrame, train: str = "", test: str = "") -> dict[str, str]:
+def curve_names(history: pd.DataFrame, train: str = "", test: str = "", never_finite: Collection[str] = ()) -> dict[str, str]:
     """Return under which names a run logged its curves, by ours; empty texts where it did not.
 
     Args:
         train, test: the names of the loss curves, before any other name.
+        never_finite: metrics that it logged, and never as a finite number: they count where no other name is there.
     """
+    names = _names_among({name for name in history.columns if history[name].notna().any()}, train, test)
+    if never_finite and not all(names.values()):
+        lost = _names_among({*filter(None, names.values()), *never_finite}, train, test)
+        names = {own: name or lost[own] for own, name in names.items()}
+    return names
+
+
+def _names_among(logged: Collection[str], train: str, test: str) -> dict[str, str]:
     found: dict[str, str] = {}
-    logged = {name for name in history.columns if history[name].notna().any()}
     for kind, words in (("loss", ("loss",)), ("accuracy", ("accuracy", "acc"))):
         ours = (f"train_{kind}", f"test_{kind}")
         names = [ours[1], *(name.format(word) for name in HOLD_OUT_NAMES for word in words)]
@@ -172,16 +199,16 @@ def curve_names(history: pd.DataFrame, train: str = "", test: str = "") -> dict[
         hold_out = next((name for name in names if name in logged), "")
         names = [ours[0], *(name.format(word) for name in TRAIN_NAMES for word in words)]
         if hold_out and hold_out != ours[1]:
-            names += words  # as Keras names it: a bare name is of the training where another one is of the hold-out
+            names += [name.format(word) for name in BARE_NAMES for word in words]
         if kind == "loss" and train:
             names.insert(0, train)
         found |= {ours[0]: next((name for name in names if name in logged), ""), ours[1]: hold_out}
     return found
 
 
-def known_curves(history: pd.DataFrame, train: str = "", test: str = "") -> pd.DataFrame:
+def known_curves(history: pd.DataFrame, train: str = "", test: str = "", never_finite: Collection[str] = ()) -> pd.DataFrame:
     """Return the rows of one run with its curves under our names, where it logged them under other common ones."""
-    names = curve_names(history, train, test)
+    names = curve_names(history, train, test, never_finite)
     found = {own: history[name] for own, name in names.items() if name and name != own}
     return history.assign(**found) if found else history
 

@@ -9,7 +9,7 @@ Slope and its confidence interval: Theil 1950 and Sen 1968, by scipy.stats.theil
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -29,13 +29,14 @@ from paretune.analysis.findings.curves import (
 )
 from paretune.analysis.sources.lost_metrics import lost_from
 from paretune.analysis.sources.run_record import LEADING
+from paretune.core.best_epoch import known_goal
+from paretune.core.errors import MOST_NAMED
 
 if TYPE_CHECKING:
     import pandas as pd
 
 KIND_WORDS = ("still running", "no loss", "too few epochs", "unstable", "over-fitting", "under-fitting", "still improving", "fine")
 RUNNING, NO_LOSS, TOO_SHORT, UNSTABLE, OVER, UNDER, IMPROVING, FINE = KIND_WORDS
-MOST_NAMES = 8  # of logged metrics in a reason
 MIN_EPOCHS = 6
 TRAIN_RISE = 0.25  # above the lowest train loss: the training came apart
 JUMPS = 0.2  # noise of the train loss from epoch to epoch, as a share of its level
@@ -67,6 +68,7 @@ def diagnose(
     test: str = "",
     percent: bool | None = None,
     ours: bool = False,
+    never_finite: Collection[str] = (),
 ) -> Diagnosis:
     """Diagnose one run.
 
@@ -77,8 +79,11 @@ def diagnose(
         train, test: the names of the loss curves, where they are other ones.
         percent: whether accuracies are of 100; by default where one is above NO_SHARE.
         ours: whether a trainer of ours wrote the run, so that a loss that it lacks has no other name.
+        never_finite: metrics that it logged, and never as a finite number, which the rows do not tell from others.
     """
-    history = known_curves(history, train, test)
+    logged = history
+    names = curve_names(history, train, test, never_finite)
+    history = known_curves(history, train, test, never_finite)
     rows = by_epoch(history)
     states = set(history["state"]) if "state" in history else set()
     if "running" in states:
@@ -86,6 +91,9 @@ def diagnose(
         text = _("{count} epochs so far") if n_epochs != 1 else _("{count} epoch so far")
         return Diagnosis(RUNNING, None, text.format(count=n_epochs))
     lost = [place for place in (lost_from(rows, name) for name in ("train_loss", "test_loss")) if place is not None]
+    if any(names[name] in never_finite for name in ("train_loss", "test_loss")):
+        begin = int(rows["epoch"].iloc[0])
+        return Diagnosis(UNSTABLE, begin, _("the loss was not finite in any epoch"))
     if lost:
         begin = int(rows["epoch"].iloc[min(lost)])
         return Diagnosis(UNSTABLE, begin, _("the loss is not finite from epoch {epoch} on").format(epoch=begin))
@@ -93,7 +101,7 @@ def diagnose(
     curves = {name: curve_of(epochs, rows[name].to_numpy(dtype=np.float64)) for name in CURVES}
     no_train, no_test = (len(curves[name]) == 0 for name in ("train_loss", "test_loss"))
     if no_train or no_test:
-        return Diagnosis(NO_LOSS, None, _without_loss(history, ours=ours, no_train=no_train, no_test=no_test))
+        return Diagnosis(NO_LOSS, None, _without_loss(logged, ours=ours, no_train=no_train, no_test=no_test))
     n_epochs = min(len(curves["train_loss"]), len(curves["test_loss"]))
     if n_epochs < MIN_EPOCHS:
         text = _("{count} epochs tell too little") if n_epochs != 1 else _("{count} epoch tell too little")
@@ -124,10 +132,11 @@ class _Judged:
         train, levels = self.train, self.train.level[self.train_lows]
         lowest = int(levels.argmin())
         if levels[-1] - levels[lowest] > train.change(TRAIN_RISE):
-            low, end = int(self.train_lows[lowest]), int(self.train_lows[-1])
+            low = int(train.places[self.train_lows[lowest]]) if self.cycle else _lowest(train, train.turn(TRAIN_RISE))
+            begin, end = int(train.epochs[low]), int(self.train_lows[-1])
             reason = _("the train loss rose from {low:.3g} in epoch {epoch} to {high:.3g} in epoch {end}")
-            said = reason.format(low=train.level[low], epoch=train.epoch(low), high=train.level[end], end=train.epoch(end))
-            return Diagnosis(UNSTABLE, train.epoch(low), said)
+            said = reason.format(low=train.values[low], epoch=begin, high=train.level[end], end=train.epoch(end))
+            return Diagnosis(UNSTABLE, begin, said)
         begin = len(train) // 3
         steps = np.diff(train.values[begin:])
         typical = float(np.median(train.values[begin:])) if train.values.min() > 0 else train.unit
@@ -152,20 +161,24 @@ class _Judged:
         before = int(self.train_lows[np.abs(train.epochs - test.epochs[lowest]).argmin()])
         after = int(self.train_lows[-1])
         if risen >= RISEN_EPOCHS and train.level[after] <= train.level[before] + train.change(TEST_RISE):
+            begins = np.array([test.places[low]]) if self.cycle else test.turn(TEST_RISE)
+            first, train_first = _in_one_epoch(test, train, begins, _lowest(test, begins), int(train.places[before]))
+            ends = np.array([test.places[end]]) if self.cycle else np.arange(len(test) - 3, len(test))
+            last, train_last = _in_one_epoch(test, train, ends, int(test.places[end]), int(train.places[after]))
             reason = _(
                 "the hold-out loss rose from {low:.3g} in epoch {epoch} to {high:.3g} in epoch {end}, while the train loss went "
                 "from {before:.3g} in epoch {first} to {after:.3g} in epoch {last}"
             ).format(
-                low=test.level[low],
-                epoch=test.epoch(low),
-                high=test.level[end],
-                end=test.epoch(end),
-                before=train.level[before],
-                first=train.epoch(before),
-                after=train.level[after],
-                last=train.epoch(after),
+                low=test.values[first],
+                epoch=int(test.epochs[first]),
+                high=test.values[last],
+                end=int(test.epochs[last]),
+                before=train.values[train_first],
+                first=int(train.epochs[train_first]),
+                after=train.values[train_last],
+                last=int(train.epochs[train_last]),
             )
-            return Diagnosis(OVER, test.epoch(low), reason)
+            return Diagnosis(OVER, int(test.epochs[first]), reason)
         return self._parted()
 
     def _parted(self) -> Diagnosis | None:
@@ -237,7 +250,32 @@ class _Judged:
         elif not len(test):
             text = _("accuracy {train:.4g} in training (epoch {first})")
         (first, ours), (last, theirs) = ((curve.epoch(-1), curve.level[-1]) if len(curve) else (0, 0.0) for curve in (train, test))
+        if len(train) and len(test):
+            ends = np.arange(max(len(test) - 3, 0), len(test))
+            at, train_at = _in_one_epoch(test, train, ends, int(test.places[-1]), int(train.places[-1]))
+            first, ours, last, theirs = int(train.epochs[train_at]), train.values[train_at], int(test.epochs[at]), test.values[at]
         return text.format(train=ours, first=first, test=theirs, last=last)
+
+
+def _lowest(curve: Curve, places: np.ndarray) -> int:
+    """Return which of the values at some places is the lowest."""
+    return int(places[curve.values[places].argmin()])
+
+
+def _in_one_epoch(test: Curve, train: Curve, places: np.ndarray, place: int, train_place: int) -> tuple[int, int]:
+    """Return the positions of a value of either curve that a sentence names together: of one epoch where both were logged.
+
+    Of the epochs at `places` of the hold-out's curve, it is the one in which this is nearest to its value at `place` and the
+    other one to its running median. Without such an epoch it is `place` and `train_place`.
+    """
+    _epochs, of_test, of_train = np.intersect1d(test.epochs[places], train.epochs, return_indices=True)
+    if not len(of_test):
+        return place, train_place
+    own = places[of_test]
+    away = np.abs(test.values[own] - test.values[place]) / (test.range or 1.0)
+    away += np.abs(train.values[of_train] - train.level[of_train]) / (train.range or 1.0)
+    best = int(away.argmin())
+    return int(own[best]), int(of_train[best])
 
 
 def _slope(curve: Curve, n_values: int) -> tuple[float, float]:
@@ -250,11 +288,7 @@ def _slope(curve: Curve, n_values: int) -> tuple[float, float]:
 
 def _without_loss(history: pd.DataFrame, *, ours: bool, no_train: bool, no_test: bool) -> str:
     """Say which loss a run lacks, and of a program that is not ours what it logged instead."""
-    outside = {*LEADING, "epoch"}
-    names = (
-        [] if ours else [name for name in history.select_dtypes("number") if name not in outside and history[name].notna().any()]
-    )
-    names = [name for name in names if not name.startswith("config.")]
+    names = [] if ours else logged_metrics(history)
     if not names:
         if no_train and no_test:
             return _("it logged no finite train and no hold-out loss")
@@ -266,17 +300,34 @@ def _without_loss(history: pd.DataFrame, *, ours: bool, no_train: bool, no_test:
     else:
         text = _("no hold-out loss is known by its name; it logged {names}: {how}")
     how = _("name the loss curves by --train and --test of python -m analysis.diagnose")
-    shown = ", ".join(names[:MOST_NAMES])
-    if len(names) > MOST_NAMES:
-        shown = _("{names} and {count} more").format(names=shown, count=len(names) - MOST_NAMES)
+    names.sort(key=lambda name: known_goal(name) != "minimize")  # what may be a loss comes first
+    shown = ", ".join(names[:MOST_NAMED])
+    if len(names) > MOST_NAMED:
+        shown = _("{names} and {count} more").format(names=shown, count=len(names) - MOST_NAMED)
     return text.format(names=shown, how=how)
 
 
-def diagnose_runs(history: pd.DataFrame, *, ours: Collection[str] = (), train: str = "", test: str = "") -> pd.DataFrame:
+def logged_metrics(history: pd.DataFrame) -> list[str]:
+    """Return the metrics that runs logged as finite numbers, of which any could be a curve."""
+    names = [
+        str(name) for name in history.select_dtypes("number") if name not in {*LEADING, "epoch"} and history[name].notna().any()
+    ]
+    return [name for name in names if not name.startswith("config.")]
+
+
+def diagnose_runs(
+    history: pd.DataFrame,
+    *,
+    ours: Collection[str] = (),
+    logged: Mapping[str, Collection[str]] | None = None,
+    train: str = "",
+    test: str = "",
+) -> pd.DataFrame:
     """Diagnose every run of a history, each measured by the best hold-out accuracy of the runs on the same data.
 
     Args:
         ours: the ids of the runs that a trainer of ours wrote.
+        logged: the metrics that each run logged, by its id, of which some may never have been finite.
         train, test: the names of the loss curves, where they are other ones than `known_curves` finds.
 
     Returns:
@@ -286,6 +337,7 @@ def diagnose_runs(history: pd.DataFrame, *, ours: Collection[str] = (), train: s
 
     data = history["config.data"].map(str) if "config.data" in history else pd.Series("", index=history.index)
     by_run = dict(iter(history.groupby("run", sort=False)))
+    never = {run: [name for name in (logged or {}).get(run, ()) if not rows[name].notna().any()] for run, rows in by_run.items()}
     names = {run: tuple(curve_names(rows, train, test).values()) for run, rows in by_run.items()}
     known = {run: known_curves(rows, train, test) for run, rows in by_run.items()}
     of_100 = {names[run] for run, rows in known.items() if in_percent(rows)}  # by the names: a run that learnt nothing stays at 1 %
@@ -298,7 +350,15 @@ def diagnose_runs(history: pd.DataFrame, *, ours: Collection[str] = (), train: s
     lines: list[dict[str, Any]] = []
     for run, rows in known.items():
         attainable = best.get(data[rows.index[0]], ATTAINABLE)
-        found = diagnose(rows, attainable=attainable, percent=names[run] in of_100, ours=run in ours)
+        found = diagnose(
+            by_run[run],
+            attainable=attainable,
+            train=train,
+            test=test,
+            percent=names[run] in of_100,
+            ours=run in ours,
+            never_finite=never[run],
+        )
         first = rows.iloc[0]
         lines.append(
             {
@@ -342,7 +402,10 @@ def rules_table() -> list[list[str]]:
     )
     return [
         [_(RUNNING), _("the run has not ended: its curves are not judged yet")],
-        [_(NO_LOSS), _("the run logged no train loss or no hold-out loss (an svm has no curves)")],
+        [
+            _(NO_LOSS),
+            _("the run logged no train loss or no hold-out loss, or not under a name that is known (an svm has no curves)"),
+        ],
         [_(TOO_SHORT), _("fewer than {epochs} epochs").format(epochs=MIN_EPOCHS)],
         [_(UNSTABLE), unstable.format(rise=100 * TRAIN_RISE, jumps=100 * JUMPS, turns=100 * TURNS)],
         [_(OVER), over.format(rise=100 * TEST_RISE, epochs=RISEN_EPOCHS, gap=100 * GAP)],

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pandas as pd
 
+LONGER = 3
+
 
 def lost_from(rows: pd.DataFrame, name: str) -> int | None:
     """Return from which row on a metric is not finite up to the last one; None where it just was not logged any more.
@@ -16,7 +18,9 @@ def lost_from(rows: pd.DataFrame, name: str) -> int | None:
 
     A table does not tell NaN from what was not logged. It was NaN where a row without either loss follows that holds nothing
     else, or most of what every earlier row held, and where the loss should have come again by its longest pause before, the one
-    before its first value too. A row of other metrics, as of a last evaluation, says nothing.
+    before its first value too. What is computed from a loss may become NaN with it: where all went together that never came
+    again, and the rest goes on, it should have come LONGER times by then. A row of other metrics, as of a last evaluation, says
+    nothing.
     """
     import numpy as np
 
@@ -34,6 +38,9 @@ def lost_from(rows: pd.DataFrame, name: str) -> int | None:
     before, later = there.loc[:last].to_numpy(), there.loc[last + 1 :].to_numpy()
     always = before.all(axis=0)
     alike = (later[:, always].sum(axis=1) > always.sum() / 2) | ~later.any(axis=1)
-    alike &= ~later[:, ~before.any(axis=0)].any(axis=1)
+    goes_on = always & later.any(axis=0)
+    alone = later[:, goes_on].all(axis=1) & goes_on.any()
+    known = ~later[:, ~before.any(axis=0)].any(axis=1)
     pause = int(np.diff(finite, prepend=-1).max())
-    return last + 1 if (silent & alike).sum() >= pause else None
+    counts = (silent & known & alike).sum(), (silent & known & alone).sum() / LONGER
+    return last + 1 if max(counts) >= pause else None

@@ -142,6 +142,7 @@ def _record(found: RunFile) -> RunRecord:
         columns=columns_of(found.rows),
         tags=found.tags,
         damaged=list(found.damaged),
+        read_environment=lambda: found.environment,
         read_summary=lambda: found.summary,
     ).take_outcome(found.outcome)
 
@@ -216,7 +217,8 @@ def _trial_runs(study: optuna.Study) -> list[RunRecord]:
                 cause=cause,
                 engine=run.get("origin") or origin,
                 ours=trainer is not None and config.get("classifier") == trainer,
-                feasible=all(value <= 0 for value in trial.constraints.values()) if trial.constraints else True,
+                feasible=all(value <= 0 for value in (trial.constraints or {}).values()),
+                broken=[text for text, value in (trial.constraints or {}).items() if not value <= 0],
                 read_summary=functools.partial(dict, decided),
             )
         )
@@ -276,5 +278,7 @@ def _complete(trial: RunRecord, file: RunRecord) -> None:
     trial.ours = trial.ours or file.ours
     trial.damaged = file.damaged
     trial.feasible = trial.feasible and file.feasible
+    trial.broken = trial.broken or file.broken
+    trial.read_environment = file.read_environment
     if file.n_rows >= trial.n_rows:
         trial.columns = file.columns

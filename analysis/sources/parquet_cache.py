@@ -36,6 +36,7 @@ IDENTITY = (
     "baseline",
     "cause",
     "damaged",
+    "broken",
 )
 
 
@@ -86,7 +87,15 @@ def _parted(runs: Sequence[dict[str, Any]], columns: dict[str, Any]) -> Iterator
         own = {name: columns[name][begin:end] for name in entry["columns"]}
         kept, file = entry.get("summary"), entry.get("file", "")
         read_summary = functools.partial(json.loads, kept) if kept is not None else functools.partial(_summary_in, file)
-        record = RunRecord(**{key: entry[key] for key in IDENTITY if key in entry}, columns=own, read_summary=read_summary)
+        environment = entry.get("environment")  # older versions did not keep it
+        record = RunRecord(
+            **{key: entry[key] for key in IDENTITY if key in entry},
+            columns=own,
+            read_summary=read_summary,
+            read_environment=functools.partial(_environment_in, file)
+            if environment is None
+            else functools.partial(dict, environment),
+        )
         yield entry.get("mark", ""), record
         begin = end
 
@@ -99,6 +108,11 @@ def _ours(run: RunRecord) -> bool:
 def _summary_in(file: str) -> Mapping[str, Any]:
     found = read_run(Path(file)) if Path(file).is_file() else None
     return {} if found is None else found.summary
+
+
+def _environment_in(file: str) -> Mapping[str, str]:
+    found = read_run(Path(file)) if Path(file).is_file() else None
+    return {} if found is None else found.environment
 
 
 def write(place: Path, marked: Sequence[tuple[str, RunRecord]]) -> None:
@@ -114,6 +128,7 @@ def write(place: Path, marked: Sequence[tuple[str, RunRecord]]) -> None:
         {
             **{key: getattr(run, key) for key in IDENTITY},
             "summary": None if _ours(run) else json.dumps(dict(run.read_summary()), default=str),
+            "environment": dict(run.environment),
             "mark": mark,
             "n_rows": run.n_rows,
             "columns": list(run.columns),

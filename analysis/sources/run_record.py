@@ -26,7 +26,19 @@ if TYPE_CHECKING:
 LEADING = ["run", "name", "group", "sweep", "state", "created", "file"]
 # columns of the table of runs beside its metrics
 ABOUT_RUN = ["classifier", "evaluation_split", "data", "average", "provenance.images", "provenance.image_size"]
-COLUMNS = [*LEADING, *ABOUT_RUN, "baseline", "feasible", "cause", "diverged", "epochs", "best_epoch", "picked", "on_front"]
+COLUMNS = [
+    *LEADING,
+    *ABOUT_RUN,
+    "baseline",
+    "feasible",
+    "broken",
+    "cause",
+    "diverged",
+    "epochs",
+    "best_epoch",
+    "picked",
+    "on_front",
+]
 COLUMNS += ["is_chosen", "augment", "runs", "front", "repeats", "p(front)"]  # of tables that commands print
 LOSSES = ("train_loss", "test_loss")
 METRIC = "metric."  # begins the column of a metric that is named like another column
@@ -63,12 +75,14 @@ class RunRecord:
     tags: list[str] = field(default_factory=list)
     goals: dict[str, str] = field(default_factory=dict)  # what its sweep looked for
     feasible: bool = True  # whether it keeps the constraints of its sweep
+    broken: list[str] = field(default_factory=list)  # those that it breaks, where they are known
     baseline: bool = False  # whether it is the default configuration of its sweep
     ours: bool = False  # whether a trainer of ours wrote it: only then the names that we reserve mean what they do with us
     engine: Mapping[str, Any] = field(default_factory=dict)  # commit and versions of the engine that ran another program
     cause: str = ""  # why its trial failed or was interrupted
     damaged: list[str] = field(default_factory=list)  # its run files in which records are broken
     read_summary: Callable[[], Mapping[str, Any]] = _no_summary
+    read_environment: Callable[[], Mapping[str, str]] = _no_summary
 
     def __post_init__(self) -> None:
         self.name = self.name or self.run  # W&B names no run that is offline
@@ -80,6 +94,7 @@ class RunRecord:
         """Take over what the run says of its sweep, and return the run."""
         self.goals = self.goals or {column_of(name): goal for name, goal in outcome.goals.items()}
         self.feasible = self.feasible and outcome.feasible is not False
+        self.broken = self.broken or list(outcome.broken)
         self.baseline = self.baseline or outcome.baseline
         self.cause = self.cause or outcome.cause
         self.created = self.created if outcome.created is None else outcome.created
@@ -92,9 +107,9 @@ class RunRecord:
 
     @property
     def origin(self) -> Mapping[str, Any]:
-        """Commit, versions and, of a run of ours, device, data and program; empty where they are unknown."""
+        """Commit, versions, device, data and program of a run of ours; empty of any other."""
         known = self.stated.get("provenance")
-        return known if isinstance(known, Mapping) else self.engine
+        return known if isinstance(known, Mapping) else {}
 
     @functools.cached_property
     def effective_config(self) -> dict[str, Any]:
@@ -105,6 +120,16 @@ class RunRecord:
     def parameters(self) -> dict[str, Any]:
         """The effective configuration without what our runs say in it beside hyper-parameters."""
         return {name: value for name, value in self.effective_config.items() if not (self.ours and name in DESCRIPTION)}
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """What W&B's client recorded of where it came from: program, args, commit, python and wandb, each where it is known."""
+        return self.read_environment()
+
+    @property
+    def called(self) -> str:
+        """Its name, with the id behind it where that is another one."""
+        return self.name if self.name == self.run else f"{self.name} ({self.run})"
 
     @property
     def n_rows(self) -> int:
@@ -224,8 +249,8 @@ def runs_table(runs: Sequence[RunRecord]) -> pd.DataFrame:
     decided it by `define_metric` or by writing to the summary.
 
     Adds best_epoch, picked (False where best_epoch is only the last one), epochs, evaluation_split, data, average, classifier,
-    baseline, feasible, cause (why its trial failed) and diverged (a trainer of ours logged a loss in that row that is not finite)
-    to the columns of the history. A metric of such a name has the column `metric.NAME`.
+    baseline, feasible, broken (the constraints that it breaks), cause (why its trial failed) and diverged (a trainer of ours logged a
+    loss in that row that is not finite) to the columns of the history. A metric of such a name has the column `metric.NAME`.
     """
     import pandas as pd
 
@@ -243,6 +268,7 @@ def runs_table(runs: Sequence[RunRecord]) -> pd.DataFrame:
                 "provenance.image_size": str(run.stated.get("image_size") or ""),
                 "baseline": run.baseline,
                 "feasible": run.feasible,
+                "broken": "; ".join(run.broken),
                 "cause": run.cause,
                 "epochs": run.n_rows,
                 "best_epoch": row.get("epoch", math.nan),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -105,8 +106,17 @@ def _record(run: Any, columns: dict[str, np.ndarray]) -> RunRecord:
         config=_with_empty_mappings(dict(run.config)),
         columns=columns,
         tags=list(run.tags),
+        read_environment=functools.partial(dict, _environment(run)),
         read_summary=lambda: summary,
     ).take_outcome(outcome_of(summary))
+
+
+def _environment(run: Any) -> dict[str, str]:
+    """Return what the list of runs tells of where a run came from."""
+    client = (getattr(run, "rawconfig", None) or {}).get("_wandb")
+    known = client if isinstance(client, Mapping) else {}
+    found = {"commit": getattr(run, "commit", None), "python": known.get("python_version"), "wandb": known.get("cli_version")}
+    return {name: str(value) for name, value in found.items() if value}
 
 
 def _with_empty_mappings(config: dict[str, Any]) -> dict[str, Any]:

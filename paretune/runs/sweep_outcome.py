@@ -1,4 +1,4 @@
-"""The outcome of a run in its sweep (goals, baseline, feasible, pruned, cause), stored in the run's W&B summary under `paretune`.
+"""The outcome of a run in its sweep (goals, baseline, constraints, pruned, cause), in the run's W&B summary under `paretune`.
 
 So a run means the same whether it is read from a study, from run files, or from a server. In-process trials write it before
 they finish, the engine adds it to the runs of other people's programs (paretune/runs/outcome_file.py), and our server to the
@@ -28,6 +28,7 @@ class SweepOutcome:
     pruned: int | None = None  # the epoch at which the sweep stopped it
     cause: str = ""  # why its trial failed; one of UNCOUNTED where the trial was interrupted and is tried again
     created: float | None = None  # seconds since 1970; a server knows only when an offline run was uploaded
+    broken: tuple[str, ...] = ()  # the constraints that it breaks, as the sweep states them
 
     def to_summary(self) -> dict[str, Any]:
         """Return what the run's summary keeps."""
@@ -35,6 +36,7 @@ class SweepOutcome:
         known |= {"baseline": True} if self.baseline else {}
         known |= {"cause": self.cause} if self.cause else {}
         known |= {name: value for name in ("feasible", "pruned", "created") if (value := getattr(self, name)) is not None}
+        known |= {"broken": list(self.broken)} if self.broken else {}
         return {KEY: known}
 
     def state_of(self, state: str) -> str:
@@ -59,6 +61,7 @@ def outcome_of(summary: Mapping[str, Any]) -> SweepOutcome:
     if not isinstance(known, Mapping) or not is_outcome(known):
         return SweepOutcome()
     goals = known.get("goals")
+    broken = known.get("broken")
     feasible, pruned, cause, created = (known.get(name) for name in ("feasible", "pruned", "cause", "created"))
     return SweepOutcome(
         {str(name): str(goal) for name, goal in goals.items()} if isinstance(goals, Mapping) else {},
@@ -67,4 +70,5 @@ def outcome_of(summary: Mapping[str, Any]) -> SweepOutcome:
         pruned if isinstance(pruned, int) else None,
         cause if isinstance(cause, str) else "",
         float(created) if isinstance(created, int | float) else None,
+        tuple(map(str, broken)) if isinstance(broken, list) else (),
     )

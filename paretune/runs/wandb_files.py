@@ -15,6 +15,7 @@ import functools
 import json
 import math
 import re
+import shlex
 import struct
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -63,6 +64,7 @@ class RunFile:
     config: dict[str, Any] = field(default_factory=dict)
     rows: list[dict[str, Any]] = field(default_factory=list)
     tags: list[str] = field(default_factory=list)
+    environment: dict[str, str] = field(default_factory=dict)  # of program, args, commit, python and wandb, what is known
     file: str = ""
     damaged: tuple[str, ...] = ()  # its files in which records are broken
     summaries: list[bytes] = field(default_factory=list, repr=False)  # as they came, the later over the earlier
@@ -151,6 +153,7 @@ class _Reading:
             self.run.project, self.run.entity = sent.project, sent.entity
             self.run.created = sent.start_time.ToMicroseconds() / 1e6 if sent.HasField("start_time") else math.nan
             self.run.tags = list(sent.tags)
+            self._know(python=sent.telemetry.python_version, wandb=sent.telemetry.cli_version, commit=sent.git.commit)
             _update(self.run.config, sent.config.update)
         elif self.run is None:
             return
@@ -160,11 +163,19 @@ class _Reading:
             row: dict[str, Any] = {}
             _update(row, record.history.item)
             self.run.rows.append(row)
+        elif kind == "environment":
+            sent = record.environment
+            python = sent.python.removeprefix("CPython ")
+            self._know(program=sent.program, args=shlex.join(sent.args), commit=sent.git.commit, python=python)
         elif kind == "summary":
             self.run.summaries.append(record.SerializeToString())
         elif kind == "exit":
             self.run.exit_code = record.exit.exit_code
             self.run.state = "failed" if self.run.exit_code else "finished"
+
+    def _know(self, **values: str) -> None:
+        if self.run is not None:
+            self.run.environment |= {name: value for name, value in values.items() if value}
 
     def whole(self) -> RunFile | None:
         """Decode what waits, and return the run."""

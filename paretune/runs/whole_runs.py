@@ -51,6 +51,7 @@ def _merged(parts: Sequence[RunFile]) -> RunFile:
         tags=newest.tags or first.tags,
         created=first.created,
         config=config,
+        environment={**first.environment, **newest.environment},
         rows=_merged_rows([part.rows for part in parts if part.rows]),
         summaries=[raw for part in parts for raw in part.summaries],
     )

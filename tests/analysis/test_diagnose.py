@@ -123,6 +123,53 @@ def test_over_fitting_is_dated_to_where_the_curves_part(curves: Curves) -> None:
     assert np.mean(np.abs(np.array(noisy) - 12) <= 3) >= 0.9
 
 
+@pytest.mark.parametrize("turn", [7, 12, 20])
+@pytest.mark.parametrize("rise", [0.015, 0.04, 0.3])
+@pytest.mark.parametrize("fall", [0.1, 0.6])
+def test_over_fitting_begins_at_the_lowest_loss_of_the_hold_out(turn: int, rise: float, fall: float) -> None:
+    epochs = np.arange(40.0)
+    test = 1 + fall * np.maximum(turn - epochs, 0) / turn + rise * np.maximum(epochs - turn, 0)
+    found = diagnose(pd.DataFrame({"epoch": epochs, "train_loss": 1.5 * np.exp(-epochs / 8), "test_loss": test}))
+    assert (found.kind, found.epoch) == (OVER, turn)
+    assert "rose from 1 in epoch" in found.reason
+
+
+@pytest.mark.parametrize("noise", [0.002, 0.005, 0.01])
+def test_over_fitting_after_a_noisy_plateau_is_hardly_dated_too_early(noise: float) -> None:
+    away = []
+    for seed in range(40):
+        random, epochs = np.random.default_rng(seed), np.arange(50.0)
+        turn = int(random.integers(10, 40))
+        test = (1 + 0.6 * np.exp(-epochs / 3) + 0.04 * np.maximum(epochs - turn, 0)) * np.exp(noise * random.standard_normal(50))
+        found = diagnose(pd.DataFrame({"epoch": epochs, "train_loss": 1.5 * np.exp(-epochs / 8) + 0.01, "test_loss": test}))
+        assert found.kind == OVER
+        away.append((found.epoch or 0) - turn)
+    assert abs(np.mean(away)) <= 2
+    assert np.median(np.abs(away)) <= 1
+
+
+def test_a_lone_dip_is_not_where_over_fitting_begins() -> None:
+    epochs = np.arange(30.0)
+    test = 1 + 0.5 * np.exp(-epochs / 2) + 0.05 * np.maximum(epochs - 15, 0)
+    test[14] = 0.5
+    found = diagnose(pd.DataFrame({"epoch": epochs, "train_loss": np.exp(-epochs / 8), "test_loss": test}))
+    assert found.epoch in (13, 15)
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.01])
+@pytest.mark.parametrize("family", [name for name, (kind, _) in FAMILIES.items() if kind in (OVER, FINE)])
+def test_both_halves_of_a_sentence_name_the_epochs_that_both_curves_logged(family: str, noise: float) -> None:
+    for seed in range(3):
+        history = draw(family, seed, [noise])
+        found = diagnose(history)
+        first, *others = re.findall(r"in epoch (\d+)|\(epoch (\d+)\)", found.reason) or [("", "")]
+        epochs = ["".join(first), *map("".join, others)]
+        if "while" in found.reason:
+            assert epochs[:2] == epochs[2:], found.reason
+        elif "in training" in found.reason and "on the hold-out" in found.reason:
+            assert epochs[0] == epochs[1], found.reason
+
+
 def test_a_training_that_comes_apart_is_dated_to_its_best_epoch() -> None:
     found = diagnose(history_of(coming_apart))
     assert found.epoch is not None
@@ -142,6 +189,18 @@ def test_a_run_without_a_loss_has_no_diagnosis(missing: list[str]) -> None:
     for history in (history_of(fine).drop(columns=missing), history_of(fine).assign(**dict.fromkeys(missing, np.nan))):
         assert diagnose(history).kind == NO_LOSS
     assert diagnose(history_of(fine).iloc[:0]).kind == NO_LOSS
+
+
+def test_a_loss_that_never_was_finite_is_no_loss_that_is_missing() -> None:
+    history = history_of(fine).assign(run="a", name="a", state="finished")
+    lost = history.assign(run="b", name="b", train_loss=np.nan, test_loss=np.nan)
+    both = pd.concat([history, lost], ignore_index=True)
+    losses = ["train_loss", "test_loss"]
+    assert list(diagnose_runs(both, logged={"a": losses, "b": losses})["diagnosis"]) == [FINE, UNSTABLE]
+    assert list(diagnose_runs(both, logged={"a": losses, "b": []})["diagnosis"]) == [FINE, NO_LOSS]
+    other = lost.rename(columns={"train_loss": "loss", "test_loss": "val_loss"}).assign(epoch=lost["epoch"] - 1)
+    found = diagnose(other, never_finite=["loss", "val_loss"])
+    assert (found.kind, found.epoch) == (UNSTABLE, 0)
 
 
 @pytest.mark.parametrize("n_epochs", [1, 3, 5])
@@ -191,6 +250,10 @@ def test_a_run_of_unknown_names_is_told_what_it_logged_and_how_to_name_it() -> N
         "--test of python -m analysis.diagnose"
     )
     assert diagnose(theirs, train="objective", test="check").kind == OVER
+    assert "it logged objective, check: name" in diagnose(theirs, train="objective").reason  # and no name of ours for it
+    many = theirs.assign(**{f"weights/{number}": 1.0 for number in range(50)}, **{"my loss": 1.0})
+    assert "it logged my loss, objective, check, weights/0" in diagnose(many).reason
+    assert "and 33 more: name the loss curves by --train and --test" in diagnose(many).reason
     assert "no hold-out loss is known by its name; it logged objective, check" in diagnose(theirs, train="objective").reason
 
 

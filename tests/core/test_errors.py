@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from paretune.core.errors import MOST_QUOTED, excerpt, first_line, how_it_ended
+from paretune.core.errors import MOST_NAMED, MOST_QUOTED, excerpt, first_line, how_it_ended, names_there
 from tests.samples import ROOT
 
 
@@ -32,6 +32,27 @@ def test_at_most_500_letters_are_quoted_of_the_beginning_and_the_end(length: int
 )
 def test_how_a_process_ended_is_said_by_the_name_of_its_signal_or_its_exit_code(code: int, words: str) -> None:
     assert how_it_ended(code) == words
+
+
+@pytest.mark.parametrize(
+    ("name", "names", "words"),
+    [
+        ("val/ac", ["loss", "val/acc"], "; did you mean 'val/acc'? There are val/acc, loss."),
+        ("val/acc", ["loss", "epoch/val_accuracy", "val/loss"], "; there are epoch/val_accuracy, val/loss, loss."),
+        ("f1", ["loss"], "; there are loss."),
+        ("f1", [], "; there is none."),
+        ("x", ["b", "a", "b"], "; there are b, a."),
+    ],
+)
+def test_an_unknown_name_is_answered_by_those_there_are_the_nearest_first(name: str, names: list[str], words: str) -> None:
+    assert names_there(name, names) == words
+
+
+def test_of_many_names_the_first_are_listed_and_the_others_counted() -> None:
+    names = [f"layer{number}/weights" for number in range(500)]
+    assert names_there("loss", names).count(",") == MOST_NAMED - 1
+    assert names_there("loss", names).endswith(f" and {500 - MOST_NAMED} more.")
+    assert names_there("Layer499/Weights", names).partition("There are ")[2].startswith("layer499/weights, ")
 
 
 @pytest.mark.parametrize(

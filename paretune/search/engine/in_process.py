@@ -159,7 +159,7 @@ class InProcess:
             if tracker.pruned is None:
                 row = counted_row(tracker.rows, self.sweep.goals, ours=True)
                 cause = why_no_value(tracker.rows, self.sweep.goals, ours=True) if row is None else ""
-                tracker.outcome = replace(outcome, feasible=self.sweep.feasible(resolved, row), cause=cause)
+                tracker.outcome = self.sweep.judged(replace(outcome, cause=cause), resolved, row)
 
     def write_outcome(self, known: RunFile, folder: Path, outcome: SweepOutcome) -> None:
         for file in folder.glob(f"run-{known.run_id}.wandb"):

@@ -482,7 +482,7 @@ def write_outcome(
         config=config,
         tags=["baseline"] if baseline else [],
     )
-    outcome = SweepOutcome(sweep.goals, baseline, sweep.feasible(config, row), pruned, cause)
+    outcome = sweep.judged(SweepOutcome(sweep.goals, baseline, pruned=pruned, cause=cause), config, row)
     training.write_outcome(known, folder / run["path"], outcome)
 
 

@@ -10,7 +10,7 @@ import math
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from paretune.models.contract import Model
 from paretune.models.programs import program_model, shipped_model
 from paretune.models.registry import MODELS, program_of
 from paretune.models.run_config import RunOptions, configure, read_preset
+from paretune.runs.sweep_outcome import SweepOutcome
 from paretune.search.spec.hyperband import Hyperband, read_hyperband
 from paretune.search.spec.scheduler import Scheduler, read_scheduler
 from paretune.search.spec.search_options import KEYS as SETTINGS
@@ -123,11 +124,12 @@ class Sweep:
             found[constraint.text] = math.inf if math.isnan(violation) else violation
         return found
 
-    def feasible(self, config: Mapping[str, Any], row: Mapping[str, Any] | None) -> bool | None:
-        """Return whether a run keeps the constraints at the row that counts; None where there are none, or no such row."""
+    def judged(self, outcome: SweepOutcome, config: Mapping[str, Any], row: Mapping[str, Any] | None) -> SweepOutcome:
+        """Return an outcome with the constraints that a run breaks at the row that counts; as it is without either."""
         if not self.settings.constraints or row is None:
-            return None
-        return all(violation <= 0 for violation in self.violations(config, row).values())
+            return outcome
+        broken = tuple(text for text, violation in self.violations(config, row).items() if violation > 0)
+        return replace(outcome, feasible=not broken, broken=broken)
 
     def default_values(self) -> dict[str, Any]:
         """Return the classifier's default configuration with the sweep's preset and fixed values; empty for other programs."""

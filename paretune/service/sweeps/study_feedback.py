@@ -148,7 +148,7 @@ def tell(search: Search, number: int, outcome: Outcome) -> SweepOutcome:
         search.study.tell(number, [row[name] for name in definition.goals])
     except (ValueError, RuntimeError):
         pass  # it was told before a restart
-    return replace(said, feasible=definition.feasible(outcome.config, row))
+    return definition.judged(said, outcome.config, row)
 
 
 def _prune(search: Search, number: int, history: History) -> None:

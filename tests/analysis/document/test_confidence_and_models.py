@@ -58,7 +58,7 @@ def test_the_seeds_of_a_retrain_stand_with_mean_and_interval(softmax: Study) -> 
 
 def test_every_run_is_diagnosed_once_and_an_svm_has_no_curves(softmax: Study, svm: Study) -> None:
     text = words(confidence_and_models.training_section(softmax))
-    counts = re.search(r"the (\d+) runs of softmax are: (.*?)\.", text)
+    counts = re.search(r"of (\d+) runs of softmax: (.*?)\.", text)
     assert counts is not None
     assert sum(int(number) for number in re.findall(r"\d+", counts[2])) == int(counts[1])
     assert int(counts[1]) == sum(run.n_rows > 1 for run in softmax.runs)

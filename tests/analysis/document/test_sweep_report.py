@@ -10,17 +10,18 @@ import shutil
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
 from paretune.analysis import report
-from paretune.analysis.document import sections, sweep_report
+from paretune.analysis.document import origins, sections, sweep_report
 from paretune.analysis.document.document import Paragraph, Table
 from paretune.analysis.document.language import catalogue, spoken
 from paretune.analysis.document.study import Study
 from paretune.analysis.document.sweep_report import build_document, comparable, read_study, write_report
+from paretune.analysis.findings.repeats import RUNS
 from paretune.analysis.locked_part import load_kept
 from paretune.analysis.retrain import main as retrain_main
 from paretune.core.errors import UsageError
@@ -226,7 +227,7 @@ def test_runs_of_another_program_have_a_report(tmp_path: Path, capsys: pytest.Ca
     assert "the runs are of a program that analysis.retrain does not know" in capsys.readouterr().out
     page = Page(tmp_path / "report" / "report.html")
     assert "0.8000" in page.text
-    assert "The search: val/acc of each trial" in page.text
+    assert "The search: val/acc of each run" in page.text
     assert "the runs do not say on which images they were scored" in page.text
     with pytest.raises(SystemExit, match="2"):
         retrain_main([str(source), "--rule", "max:val/acc", "--to", str(tmp_path / "model")])
@@ -332,7 +333,7 @@ def test_a_study_is_read_without_being_changed(studies: list[Study]) -> None:
 
     before = copy.deepcopy(contents())
     sections.summary_section(studies)
-    sections.sources_section(studies)
+    origins.sources_section(studies)
     assert contents() == before
 
 
@@ -403,15 +404,23 @@ def test_the_report_counts_the_runs_that_did_not_finish() -> None:
     from paretune.analysis.document.sections import left_out_in_words
 
     class Searched:
-        def __init__(self, name: str, *states: str) -> None:
+        aims: ClassVar = {"f1": "maximize"}
+
+        def __init__(self, name: str, *states: str, n_candidates: int = 1) -> None:
             self.name, self.table = name, pd.DataFrame({"state": states})
+            rows = [(f"{number}",) for number in range(n_candidates)]
+            self.front = pd.DataFrame({"on_front": [True] * n_candidates, RUNS: rows})
 
     words = left_out_in_words([Searched("ann", "finished", "pruned", "pruned", "failed"), Searched("svm", "finished")])  # type: ignore[list-item]
     assert words == "Other runs have no place on it (ann: 2 stopped early, 1 failed)."
-    out = Searched("svm", *["finished"] * 3)
+    out = Searched("svm", *["finished"] * 3, n_candidates=0)
     out.table = out.table.assign(feasible=[True, False, False], diverged=[True, False, False])
     words = left_out_in_words([out])  # type: ignore[list-item]
     assert words == "Other runs have no place on it (svm: 2 breaking a constraint, 1 whose loss is not finite)."
+    broken = Searched("svm", *["finished"] * 5)
+    broken.table = broken.table.assign(feasible=[True, False, False, True, True], broken=["", "epochs <= 3", "epochs <= 3", "", ""])
+    words = left_out_in_words([broken])  # type: ignore[list-item]
+    assert words == "Other runs have no place on it (svm: 2 breaking the constraint epochs <= 3, 2 without a finite f1)."
     assert left_out_in_words([Searched("svm", "finished")]) == "Every run has finished."  # type: ignore[list-item]
 
 

@@ -66,7 +66,7 @@ def test_a_panel_says_how_many_runs_are_on_the_front_and_how_many_are_out_of_sig
     legend = axes.get_legend()
     assert legend is not None
     assert [text.get_text() for text in legend.get_texts()] == ["dominated", "on the front (3 of 6)", "chosen"]
-    assert axes.get_title(loc="right") == "1 run beyond the frame", "above the frame, where no line crosses it"
+    assert axes.get_title(loc="right") == "1 beyond the frame", "above the frame, where no line crosses it"
     assert list(axes.texts) == []
 
 
@@ -196,7 +196,7 @@ def test_the_best_so_far_is_that_of_the_goal_and_the_best_and_the_chosen_run_are
     _best, (low, high), outside = course(axes)
     assert low < sign * losses.min() < high
     assert not low < sign * losses[3] < high
-    assert outside == "1 run beyond the frame"
+    assert outside == "1 beyond the frame"
 
 
 def test_a_run_that_breaks_a_constraint_or_is_infinite_is_no_best() -> None:

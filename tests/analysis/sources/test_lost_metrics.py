@@ -29,6 +29,14 @@ def test_infinity_counts_at_the_end_and_not_in_between() -> None:
     assert lost_from(rows, "train_loss") == 0
 
 
+@pytest.mark.parametrize(("n_after", "lost"), [(2, False), (3, True), (11, True)])
+def test_metrics_that_become_nan_with_the_loss_do_not_hide_that_it_did(n_after: int, lost: bool) -> None:
+    values = np.where(np.arange(9 + n_after) < 9, 0.5, np.nan)
+    derived = dict.fromkeys(("train_loss", "test_loss", "train_accuracy", "test_accuracy", "top 5"), values)
+    rows = pd.DataFrame({"epoch": np.arange(1.0, 10 + n_after), **derived, "learning_rate": 0.1})
+    assert lost_from(rows, "train_loss") == (9 if lost else None)
+
+
 def test_the_wait_for_the_first_value_is_a_pause_too() -> None:
     values = [np.nan] * 4 + [1.0] + [np.nan] * 4
     rows = pd.DataFrame({"epoch": np.arange(1.0, 10), "train_loss": values, "test_loss": values, "f1": 0.5})
