@@ -20,9 +20,11 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 
+from paretune.core.errors import UsageError
 from paretune.painter.bodies import body_of
 from paretune.service import graphql as answers
-from paretune.service.graphql.execution import answered
+from paretune.service.graphql.execution import answered, refused
+from paretune.service.graphql.query_limits import AnswerSize
 from paretune.service.graphql.shared import Context, GoneError
 from paretune.service.http.auth import Keys, permitted
 from paretune.service.http.metrics import Observer
@@ -39,6 +41,7 @@ from paretune.service.sweeps.heartbeats import Pulses
 from paretune.service.sweeps.searches import Searches
 
 MOST_BODY = 32 * 2**20  # bytes of a request that is not an upload; the client's largest has about 10 MB
+PIECE = 2**18  # bytes of an answer that are handed to the network at once
 SMALL_BODY = 2**16  # bytes that are read faster than another thread is woken
 MOST_BRACKETS = 2_000_000  # in one, which JSON takes a second to read, and nothing else runs meanwhile
 PULSES = 5.0  # seconds between writings of who was heard
@@ -106,16 +109,29 @@ class Service:
         if not isinstance(query, str) or not isinstance(variables, dict):
             raise HTTPException(400, "a request must have query, a text, and variables, a mapping.")
         execute = functools.partial(self._executed, query, variables, account, request)
-        return JSONResponse(await run_in_threadpool(retried, execute))
+        return pieces_of(await run_in_threadpool(retried, execute))
 
-    def _executed(self, query: str, variables: dict[str, Any], account: Account, request: Request) -> dict[str, Any]:
+    def _executed(self, query: str, variables: dict[str, Any], account: Account, request: Request) -> bytes:
+        """Return the answer of an operation as JSON."""
         try:
             writes = self.schema.writes(query)
             request.state.operation = self.schema.name_of(query)
-            base, client = str(request.base_url).rstrip("/"), shared_runs.client_of(request.headers)
+            self.schema.prepare(query, variables)
+        except GraphQLError as error:
+            return as_body(refused(error))
+        except UsageError as error:
+            return as_body({"data": None, "errors": [{"message": str(error)}]})
+        with AnswerSize(waits=not writes) as answer:
+            return as_body(self._in_transaction(query, variables, account, request, answer, writes=writes))
+
+    def _in_transaction(
+        self, query: str, variables: dict[str, Any], account: Account, request: Request, answer: AnswerSize, *, writes: bool
+    ) -> dict[str, Any]:
+        base, client = str(request.base_url).rstrip("/"), shared_runs.client_of(request.headers)
+        try:
             with self.database.session(writing=writes) as session:
                 context = Context(session, account, self.files, self.searches, self.database, self.pulses, base, client)
-                result = self.schema.execute(query, variables, context)
+                result = self.schema.execute(query, variables, context, answer)
                 if result.errors:
                     session.rollback()
                     for error in result.errors:
@@ -126,7 +142,7 @@ class Service:
                         raise HTTPException(404, gone[0].message)
                 return answered(result, log_failure)
         except GraphQLError as error:
-            return {"data": None, "errors": [{"message": error.message}]}
+            return refused(error)
 
     async def file_stream(self, request: Request) -> Response:
         """Take what a run streams."""
@@ -259,6 +275,23 @@ def json_of(body: bytes) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise HTTPException(400, "a request must be a JSON object.")
     return values
+
+
+def as_body(values: dict[str, Any]) -> bytes:
+    """Return an answer as JSON; the thread that made it does so, as a large one takes a while."""
+    return json.dumps(values, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+
+
+def pieces_of(body: bytes) -> Response:
+    """Return an answer of JSON that is sent piece by piece, as fast as the client reads."""
+    if len(body) <= PIECE:
+        return Response(body, media_type="application/json")
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for start in range(0, len(body), PIECE):
+            yield body[start : start + PIECE]
+
+    return StreamingResponse(pieces(), media_type="application/json", headers={"content-length": str(len(body))})
 
 
 def log_failure(error: BaseException) -> None:
