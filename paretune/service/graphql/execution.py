@@ -131,6 +131,7 @@ class Schema:
         if len(query) > MOST_CHARACTERS:
             raise GraphQLError(f"a document may have at most {MOST_CHARACTERS:,} characters.")
         document = parse(query, max_tokens=MOST_TOKENS, no_location=True)
+        operation_of(document)
         query_limits.check_form(document)
         document = self._known_fields(document)
         faults = validate(self.schema, document, RULES)

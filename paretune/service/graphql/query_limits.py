@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -33,7 +33,8 @@ MOST_ALIKE = 10  # fields of one response name in one place; validation compares
 MOST_ITEMS = 20_000  # of a list that is sent; the client sends at most 10,000 files at once
 MOST_ANSWER = 64 * 2**20  # characters of an answer
 LARGE_ANSWER = 4 * 2**20  # characters from which on answers are made one at a time
-ROWS = {"history": 10_000, "events": 10_000}  # fields of rows, and how many these are unless `samples` says
+READING, READING_COSTS = ("history", "events", "sampledHistory"), 100  # fields that read a history; each counts as many values
+MOST_SECONDS = 30.0  # of a processor, for a document that only reads; W&B's client waits 20 s for an answer
 
 
 def check_form(document: DocumentNode) -> None:
@@ -43,15 +44,11 @@ def check_form(document: DocumentNode) -> None:
         GraphQLError: that says what is too much.
     """
     fragments = {node.name.value: node for node in document.definitions if isinstance(node, FragmentDefinitionNode)}
-    others = [node for node in document.definitions if not isinstance(node, FragmentDefinitionNode)]
-    if len(fragments) > MOST_FRAGMENTS or len(others) > 1:
-        raise GraphQLError(
-            f"a document may hold one operation and {MOST_FRAGMENTS} fragments. Got {len(others)} and {len(fragments)}."
-        )
-    budget = iter(range(MOST_FIELDS))
+    if len(fragments) > MOST_FRAGMENTS:
+        raise GraphQLError(f"a document may have at most {MOST_FRAGMENTS} fragments. Got {len(fragments)}.")
     for node in document.definitions:
-        sets = [node.selection_set] if isinstance(node, OperationDefinitionNode | FragmentDefinitionNode) else []
-        _check_alike(sets, fragments, iter(range(MOST_FIELDS)) if isinstance(node, FragmentDefinitionNode) else budget)
+        if isinstance(node, OperationDefinitionNode | FragmentDefinitionNode):
+            _check_alike([node.selection_set], fragments, iter(range(MOST_FIELDS)))
 
 
 def _check_alike(sets: list[SelectionSetNode], fragments: Mapping[str, FragmentDefinitionNode], budget: Iterator[int]) -> None:
@@ -93,8 +90,8 @@ def check_items(value: Any) -> None:
 class TooLargeAnswer(BaseException):
     """An answer grows too large. It is no Exception, of each of which graphql-core makes a null, and goes on."""
 
-    def __init__(self, most: str) -> None:
-        super().__init__(f"the answer would have more than {most}: ask for smaller pages, fewer rows or fewer fields.")
+    def __init__(self, what: str) -> None:
+        super().__init__(f"the answer {what}: ask for smaller pages, fewer rows or fewer fields.")
 
 
 class AnswerSize:
@@ -112,13 +109,16 @@ class AnswerSize:
     def __init__(self, *, waits: bool) -> None:
         self.size = self.values = 0
         self.waits, self.is_alone = waits, False
+        self.begun = time.thread_time()
 
     def resolve(self, resolver: Callable[..., Any], parent: Any, info: GraphQLResolveInfo[Any], **arguments: Any) -> Any:
         """Resolve a field, and count what it answers."""
         value = resolver(parent, info, **arguments)
         self.values += 1
         if self.values > MOST_VALUES:
-            raise TooLargeAnswer(f"{MOST_VALUES:,} values")
+            raise TooLargeAnswer(f"would have more than {MOST_VALUES:,} values")
+        if self.waits and time.thread_time() - self.begun > MOST_SECONDS:
+            raise TooLargeAnswer(f"took more than {MOST_SECONDS:g} s of the server's processor")
         self.add(_length(value) if is_leaf_type(get_named_type(info.return_type)) else 0)
         return value
 
@@ -130,7 +130,7 @@ class AnswerSize:
         """
         self.size += characters
         if self.size > MOST_ANSWER:
-            raise TooLargeAnswer(f"{MOST_ANSWER:,} characters")
+            raise TooLargeAnswer(f"would have more than {MOST_ANSWER:,} characters")
         if self.size > LARGE_ANSWER and self.waits and not self.is_alone:
             self._large.acquire()
             self.is_alone = True
@@ -216,7 +216,9 @@ class _Measure:
         depth, values = self._of_set(node.selection_set, kind)
         if field is None:
             return depth + 1, 1 + values
-        return depth + 1, 1 + (self._times(node, field, parent) * values if node.selection_set else self._rows(node))
+        return depth + 1, 1 + (
+            self._times(node, field, parent) * values if node.selection_set else READING_COSTS * self._readings(node)
+        )
 
     def _definition(self, name: str, parent: Any) -> GraphQLField | None:
         return parent.fields.get(name) if isinstance(parent, GraphQLObjectType | GraphQLInterfaceType) else None
@@ -224,15 +226,10 @@ class _Measure:
     def _arguments(self, node: FieldNode) -> dict[str, Any]:
         return {argument.name.value: value_from_ast_untyped(argument.value, self.variables) for argument in node.arguments or ()}
 
-    def _rows(self, node: FieldNode) -> int:
-        """Return how many rows a field may answer with."""
-        if node.name.value in ROWS:
-            most, asked = ROWS[node.name.value], self._arguments(node).get("samples")
-            return max(1, min(asked, most)) if isinstance(asked, int) else most
-        if node.name.value == "sampledHistory":
-            specs = self._arguments(node).get("specs")
-            return sum(map(_rows_of_spec, specs)) if isinstance(specs, list) else _rows_of_spec(specs)
-        return 0
+    def _readings(self, node: FieldNode) -> int:
+        """Return how many histories a field reads."""
+        specs = self._arguments(node).get("specs", ())
+        return len(specs) if isinstance(specs, list) else int(node.name.value in READING)
 
     def _times(self, node: FieldNode, field: GraphQLField, parent: Any) -> int:
         if not get_named_type(field.type).name.endswith("Connection"):
@@ -241,15 +238,6 @@ class _Measure:
         asked = [given[name] for name in ("first", "last") if isinstance(given.get(name), int)]
         size = max(asked, default=MOST_IN_PAGE if (parent.name, node.name.value) in WHOLE else PAGE)
         return max(1, min(size, MOST_IN_PAGE))
-
-
-def _rows_of_spec(spec: Any) -> int:
-    """Return how many values a spec of `sampledHistory` asks for; one that is none is refused when it is answered."""
-    try:
-        values = json.loads(spec)
-        return max(1, int(values.get("samples") or 500)) * max(1, len(values.get("keys") or ()))
-    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
-        return 1
 
 
 def _defaults(document: DocumentNode) -> dict[str, Any]:
