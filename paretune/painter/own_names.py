@@ -14,15 +14,16 @@ class OwnNames:
 
     Args:
         what: who refuses, for its sentence.
+        also: a host that is answered, too.
     """
 
-    def __init__(self, app: ASGIApp, *, what: str) -> None:
-        self.app, self.what = app, what
+    def __init__(self, app: ASGIApp, *, what: str, also: str | None = None) -> None:
+        self.app, self.what, self.also = app, what, also
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         app = self.app
         if scope["type"] == "http":
             host = Headers(scope=scope).get("host", "")
-            if not is_own_name(host):
+            if host != self.also and not is_own_name(host):
                 app = JSONResponse({"problem": f"{self.what} does not answer for {host}: open it by its address."}, status_code=421)
         await app(scope, receive, send)

@@ -1,7 +1,7 @@
 """Serve W&B's client on this machine or network, and keep its users: python -m paretune.service.
 
 usage: python -m paretune.service [--host 127.0.0.1] [--port 8080] [--data service-data] [--database URL] [--models models]
-                         [--files s3://BUCKET/PREFIX] [--rate N] [--log-format json] [--proxy-headers]
+                         [--files s3://BUCKET/PREFIX] [--rate N] [--log-format json] [--base-url URL] [--trusted-proxies ADDRESSES]
        python -m paretune.service user add NAME [--key KEY] [--role member] [--team TEAM]
        python -m paretune.service user list | key NAME | revoke NAME | role NAME ROLE | team NAME TEAM [--leave] | remove NAME
        python -m paretune.service backup FILE.tar|FOLDER
@@ -15,6 +15,8 @@ names a PostgreSQL instead of the SQLite file there.
 from __future__ import annotations
 
 import argparse
+import ipaddress
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +24,7 @@ from pathlib import Path
 from paretune.core.command_line import SentenceParser, exit_with_sentence
 from paretune.service.store.safe_json import is_whole
 
+URL_FORM = re.compile(r"https?://[^/?#@\s]+(/[\w.~-]+)*/?", re.ASCII)
 HOST, PORT = "127.0.0.1", 8080
 
 
@@ -33,7 +36,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rate", type=rate, default=300, help="requests a second that each user may make; 0: any (default: 300)")
     parser.add_argument("--log-format", choices=("text", "json"), default="text", help="text: what went wrong; json: each request")
     parser.add_argument("--models", default="models", help="folder of saved models that the painter reads with (default: models)")
-    parser.add_argument("--proxy-headers", action="store_true", help="believe a proxy on this machine who asks (X-Forwarded-For)")
+    parser.add_argument(
+        "--base-url", metavar="URL", type=base_url, help="where clients reach the server, if a proxy stands before it"
+    )
+    parser.add_argument(
+        "--trusted-proxies",
+        metavar="ADDRESSES",
+        type=proxies,
+        default="",
+        help="proxies whose X-Forwarded-For counts: 127.0.0.1,10.0.0.0/8",
+    )
+    parser.add_argument(
+        "--proxy-headers",
+        dest="trusted_proxies",
+        action="store_const",
+        const="127.0.0.1,::1",
+        help="the same as --trusted-proxies 127.0.0.1,::1",
+    )
     commands = parser.add_subparsers(dest="command", metavar="user|backup|restore|doctor")
     user = commands.add_parser("user", help="list, add, change and remove users and their keys", allow_abbrev=False)
     actions = user.add_subparsers(dest="action", required=True, metavar="list|add|key|revoke|role|team|remove")
@@ -79,6 +98,33 @@ def rate(text: str) -> int:
     if not is_whole(text):
         raise argparse.ArgumentTypeError(f"must be a whole number from 0 (any number of requests). Got {text!r}.")
     return int(text)
+
+
+def base_url(text: str) -> str:
+    """Read --base-url, and return it without a slash at its end.
+
+    Raises:
+        ArgumentTypeError: if it is none.
+    """
+    if not URL_FORM.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"must be http:// or https://, a host, and perhaps a path. Got {text!r}.")
+    return text.rstrip("/")
+
+
+def proxies(text: str) -> str:
+    """Read --trusted-proxies.
+
+    Raises:
+        ArgumentTypeError: if one is neither an address nor a network.
+    """
+    for part in text.split(","):
+        try:
+            ipaddress.ip_network(part.strip())
+        except ValueError:
+            raise argparse.ArgumentTypeError(
+                f"must be addresses or networks, parted by commas, such as 10.0.0.0/8. Got {part!r}."
+            ) from None
+    return text
 
 
 def add_places(parser: argparse.ArgumentParser, *, again: bool = False) -> None:

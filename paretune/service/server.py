@@ -6,8 +6,10 @@ import argparse
 import contextlib
 import functools
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import uvicorn
 
@@ -16,6 +18,7 @@ from paretune.core.locks import locked
 from paretune.painter.sockets import is_loopback, network_address, open_socket, page_address
 from paretune.service.http import metrics
 from paretune.service.http.app import application
+from paretune.service.http.connections import ACCEPTED_AT_ONCE, Server, allowed_connections, protocol
 from paretune.service.places import files_of
 from paretune.service.store.accounts import FIRST_USER, add_user, has_users
 from paretune.service.store.database import Database
@@ -24,6 +27,7 @@ from paretune.service.web.login import Logins
 from paretune.service.web.pages import application as web_pages
 from paretune.service.web.painter import painter_of
 
+SWITCH = 0.0005  # seconds for which a thread that computes keeps others waiting (Python: 0.005)
 GRACE = 5  # seconds that Ctrl-C leaves to requests that have not ended
 
 
@@ -79,7 +83,7 @@ def serve(database: Database, options: argparse.Namespace) -> None:
             "add a user first, by python -m paretune.service user add NAME."
         )
     listening = open_socket(options.host, options.port)
-    address = client_address(listening)
+    address = options.base_url or client_address(listening)
     print_lines(database, options, address)
     files = files_of(options)
     searches = Searches(options.database or f"sqlite:///{Path(options.data).resolve() / 'studies.db'}")
@@ -91,23 +95,30 @@ def serve(database: Database, options: argparse.Namespace) -> None:
         logins=logins,
         painter=functools.partial(painter_of, Path(options.models), Path(options.data) / "drawings"),
         own_names=is_loopback(options.host),
+        own_host=None if options.base_url is None else urlsplit(options.base_url).netloc,
     )
     print(f"serving W&B's client at {address} until Ctrl-C", flush=True)
     link = logins.new_link(FIRST_USER) if is_loopback(options.host) else None
     if link is not None:
-        print(f"the pages, once within an hour: {page_address(listening)}login/{link}", flush=True)
+        first_page = page_address(listening) if options.base_url is None else f"{options.base_url}/"
+        print(f"the pages, once within an hour: {first_page}login/{link}", flush=True)
     metrics.start_log(options.log_format)
-    app = application(database, files, searches, pages, rate=options.rate)
+    app = application(database, files, searches, pages, rate=options.rate, base_url=options.base_url)
     config = uvicorn.Config(
         app,
         log_level="warning",
         access_log=False,
         log_config=None,
-        proxy_headers=options.proxy_headers,
+        proxy_headers=bool(options.trusted_proxies),
+        forwarded_allow_ips=options.trusted_proxies,
         timeout_graceful_shutdown=GRACE,
+        http=protocol(allowed_connections()),
+        ws="none",
+        backlog=ACCEPTED_AT_ONCE,
     )
+    sys.setswitchinterval(SWITCH)
     try:
-        uvicorn.Server(config).run(sockets=[listening])
+        Server(config).run(sockets=[listening])
     except KeyboardInterrupt:
         print()
     finally:

@@ -111,7 +111,7 @@ FRAGMENTS = "query { viewer { ...F0 } }" + FRAGMENTS.replace("Viewer", "User") +
         ),
         (nested(2, 1).replace("first: 1", "first: $n").replace("query {", "query Q($n: Int = 500) {"), {}, "ask for smaller pages"),
         ("{ __schema { types { " + "fields { type { " * 5 + "name" + " } }" * 5 + " } } }", {}, "introspection depth"),
-        (FRAGMENTS, {}, "smaller pages"),
+        (FRAGMENTS, {}, "at most 500 fields"),
     ],
 )
 def test_what_asks_for_too_much_is_refused(tmp_path: Path, query: str, variables: dict[str, int], sentence: str) -> None:

@@ -22,6 +22,7 @@ from graphql import (
     GraphQLList,
     GraphQLNonNull,
     GraphQLSchema,
+    MiddlewareManager,
     OperationDefinitionNode,
     OperationType,
     TypeInfo,
@@ -33,6 +34,7 @@ from graphql import (
     specified_rules,
     type_from_ast,
     validate,
+    value_from_ast_untyped,
     visit,
 )
 from graphql.language import DocumentNode, ObjectFieldNode
@@ -40,12 +42,16 @@ from graphql.validation import NoUnusedVariablesRule
 
 from paretune.core.errors import UsageError, first_line
 from paretune.service.graphql import query_limits
+from paretune.service.graphql.query_limits import AnswerSize, TooLargeAnswer
+from paretune.service.sweeps import definitions
 
 SCHEMA = Path(__file__).with_name("schema")
 MOST_CHARACTERS = 100_000  # of a document; the client's longest has 6,000
 MOST_TOKENS = 5_000
+SHORT = 8_000  # characters of a document that is remembered, which then takes about a megabyte
 RULES = [rule for rule in specified_rules if rule is not NoUnusedVariablesRule]  # what is dropped may leave a variable unused
 OWN_TRANSACTIONS = {"agentHeartbeat"}  # it may ask a study, which takes time
+WITHOUT_WRITING = {"createRunFiles", "markRunFilesUploaded"}  # mutations that only read
 UNFIT = (sa.exc.DataError, OverflowError)  # of the database, at a number that is larger than its columns
 UNFIT_SENTENCE = "a value in this request does not fit the database"
 log = logging.getLogger("service.graphql")
@@ -60,7 +66,7 @@ class Schema:
 
     def __init__(self, *resolvers: Any) -> None:
         self.schema: GraphQLSchema = make_executable_schema(load_schema_from_path(str(SCHEMA)), *resolvers)
-        self._read = functools.lru_cache(maxsize=512)(self._parsed)
+        self._remembered = functools.lru_cache(maxsize=128)(self._parsed)
 
     def writes(self, query: str) -> bool:
         """Whether a document is answered in a transaction that writes: a mutation is, but for those with transactions of their own.
@@ -74,7 +80,22 @@ class Schema:
         named = {node.name.value for node in operation.selection_set.selections if isinstance(node, FieldNode)}
         if len(named) > 1 and named & OWN_TRANSACTIONS:
             raise GraphQLError(f"{', '.join(sorted(named & OWN_TRANSACTIONS))} must be the only thing that a mutation asks for.")
-        return not named & OWN_TRANSACTIONS
+        return not named & OWN_TRANSACTIONS and not named <= WITHOUT_WRITING
+
+    def prepare(self, query: str, variables: Mapping[str, Any]) -> None:
+        """Do what takes time before the transaction in which a document is answered.
+
+        Raises:
+            GraphQLError: if something in the variables is too much.
+            UsageError: if a sweep has faults.
+        """
+        query_limits.check_items(variables)
+        operation = operation_of(self._read(query))
+        for node in operation.selection_set.selections:
+            if isinstance(node, FieldNode) and node.name.value == "upsertSweep":
+                text = _sent(node, "input", variables).get("config")
+                if isinstance(text, str) and text:
+                    definitions.read_definition(definitions.fit_definition(text), "sweep")  # which remembers it
 
     def name_of(self, query: str) -> str:
         """Return the name of a document's operation; empty where it has none.
@@ -85,8 +106,11 @@ class Schema:
         name = operation_of(self._read(query)).name
         return "" if name is None else name.value
 
-    def execute(self, query: str, variables: Mapping[str, Any], context: Any) -> ExecutionResult:
+    def execute(self, query: str, variables: Mapping[str, Any], context: Any, answer: AnswerSize) -> ExecutionResult:
         """Answer a document of one operation.
+
+        Args:
+            answer: counts its size.
 
         Raises:
             GraphQLError: if it is no document of this schema, or asks for too much.
@@ -94,12 +118,21 @@ class Schema:
         document = self._read(query)
         known = self._known_variables(document, variables)
         query_limits.check(self.schema, document, known)
-        return execute_sync(self.schema, document, context_value=context, variable_values=known)
+        try:
+            middleware = MiddlewareManager(answer)
+            return execute_sync(self.schema, document, context_value=context, variable_values=known, middleware=middleware)
+        except TooLargeAnswer as error:
+            raise GraphQLError(str(error)) from None
+
+    def _read(self, query: str) -> DocumentNode:
+        return self._remembered(query) if len(query) <= SHORT else self._parsed(query)
 
     def _parsed(self, query: str) -> DocumentNode:
         if len(query) > MOST_CHARACTERS:
             raise GraphQLError(f"a document may have at most {MOST_CHARACTERS:,} characters.")
-        document = parse(query, max_tokens=MOST_TOKENS)
+        document = parse(query, max_tokens=MOST_TOKENS, no_location=True)
+        operation_of(document)
+        query_limits.check_form(document)
         document = self._known_fields(document)
         faults = validate(self.schema, document, RULES)
         if faults:
@@ -129,6 +162,14 @@ class Schema:
         return {name: known_values(kinds[name], value) for name, value in variables.items() if name in kinds}
 
 
+def _sent(node: FieldNode, name: str, variables: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the object that a field is sent as an argument; an empty one where it is none."""
+    found = [
+        value_from_ast_untyped(argument.value, dict(variables)) for argument in node.arguments or () if argument.name.value == name
+    ]
+    return found[0] if found and isinstance(found[0], dict) else {}
+
+
 def operation_of(document: DocumentNode) -> OperationDefinitionNode:
     """Return the one operation of a document.
 
@@ -154,6 +195,11 @@ def known_values(kind: Any, value: Any) -> Any:
             log.info("dropped from %s: %s", kind.name, ", ".join(said))
         return {name: known_values(kind.fields[name].type, one) for name, one in value.items() if name not in unknown}
     return value
+
+
+def refused(error: GraphQLError) -> dict[str, Any]:
+    """Return what is sent where a document is not executed."""
+    return {"data": None, "errors": [{"message": error.message}]}
 
 
 def answered(result: ExecutionResult, failed: Callable[[BaseException], None]) -> dict[str, Any]:

@@ -56,14 +56,23 @@ def mark_run_files_uploaded(*_: Any, **__: Any) -> dict[str, Any]:
 @mutation.field("deleteFiles")
 def delete_files(_: Any, info: Any, input: Mapping[str, Any]) -> dict[str, Any]:
     context = context_of(info)
-    for identifier in input["files"]:
-        number = number_of(identifier, "File")
-        found = None if number is None else context.session.get(RunFile, number)
-        run = None if found is None else context.session.get_one(Run, found.run_id)
-        if run is None or not context.account.may_read(run.project.entity.name):
+    numbers = {identifier: number_of(identifier, "File") for identifier in input["files"]}
+    wanted = sorted({number for number in numbers.values() if number is not None})
+    parts = [wanted[start : start + MOST_IN_PAGE] for start in range(0, len(wanted), MOST_IN_PAGE)]
+    there: set[int] = set()
+    for part in parts:
+        own = sa.select(RunFile.id, RunFile.run_id).where(RunFile.id.in_(part))
+        found = context.session.execute(own).all()
+        for identifier in {row.run_id for row in found}:
+            run = context.session.get_one(Run, identifier)
+            if context.account.may_read(run.project.entity.name):
+                runs.check_writable(context.account, run.project)
+                there |= {row.id for row in found if row.run_id == identifier}
+    for identifier, number in numbers.items():
+        if number not in there:
             raise UsageError(f"there is no file {identifier!r}.")
-        runs.check_writable(context.account, run.project)
-        context.session.delete(found)
+    for part in parts:
+        context.session.execute(sa.delete(RunFile).where(RunFile.id.in_(part)))
     return {"success": True}
 
 

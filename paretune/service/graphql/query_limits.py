@@ -1,8 +1,10 @@
-"""What a document may cost: how deep its fields stand, and how many values it may answer with."""
+"""Limits on a query's size, depth and overlapping fields, on the lists that it sends, and on the size of its answer."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from graphql import (
@@ -11,9 +13,11 @@ from graphql import (
     GraphQLField,
     GraphQLInterfaceType,
     GraphQLObjectType,
+    GraphQLResolveInfo,
     GraphQLSchema,
     OperationDefinitionNode,
     get_named_type,
+    is_leaf_type,
     type_from_ast,
     value_from_ast_untyped,
 )
@@ -22,7 +26,133 @@ from graphql.language import DocumentNode, FragmentDefinitionNode, FragmentSprea
 PAGE, MOST_IN_PAGE = 50, 1000
 WHOLE = {("Sweep", "runs"), ("Sweep", "priorRuns"), ("Sweep", "agents")}  # pages as large as can be unless a size is asked for
 DEPTH = 15  # the client's deepest has 11, the question what a schema holds 15
-MOST_VALUES = 500_000  # the client's longest pages of runs have 30,000
+MOST_VALUES = 500_000  # the client's longest, of pages of 1,000, may have 423,000
+MOST_FRAGMENTS = 50  # the client's document of most has 15
+MOST_FIELDS = 500  # of a document with its fragments written out; the client's longest has 72
+MOST_ALIKE = 10  # fields of one response name in one place; validation compares each with each
+MOST_ITEMS = 20_000  # of a list that is sent; the client sends at most 10,000 files at once
+MOST_ANSWER = 64 * 2**20  # characters of an answer
+LARGE_ANSWER = 4 * 2**20  # characters from which on answers are made one at a time
+READING, READING_COSTS = ("history", "events", "sampledHistory"), 100  # fields that read a history; each counts as many values
+MOST_SECONDS = 30.0  # of a processor, for a document that only reads; W&B's client waits 20 s for an answer
+
+
+def check_form(document: DocumentNode) -> None:
+    """Refuse a document whose validation would take long.
+
+    Raises:
+        GraphQLError: that says what is too much.
+    """
+    fragments = {node.name.value: node for node in document.definitions if isinstance(node, FragmentDefinitionNode)}
+    if len(fragments) > MOST_FRAGMENTS:
+        raise GraphQLError(f"a document may have at most {MOST_FRAGMENTS} fragments. Got {len(fragments)}.")
+    for node in document.definitions:
+        if isinstance(node, OperationDefinitionNode | FragmentDefinitionNode):
+            _check_alike([node.selection_set], fragments, iter(range(MOST_FIELDS)))
+
+
+def _check_alike(sets: list[SelectionSetNode], fragments: Mapping[str, FragmentDefinitionNode], budget: Iterator[int]) -> None:
+    """Count the fields of selection sets that answer in one place, with those below; a fragment as often as it is spread."""
+    below: dict[str, list[FieldNode]] = {}
+    waiting = [node for selected in sets for node in selected.selections]
+    while waiting:
+        node = waiting.pop()
+        if next(budget, None) is None:
+            raise GraphQLError(f"a document may have at most {MOST_FIELDS} fields, those of a fragment wherever it is spread.")
+        if isinstance(node, FieldNode):
+            below.setdefault((node.alias or node.name).value, []).append(node)
+        elif isinstance(node, FragmentSpreadNode):
+            known = fragments.get(node.name.value)
+            waiting += () if known is None else known.selection_set.selections
+        elif isinstance(node, InlineFragmentNode):
+            waiting += node.selection_set.selections
+    for name, nodes in below.items():
+        if len(nodes) > MOST_ALIKE:
+            raise GraphQLError(f"a document may ask for {name!r} at most {MOST_ALIKE} times in one place. Got {len(nodes)}.")
+        _check_alike([node.selection_set for node in nodes if node.selection_set is not None], fragments, budget)
+
+
+def check_items(value: Any) -> None:
+    """Refuse variables with a list that is too long.
+
+    Raises:
+        GraphQLError: that says so.
+    """
+    waiting = [value]
+    while waiting:
+        found = waiting.pop()
+        if isinstance(found, list) and len(found) > MOST_ITEMS:
+            raise GraphQLError(f"a list may have at most {MOST_ITEMS:,} items. Got {len(found):,}: send them in several requests.")
+        if isinstance(found, dict | list):
+            waiting += found.values() if isinstance(found, dict) else found
+
+
+class TooLargeAnswer(BaseException):
+    """An answer grows too large. It is no Exception, of each of which graphql-core makes a null, and goes on."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"the answer {what}: ask for smaller pages, fewer rows or fewer fields.")
+
+
+class AnswerSize:
+    """The size of one answer while it is made: execution stops where it grows too large.
+
+    It is a middleware of graphql-core. Of answers that become large, one is made at a time, as each takes several times its size in
+    memory until it is sent.
+
+    Args:
+        waits: whether it may wait for another; not while it keeps others from the database.
+    """
+
+    _large = threading.Lock()
+
+    def __init__(self, *, waits: bool) -> None:
+        self.size = self.values = 0
+        self.waits, self.is_alone = waits, False
+        self.begun = time.thread_time()
+
+    def resolve(self, resolver: Callable[..., Any], parent: Any, info: GraphQLResolveInfo[Any], **arguments: Any) -> Any:
+        """Resolve a field, and count what it answers."""
+        value = resolver(parent, info, **arguments)
+        self.values += 1
+        if self.values > MOST_VALUES:
+            raise TooLargeAnswer(f"would have more than {MOST_VALUES:,} values")
+        if self.waits and time.thread_time() - self.begun > MOST_SECONDS:
+            raise TooLargeAnswer(f"took more than {MOST_SECONDS:g} s of the server's processor")
+        self.add(_length(value) if is_leaf_type(get_named_type(info.return_type)) else 0)
+        return value
+
+    def add(self, characters: int) -> None:
+        """Count characters.
+
+        Raises:
+            TooLargeAnswer: if they are too many.
+        """
+        self.size += characters
+        if self.size > MOST_ANSWER:
+            raise TooLargeAnswer(f"would have more than {MOST_ANSWER:,} characters")
+        if self.size > LARGE_ANSWER and self.waits and not self.is_alone:
+            self._large.acquire()
+            self.is_alone = True
+
+    def __enter__(self) -> AnswerSize:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.is_alone:
+            self.is_alone = False
+            self._large.release()
+
+
+def _length(value: Any) -> int:
+    """Return about how many characters a value has as JSON."""
+    if isinstance(value, str):
+        return len(value) + 3
+    if isinstance(value, list):
+        return sum(map(_length, value))
+    if isinstance(value, dict):
+        return sum(len(key) + 6 + _length(one) for key, one in value.items() if isinstance(key, str))
+    return 8
 
 
 def check(schema: GraphQLSchema, document: DocumentNode, variables: Mapping[str, Any]) -> None:
@@ -84,16 +214,27 @@ class _Measure:
         field = self._definition(node.name.value, parent)
         kind = None if field is None else get_named_type(field.type)
         depth, values = self._of_set(node.selection_set, kind)
-        times = 1 if field is None or node.selection_set is None else self._times(node, field, parent)
-        return depth + 1, 1 + times * values
+        if field is None:
+            return depth + 1, 1 + values
+        return depth + 1, 1 + (
+            self._times(node, field, parent) * values if node.selection_set else READING_COSTS * self._readings(node)
+        )
 
     def _definition(self, name: str, parent: Any) -> GraphQLField | None:
         return parent.fields.get(name) if isinstance(parent, GraphQLObjectType | GraphQLInterfaceType) else None
 
+    def _arguments(self, node: FieldNode) -> dict[str, Any]:
+        return {argument.name.value: value_from_ast_untyped(argument.value, self.variables) for argument in node.arguments or ()}
+
+    def _readings(self, node: FieldNode) -> int:
+        """Return how many histories a field reads."""
+        specs = self._arguments(node).get("specs", ())
+        return len(specs) if isinstance(specs, list) else int(node.name.value in READING)
+
     def _times(self, node: FieldNode, field: GraphQLField, parent: Any) -> int:
         if not get_named_type(field.type).name.endswith("Connection"):
             return 1
-        given = {argument.name.value: value_from_ast_untyped(argument.value, self.variables) for argument in node.arguments or ()}
+        given = self._arguments(node)
         asked = [given[name] for name in ("first", "last") if isinstance(given.get(name), int)]
         size = max(asked, default=MOST_IN_PAGE if (parent.name, node.name.value) in WHOLE else PAGE)
         return max(1, min(size, MOST_IN_PAGE))

@@ -21,6 +21,7 @@ from paretune.core.errors import UsageError, first_line
 from paretune.service.graphql.execution import UNFIT, UNFIT_SENTENCE
 from paretune.service.http import artifact_routes
 from paretune.service.http.auth import RATE
+from paretune.service.http.base_url import BaseUrl
 from paretune.service.http.service import Service, log_failure
 from paretune.service.http.storage_failures import FAILING, fault_of
 from paretune.service.store import runs
@@ -33,13 +34,20 @@ log = logging.getLogger("service")
 
 
 def application(
-    database: Database, files: Files, searches: Searches, pages: ASGIApp | None = None, *, rate: int = RATE
+    database: Database,
+    files: Files,
+    searches: Searches,
+    pages: ASGIApp | None = None,
+    *,
+    rate: int = RATE,
+    base_url: str | None = None,
 ) -> Starlette:
     """Return the service on a database, a folder of files, and the studies of its sweeps.
 
     Args:
         pages: what answers every other address: by default the web pages, as paretune.service.web.pages makes them.
         rate: requests a second that each user may make; 0 for any number.
+        base_url: where clients reach it, if a proxy stands before it.
     """
     service = Service(database, files, searches, rate)
     routes = [
@@ -52,12 +60,15 @@ def application(
         Route("/bulk/histories", service.histories, methods=["POST"]),
         Route("/sdk/otel/v1/{kind}", service.telemetry, methods=["POST"]),
         Route("/healthz", service.health),
+        Route("/ready", service.ready),
         Route("/metrics", service.metrics),
         *artifact_routes.routes(service),
         Mount("/", service.keys.given_to(web.application(database, files, searches) if pages is None else pages)),
     ]
     handlers = {HTTPException: _refused, UsageError: _unfit, **dict.fromkeys(FAILING, _failing), **dict.fromkeys(UNFIT, _too_large)}
-    middleware = [Middleware(_catching), Middleware(service.observer.middleware)]
+    middleware = [Middleware(_catching), Middleware(service.observer.middleware), Middleware(service.turns.middleware)]
+    if base_url is not None:
+        middleware.insert(0, Middleware(BaseUrl, url=base_url))
     app = Starlette(routes=routes, exception_handlers=handlers, middleware=middleware, lifespan=service.lifespan)
     app.state.service = service
     return app

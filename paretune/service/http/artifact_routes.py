@@ -49,7 +49,7 @@ def routes(service: Service) -> list[Route]:
         digest = await run_in_threadpool(find)
         if digest is None:
             raise HTTPException(404, "there is no such file.")
-        return RedirectResponse(f"/contents/{service.files.signed('content', digest=digest)}/file")
+        return RedirectResponse(f"{service.base_of(request)}/contents/{service.files.signed('content', digest=digest)}/file")
 
     collection = "/artifactsV2/{region}/{entity}/{project}/{collection}"
     return [

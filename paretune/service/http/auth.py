@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import functools
 import time
@@ -23,6 +24,7 @@ REMEMBERED = 30.0  # seconds for which a key is not looked up again
 MOST_REMEMBERED = 10_000
 RATE = 300  # requests a second of one user, unless the server is told otherwise; fifty agents with their runs make about 20
 REFUSALS = RateLimitItemPerMinute(60)  # wrong keys from one address
+LOOK_UPS = 4  # keys that are looked up at once
 WRONG = 60.0  # seconds for which a wrong key is not looked up again
 
 
@@ -37,6 +39,7 @@ class Keys:
         self.database = database
         self._accounts: dict[str, tuple[float, Account]] = {}
         self._wrong: dict[str, float] = {}
+        self._looking_up = asyncio.Semaphore(LOOK_UPS)
         self._rate = RateLimitItemPerSecond(rate) if rate else None
         self._limiter = FixedWindowRateLimiter(MemoryStorage())
 
@@ -63,7 +66,8 @@ class Keys:
         if key is None or self._wrong.get(key, 0.0) > time.monotonic():
             account = None
         else:
-            account = await run_in_threadpool(account_of, self.database, key)
+            async with self._looking_up:  # so that wrong keys do not keep users from the threads
+                account = await run_in_threadpool(account_of, self.database, key)
         if key is None or account is None:
             self._refuse(request, key)
             return None
@@ -114,6 +118,7 @@ def permitted(files: Files, purpose: str, request: Request) -> dict[str, Any]:
     said = files.opened(purpose, request.path_params["token"])
     if said is None:
         raise HTTPException(403, "this address is not one of this server's, or has expired.")
+    request.state.is_known = True
     return said
 
 

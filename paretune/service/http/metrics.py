@@ -19,6 +19,7 @@ from paretune.service.store.database import Database
 from paretune.service.store.tables import Agent, Run, Sweep, now
 from paretune.service.sweeps.agents import SILENCE
 
+MINUTE, MOST_LINES = 60.0, 100  # seconds, and the warnings and errors of a logger in them
 MOST_OPERATIONS = 300  # that are counted each by its name
 log = logging.getLogger("service.requests")
 
@@ -113,9 +114,31 @@ class JsonLines(logging.Formatter):
         return json.dumps(values)
 
 
+class Sparing(logging.Filter):
+    """Leaves out the warnings and errors of a logger that writes very many, and says how many were left out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._windows: dict[str, tuple[float, int]] = {}  # when the minute of a logger began, and how many lines it has had
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno < logging.WARNING:
+            return True
+        begun, lines = self._windows.get(record.name, (record.created, 0))
+        if record.created >= begun + MINUTE:
+            if lines > MOST_LINES:
+                record.msg = f"{record.getMessage()} ({lines - MOST_LINES:,} lines of {record.name} were left out before this one)"
+                record.args = None
+            begun, lines = record.created, 0
+        self._windows[record.name] = (begun, lines + 1)
+        return lines < MOST_LINES
+
+
 def start_log(form: str) -> None:
     """Log to the terminal: as `text`, what went wrong; as `json`, every request."""
     handler = logging.StreamHandler()
+    if form != "json":
+        handler.addFilter(Sparing())
     handler.setFormatter(JsonLines() if form == "json" else logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     log.setLevel(logging.DEBUG if form == "json" else logging.INFO)

@@ -20,13 +20,17 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 
+from paretune.core.errors import UsageError
 from paretune.painter.bodies import body_of
 from paretune.service import graphql as answers
-from paretune.service.graphql.execution import answered
+from paretune.service.graphql.execution import answered, refused
+from paretune.service.graphql.query_limits import AnswerSize
 from paretune.service.graphql.shared import Context, GoneError
 from paretune.service.http.auth import Keys, permitted
+from paretune.service.http.health import Health
 from paretune.service.http.metrics import Observer
 from paretune.service.http.storage_failures import FAILING
+from paretune.service.http.turns import Turns, take_large_turn, take_turn
 from paretune.service.operations.garbage_collection import Cleaning
 from paretune.service.store import bulk, compaction, runs, segments, shared_runs
 from paretune.service.store.accounts import Account
@@ -39,8 +43,10 @@ from paretune.service.sweeps.heartbeats import Pulses
 from paretune.service.sweeps.searches import Searches
 
 MOST_BODY = 32 * 2**20  # bytes of a request that is not an upload; the client's largest has about 10 MB
+PIECE = 2**18  # bytes of an answer that are handed to the network at once
 SMALL_BODY = 2**16  # bytes that are read faster than another thread is woken
 MOST_BRACKETS = 2_000_000  # in one, which JSON takes a second to read, and nothing else runs meanwhile
+MOST_COMMAS = 3_000_000  # of the values between them, each takes up to 60 bytes of memory
 PULSES = 5.0  # seconds between writings of who was heard
 CRASHES = 30.0  # seconds between looks for runs that have fallen silent, and for histories to be compacted
 log = logging.getLogger("service")
@@ -57,6 +63,7 @@ class Service:
         self.failed_compactions: set[int] = set()  # runs whose history stays as it arrived; logged once
         self.keys, self.observer = Keys(database, rate), Observer(database)
         self.cleaning, self.pulses = Cleaning(database, files), Pulses()
+        self.turns, self.health_of = Turns(), Health(database, files)
 
     @contextlib.asynccontextmanager
     async def lifespan(self, _: Any) -> AsyncIterator[None]:
@@ -101,21 +108,34 @@ class Service:
     async def graphql(self, request: Request) -> Response:
         """Answer one operation."""
         account = await self.authenticated(request)
-        values = await sent_values(request)
+        values = await sent_values(request, account)
         query, variables = values.get("query"), values.get("variables") or {}
         if not isinstance(query, str) or not isinstance(variables, dict):
             raise HTTPException(400, "a request must have query, a text, and variables, a mapping.")
         execute = functools.partial(self._executed, query, variables, account, request)
-        return JSONResponse(await run_in_threadpool(retried, execute))
+        return pieces_of(await run_in_threadpool(retried, execute))
 
-    def _executed(self, query: str, variables: dict[str, Any], account: Account, request: Request) -> dict[str, Any]:
+    def _executed(self, query: str, variables: dict[str, Any], account: Account, request: Request) -> bytes:
+        """Return the answer of an operation as JSON."""
         try:
             writes = self.schema.writes(query)
             request.state.operation = self.schema.name_of(query)
-            base, client = str(request.base_url).rstrip("/"), shared_runs.client_of(request.headers)
+            self.schema.prepare(query, variables)
+        except GraphQLError as error:
+            return as_body(refused(error))
+        except UsageError as error:
+            return as_body({"data": None, "errors": [{"message": str(error)}]})
+        with AnswerSize(waits=not writes) as answer:
+            return as_body(self._in_transaction(query, variables, account, request, answer, writes=writes))
+
+    def _in_transaction(
+        self, query: str, variables: dict[str, Any], account: Account, request: Request, answer: AnswerSize, *, writes: bool
+    ) -> dict[str, Any]:
+        base, client = self.base_of(request), shared_runs.client_of(request.headers)
+        try:
             with self.database.session(writing=writes) as session:
                 context = Context(session, account, self.files, self.searches, self.database, self.pulses, base, client)
-                result = self.schema.execute(query, variables, context)
+                result = self.schema.execute(query, variables, context, answer)
                 if result.errors:
                     session.rollback()
                     for error in result.errors:
@@ -126,12 +146,12 @@ class Service:
                         raise HTTPException(404, gone[0].message)
                 return answered(result, log_failure)
         except GraphQLError as error:
-            return {"data": None, "errors": [{"message": error.message}]}
+            return refused(error)
 
     async def file_stream(self, request: Request) -> Response:
         """Take what a run streams."""
         account = await self.authenticated(request)
-        values = await sent_values(request)
+        values = await sent_values(request, account)
         client = shared_runs.client_of(request.headers)
         receive = functools.partial(self._received, account, values, client, **request.path_params)
         return JSONResponse(await run_in_threadpool(retried, receive))
@@ -201,32 +221,48 @@ class Service:
     async def histories(self, request: Request) -> Response:
         """Give the histories of many runs as one Parquet file."""
         account = await self.authenticated(request)
-        wanted = bulk.wanted_of(await sent_values(request))
+        wanted = bulk.wanted_of(await sent_values(request, account))
         pieces = await run_in_threadpool(bulk.histories, self.database, self.files, account, wanted)
         return StreamingResponse(pieces, media_type=bulk.MEDIA_TYPE)
 
     async def download_options(self, request: Request) -> Response:
         """Say that only pages of this server may fetch it; `wandb verify` asks."""
-        return Response(status_code=204, headers={"access-control-allow-origin": str(request.base_url).rstrip("/")})
+        return Response(
+            status_code=204, headers={"access-control-allow-origin": f"{request.base_url.scheme}://{request.base_url.netloc}"}
+        )
 
     async def telemetry(self, request: Request) -> Response:
-        """Drop what the client tells its maker of its own use."""
-        await body_of(request, MOST_BODY, "a request")
+        """Drop what the client tells its maker of its own use, piece by piece: it comes without a key."""
+        async for _ in request.stream():
+            pass
         return Response(media_type="application/x-protobuf")
 
     async def health(self, _: Request) -> Response:
-        """Say that the server lives."""
+        """Say that the server can keep what it is sent; 503 where it cannot."""
+        fault = await self.health_of.fault()
+        if fault:
+            raise HTTPException(503, fault, headers={"retry-after": "5"})
         return JSONResponse({"status": "ok"})
+
+    async def ready(self, request: Request) -> Response:
+        """Say that the server takes requests: it can keep what it is sent, and does not end."""
+        if self.stopping.is_set():
+            raise HTTPException(503, "the server ends.", headers={"retry-after": "5"})
+        return await self.health(request)
 
     async def metrics(self, request: Request) -> Response:
         """Give Prometheus its numbers; it sends a key as the client does."""
         await self.authenticated(request)
         return Response(await run_in_threadpool(self.observer.exposed), media_type="text/plain; version=0.0.4; charset=utf-8")
 
+    def base_of(self, request: Request) -> str:
+        """Return the URL of this server as a client sees it."""
+        return str(request.base_url).rstrip("/")
+
     async def authenticated(self, request: Request) -> Account:
         """Return who asks; refusals are HTTPExceptions."""
         account = await self.keys.account(request)
-        request.state.user = account.name
+        request.state.user, request.state.is_known = account.name, True
         return account
 
 
@@ -236,9 +272,11 @@ def _run_of(session: Session, said: dict[str, Any]) -> Run | None:
     return run if run is not None and run.identity["born"] == said.get("born") else None
 
 
-async def sent_values(request: Request) -> dict[str, Any]:
-    """Return the JSON object that a request carries; a large one is read beside other requests."""
+async def sent_values(request: Request, account: Account) -> dict[str, Any]:
+    """Return the JSON object that a request carries, once it is its user's turn; a large one is read beside other requests."""
+    await take_large_turn(request, account.id)
     body = await body_of(request, MOST_BODY, "a request")
+    await take_turn(request, account.id)
     return json_of(body) if len(body) < SMALL_BODY else await run_in_threadpool(json_of, body)
 
 
@@ -248,8 +286,11 @@ def json_of(body: bytes) -> dict[str, Any]:
     Raises:
         HTTPException: 400 if it is anything else, 413 if it holds too many values.
     """
-    if body.count(b"[") + body.count(b"{") > MOST_BRACKETS:
-        raise HTTPException(413, f"a request may hold at most {MOST_BRACKETS:,} lists and objects, those inside texts with them.")
+    if body.count(b"[") + body.count(b"{") > MOST_BRACKETS or body.count(b",") > MOST_COMMAS:
+        sentence = (
+            f"a request may hold at most {MOST_BRACKETS:,} lists and objects and {MOST_COMMAS:,} values, those inside texts too."
+        )
+        raise HTTPException(413, sentence)
     try:
         values = json.loads(body or b"{}")
         if b"\\u" in body or not body.isascii():
@@ -259,6 +300,23 @@ def json_of(body: bytes) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise HTTPException(400, "a request must be a JSON object.")
     return values
+
+
+def as_body(values: dict[str, Any]) -> bytes:
+    """Return an answer as JSON; the thread that made it does so, as a large one takes a while."""
+    return json.dumps(values, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+
+
+def pieces_of(body: bytes) -> Response:
+    """Return an answer of JSON that is sent piece by piece, as fast as the client reads."""
+    if len(body) <= PIECE:
+        return Response(body, media_type="application/json")
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for start in range(0, len(body), PIECE):
+            yield body[start : start + PIECE]
+
+    return StreamingResponse(pieces(), media_type="application/json", headers={"content-length": str(len(body))})
 
 
 def log_failure(error: BaseException) -> None:

@@ -22,7 +22,7 @@ KEY_FORM = re.compile(r"[A-Za-z0-9_]{40,}|[^-]*-[A-Za-z0-9_-]{40,}")  # what the
 NAME_FORM = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 RESERVED = (  # the first parts of this server's own addresses, below which no projects can lie
     *("artifact-uploads", "artifacts", "artifactsV2", "authorize", "bulk", "contents", "downloads", "files", "graphql", "healthz"),
-    *("login", "logout", "metrics", "painter", "sdk", "static", "uploads"),
+    *("login", "logout", "metrics", "painter", "ready", "sdk", "static", "uploads"),
 )
 
 

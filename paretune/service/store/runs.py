@@ -46,6 +46,7 @@ STATES = (*LIVE, "preempted", "finished", "failed", "crashed", "killed")
 NAME_FORM = re.compile(r"(?!\.{1,2}$)[^/\\#?%:\x00-\x1f]{1,128}")
 DELETED = 1000  # times that the configuration of a deleted run counts as handed out
 MOST_VALUES = 2000  # of a config or summary by which runs can be found
+MOST_CHARACTERS, MOST_KEYS, MOST_ITEMS = 16 * 2**20, 500_000, 1_500_000  # of a config or summary: a second of reading and writing
 TEXTS = {  # UpsertBucketInput's field -> the run's
     "displayName": "display_name",
     "description": "description",
@@ -185,8 +186,9 @@ def keep_summary(session: Session, run: Run, text: str, client: str | None = Non
     summary = mapping_of(text, "summaryMetrics")
     if client is not None:
         summary = shared_runs.merged_summary(session, run, client, summary)
-    if as_json(summary) != run.summary:
-        run.summary = as_json(summary)
+    kept = as_json(summary)
+    if kept != run.summary:
+        run.summary = kept
         _index(session, run, "s", summary)
 
 
@@ -332,8 +334,13 @@ def mapping_of(text: str, name: str) -> dict[str, Any]:
     """Return the JSON object of a text.
 
     Raises:
-        UsageError: if it is none.
+        UsageError: if it is none, or takes too long to read while others wait for the database.
     """
+    if isinstance(text, str) and (len(text) > MOST_CHARACTERS or text.count(":") > MOST_KEYS or text.count(",") > MOST_ITEMS):
+        raise UsageError(
+            f"{name} may have at most {MOST_CHARACTERS:,} characters, {MOST_KEYS:,} keys and {MOST_ITEMS:,} values. "
+            f"Got {len(text):,} characters: keep large values in a file or an artifact."
+        )
     try:
         values = safe_json.read(text)
     except (TypeError, ValueError, RecursionError):

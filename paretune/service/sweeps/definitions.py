@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from pathlib import Path
 
@@ -14,10 +15,30 @@ from paretune.search.spec.sweep import read_sweep
 from paretune.service.store.safe_json import fit, fitted
 from paretune.service.store.tables import Sweep
 
+MOST_CHARACTERS = 1_000_000
+MARKS = (",", ":", "\n", "[", "{", "- ", "? ")  # YAML has at most one value more than it has of these
+MOST_MARKS = 20_000  # a sweep of 1,000 values has about as many; PyYAML reads 10,000 a second
+
 
 def definition_of(sweep: Sweep) -> Definition:
     """Return what a sweep's text says; it was checked when it came."""
     return read_definition(sweep.definition, sweep.name)
+
+
+def check_size(text: str) -> None:
+    """Refuse a definition that would take long to read.
+
+    Raises:
+        UsageError: that says what is too much.
+    """
+    if len(text) > MOST_CHARACTERS:
+        raise UsageError(f"a sweep may have at most {MOST_CHARACTERS:,} characters. Got {len(text):,}.")
+    marks = sum(map(text.count, MARKS))
+    if marks > MOST_MARKS:
+        raise UsageError(
+            f"a sweep may have at most about {MOST_MARKS:,} lines, keys and values. Got {marks:,}: "
+            "write a range of numbers as min and max instead of listing its values."
+        )
 
 
 def fit_definition(text: str) -> str:
@@ -33,11 +54,17 @@ def fit_definition(text: str) -> str:
     return text if fit_values == values else yaml.safe_dump(fit_values, sort_keys=False)
 
 
-@functools.lru_cache(maxsize=512)
 def read_definition(text: str, name: str) -> Definition:
-    """Read a sweep that a client sent.
+    """Read a sweep that a client sent; it is called by its id where it has no name.
 
     Raises:
         UsageError: a sentence for every fault.
     """
-    return read_sweep(Path(f"{name}.yaml"), text=text)
+    definition = _read(text)
+    return definition if definition.definition.get("name") else dataclasses.replace(definition, name=name)
+
+
+@functools.lru_cache(maxsize=512)
+def _read(text: str) -> Definition:
+    check_size(text)
+    return read_sweep(Path("sweep.yaml"), text=text)

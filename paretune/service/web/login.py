@@ -22,12 +22,14 @@ from paretune.service.store.accounts import Account, account_in, digest_of
 from paretune.service.store.database import Database
 from paretune.service.store.files import Files
 from paretune.service.store.tables import ApiKey, User
+from paretune.service.web import words
 
 COOKIE = "paretune"
 LASTS = 30 * 24 * 3600  # seconds of a session
 LINK_LASTS = 3600.0  # seconds that a link is good for
-MOST_FAILURES, WINDOW = 10, 60.0  # failed attempts of an address, and the seconds in which they count
-MOST_ADDRESSES = 10_000  # that are remembered
+MOST_FAILURES, WINDOW = 10, 60.0  # failed attempts with like keys from an address, and the seconds in which they count
+PREFIX = 12  # characters by which keys are like: many people may share an address, and one who mistypes must not lock them out
+MOST_REMEMBERED = 10_000  # failed addresses and prefixes
 
 
 class Logins:
@@ -37,7 +39,7 @@ class Logins:
         self.database, self.files = database, files
         self._lock = threading.Lock()
         self._links: dict[str, tuple[float, int]] = {}
-        self._failures: OrderedDict[str, deque[float]] = OrderedDict()
+        self._failures: OrderedDict[tuple[str, str], deque[float]] = OrderedDict()
 
     def new_link(self, name: str) -> str | None:
         """Return a token that logs a user in once, within an hour; None where the user has no key."""
@@ -74,6 +76,11 @@ class Logins:
         key = session.get(ApiKey, said["key"])
         return account_in(session, key.user) if key is not None and _mark(key) == said["mark"] else None
 
+    def key_of(self, cookie: str | None) -> int | None:
+        """Return the number of the key that opened a session, without asking whether it still lets anybody in."""
+        said = self._opened(cookie)
+        return None if said is None else said["key"]
+
     def close(self, cookie: str | None) -> None:
         """End a session: its cookie lets nobody in again, after a restart neither."""
         said = self._opened(cookie)
@@ -87,19 +94,20 @@ class Logins:
                     other.unlink()
         ended.touch()
 
-    def failed(self, address: str) -> None:
-        """Note a failed attempt."""
+    def failed(self, address: str, key: str) -> None:
+        """Note a failed attempt with a key."""
+        pair = (address, key[:PREFIX])
         with self._lock:
-            moments = self._failures.setdefault(address, deque(maxlen=MOST_FAILURES))
+            moments = self._failures.setdefault(pair, deque(maxlen=MOST_FAILURES))
             moments.append(time.monotonic())
-            self._failures.move_to_end(address)
-            while len(self._failures) > MOST_ADDRESSES:
+            self._failures.move_to_end(pair)
+            while len(self._failures) > MOST_REMEMBERED:
                 self._failures.popitem(last=False)
 
-    def wait(self, address: str) -> float:
-        """Return for how many seconds an address may not try again."""
+    def wait(self, address: str, key: str) -> float:
+        """Return for how many seconds an address may not try again with such a key."""
         with self._lock:
-            moments = self._failures.get(address, deque())
+            moments = self._failures.get((address, key[:PREFIX]), deque())
             if len(moments) < MOST_FAILURES:
                 return 0.0
             return max(0.0, moments[0] + WINDOW - time.monotonic())
@@ -121,7 +129,7 @@ def _mark(key: ApiKey) -> str:
 
 
 def local_path(text: Any) -> str:
-    """Return a path of this server to go to after the login; `/` where another place was named."""
-    path = str(text or "")
+    """Return a path of this server to go to after the login; its first page where another place was named."""
+    path, first = str(text or ""), f"{words.path()}/"
     plain = path.startswith("/") and not path.startswith("//") and "\\" not in path and path.isprintable()
-    return path if plain else "/"
+    return path if plain and path.startswith(first) else first

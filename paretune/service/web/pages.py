@@ -51,6 +51,7 @@ def application(
     logins: Logins | None = None,
     painter: Callable[[], ASGIApp] | None = None,
     own_names: bool = False,
+    own_host: str | None = None,
 ) -> Starlette:
     """Return the pages.
 
@@ -58,11 +59,12 @@ def application(
         logins: where the link that is printed was made.
         painter: makes the painter's pages when they are first asked for; None: there are none.
         own_names: answer only who asks for this machine by an address or its own name (against DNS rebinding).
+        own_host: or by this name, with its port.
     """
     web = Web(database, files, searches, logins or Logins(database, files), has_painter=painter is not None)
     middleware = [Middleware(Headers), Middleware(GZipMiddleware, minimum_size=1000, compresslevel=5)]
     if own_names:
-        middleware.insert(0, Middleware(OwnNames, what="this server"))
+        middleware.insert(0, Middleware(OwnNames, what="this server", also=own_host))
     handlers: Mapping[Any, Any] = {
         HTTPException: functools.partial(_sentence, web),
         UsageError: functools.partial(_sentence, web),
@@ -82,7 +84,7 @@ def _routes(web: Web, painter: Callable[[], ASGIApp] | None) -> list[BaseRoute]:
         Mount("/static", StaticFiles(directory=HERE / "static")),
     ]
     if painter is not None:
-        routes.append(Route("/painter", lambda _: RedirectResponse("/painter/", status_code=307)))
+        routes.append(Route("/painter", lambda _: RedirectResponse(f"{words.path('painter')}/", status_code=307)))
         routes.append(Mount("/painter", Guarded(web.account_of, painter)))
     here = "/{entity}/{project}"
     shown: dict[str, Handler] = {
@@ -127,6 +129,8 @@ class Headers:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        words.ROOT.set(scope.get("app_root_path", scope.get("root_path", "")))
+
         async def sending(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)

@@ -16,11 +16,12 @@ from paretune.painter.drawings import Drawings
 from paretune.painter.models import Models
 from paretune.painter.pages import application
 from paretune.service.store.accounts import Account
+from paretune.service.web import words
 
 BODY = b"<body>"
 BAR = {
-    "en": '<p><a href="/">All projects</a> · The drawings belong to this server: whoever can log in sees them.</p>',
-    "es": '<p><a href="/">Todos los proyectos</a> · Los dibujos son del servidor: los ve quien pueda entrar.</p>',
+    "en": '<p><a href="{root}/">All projects</a> · The drawings belong to this server: whoever can log in sees them.</p>',
+    "es": '<p><a href="{root}/">Todos los proyectos</a> · Los dibujos son del servidor: los ve quien pueda entrar.</p>',
 }
 
 
@@ -48,8 +49,10 @@ class Guarded:
         if account is None:
             if request.method != "GET":
                 raise HTTPException(401, "you are not logged in any more: open the page anew.")
-            return await RedirectResponse("/login?next=/painter/", status_code=303)(scope, receive, send)
-        path = request.url.path.removeprefix("/painter")
+            return await RedirectResponse(f"{words.path('login')}?next={words.path('painter')}/", status_code=303)(
+                scope, receive, send
+            )
+        path = request.url.path.removeprefix(scope["root_path"])
         if account.role == "viewer" and request.method not in ("GET", "HEAD") and path != "/api/read":
             problem = f"{account.name} is a viewer, who may look at drawings and add none."
             return await JSONResponse({"problem": problem}, status_code=403)(scope, receive, send)
@@ -76,7 +79,9 @@ def with_bar(send: Send) -> Send:
             return
         if start:
             body = message.get("body", b"")
-            bar = BAR["es" if b'<html lang="es"' in body else "en"].encode() if BODY in body else b""
+            bar = (
+                BAR["es" if b'<html lang="es"' in body else "en"].replace("{root}", words.path()).encode() if BODY in body else b""
+            )
             headers = [
                 (name, str(int(value) + len(bar)).encode() if name == b"content-length" else value)
                 for name, value in start["headers"]

@@ -18,6 +18,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from paretune.painter.bodies import body_of
+from paretune.service.http.turns import take_turn
 from paretune.service.store import runs
 from paretune.service.store.accounts import Account
 from paretune.service.store.database import Database
@@ -32,6 +33,7 @@ from paretune.service.web.sweep_data import SweepData
 
 HERE = Path(__file__).parent
 MOST_FORM = 100_000  # bytes of a form
+MOST_LOGIN = 4_000  # of the form of the login, which anybody may send
 
 
 @dataclass
@@ -124,6 +126,7 @@ class Web:
         """Return what answers a GET by a handler."""
 
         async def answer(request: Request) -> Response:
+            await self._turn(request)
             return await run_in_threadpool(self._answered, handler, request, {}, False)
 
         return answer
@@ -132,10 +135,24 @@ class Web:
         """Return what answers the POST of one of these pages by a handler that may change what is kept."""
 
         async def answer(request: Request) -> Response:
+            await self._turn(request)
             form = await form_sent_here(request)
             return await run_in_threadpool(self._answered, handler, request, form, True)
 
         return answer
+
+    async def _turn(self, request: Request) -> None:
+        """Wait for a turn of who is logged in; whoever is not may send nothing but the login.
+
+        Raises:
+            HTTPException: 401 for a form of nobody.
+        """
+        key = self.logins.key_of(request.cookies.get(COOKIE))
+        if key is not None:
+            request.state.is_known = True
+            await take_turn(request, ("pages", key))
+        elif request.method not in ("GET", "HEAD"):
+            to_login(request)
 
     def _answered(self, handler: Handler, request: Request, form: Mapping[str, list[str]], writing: bool) -> Response:
         said = [request.url.path, *request.query_params.values(), *(value for values in form.values() for value in values)]
@@ -164,16 +181,17 @@ class Web:
 
     async def log_in(self, request: Request) -> Response:
         """Take a key, and remember it in a cookie."""
-        form = {name: values[-1] for name, values in (await form_sent_here(request)).items()}
+        form = {name: values[-1] for name, values in (await form_sent_here(request, MOST_LOGIN)).items()}
+        key = form.get("key", "").strip()
         address = request.client.host if request.client else ""
         goal = local_path(form.get("next"))
-        wait = self.logins.wait(address)
+        wait = self.logins.wait(address, key)
         if wait > 0:
-            sentence = f"after {MOST_FAILURES} failed attempts, wait {wait:.0f} s before the next one."
+            sentence = f"after {MOST_FAILURES} failed attempts with such a key, wait {wait:.0f} s before the next one."
             return self.page("login.html", status=429, next=goal, problem=sentence)
-        cookie = await run_in_threadpool(self.logins.open, form.get("key", "").strip())
+        cookie = await run_in_threadpool(self.logins.open, key)
         if cookie is None:
-            self.logins.failed(address)
+            self.logins.failed(address, key)
             sentence = "this key is not known here: ask whoever runs this server for one (python -m paretune.service user add)."
             return self.page("login.html", status=403, next=goal, problem=sentence)
         return remembered(request, goal, cookie)
@@ -183,8 +201,8 @@ class Web:
         cookie = await run_in_threadpool(self.logins.follow, request.path_params["token"])
         if cookie is None:
             sentence = "this link was followed before, or is older than an hour: log in with your API key."
-            return self.page("login.html", status=403, next="/", problem=sentence)
-        return remembered(request, "/", cookie)
+            return self.page("login.html", status=403, next=local_path(None), problem=sentence)
+        return remembered(request, local_path(None), cookie)
 
     async def about_keys(self, _: Request) -> Response:
         """The page that `wandb login` names, which at W&B shows the key."""
@@ -197,12 +215,12 @@ class Web:
         """Forget who is logged in."""
         await form_sent_here(request)
         await run_in_threadpool(self.logins.close, request.cookies.get(COOKIE))
-        response = RedirectResponse("/login", status_code=303)
-        response.delete_cookie(COOKIE)
+        response = RedirectResponse(words.path("login"), status_code=303)
+        response.delete_cookie(COOKIE, path=local_path(None))
         return response
 
 
-async def form_sent_here(request: Request) -> dict[str, list[str]]:
+async def form_sent_here(request: Request, most: int = MOST_FORM) -> dict[str, list[str]]:
     """Return the fields of a form of these pages.
 
     Raises:
@@ -213,7 +231,7 @@ async def form_sent_here(request: Request) -> dict[str, list[str]]:
         raise HTTPException(403, f"these pages take forms of their own only. Got one from {origin}.")
     if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
         raise HTTPException(403, "these pages take forms of their own only. Got one from another site.")
-    body = await body_of(request, MOST_FORM, "a form")
+    body = await body_of(request, most, "a form")
     form: dict[str, list[str]] = {}
     for name, value in parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True):
         form.setdefault(name, []).append(value)
@@ -236,14 +254,14 @@ def to_login(request: Request) -> Response:
     if request.method != "GET" or request.url.path.endswith(".json"):
         raise HTTPException(401, "you are not logged in any more: open the page anew.")
     query = f"?{request.url.query}" if request.url.query else ""
-    return RedirectResponse(f"/login?next={quote(request.url.path + query)}", status_code=303)
+    return RedirectResponse(f"{words.path('login')}?next={quote(request.url.path + query)}", status_code=303)
 
 
 def remembered(request: Request, goal: str, cookie: str) -> Response:
     """Return the way to a page, with the cookie that says who is logged in."""
     response = RedirectResponse(goal, status_code=303)
     secure = request.url.scheme == "https"
-    response.set_cookie(COOKIE, cookie, max_age=LASTS, httponly=True, samesite="lax", secure=secure)
+    response.set_cookie(COOKIE, cookie, max_age=LASTS, path=local_path(None), httponly=True, samesite="lax", secure=secure)
     return response
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable
+from contextvars import ContextVar
 from datetime import datetime
 from typing import Any
 from urllib.parse import quote
@@ -12,6 +13,7 @@ from urllib.parse import quote
 from paretune.core.short_names import cut, shortened
 from paretune.service.store.tables import now
 
+ROOT: ContextVar[str] = ContextVar("root", default="")  # the path below which the pages of this request lie
 TITLES = {
     400: "Not understood",
     403: "Not allowed",
@@ -110,8 +112,8 @@ def iso(moment: datetime | None) -> str:
 
 
 def path(*names: str) -> str:
-    """Return names as a path of an address: `/entity/project/runs/name`."""
-    return "".join(f"/{quoted(name)}" for name in names)
+    """Return names as the path of a URL, below that of the server: `/entity/project/runs/name`."""
+    return ROOT.get() + "".join(f"/{quoted(name)}" for name in names)
 
 
 def quoted(name: str) -> str:

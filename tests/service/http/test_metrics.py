@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
 from paretune.service.http import auth
-from paretune.service.http.metrics import JsonLines, Observer
+from paretune.service.http.metrics import JsonLines, Observer, Sparing
 from tests.service.serving import KEY, Asked, authorization
 
 WRONG = "local-" + "w" * 40
@@ -120,3 +120,19 @@ def test_the_observer_of_one_server_counts_nothing_of_another(tmp_path: Path) ->
     one.run("r1")
     assert ("paretune_requests_total", ("graphql", "M", "200")) not in numbers(other)
     assert isinstance(Observer(one.database).exposed(), bytes)
+
+
+def test_a_logger_that_writes_very_many_warnings_is_cut_short() -> None:
+    sparing, written = Sparing(), []
+    for number in range(1000):
+        record = logging.makeLogRecord({"name": "service", "levelno": logging.WARNING, "msg": "refused %d", "args": (number,)})
+        record.created = 1000.0 + number / 1000
+        written += [record.getMessage()] if sparing.filter(record) else []
+    assert written == [f"refused {number}" for number in range(100)]
+    other = logging.makeLogRecord({"name": "uvicorn.error", "levelno": logging.ERROR, "msg": "another", "created": 1000.5})
+    info = logging.makeLogRecord({"name": "service", "levelno": logging.INFO, "msg": "nothing", "created": 1000.5})
+    assert sparing.filter(other)
+    assert sparing.filter(info)
+    later = logging.makeLogRecord({"name": "service", "levelno": logging.WARNING, "msg": "refused again", "created": 1061.0})
+    assert sparing.filter(later)
+    assert later.getMessage() == "refused again (900 lines of service were left out before this one)"

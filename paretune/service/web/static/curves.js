@@ -234,7 +234,7 @@ function tellAway(status) {
   said.setAttribute("role", "status");
   if (status === 401) {
     const link = document.createElement("a");
-    link.href = `/login?next=${encodeURIComponent(location.pathname + location.search)}`;
+    link.href = `${new URL("../login", import.meta.url).pathname}?next=${encodeURIComponent(location.pathname + location.search)}`;
     link.textContent = "log in again";
     said.replaceChildren("You are not logged in any more: ", link, ".");
   } else {
