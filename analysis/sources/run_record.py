@@ -249,8 +249,8 @@ def runs_table(runs: Sequence[RunRecord]) -> pd.DataFrame:
     decided it by `define_metric` or by writing to the summary.
 
     Adds best_epoch, picked (False where best_epoch is only the last one), epochs, evaluation_split, data, average, classifier,
-    baseline, feasible, broken (the constraints that it breaks), cause (why its trial failed) and diverged (a trainer of ours logged a
-    loss in that row that is not finite) to the columns of the history. A metric of such a name has the column `metric.NAME`.
+    baseline, feasible, broken (the constraints that it breaks), cause (why its trial failed) and diverged (a trainer of ours logged
+    a loss in that row that is not finite) to the columns of the history. A metric of such a name has the column `metric.NAME`.
     """
     import pandas as pd
 
