@@ -239,7 +239,7 @@ def test_a_silent_run_has_crashed_and_comes_back_when_it_speaks(asked: Asked) ->
         (b"[]", 400, "a request must be a JSON object"),
         (b"{", 400, "a request must be a JSON object"),
         (b"\xff", 400, "a request must be a JSON object"),
-        (gzip.compress(b"{}"), 400, "a request must be a JSON object"),
+        (gzip.compress(b"{}", mtime=0), 400, "a request must be a JSON object"),
         (b'{"files": {"wandb-history.jsonl": {"offset": 0}}}', 400, "must have content, a list of lines"),
         (b'{"files": {"wandb-history.jsonl": {"offset": 0, "content": [1]}}}', 400, "must have content, a list of lines"),
         (b'{"files": {"wandb-history.jsonl": {"offset": "x", "content": ["{}"]}}}', 400, "must have offset"),
