@@ -1,10 +1,10 @@
 """The functions that answer the fields of schema/*.graphql, by what they answer for."""
 
-from paretune.service.graphql import accounts, artifact_collections, artifacts, files, projects, runs, sweeps, views
+from paretune.service.graphql import accounts, artifact_collections, artifacts, files, projects, runs, shared, sweeps, views
 from paretune.service.graphql.execution import Schema
 
 
 def schema() -> Schema:
     """Return the schema with everything bound."""
     parts = (accounts, projects, runs, files, sweeps, views, artifacts, artifact_collections)
-    return Schema(*(kind for part in parts for kind in part.BOUND))
+    return Schema(shared.JSON_STRING, *(kind for part in parts for kind in part.BOUND))
