@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from paretune.core.errors import UsageError
 from paretune.service.artifacts import artifact_collections as collections
 from paretune.service.artifacts.artifact_values import checked_facts, checked_tags, digest_of, md5_of, seconds_of, whole
-from paretune.service.store import runs
+from paretune.service.store import runs, safe_json
 from paretune.service.store.accounts import Account
 from paretune.service.store.artifact_tables import (
     COMMITTED,
@@ -247,7 +247,7 @@ def _manifest(files: Files, digest: str) -> dict[str, Any]:
     if path.exists() and path.stat().st_size > MOST_MANIFEST:
         raise UsageError(f"a manifest may have at most {MOST_MANIFEST:,} bytes: log the files as several artifacts.")
     try:
-        read = json.loads(path.read_bytes())
+        read = safe_json.read(path.read_text(encoding="utf-8"))
         fit = all(_is_fit(entry) for entry in read["contents"].values())
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         fit = False

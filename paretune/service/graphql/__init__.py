@@ -2,7 +2,7 @@
 
 import functools
 
-from paretune.service.graphql import accounts, artifact_collections, artifacts, files, projects, runs, sweeps, views
+from paretune.service.graphql import accounts, artifact_collections, artifacts, files, projects, runs, shared, sweeps, views
 from paretune.service.graphql.execution import Schema
 
 
@@ -10,4 +10,4 @@ from paretune.service.graphql.execution import Schema
 def schema() -> Schema:
     """Return the schema with everything bound; made once a process, as it takes a tenth of a second and keeps nothing."""
     parts = (accounts, projects, runs, files, sweeps, views, artifacts, artifact_collections)
-    return Schema(*(kind for part in parts for kind in part.BOUND))
+    return Schema(shared.JSON_STRING, *(kind for part in parts for kind in part.BOUND))

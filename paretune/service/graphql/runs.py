@@ -81,7 +81,9 @@ def history(
     if minStep is None and maxStep is None:
         return [json.dumps(row) for row in streams.sample(session, run, streams.HISTORY, count)]
     # a page holds every row of its steps, a sample is spread over all
-    rows = list(streams.rows_of(session, run, first_step=none_or_int(minStep), stop_step=none_or_int(maxStep)))
+    rows = list(
+        streams.rows_of(session, run, first_step=none_or_int(minStep, "minStep"), stop_step=none_or_int(maxStep, "maxStep"))
+    )
     return [json.dumps(row) for row in rows[:count]]
 
 
@@ -98,7 +100,7 @@ def sampled_history(run: Run, info: Any, specs: Sequence[str]) -> list[list[dict
 
 def _by_spec(session: Session, run: Run, text: str) -> list[dict[str, Any]]:
     try:
-        spec = json.loads(text)
+        spec = safe_json.read(text)
         keys = [str(key) for key in spec.get("keys") or []]
         lowest, highest = max(float(spec.get("minStep", -STEPS)), -STEPS), min(float(spec.get("maxStep", STEPS)), STEPS)
         first, stop = math.ceil(lowest), math.floor(highest) + 1

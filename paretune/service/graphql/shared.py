@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from ariadne import ObjectType
+from ariadne import ObjectType, ScalarType
 from sqlalchemy.orm import Session
 
 from paretune.core.errors import UsageError
@@ -24,6 +24,7 @@ from paretune.service.sweeps.heartbeats import Pulses
 from paretune.service.sweeps.searches import Searches
 
 MOST_ROWS = 10_000  # of a history in one answer
+JSON_STRING = ScalarType("JSONString")
 
 
 class GoneError(UsageError):
@@ -123,6 +124,25 @@ def as_time(moment: datetime) -> str:
     return moment.isoformat(timespec="seconds") + "Z"
 
 
-def none_or_int(value: Any) -> int | None:
-    """Return an Int64, which may come as a text."""
-    return None if value is None else int(value)
+def none_or_int(value: Any, name: str) -> int | None:
+    """Return an Int64, which may come as a text.
+
+    Raises:
+        UsageError: if it is no whole number.
+    """
+    try:
+        return None if value is None else int(value)
+    except (TypeError, ValueError, OverflowError):
+        raise UsageError(f"{name} must be a whole number. Got {str(value)[:40]!r}.") from None
+
+
+@JSON_STRING.value_parser
+def text_of(value: Any) -> str:
+    """Return a JSONString.
+
+    Raises:
+        ValueError: if it is no text; graphql says which value it was.
+    """
+    if not isinstance(value, str):
+        raise ValueError("It must be a text.")
+    return value

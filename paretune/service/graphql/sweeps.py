@@ -17,7 +17,7 @@ from paretune.service.graphql.query_limits import MOST_IN_PAGE
 from paretune.service.graphql.shared import Context, GoneError, as_time, binder, connection, context_of, page_of
 from paretune.service.store import runs
 from paretune.service.store.filters import SWEEP_FIELDS, condition_of
-from paretune.service.store.safe_json import is_whole
+from paretune.service.store.safe_json import is_whole, read
 from paretune.service.store.tables import Agent, Issue, Project, Run, Sweep, Value, global_id, names_of, now, number_of
 from paretune.service.sweeps import agents, searches, study_feedback, sweeps
 from paretune.service.sweeps.definitions import definition_of
@@ -52,7 +52,7 @@ def create_agent(_: Any, info: Any, input: Mapping[str, Any]) -> dict[str, Any]:
 def agent_heartbeat(_: Any, info: Any, input: Mapping[str, Any]) -> dict[str, Any]:
     context = context_of(info)
     try:
-        alive = json.loads(input.get("runState") or "{}")
+        alive = read(input.get("runState") or "{}")
     except (ValueError, RecursionError):
         alive = None
     if not isinstance(alive, dict):
@@ -67,7 +67,7 @@ def agent_heartbeat(_: Any, info: Any, input: Mapping[str, Any]) -> dict[str, An
         commands = agents.overdue(context.session, agent.sweep, going)
     else:
         context.session.commit()  # which only read; the study is asked outside of every transaction
-        commands = agents.heartbeat(context.database, context.searches, agent.id, context.pulses.begun)
+        commands = agents.heartbeat(context.database, context.searches, agent.id, context.pulses)
     return {"agent": agent, "commands": json.dumps(commands)}
 
 

@@ -8,7 +8,6 @@ import functools
 import json
 import logging
 import threading
-import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -69,7 +68,6 @@ class Service:
     async def lifespan(self, _: Any) -> AsyncIterator[None]:
         """Look for runs that have fallen silent, histories to be compacted and what is over, as long as the service runs."""
         tasks = (self.mark_crashed, self.look_after_sweeps, self.compact, self.cleaning.due)
-        self.begun = time.monotonic()
         await run_in_threadpool(agents.renew, self.database)
         watches = [asyncio.create_task(self._watch(task, CRASHES)) for task in tasks]
         watches.append(asyncio.create_task(self._watch(self.write_pulses, PULSES)))
@@ -88,9 +86,9 @@ class Service:
 
     def mark_crashed(self) -> int:
         """Mark the runs that have fallen silent, and return how many."""
-        if time.monotonic() - self.begun < runs.SILENCE.total_seconds():
-            return 0  # nobody could be heard while it did not run
         with self.database.session(writing=True) as session:
+            if self.pulses.is_away or now() - self.pulses.begun < runs.SILENCE:
+                return 0  # nobody could be heard while it did not run, or did not reach the database
             return runs.mark_crashed(session)
 
     def write_pulses(self) -> None:
@@ -99,7 +97,7 @@ class Service:
 
     def look_after_sweeps(self) -> None:
         """Tell the studies of what ended by itself."""
-        agents.look_after(self.database, self.searches)
+        agents.look_after(self.database, self.searches, self.pulses)
 
     def compact(self) -> int:
         """Lay histories down as Parquet, and return how many lines."""

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import aliased
 
 from paretune.core.errors import UsageError, did_you_mean
+from paretune.service.store import safe_json
 from paretune.service.store.re2 import expression_of
 from paretune.service.store.tables import Run, Sweep, User, Value
 
@@ -108,7 +109,7 @@ def read_filters(filters: str | Mapping[str, Any] | None) -> Any:
         UsageError: if it is no JSON, or has too many conditions.
     """
     try:
-        read = json.loads(filters or "{}") if isinstance(filters, str) else filters
+        read = safe_json.read(filters or "{}") if isinstance(filters, str) else filters
         conditions, values = _size(read)
     except (ValueError, RecursionError):
         raise UsageError(f"filters must be JSON. Got {str(filters)[:80]!r}.") from None

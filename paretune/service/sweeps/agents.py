@@ -22,6 +22,7 @@ from paretune.service.store.database import Database
 from paretune.service.store.tables import Agent, Issue, Run, Sweep, now
 from paretune.service.sweeps import sweeps
 from paretune.service.sweeps.definitions import definition_of
+from paretune.service.sweeps.heartbeats import Pulses
 from paretune.service.sweeps.searches import ENDLESS, OVER, Search, Searches
 from paretune.service.sweeps.study_feedback import ENDED, MOST_TIMES, UNSTARTED, learn, waiting_to_be_told
 
@@ -46,29 +47,30 @@ def renew(database: Database) -> None:
         session.execute(sa.update(Issue).where(Issue.told.is_(False)).values(issued_at=now()))
 
 
-def heartbeat(database: Database, searches: Searches, agent: int, begun: datetime) -> Commands:
+def heartbeat(database: Database, searches: Searches, agent: int, pulses: Pulses) -> Commands:
     """Return what an agent shall do that has nothing going: start a run, leave, or nothing yet.
 
     It is called outside of every transaction.
 
     Args:
         agent: its number.
-        begun: when this server started; before, no agent could be heard.
+        pulses: know since when agents could be heard.
     """
     with database.session(writing=True) as session:
         found = session.get_one(Agent, agent)
         sweep = found.sweep
         found.heartbeat_at = sweep.heartbeat_at = now()
-        commands = _at_once(session, sweep, found, begun)
+        commands = _at_once(session, sweep, found, pulses)
     if commands is not None:
         return commands
     with searches.turn(database, sweep) as search:
-        return [] if search is None else _suggested(database, search, sweep, agent, begun)
+        return [] if search is None else _suggested(database, search, sweep, agent, pulses)
 
 
-def _at_once(session: Session, sweep: Sweep, agent: Agent, begun: datetime) -> Commands | None:
+def _at_once(session: Session, sweep: Sweep, agent: Agent, pulses: Pulses) -> Commands | None:
     """Return what needs no study; None where a new configuration is wanted of it."""
     session.refresh(sweep, with_for_update=True)  # another process of this server waits, too
+    pulses.renew(session)  # this request may have waited for the database, and so may those that say what is running
     if sweep.state in OVER:
         return [EXIT]
     if sweep.state == "PAUSED":
@@ -79,18 +81,18 @@ def _at_once(session: Session, sweep: Sweep, agent: Agent, begun: datetime) -> C
         if sweep.state in OVER:
             return [EXIT]
         n_begun, cap = _count(session, sweep, Issue.times > 0), definition_of(sweep).run_cap or ENDLESS
-    issue = _given_back(session, sweep, agent, begun, anew=n_begun < cap)
+    issue = _given_back(session, sweep, agent, pulses.begun, anew=n_begun < cap)
     if issue is not None:
         return _handed(sweep, issue)
     return None if sweep.engine is None else []
 
 
-def _suggested(database: Database, search: Search, sweep: Sweep, agent: int, begun: datetime) -> Commands:
+def _suggested(database: Database, search: Search, sweep: Sweep, agent: int, pulses: Pulses) -> Commands:
     """Ask the study for a configuration; the sweep ends where there will be none."""
     outlook = learn(database, search, sweep)
     with database.session(writing=True) as session:  # much may have come to pass while others had their turn
         found = session.get_one(Sweep, sweep.id)
-        commands = _at_once(session, found, session.get_one(Agent, agent), begun)
+        commands = _at_once(session, found, session.get_one(Agent, agent), pulses)
     if commands is not None:
         return commands
     if outlook is not Outlook.WORK:
@@ -164,9 +166,10 @@ def _count(session: Session, sweep: Sweep, *conditions: sa.ColumnElement[bool]) 
     return session.scalar(sa.select(sa.func.count(Issue.id)).where(Issue.sweep_id == sweep.id, *conditions)) or 0
 
 
-def look_after(database: Database, searches: Searches) -> None:
+def look_after(database: Database, searches: Searches, pulses: Pulses) -> None:
     """Tell the studies of what ended after its agent's last heartbeat, so that sweeps end by themselves; close the idle ones."""
-    with database.session() as session:
+    with database.session(writing=True) as session:
+        pulses.renew(session)
         untold = waiting_to_be_told(session)
     for sweep in untold:
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +11,7 @@ from sqlalchemy.orm import Session
 from paretune.core.errors import UsageError
 from paretune.service.store import runs
 from paretune.service.store.accounts import Account
+from paretune.service.store.safe_json import read
 from paretune.service.store.tables import Issue, Project, Run, Sweep, as_json, names_of, now
 from paretune.service.sweeps.definitions import fit_definition, read_definition
 from paretune.service.sweeps.searches import OVER
@@ -99,8 +99,8 @@ def enqueue(session: Session, account: Account, identifier: str, config: str, di
     if sweep.state in OVER:
         raise UsageError(f"sweep {sweep.name} is {sweep.state.lower()}, and takes no more runs.")
     try:
-        given = json.loads(config)
-    except ValueError:
+        given = read(config)
+    except (ValueError, RecursionError):
         given = None
     if not isinstance(given, dict):
         raise UsageError(f"config must be a JSON object of parameters. Got {config[:80]!r}.")

@@ -125,3 +125,13 @@ def test_a_run_ends_although_a_part_of_its_last_request_is_unfit(asked: Asked) -
     assert asked.stream("r1", files=files, complete=True, exitcode=0).status_code == 200
     with asked.database.session() as session:
         assert session.scalars(sa.select(Run)).one().state == "finished"
+
+
+@pytest.mark.parametrize("field", ["history(minStep: $value)", "history(maxStep: $value)", "sampledHistory(specs: [$value])"])
+@pytest.mark.parametrize("value", [1.5, True, 10**30, "one", {}, "1e309", '{"keys": ["\\ud800", "loss"]}', "[" * 10**5])
+def test_values_of_other_kinds_and_texts_within_texts_are_answered_or_refused(asked: Asked, field: str, value: object) -> None:
+    asked.run()
+    asked.stream("r1", files={"wandb-history.jsonl": {"offset": 0, "content": ['{"_step": 0, "loss": 1}']}})
+    kind = "JSONString!" if "specs" in field else "Int64"
+    query = f'query Q($value: {kind}) {{ project(name: "tried") {{ run(name: "r1") {{ {field} }} }} }}'
+    assert "the server failed" not in json.dumps(asked.told(query, value=value), ensure_ascii=False).encode().decode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,40 @@ def test_a_server_that_was_away_gives_no_run_to_who_comes_back_first(asked: Aske
     asked.client.app = asked.application(tmp_path)  # type: ignore[method-assign]
     (other,) = beat(asked, two)
     assert other["run_id"] != first["run_id"]
+
+
+@pytest.mark.parametrize("times", [1, study_feedback.MOST_TIMES])
+def test_a_database_that_was_away_gives_no_run_to_who_asks_first_when_it_is_back(
+    asked: Asked, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    """The requests that could not be answered meanwhile are answered in any order."""
+    _, sweep = created(asked)
+    started_long_ago(asked)
+    service = asked.client.app.state.service  # type: ignore[attr-defined]
+    one, two = agent(asked, sweep), agent(asked, sweep)
+    (first,) = beat(asked, one)
+    service.write_pulses()
+    long_ago, away = now() - 10 * agents.SILENCE, time.monotonic() + 10 * agents.SILENCE.total_seconds()
+    with asked.database.session(writing=True) as session:
+        session.execute(sa.update(Agent).values(heartbeat_at=long_ago))
+        session.execute(sa.update(Issue).values(issued_at=long_ago, times=times))
+        session.execute(sa.update(Run).values(heartbeat_at=long_ago))
+    asked.run("r1")
+    with asked.database.session(writing=True) as session:
+        session.execute(sa.update(Run).values(heartbeat_at=long_ago))
+    with monkeypatch.context() as patch:
+        patch.setattr("paretune.service.sweeps.heartbeats.time.monotonic", lambda: away)
+        service.look_after_sweeps()
+        assert service.mark_crashed() == 0
+        (other,) = beat(asked, two)
+        assert other["run_id"] != first["run_id"]
+        service.write_pulses()
+        assert not service.pulses.is_away
+        assert service.mark_crashed() == 0
+    with asked.database.session() as session:
+        issue = session.scalars(sa.select(Issue).where(Issue.run_name == first["run_id"])).one()
+        assert not issue.told
+        assert issue.issued_at > long_ago
 
 
 def test_what_a_silent_agent_never_began_goes_to_another(asked: Asked) -> None:

@@ -12,6 +12,7 @@ from optuna.trial import TrialState
 
 from paretune.service.store.tables import Issue
 from paretune.service.sweeps import agents, searches, study_feedback
+from paretune.service.sweeps.heartbeats import Pulses
 from tests.service.serving import Asked
 from tests.service.sweeps.test_sweeps import agent, beat, created, done, set_state, state_of, sweep_row
 
@@ -114,7 +115,7 @@ def test_a_sweep_whose_agents_left_before_its_last_run_was_told_ends_by_itself(a
     _, sweep = created(asked, run_cap=1)
     done(asked, beat(asked, agent(asked, sweep))[0]["run_id"], sweep)
     assert state_of(asked, sweep)["state"] == "RUNNING"
-    agents.look_after(asked.database, asked.searches)
+    agents.look_after(asked.database, asked.searches, Pulses())
     assert state_of(asked, sweep)["state"] == "FINISHED"
 
 
@@ -130,7 +131,7 @@ def test_one_sweeps_fault_keeps_no_other_from_its_end(asked: Asked, monkeypatch:
         return real(database, search, sweep)
 
     monkeypatch.setattr(agents, "learn", fails_once)
-    agents.look_after(asked.database, asked.searches)
+    agents.look_after(asked.database, asked.searches, Pulses())
     assert [state_of(asked, name)["state"] for name in names] == ["RUNNING", "FINISHED"]
 
 
@@ -140,7 +141,7 @@ def test_a_scheduled_sweep_whose_agents_left_ends_at_its_cap_by_itself(asked: As
     for _ in range(2):
         asked.ask(query, id=identifier)
     done(asked, beat(asked, agent(asked, sweep))[0]["run_id"], sweep)
-    agents.look_after(asked.database, asked.searches)
+    agents.look_after(asked.database, asked.searches, Pulses())
     assert state_of(asked, sweep)["state"] == "FINISHED"
 
 

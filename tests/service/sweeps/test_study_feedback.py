@@ -13,6 +13,7 @@ from optuna.trial import TrialState
 from paretune.runs import study_schema
 from paretune.service.store.tables import Run
 from paretune.service.sweeps import agents
+from paretune.service.sweeps.heartbeats import Pulses
 from tests.service.serving import Asked
 from tests.service.sweeps.test_searches import trials_of
 from tests.service.sweeps.test_sweeps import DEFINITION, agent, beat, created, done, state_of
@@ -105,7 +106,7 @@ def test_prior_runs_are_told_with_their_constraints(asked: Asked) -> None:
     given = beat(asked, agent(asked, sweep))[0]
     assert trials_of(asked, sweep)[0].constraints == {"x <= 0.4": pytest.approx(0.1)}
     done(asked, given["run_id"], sweep)
-    agents.look_after(asked.database, asked.searches)
+    agents.look_after(asked.database, asked.searches, Pulses())
     assert set(trials_of(asked, sweep)[1].constraints) == {"x <= 0.4"}, "as are its own runs"
 
 
