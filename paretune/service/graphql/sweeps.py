@@ -67,7 +67,7 @@ def agent_heartbeat(_: Any, info: Any, input: Mapping[str, Any]) -> dict[str, An
         commands = agents.overdue(context.session, agent.sweep, going)
     else:
         context.session.commit()  # which only read; the study is asked outside of every transaction
-        commands = agents.heartbeat(context.database, context.searches, agent.id, context.pulses.begun)
+        commands = agents.heartbeat(context.database, context.searches, agent.id)
     return {"agent": agent, "commands": json.dumps(commands)}
 
 

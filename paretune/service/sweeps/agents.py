@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -25,7 +25,7 @@ from paretune.service.sweeps.definitions import definition_of
 from paretune.service.sweeps.searches import ENDLESS, OVER, Search, Searches
 from paretune.service.sweeps.study_feedback import ENDED, MOST_TIMES, UNSTARTED, learn, waiting_to_be_told
 
-SILENCE = timedelta(seconds=60)  # of an agent, after which its unstarted run is another's
+SILENCE = timedelta(seconds=60)  # of an agent, after which it counts as gone
 GRACE = timedelta(seconds=40)  # from the flag that ends a run cleanly to the signal that ends it at all
 EXIT = {"type": "exit"}
 Commands = list[dict[str, Any]]
@@ -46,27 +46,26 @@ def renew(database: Database) -> None:
         session.execute(sa.update(Issue).where(Issue.told.is_(False)).values(issued_at=now()))
 
 
-def heartbeat(database: Database, searches: Searches, agent: int, begun: datetime) -> Commands:
+def heartbeat(database: Database, searches: Searches, agent: int) -> Commands:
     """Return what an agent shall do that has nothing going: start a run, leave, or nothing yet.
 
     It is called outside of every transaction.
 
     Args:
         agent: its number.
-        begun: when this server started; before, no agent could be heard.
     """
     with database.session(writing=True) as session:
         found = session.get_one(Agent, agent)
         sweep = found.sweep
         found.heartbeat_at = sweep.heartbeat_at = now()
-        commands = _at_once(session, sweep, found, begun)
+        commands = _at_once(session, sweep, found)
     if commands is not None:
         return commands
     with searches.turn(database, sweep) as search:
-        return [] if search is None else _suggested(database, search, sweep, agent, begun)
+        return [] if search is None else _suggested(database, search, sweep, agent)
 
 
-def _at_once(session: Session, sweep: Sweep, agent: Agent, begun: datetime) -> Commands | None:
+def _at_once(session: Session, sweep: Sweep, agent: Agent) -> Commands | None:
     """Return what needs no study; None where a new configuration is wanted of it."""
     session.refresh(sweep, with_for_update=True)  # another process of this server waits, too
     if sweep.state in OVER:
@@ -79,18 +78,18 @@ def _at_once(session: Session, sweep: Sweep, agent: Agent, begun: datetime) -> C
         if sweep.state in OVER:
             return [EXIT]
         n_begun, cap = _count(session, sweep, Issue.times > 0), definition_of(sweep).run_cap or ENDLESS
-    issue = _given_back(session, sweep, agent, begun, anew=n_begun < cap)
+    issue = _given_back(session, sweep, agent, anew=n_begun < cap)
     if issue is not None:
         return _handed(sweep, issue)
     return None if sweep.engine is None else []
 
 
-def _suggested(database: Database, search: Search, sweep: Sweep, agent: int, begun: datetime) -> Commands:
+def _suggested(database: Database, search: Search, sweep: Sweep, agent: int) -> Commands:
     """Ask the study for a configuration; the sweep ends where there will be none."""
     outlook = learn(database, search, sweep)
     with database.session(writing=True) as session:  # much may have come to pass while others had their turn
         found = session.get_one(Sweep, sweep.id)
-        commands = _at_once(session, found, session.get_one(Agent, agent), begun)
+        commands = _at_once(session, found, session.get_one(Agent, agent))
     if commands is not None:
         return commands
     if outlook is not Outlook.WORK:
@@ -114,10 +113,11 @@ def _handed(sweep: Sweep, issue: Issue) -> Commands:
     return [{"type": "run", "run_id": issue.run_name, "program": sweep.program, "args": args}]
 
 
-def _given_back(session: Session, sweep: Sweep, agent: Agent, begun: datetime, *, anew: bool) -> Issue | None:
+def _given_back(session: Session, sweep: Sweep, agent: Agent, *, anew: bool) -> Issue | None:
     """Return a configuration whose run never began: this agent's own, a silent one's or, where `anew`, one not handed out yet.
 
-    One that its agent reports as running stays with it: a program may need minutes before it calls `wandb.init`.
+    One that its agent reports as running stays with it, as that renews `issued_at`: a program may need minutes before it calls
+    `wandb.init`. So does a start of this server (`renew`).
     """
     own = (Run.project_id == sweep.project_id) & (Run.name == Issue.run_name)
     waiting = sa.select(Issue).outerjoin(Run, own).where(sa.or_(Run.id.is_(None), Run.state == "pending"))
@@ -125,9 +125,7 @@ def _given_back(session: Session, sweep: Sweep, agent: Agent, begun: datetime, *
     if not anew:
         waiting = waiting.where(Issue.times > 0)
     for issue in session.scalars(waiting.order_by(Issue.id)):
-        owner = session.get(Agent, issue.agent_id) if issue.agent_id is not None else None
-        silent = owner is None or now() - max(owner.heartbeat_at, begun) > SILENCE
-        if issue.agent_id == agent.id or silent or now() - max(issue.issued_at, begun) > UNSTARTED:
+        if issue.agent_id in (None, agent.id) or now() - issue.issued_at > UNSTARTED:
             issue.agent_id, issue.times, issue.issued_at = agent.id, issue.times + 1, now()
             return issue
     return None

@@ -21,7 +21,6 @@ class Pulses:
     """What this process has heard of agents since it last wrote it down, and which agents it knows."""
 
     def __init__(self) -> None:
-        self.begun = now()
         self._lock = threading.Lock()
         self._heard: dict[int, tuple[int, datetime, Sequence[str]]] = {}
         self._known: dict[int, tuple[float, Agent]] = {}
