@@ -173,7 +173,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         shown = ["run", "name", "state", "epochs", "best_epoch", "test_loss", "test_accuracy", "precision", "recall", "f1"]
         shown = [column for column in shown if column in table]
         if "f1" not in table:  # a program that is not ours
-            others = list(table)[list(table).index("best_epoch") + 1 :]
+            logged = list(table)[list(table).index("best_epoch") + 1 :]
+            goals = {name for run in runs for name in run.goals}
+            others = sorted(logged, key=lambda name: name not in goals)  # those first that the sweep looked for
             shown += [column for column in others if column not in (*shown, "picked", "diverged")][:6]
         print(as_text(table, shown))
         states = ", ".join(f"{count} {state}" for state, count in table["state"].value_counts().items())
@@ -298,7 +300,7 @@ def _whole(table: pd.DataFrame, runs: Sequence[RunRecord]) -> pd.DataFrame:
     columns = {}
     configs = [{name: value for name, value in run.config.items() if not (run.ours and name == "provenance")} for run in runs]
     for prefix, mappings in (("config", configs), ("summary", [run.summary for run in runs])):
-        for name in dict.fromkeys(name for values in mappings for name in values if name != "_wandb"):
+        for name in sorted({name for values in mappings for name in values} - {"_wandb"}):
             columns[f"{prefix}.{name}"] = pd.Series([values.get(name, pd.NA) for values in mappings], dtype=object)
     picked = table.assign(best_epoch=table["best_epoch"].where(table["picked"])).drop(columns="picked")
     return pd.concat([picked, pd.DataFrame(columns)], axis=1)

@@ -8,7 +8,7 @@ import operator
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from paretune.analysis.sources.lost_metrics import lost_from
 from paretune.core.best_epoch import best_row, goal_of
@@ -40,6 +40,7 @@ COLUMNS = [
     "on_front",
 ]
 COLUMNS += ["is_chosen", "augment", "runs", "front", "repeats", "p(front)"]  # of tables that commands print
+Value = TypeVar("Value")
 LOSSES = ("train_loss", "test_loss")
 METRIC = "metric."  # begins the column of a metric that is named like another column
 PREFIXES = ("config.", "summary.", "configuration.")
@@ -87,6 +88,7 @@ class RunRecord:
     def __post_init__(self) -> None:
         self.name = self.name or self.run  # W&B names no run that is offline
         self.config = as_at_wandb(self.config)
+        self.columns = in_order(self.columns)
         self.ours = self.ours or written_by_us(self.config)
         self.baseline = self.baseline or (self.ours and BASELINE in self.tags)
 
@@ -159,6 +161,12 @@ def as_at_wandb(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < LONGEST_WHOLE else value
 
 
+def in_order(values: Mapping[str, Value]) -> dict[str, Value]:
+    """Return a mapping of metrics with the epoch and ours first, then by the alphabet: a server keeps no order of names."""
+    known = [name for name in ("epoch", *METRICS) if name in values]
+    return {name: values[name] for name in [*known, *sorted(values.keys() - set(known))]}
+
+
 def column_of(metric: str) -> str:
     """Return the column of a logged metric: its name, with METRIC before one that is another column's."""
     return f"{METRIC}{metric}" if _is_taken(metric) else metric
@@ -219,9 +227,8 @@ def tidy(runs: Sequence[RunRecord]) -> pd.DataFrame:
     import pandas as pd
 
     configs = [{name: value for name, value in run.config.items() if not (run.ours and name == "provenance")} for run in runs]
-    names = list(dict.fromkeys(name for config in configs for name in config))
-    logged = dict.fromkeys(["epoch", *METRICS]) | dict.fromkeys(name for run in runs for name in run.columns)
-    there = {name for run in runs for name in run.columns}
+    names = sorted({name for config in configs for name in config})
+    logged = in_order(dict.fromkeys(name for run in runs for name in run.columns))
     lengths = [max(run.n_rows, 1) for run in runs]
 
     def repeated(values: Sequence[Any]) -> np.ndarray:
@@ -235,9 +242,8 @@ def tidy(runs: Sequence[RunRecord]) -> pd.DataFrame:
     columns |= {f"config.{name}": pd.Series(repeated([config.get(name, pd.NA) for config in configs])) for name in names}
     blanks = {length: np.full(length, math.nan) for length in set(lengths)}
     for name in logged:
-        if name in there:
-            parts = [run.columns.get(name, blanks[length]) for run, length in zip(runs, lengths, strict=True)]
-            columns[name] = np.concatenate(parts)
+        parts = [run.columns.get(name, blanks[length]) for run, length in zip(runs, lengths, strict=True)]
+        columns[name] = np.concatenate(parts)
     return pd.DataFrame(columns)
 
 
@@ -254,9 +260,9 @@ def runs_table(runs: Sequence[RunRecord]) -> pd.DataFrame:
     """
     import pandas as pd
 
-    lines = []
-    for run in runs:
-        row, picked = best_values(run)
+    lines, best = [], [best_values(run) for run in runs]
+    metrics = in_order(dict.fromkeys(name for row, _ in best for name in row if name != "epoch"))
+    for run, (row, picked) in zip(runs, best, strict=True):
         lines.append(
             {
                 **{key: getattr(run, key) for key in LEADING},
@@ -272,7 +278,7 @@ def runs_table(runs: Sequence[RunRecord]) -> pd.DataFrame:
                 "cause": run.cause,
                 "epochs": run.n_rows,
                 "best_epoch": row.get("epoch", math.nan),
-                **{key: value for key, value in row.items() if key != "epoch"},
+                **{name: row.get(name, math.nan) for name in metrics},
                 "picked": picked,
                 "diverged": _diverged(run, row),
             }

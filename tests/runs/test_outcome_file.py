@@ -28,7 +28,7 @@ with wandb.init(project="p", id="own", name="called", group="g", tags=["t"], con
         run.log({"loss": 1 / (step + 1), "odd name/x": step})
     run.summary["own"] = {"deep": 3}
 """
-OUTCOME = SweepOutcome({"loss": "minimize", "odd name/x": "maximize"}, True, False)
+OUTCOME = SweepOutcome({"loss": "minimize", "odd name/x": "maximize"}, True, False, cause="loss was never a finite number")
 
 
 @pytest.fixture(scope="module")
@@ -55,11 +55,12 @@ def test_both_files_are_one_run_that_says_what_its_sweep_says(file: Path, tmp_pa
     assert file.read_bytes() == before
     run = read(added, file)
     assert (run.outcome.goals, run.outcome.baseline, run.outcome.feasible) == (OUTCOME.goals, True, False)
+    assert (run.outcome.cause, run.exit_code) == (OUTCOME.cause, 0)
     assert run.outcome.created == run.created == alone.created
     assert run.rows == alone.rows
     assert {name: value for name, value in run.summary.items() if name != "paretune"} == alone.summary
     assert (run.run_id, run.name, run.group, run.tags, run.config, run.state, run.file) == (
-        *("own", "called", "g", ["t"], {"lr": 0.1, "sizes": [1, None]}, "finished", str(file)),
+        *("own", "called", "g", ["t"], {"lr": 0.1, "sizes": [1, None]}, "failed", str(file)),
     )
 
 
@@ -96,6 +97,29 @@ def test_a_run_that_its_sweep_has_ended_is_pruned(file: Path, tmp_path: Path) ->
     assert (run.state, run.outcome.pruned) == ("pruned", 3)
 
 
+@pytest.mark.parametrize(("cause", "state"), [("its worker died", "failed"), ("interrupted", "interrupted"), ("", "finished")])
+def test_a_run_of_which_nothing_was_written_says_what_the_study_knows(cause: str, state: str, tmp_path: Path) -> None:
+    empty = tmp_path / "wandb" / "offline-run-20260101_000000-own" / "run-own.wandb"
+    empty.parent.mkdir(parents=True)
+    empty.write_bytes(packed([]))
+    assert read_run(empty) is None
+    config = {"lr": 0.1, "sizes": [1, None]}
+    known = RunFile("own", "called", "g", project="p", created=1.8e9, config=config, tags=["t"], file=str(empty))
+    run = read(write_outcome(known, SweepOutcome({"loss": "minimize"}, cause=cause), tmp_path))
+    assert (run.run_id, run.name, run.group, run.project, run.tags, run.config) == ("own", "called", "g", "p", ["t"], config)
+    assert (run.state, run.outcome.cause, run.outcome.created) == (state, cause, 1.8e9)
+    assert run.exit_code == (1 if cause else 0)
+
+
+def test_the_end_of_a_run_is_that_of_its_newest_file_and_its_sweep_has_the_last_word(file: Path, tmp_path: Path) -> None:
+    added = write_outcome(read(file), SweepOutcome(cause="no value"), tmp_path)
+    later = write_outcome(read(file, added), SweepOutcome(cause="no value"), tmp_path)
+    summary_of_program_alone = [raw for raw, kind in zip(read_records(later), kinds(later), strict=True) if kind != "summary"]
+    later.write_bytes(packed(summary_of_program_alone))
+    assert read(later).state == "finished"
+    assert read(file, added, later).state == "failed"
+
+
 @pytest.mark.parametrize("sizes", [[0], [1, BLOCK - 20, 5], [BLOCK - 21, 7], [3 * BLOCK, 2]])
 def test_records_of_any_size_are_read_back(sizes: list[int], tmp_path: Path) -> None:
     records = [bytes([65 + place]) * size for place, size in enumerate(sizes)]
@@ -108,7 +132,7 @@ def test_records_of_any_size_are_read_back(sizes: list[int], tmp_path: Path) -> 
     [
         lambda known: known.pop("schema"),
         lambda known: known.update(schema="1"),
-        lambda known: known.update(goals=3, feasible="no", pruned="x", created="y", baseline=1),
+        lambda known: known.update(goals=3, feasible="no", pruned="x", created="y", baseline=1, cause=5),
     ],
 )
 def test_what_paretune_did_not_write_says_nothing(change: Callable[[dict[str, Any]], Any]) -> None:

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session, joinedload
 
 from paretune.core.errors import UsageError, first_line
+from paretune.runs.sweep_outcome import KEY, is_outcome
 from paretune.service.store import safe_json, shared_runs, streams
 from paretune.service.store.accounts import Account
 from paretune.service.store.database import made_once
@@ -178,7 +179,7 @@ def upsert(session: Session, account: Account, values: Mapping[str, Any], client
 
 
 def keep_summary(session: Session, run: Run, text: str, client: str | None = None) -> None:
-    """Replace a run's summary; of a shared run, what its process `client` has changed.
+    """Replace a run's summary, but for what its sweep says of it; of a shared run, what its process `client` has changed.
 
     Raises:
         UsageError: if it is no JSON object.
@@ -186,6 +187,9 @@ def keep_summary(session: Session, run: Run, text: str, client: str | None = Non
     summary = mapping_of(text, "summaryMetrics")
     if client is not None:
         summary = shared_runs.merged_summary(session, run, client, summary)
+    known = json.loads(run.summary).get(KEY) if f'"{KEY}"' in run.summary else None
+    if is_outcome(known):  # of a run that was silent, or is resumed, and whose client knows nothing of it
+        summary = {KEY: known, **summary}
     kept = as_json(summary)
     if kept != run.summary:
         run.summary = kept

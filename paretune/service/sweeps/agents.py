@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -26,7 +26,7 @@ from paretune.service.sweeps.heartbeats import Pulses
 from paretune.service.sweeps.searches import ENDLESS, OVER, Search, Searches
 from paretune.service.sweeps.study_feedback import ENDED, MOST_TIMES, UNSTARTED, learn, waiting_to_be_told
 
-SILENCE = timedelta(seconds=60)  # of an agent, after which its unstarted run is another's
+SILENCE = timedelta(seconds=60)  # of an agent, after which it counts as gone
 GRACE = timedelta(seconds=40)  # from the flag that ends a run cleanly to the signal that ends it at all
 EXIT = {"type": "exit"}
 Commands = list[dict[str, Any]]
@@ -54,7 +54,7 @@ def heartbeat(database: Database, searches: Searches, agent: int, pulses: Pulses
 
     Args:
         agent: its number.
-        pulses: know since when agents could be heard.
+        pulses: know whether agents could be heard.
     """
     with database.session(writing=True) as session:
         found = session.get_one(Agent, agent)
@@ -81,7 +81,7 @@ def _at_once(session: Session, sweep: Sweep, agent: Agent, pulses: Pulses) -> Co
         if sweep.state in OVER:
             return [EXIT]
         n_begun, cap = _count(session, sweep, Issue.times > 0), definition_of(sweep).run_cap or ENDLESS
-    issue = _given_back(session, sweep, agent, pulses.begun, anew=n_begun < cap)
+    issue = _given_back(session, sweep, agent, anew=n_begun < cap)
     if issue is not None:
         return _handed(sweep, issue)
     return None if sweep.engine is None else []
@@ -116,10 +116,11 @@ def _handed(sweep: Sweep, issue: Issue) -> Commands:
     return [{"type": "run", "run_id": issue.run_name, "program": sweep.program, "args": args}]
 
 
-def _given_back(session: Session, sweep: Sweep, agent: Agent, begun: datetime, *, anew: bool) -> Issue | None:
+def _given_back(session: Session, sweep: Sweep, agent: Agent, *, anew: bool) -> Issue | None:
     """Return a configuration whose run never began: this agent's own, a silent one's or, where `anew`, one not handed out yet.
 
-    One that its agent reports as running stays with it: a program may need minutes before it calls `wandb.init`.
+    One that its agent reports as running stays with it, as that renews `issued_at`: a program may need minutes before it calls
+    `wandb.init`. So does a start of this server (`renew`).
     """
     own = (Run.project_id == sweep.project_id) & (Run.name == Issue.run_name)
     waiting = sa.select(Issue).outerjoin(Run, own).where(sa.or_(Run.id.is_(None), Run.state == "pending"))
@@ -127,9 +128,7 @@ def _given_back(session: Session, sweep: Sweep, agent: Agent, begun: datetime, *
     if not anew:
         waiting = waiting.where(Issue.times > 0)
     for issue in session.scalars(waiting.order_by(Issue.id)):
-        owner = session.get(Agent, issue.agent_id) if issue.agent_id is not None else None
-        silent = owner is None or now() - max(owner.heartbeat_at, begun) > SILENCE
-        if issue.agent_id == agent.id or silent or now() - max(issue.issued_at, begun) > UNSTARTED:
+        if issue.agent_id in (None, agent.id) or now() - issue.issued_at > UNSTARTED:
             issue.agent_id, issue.times, issue.issued_at = agent.id, issue.times + 1, now()
             return issue
     return None

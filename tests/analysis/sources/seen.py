@@ -12,7 +12,7 @@ from paretune.analysis.figures.interactive import configurations
 from paretune.analysis.findings.diagnosis import diagnose_runs
 from paretune.analysis.findings.front import front_of, volumes_of
 from paretune.analysis.findings.parameters import tried
-from paretune.analysis.history import load_runs, runs_table, tidy
+from paretune.analysis.history import _whole, load_runs, runs_table, tidy
 from paretune.search.importance import importances
 
 OF_THE_SOURCE = ["file", "created", "sweep"]  # columns that say where a run was found
@@ -31,6 +31,7 @@ def seen(source: str) -> dict[str, Any]:
     return {
         "order": [run.run for run in runs],
         "tags": {run.run: sorted(run.tags) for run in runs},
+        "columns": [list(history), list(table), list(_whole(table, runs))],
         "table": _lines(table),
         "history": _lines(history),
         "aims": aims,

@@ -79,7 +79,7 @@ def test_the_history_has_a_line_for_each_row_and_one_for_a_run_without() -> None
     table = tidy(runs)
     assert table["run"].tolist() == ["a", "a", "b", "c"]
     assert [name for name in table if name.startswith("config.")] == [
-        *("config.kind", "config.provenance", "config.width", "config.depth"),  # provenance, as it is not ours
+        *("config.depth", "config.kind", "config.provenance", "config.width"),  # provenance, as it is not ours
     ]
     assert table["config.kind"].tolist()[:2] == [None, None]
     assert table["config.kind"].tolist()[2:] == [pd.NA, pd.NA]

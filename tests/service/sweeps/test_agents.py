@@ -56,13 +56,8 @@ def test_a_lost_answer_is_given_again_once_and_not_twice(asked: Asked) -> None:
     assert other["args"]["x"] != first["args"]["x"]
 
 
-def started_long_ago(asked: Asked) -> None:
-    asked.client.app.state.service.pulses.begun -= 10 * agents.SILENCE  # type: ignore[attr-defined]
-
-
 def test_a_run_that_its_agent_reports_as_running_is_not_given_to_another(asked: Asked) -> None:
     _, sweep = created(asked)
-    started_long_ago(asked)
     one, two = agent(asked, sweep), agent(asked, sweep)
     (first,) = beat(asked, one)
     for _ in range(3):  # its program needs minutes before it calls wandb.init
@@ -82,12 +77,13 @@ def test_a_server_that_was_away_gives_no_run_to_who_comes_back_first(asked: Aske
     _, sweep = created(asked)
     one, two = agent(asked, sweep), agent(asked, sweep)
     (first,) = beat(asked, one)
-    long_ago = now() - 10 * agents.SILENCE
+    long_ago = now() - 10 * study_feedback.UNSTARTED
     with asked.database.session(writing=True) as session:
         session.execute(sa.update(Agent).values(heartbeat_at=long_ago))
         session.execute(sa.update(Issue).values(issued_at=long_ago))
     asked.client.app = asked.application(tmp_path)  # type: ignore[method-assign]
-    (other,) = beat(asked, two)
+    with asked.client:  # a start
+        (other,) = beat(asked, two)
     assert other["run_id"] != first["run_id"]
 
 
@@ -97,7 +93,6 @@ def test_a_database_that_was_away_gives_no_run_to_who_asks_first_when_it_is_back
 ) -> None:
     """The requests that could not be answered meanwhile are answered in any order."""
     _, sweep = created(asked)
-    started_long_ago(asked)
     service = asked.client.app.state.service  # type: ignore[attr-defined]
     one, two = agent(asked, sweep), agent(asked, sweep)
     (first,) = beat(asked, one)
@@ -126,7 +121,6 @@ def test_a_database_that_was_away_gives_no_run_to_who_asks_first_when_it_is_back
 
 
 def test_what_a_silent_agent_never_began_goes_to_another(asked: Asked) -> None:
-    started_long_ago(asked)
     _, sweep = created(asked)
     one, two = agent(asked, sweep), agent(asked, sweep)
     (first,) = beat(asked, one)
@@ -134,7 +128,7 @@ def test_what_a_silent_agent_never_began_goes_to_another(asked: Asked) -> None:
     assert own["run_id"] != first["run_id"]
     done(asked, own["run_id"], sweep)
     with asked.database.session(writing=True) as session:
-        session.execute(sa.update(Agent).where(Agent.id == 1).values(heartbeat_at=now() - 2 * agents.SILENCE))
+        session.execute(sa.update(Issue).where(Issue.agent_id == 1).values(issued_at=now() - 2 * study_feedback.UNSTARTED))
     assert beat(asked, two) == [first]
     with asked.database.session(writing=True) as session:
         session.execute(sa.update(Issue).values(issued_at=now() - 2 * study_feedback.UNSTARTED))

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from optuna.trial import TrialState
 
 from paretune.runs import study_schema
+from paretune.runs.sweep_outcome import outcome_of
 from paretune.service.store.tables import Run
 from paretune.service.sweeps import agents
 from paretune.service.sweeps.heartbeats import Pulses
@@ -156,6 +157,13 @@ def test_a_run_without_a_result_fails_its_trial_with_the_cause(
     assert trial.state == state
     assert trial.user_attrs.get(study_schema.CAUSE, "").startswith(cause)
     assert (cause == "") is (study_schema.CAUSE not in trial.user_attrs)
+    asked.run(name, sweep=sweep, summaryMetrics='{"more": 1}')  # a client that goes on knows nothing of its sweep
+    with asked.database.session() as session:
+        run = session.scalars(sa.select(Run).where(Run.name == name)).one()
+        summary = json.loads(run.summary)
+    assert summary["more"] == 1
+    assert outcome_of(summary).cause == trial.user_attrs.get(study_schema.CAUSE, "")
+    assert outcome_of(summary).state_of("finished") == ("finished" if state == TrialState.COMPLETE else "failed")
 
 
 def test_what_a_program_decided_in_its_summary_is_its_result(asked: Asked) -> None:
