@@ -245,7 +245,7 @@ def numbers(row: Mapping[str, Any], without: Collection[str] = INTERNAL) -> dict
 
 
 def no_numbers(row: Mapping[str, Any], without: Collection[str] = INTERNAL) -> list[str]:
-    """Return the names of what a logged row or a summary holds in texts, truth values and lists, as `numbers` names what it takes."""
+    """Return what a logged row or a summary holds in texts, truth values and lists, by names as those of `numbers`."""
     found: list[str] = []
     for name, value in row.items():
         if name in without:
