@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from paretune.analysis.document.language import translate as _
+from paretune.analysis.figures.labels import fitted
 from paretune.analysis.figures.runs import empty_figure, styled
 from paretune.core.step import seeded
 
@@ -44,7 +45,7 @@ def augmentation_figure(data: Data, settings: Mapping[str, Any], *, seed: int = 
             axes.spines[:].set_visible(place == 0)
         line[0].set_ylabel(_("original") if place == 0 else _("copy {number}").format(number=place), fontsize=8)
     for axes, label in zip(figure.axes, data.train.y[torch.from_numpy(chosen)], strict=False):
-        axes.set_title(data.class_names[int(label)], fontsize=8)
+        axes.set_title(fitted(data.class_names[int(label)], 0.68, 8), fontsize=8)
     return figure
 
 

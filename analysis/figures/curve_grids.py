@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from paretune.analysis.figures.labels import fitted
 from paretune.analysis.figures.runs import COLORS, empty_figure, scale_of, styled
 
 if TYPE_CHECKING:
@@ -47,11 +48,11 @@ def curve_grid_figure(
                     epochs, np.nanmin(values, axis=0), np.nanmax(values, axis=0), color=COLORS[place], alpha=0.2, lw=0
                 )
                 axes.plot(epochs, np.nanmean(values, axis=0), STYLES[place], color=COLORS[place], label=name, lw=1.5)
-            axes.set_title(title, fontsize=8)
+            axes.set_title(fitted(title, size[0] / n_columns - 0.6, 8), fontsize=8)
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         for axes in line[len(row) :]:
             axes.axis("off")
-        line[0].set_ylabel(label or metric)
+        line[0].set_ylabel(fitted(label or metric, size[1] / len(rows) - 0.7))
     if log:
         panels[0][0].set_yscale(scale_of(np.concatenate([values.ravel() for values in curves])))
     for axes in panels[-1]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import textwrap
 from typing import TYPE_CHECKING
 
 from paretune.analysis.document.language import translate as _
+from paretune.analysis.figures.labels import fitted
 from paretune.analysis.figures.runs import COLORS, GREY, MARKERS, label_of, new_figure, scale_of, styled
 from paretune.analysis.findings.diagnosis import Diagnosis
 
@@ -47,6 +47,6 @@ def diagnosis_figure(history: pd.DataFrame, diagnosis: Diagnosis, *, title: str,
         panels[0].yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         panels[0].yaxis.set_minor_formatter(NullFormatter())
     panels[-1].legend(fontsize=8)
-    text = textwrap.fill(f"{title}: {_(diagnosis.kind)}; {diagnosis.reason}", 128)
+    text = fitted(f"{title}: {_(diagnosis.kind)}; {diagnosis.reason}", 8.2, most_lines=6)
     figure.suptitle(text, x=0.01, ha="left", fontsize=9)
     return figure

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from paretune.analysis.document.language import translate as _
-from paretune.analysis.figures.runs import COLORS, GREY, MARKERS, empty_figure, frame, label_of, new_figure, styled
+from paretune.analysis.figures.labels import fitted
+from paretune.analysis.figures.runs import COLORS, GREY, MARKERS, empty_figure, frame, label_of, legend_names, new_figure, styled
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SIDE = 1.75  # inches of one panel of the grid
-MOST_CHARACTERS = 24  # of one line of a panel's label
 LINES = ["-", "--", "-.", ":"]
 
 
@@ -95,7 +94,7 @@ def _label(axes: Axes, metrics: Sequence[str], goals: Sequence[str], i: int, j: 
     from matplotlib.ticker import MaxNLocator
 
     arrows = {"maximize": _("→ better"), "minimize": _("← better")}
-    across, up = (f"{textwrap.fill(label_of(metrics[k]), MOST_CHARACTERS)}\n{arrows[goals[k]]}" for k in (j, i))
+    across, up = (f"{fitted(label_of(metrics[k]), SIDE - 0.45, 8.5)}\n{arrows[goals[k]]}" for k in (j, i))
     axes.tick_params(labelsize=7.5, labelbottom=i == len(metrics) - 1, labelleft=j in (0, i))
     axes.xaxis.set_major_locator(MaxNLocator(3))
     if i == len(metrics) - 1:
@@ -118,7 +117,7 @@ def hypervolume_figure(volumes: Mapping[str, np.ndarray], *, repeated: bool = Fa
     from matplotlib.ticker import MaxNLocator
 
     figure, (axes,) = new_figure(4.2, 2.7)
-    for place, (name, after) in enumerate(volumes.items()):
+    for place, (name, after) in enumerate(zip(legend_names(volumes), volumes.values(), strict=True)):
         number = np.arange(1, len(after) + 1)
         color, line = COLORS[place % 4], LINES[place % 4]
         axes.step([*number, len(after) + 0.5], [*after, after[-1]], where="post", color=color, ls=line, lw=1.3)
@@ -128,7 +127,7 @@ def hypervolume_figure(volumes: Mapping[str, np.ndarray], *, repeated: bool = Fa
     units = (
         _("configurations, in the order of their first runs") if repeated else _("finished runs, in the order of their creation")
     )
-    axes.set_xlabel(units)
+    axes.set_xlabel(fitted(units, 3.4))
     axes.set_ylabel(_("dominated hypervolume"))
     every = np.concatenate(list(volumes.values()))
     room = 0.07 * (float(every.max() - every.min()) or max(float(every.max()), 1e-9))

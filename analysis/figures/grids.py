@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from paretune.analysis.figures.labels import fitted
 from paretune.analysis.figures.runs import empty_figure, styled
 from paretune.core.errors import UsageError
 
@@ -50,14 +51,15 @@ def grid_figure(
         label = f"best: {table[place]:.4f}"
         axes.plot(columns[place[1]], rows[place[0]], "w*", ms=11, mec="black", label=label, clip_on=False)
         axes.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0))
-    axes.set_xlabel(names[1])
-    axes.set_ylabel(names[0])
+    first_name, second_name = (fitted(name, 2.4) for name in names)
+    axes.set_xlabel(second_name)
+    axes.set_ylabel(first_name)
     axes.grid(visible=False)
-    figure.colorbar(drawn, ax=axes, label=metric)
+    figure.colorbar(drawn, ax=axes, label=fitted(metric, 2.4))
     surface: Any = figure.add_subplot(1, 2, 2, projection="3d")
     surface.plot_surface(*np.meshgrid(columns, rows), table, cmap="cividis", edgecolor="black", lw=0.15)
-    surface.set_xlabel(names[1], fontsize=8)
-    surface.set_ylabel(names[0], fontsize=8)
+    surface.set_xlabel(fitted(names[1], 1.3, 8, 2), fontsize=8)
+    surface.set_ylabel(fitted(names[0], 1.3, 8, 2), fontsize=8)
     surface.tick_params(labelsize=7)
     surface.view_init(elev=28, azim=50)
     return figure

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from paretune.analysis.document.language import translate as _
-from paretune.analysis.figures.runs import COLORS, GREY, empty_figure, label_of, new_figure, styled
+from paretune.analysis.figures.labels import fitted
+from paretune.analysis.figures.runs import COLORS, GREY, MOST_OF_CLASS, empty_figure, label_of, legend_names, new_figure, styled
 from paretune.analysis.locked_part import Kept, entropies
 from paretune.core.metrics import class_scores
 
@@ -63,7 +64,7 @@ def confusions_in_words(labels: np.ndarray, predicted: np.ndarray, class_names: 
 @styled
 def class_scores_figure(labels: np.ndarray, predicted: np.ndarray, class_names: Sequence[str], *, title: str = "") -> Figure:
     """Draw precision, recall and F1 of each class as bars."""
-    n_classes = len(class_names)
+    n_classes, class_names = len(class_names), legend_names(class_names, MOST_OF_CLASS)
     confusion = np.bincount(labels * n_classes + predicted, minlength=n_classes**2).reshape(n_classes, n_classes)
     scores = class_scores(confusion)
     figure, (axes,) = new_figure(8.4, 3.1)
@@ -79,7 +80,7 @@ def class_scores_figure(labels: np.ndarray, predicted: np.ndarray, class_names: 
     axes.set_ylabel(_("score (the axis does not begin at 0)") if axes.get_ylim()[0] > 0 else _("score"))
     axes.grid(axis="x", visible=False)
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, fontsize=8)
-    axes.set_title(title, loc="left", fontsize=9)
+    axes.set_title(fitted(title, 2.4), loc="left", fontsize=9)
     return figure
 
 
@@ -114,6 +115,7 @@ def precision_at(curve: PrecisionRecall, recalls: np.ndarray) -> np.ndarray:
 @styled
 def precision_recall_figure(labels: np.ndarray, probabilities: np.ndarray, class_names: Sequence[str]) -> Figure:
     """Draw the precision-recall curves, one class against the rest, with their average precision (AP)."""
+    class_names = legend_names(class_names, MOST_OF_CLASS)
     curves = sorted(precision_recall(labels, probabilities, class_names), key=lambda curve: -curve.average_precision)
     figure, (axes,) = new_figure(6.4, 3.9)
     mean = float(np.mean([curve.average_precision for curve in curves]))
@@ -199,6 +201,7 @@ def hardest_figure(kept: Kept, class_names: Sequence[str], side: int = 5) -> Fig
         return None
     side = min(side, max(3, int(np.sqrt(len(kept.hardest)))))
     bits = entropies(kept.probabilities)
+    class_names = legend_names(class_names, MOST_OF_CLASS // 2)
     longest = max(map(len, class_names))
     figure = empty_figure(side * (1.25 if longest <= 3 else 1.6), side * 1.5 + 0.1)
     for place, axes in enumerate(figure.subplots(side, side).flat):
@@ -255,14 +258,14 @@ def maps_figure(
 ) -> Figure:
     """Draw points in the plane, title -> (n, 2), side by side; each is the sign of its class in `labels` (n,)."""
     figure, panels = new_figure(4.2 * len(maps), 4.3, len(maps))
-    signs = class_signs(class_names)
+    signs, class_names = class_signs(class_names), legend_names(class_names, MOST_OF_CLASS)
     for axes, (layer, points) in zip(panels, maps.items(), strict=True):
         for index in np.unique(labels):
             own = points[labels == index]
             color = PALETTE[index % len(PALETTE)]
             axes.scatter(own[:, 0], own[:, 1], s=16, marker=rf"$\mathrm{{{signs[index]}}}$", color=color, lw=0.1, alpha=0.75)
         _name_classes(axes, points, labels, class_names, signs)
-        axes.set_title(layer, fontsize=9)
+        axes.set_title(fitted(layer, 3.6), fontsize=9)
         axes.set_xticks([])
         axes.set_yticks([])
         axes.set_xlabel("t-SNE 1" if method == "tsne" else _("principal component 1"))

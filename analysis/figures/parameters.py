@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from paretune.analysis.document.language import translate as _
+from paretune.analysis.figures.labels import fitted
 from paretune.analysis.figures.runs import COLORS, GREY, empty_figure, finite, label_of, new_figure, styled, window
-from paretune.core.short_names import shortened
+from paretune.core.short_names import cut, shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,27 +22,30 @@ if TYPE_CHECKING:
 MOST_AXES = 8  # of parallel coordinates, the metric's aside
 MOST_SLICES = 12
 MOST_CHARACTERS = 12  # of a category's name
+MOST_OF_NAME = 60  # characters of a parameter's name
 JITTER = 0.02  # of an axis, so that lines through one category do not hide each other
 COLUMNS = 4
-PER_INCH = 17  # characters of a line above or below a figure
+MOST_OF_AXIS = 18  # characters of the name of an axis on a page
 
 
 @styled
 def importance_figure(result: Importance) -> Figure:
     """Draw the importance of each hyper-parameter as a bar, the largest on top, with the interval of the resamples."""
     table = result.table
-    figure, (axes,) = new_figure(4.2, max(0.26 * len(table) + 1.1, 2.1))
+    names = [fitted(name, 1.7) for name in shortened(list(table["parameter"]), MOST_OF_NAME)]
+    row = 0.1 + 0.16 * max((name.count("\n") + 1 for name in names), default=1)
+    figure, (axes,) = new_figure(4.2, max(row * len(table) + 1.1, 2.1))
     places = np.arange(len(table))
     axes.barh(places, table["importance"], color=COLORS[0], alpha=0.55, height=0.66)
     axes.hlines(places, table["low"], table["high"], color="black", lw=1.1)
     for side in ("low", "high"):
         axes.plot(table[side], places, "|", color="black", ms=6)
-    axes.set_yticks(places, list(table["parameter"]))
+    axes.set_yticks(places, names)
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
     axes.set_xlim(0, min(1.02, 1.08 * max(0.0, *finite(table[["high", "importance"]]))) or 1.0)
     label = _("share of the importance for {metric}").format(metric=label_of(result.metric))
-    axes.set_xlabel(textwrap.fill(label, int(0.65 * PER_INCH * figure.get_figwidth())))
+    axes.set_xlabel(fitted(label, 2.2, most_lines=5))
     return figure
 
 
@@ -58,7 +61,7 @@ def parallel_figure(found: Tried, order: Sequence[str] = ()) -> Figure:
 
     parameters = list(order or found.values)[:MOST_AXES]
     figure, (axes,) = new_figure(8.4, 3.9)
-    lines, names = [], [*parameters, label_of(found.metric)]
+    lines, names = [], [fitted(name, 1.6) for name in shortened([*parameters, label_of(found.metric)], MOST_OF_NAME)]
     for place, parameter in enumerate(parameters):
         heights, ticks = _axis(found, parameter)
         lines.append(heights)
@@ -110,7 +113,7 @@ def _axis(found: Tried, parameter: str) -> tuple[np.ndarray, list[tuple[float, s
         if absent.any():  # its dash is last in order
             heights, choices = np.where(absent, 0.0, heights + 1 / last), [choices[-1], *choices[:-1]]
         heights = heights + np.random.default_rng(0).uniform(-JITTER, JITTER, len(heights))
-        return heights, [(place / last, label) for place, label in enumerate(shortened(choices, MOST_CHARACTERS))]
+        return heights, [(place / last, label) for place, label in enumerate(_choices(choices))]
     numbers = column.to_numpy(dtype=np.float64, na_value=np.nan)
     log = found.on_log_axis(parameter)
     scaled = np.log10(numbers) if log else numbers
@@ -127,6 +130,11 @@ def _axis(found: Tried, parameter: str) -> tuple[np.ndarray, list[tuple[float, s
     at = [low, *[mark for mark in inner if 0.1 < (mark - low) / (high - low) < 0.9], high]
     ticks = [(float(height(mark)), f"{10**mark if log else mark:.3g}") for mark in at]
     return np.where(absent, 0.0, height(scaled)), ticks + ([(0.0, "–")] if absent.any() else [])
+
+
+def _choices(names: Sequence[str]) -> list[str]:
+    """Return choices as ticks name them."""
+    return [name.replace("$", r"\$") for name in shortened(names, MOST_CHARACTERS)]
 
 
 def _metric_axis(found: Tried) -> tuple[np.ndarray, list[tuple[float, str]]]:
@@ -156,18 +164,19 @@ def slices_figure(found: Tried, order: Sequence[str] = ()) -> Figure:
     figure = empty_figure(8.4 if n_columns > 2 else 4.2, 2.0 * n_rows + 0.3)
     grid = figure.subplots(n_rows, n_columns, squeeze=False, sharey=True)
     limits, best = window(found.scores, found.goal), int(found.better_first[0])
-    for axes, parameter in zip(grid.flat, parameters, strict=False):
+    labels = [fitted(name, 8.4 / COLUMNS - 0.5, 8.5) for name in shortened(parameters, MOST_OF_NAME)]
+    for axes, parameter, label in zip(grid.flat, parameters, labels, strict=False):
         x = _slice_axis(axes, found, parameter)
         axes.scatter(x, found.scores, s=16, color=COLORS[0], alpha=0.75, lw=0, zorder=3, clip_on=True)
         axes.scatter(x[best], found.scores[best], s=90, marker="*", color=COLORS[1], edgecolor="black", lw=0.6, zorder=4)
-        axes.set_xlabel(parameter, fontsize=8.5)
+        axes.set_xlabel(label, fontsize=8.5)
     for axes in grid.flat[len(parameters) :]:
         axes.set_visible(False)
     for axes in grid[:, 0]:
-        axes.set_ylabel(label_of(found.metric))
+        axes.set_ylabel(fitted(label_of(found.metric), 1.3))
     grid[0, 0].set_ylim(limits)
     outside = int(((found.scores < limits[0]) | (found.scores > limits[1])).sum())
-    text = textwrap.fill(_marks_in_words(outside), int(PER_INCH * figure.get_figwidth()))
+    text = fitted(_marks_in_words(outside), figure.get_figwidth() - 0.2, 8)
     figure.suptitle(text, fontsize=8, x=0.99, ha="right")
     return figure
 
@@ -197,7 +206,7 @@ def _slice_axis(axes: Axes, found: Tried, parameter: str) -> np.ndarray:
         else:
             axes.xaxis.set_major_locator(MaxNLocator(4))
         return column.to_numpy(dtype=np.float64, na_value=np.nan)
-    choices, at = shortened(found.choices(parameter), MOST_CHARACTERS), found.chosen(parameter)
+    choices, at = _choices(found.choices(parameter)), found.chosen(parameter)
     for place in range(len(choices)):
         axes.hlines(np.median(found.scores[at == place]), place - 0.3, place + 0.3, color=GREY, lw=1.6, zorder=2)
     crowded = sum(map(len, choices)) > 16
@@ -216,13 +225,12 @@ def parallel_html(found: Tried, order: Sequence[str] = ()) -> str:
     from plotly import graph_objects
 
     dimensions: list[dict[str, Any]] = []
-    for parameter in order or found.values:
+    parameters = list(order or found.values)
+    for parameter, label in zip(parameters, shortened(parameters, MOST_OF_AXIS), strict=True):
         heights, ticks = _axis(found, parameter)
         at, texts = [height for height, _ in ticks], [text for _, text in ticks]
-        dimensions.append(
-            {"label": parameter, "values": heights.tolist(), "tickvals": at, "ticktext": texts, "range": [-0.03, 1.03]}
-        )
-    dimensions.append({"label": label_of(found.metric), "values": found.scores.tolist()})
+        dimensions.append({"label": label, "values": heights.tolist(), "tickvals": at, "ticktext": texts, "range": [-0.03, 1.03]})
+    dimensions.append({"label": cut(label_of(found.metric), MOST_OF_AXIS), "values": found.scores.tolist()})
     low, high = window(found.scores, found.goal)
     line = {
         "color": found.scores.tolist(),

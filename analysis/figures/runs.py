@@ -6,14 +6,16 @@ Colours: Okabe and Ito 2008, "Color Universal Design".
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import numpy as np
 
 from paretune.analysis.document.language import translate as _
+from paretune.analysis.figures.labels import fitted
 from paretune.core.errors import UsageError
+from paretune.core.short_names import shortened
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7"]
 MARKERS = ["o", "s", "^", "D"]
 GREY = "#888888"
+MOST_CHARACTERS = 24  # of a sweep's name in a legend
+MOST_OF_CLASS = 16  # characters of a class's name
 ROOM = 0.08  # of a frame, between its edge and a run that must be seen whole
 LABELS = {
     "f1": "F1",
@@ -112,10 +116,11 @@ def pareto_figure(
     from matplotlib.ticker import MaxNLocator
 
     figure, panels = new_figure(4.2 * len(tables), 3.8, len(tables))
-    for place, (axes, (name, table)) in enumerate(zip(panels, tables.items(), strict=True)):
+    names, across = legend_names(tables), fitted(label_of(metrics[0]), 3.2)
+    for place, (axes, name, (own, table)) in enumerate(zip(panels, names, tables.items(), strict=True)):
         x, y = (table[metric].to_numpy(dtype=np.float64) for metric in metrics)
         front = table["on_front"].to_numpy(dtype=bool)
-        pick = table["run"].eq((chosen or {}).get(name)).to_numpy()
+        pick = table["run"].eq((chosen or {}).get(own)).to_numpy()
         limits = [frame(values, front | pick, goal) for values, goal in zip((x, y), goals, strict=True)]
         axes.set_xlim(limits[0])
         axes.set_ylim(limits[1])
@@ -132,10 +137,16 @@ def pareto_figure(
         _note_outside(axes, int((~inside).sum()))
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.set_title(name, loc="left")
-        axes.set_xlabel(label_of(metrics[0]))
-        axes.set_ylabel(label_of(metrics[1]))
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=3, fontsize=7.5, handletextpad=0.2, columnspacing=0.9)
+        axes.set_xlabel(across)
+        axes.set_ylabel(fitted(label_of(metrics[1]), 2.8))
+        below = -0.17 - 0.05 * across.count("\n")
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, below), ncols=3, fontsize=7.5, handletextpad=0.2, columnspacing=0.9)
     return figure
+
+
+def legend_names(names: Iterable[str], most: int = MOST_CHARACTERS) -> list[str]:
+    """Return names of sweeps or classes as legends, ticks and titles hold them: short, and different where they are."""
+    return [name.replace("$", r"\$") for name in shortened(list(names), most)]
 
 
 def _note_outside(axes: Axes, count: int) -> None:
@@ -209,9 +220,9 @@ def tradeoff_figure(tables: Mapping[str, pd.DataFrame], chosen: Mapping[str, str
 
     figure, panels = new_figure(8.4, 3.3, 2)
     for axes, metric in zip(panels, ("n_parameters", "seconds"), strict=True):
-        for place, (name, table) in enumerate(tables.items()):
+        for place, ((name, table), label) in enumerate(zip(tables.items(), legend_names(tables), strict=True)):
             axes.scatter(
-                table[metric], table["f1"], s=24, marker=MARKERS[place % 4], color=COLORS[place % 4], label=name, alpha=0.85
+                table[metric], table["f1"], s=24, marker=MARKERS[place % 4], color=COLORS[place % 4], label=label, alpha=0.85
             )
             pick = table[table["run"].eq((chosen or {}).get(name))]
             axes.scatter(pick[metric], pick["f1"], s=150, facecolor="none", edgecolor="black", lw=1.3)
@@ -239,7 +250,9 @@ def curves_figure(history: pd.DataFrame, *, title: str, n_epochs: int | None = N
 
     figure, panels = new_figure(8.4, 3.1, 2)
     for axes, name in zip(panels, ("loss", "accuracy"), strict=True):
-        for place, (column, label) in enumerate(((f"train_{name}", _("training")), (f"test_{name}", part or _("hold-out")))):
+        for place, (column, label) in enumerate(
+            ((f"train_{name}", _("training")), (f"test_{name}", fitted(part or _("hold-out"), 2.2, 8)))
+        ):
             if column in history and history[column].notna().any():
                 style = "-" if place == 0 else "--"
                 axes.plot(history["epoch"], history[column], style, color=COLORS[place], label=label, marker=MARKERS[place], ms=2.5)
@@ -250,7 +263,7 @@ def curves_figure(history: pd.DataFrame, *, title: str, n_epochs: int | None = N
         axes.set_xlabel(_("epoch"))
         axes.set_ylabel(label_of(f"test_{name}"))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set_title(title if name == "loss" else "", loc="left", fontsize=9)
+        axes.set_title(fitted(title, 3.6) if name == "loss" else "", loc="left", fontsize=9)
     panels[0].set_yscale(scale_of(history.filter(["train_loss", "test_loss"])))
     shown = [axes for axes in panels if axes.get_visible()]
     if shown:
@@ -271,13 +284,13 @@ def search_figure(
 
     figure, (axes,) = new_figure(8.4, 2.9)
     together, seen = [], []
-    for place, (name, table) in enumerate(tables.items()):
+    for place, ((name, table), label) in enumerate(zip(tables.items(), legend_names(tables), strict=True)):
         values = table[metric].to_numpy(dtype=np.float64)
         done = (table["state"] == "finished").to_numpy() & np.isfinite(values)
         counted = done & table["feasible"].to_numpy(dtype=bool) if "feasible" in table else done
         number = np.arange(len(values))
         color, marker = COLORS[place % 4], MARKERS[place % 4]
-        axes.scatter(number[counted], values[counted], s=20, color=color, marker=marker, label=name)
+        axes.scatter(number[counted], values[counted], s=20, color=color, marker=marker, label=label)
         axes.scatter(number[~counted], values[~counted], s=16, facecolor="none", edgecolor=color, marker=marker, lw=0.8)
         best = (np.fmin if goal == "minimize" else np.fmax).accumulate(np.where(counted, values, np.nan))
         axes.step(number, best, where="post", color=color, lw=1.2)
@@ -290,7 +303,7 @@ def search_figure(
     low, high = axes.get_ylim()
     _note_outside(axes, int(((every < low) | (every > high)).sum()))
     axes.set_xlabel(_("runs, in the order of their creation (hollow: did not finish, or breaks a constraint)"))
-    axes.set_ylabel(label_of(metric))
+    axes.set_ylabel(fitted(label_of(metric), 2.1))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(fontsize=8, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=4, borderaxespad=0.2)
     return figure
@@ -299,7 +312,7 @@ def search_figure(
 @styled
 def confusion_figure(confusion: np.ndarray, class_names: Sequence[str], *, title: str) -> Figure:
     """Draw a confusion matrix (n_classes, n_classes): counts as numbers, mistakes as shades."""
-    n_classes = len(class_names)
+    n_classes, class_names = len(class_names), legend_names(class_names, MOST_OF_CLASS)
     side = min(max(3.4, 0.42 * n_classes + 1.2), 9.0)
     figure, (axes,) = new_figure(side, side)
     mistakes = confusion.astype(np.float64).copy()
@@ -328,5 +341,5 @@ def confusion_figure(confusion: np.ndarray, class_names: Sequence[str], *, title
     axes.set_yticks(ticks, class_names, fontsize=8)
     axes.set_xlabel(_("predicted"))
     axes.set_ylabel(_("true"))
-    axes.set_title(title, fontsize=9)
+    axes.set_title(fitted(title, 0.7 * figure.get_figwidth()), fontsize=9)
     return figure
