@@ -16,6 +16,7 @@ import pytest
 import yaml
 from optuna.trial import TrialState
 from sqlalchemy import create_engine
+from sqlalchemy.exc import OperationalError
 
 from paretune.core.errors import UsageError
 from paretune.runs import study_schema, study_storage
@@ -186,6 +187,8 @@ def test_a_database_that_goes_away_is_one_sentence_and_the_study_goes_on_after(
 ) -> None:
     from paretune.search.engine.worker import Engine
 
+    monkeypatch.setattr(study_storage, "PATIENCE", 0.5)
+
     original = Engine._observe
     with postgres(tmp_path) as url:
         searched(tmp_path, 1, url)
@@ -269,8 +272,9 @@ def test_a_worker_waits_while_its_postgresql_is_away_and_no_longer_than_it_has_p
             (kept,) = study.get_trials()
             assert (kept.intermediate_values, kept.user_attrs, kept.value) == ({0: 0.5}, {"epochs": [1]}, 0.5)
         monkeypatch.setattr(study_storage, "PATIENCE", 0.1)
-        with postgres_away(tmp_path, url), pytest.raises(Exception, match="backend|onnection"):
+        with postgres_away(tmp_path, url), pytest.raises(optuna.exceptions.StorageInternalError):
             study.ask()
         close(study._storage)
-        with pytest.raises(Exception, match="onnection"):  # one that was never there is not waited for
+        monkeypatch.setattr(study_storage, "PATIENCE", 1000)
+        with pytest.raises(OperationalError):  # one that was never there is not waited for
             open_storage(url.replace("127.0.0.1:", "127.0.0.2:"))

@@ -282,10 +282,6 @@ def rewritten(saved: Path, change: Any) -> Path:
             ),
             "is damaged: its service.db says",
         ),
-        (
-            lambda name, content: (name, content[:4096] + b"\xff" * 4096) if name == "studies.db" else (name, content),
-            "is damaged: its studies.db says",
-        ),
         (lambda name, content: (name, b"") if name == "service.db" else (name, content), "it has no table service_version"),
         (lambda name, content: (name, b"not JSON") if name == "backup.json" else (name, content), "its backup.json cannot be read"),
         (lambda name, content: (name, b"[]") if name == "backup.json" else (name, content), "its backup.json cannot be read"),
