@@ -41,25 +41,42 @@ def postgres(folder: Path) -> Iterator[str]:
     programs = binaries()
     assert programs is not None, "PostgreSQL is not installed"
     data, port = folder / "postgres", free_port()
-    as_user: list[str] = []
-    if os.geteuid() == 0:  # the server refuses to run as root
+    if os.geteuid() == 0:
         data.mkdir(parents=True)
         shutil.chown(data, "postgres", "postgres")
-        as_user = ["runuser", "-u", "postgres", "--"]
-
-    def call(*command: str) -> None:
-        for parent in data.parents if as_user else ():  # another run of pytest may close them again
-            if parent.stat().st_mode & 0o005 != 0o005:
-                parent.chmod(parent.stat().st_mode | 0o011)
-        done = subprocess.run([*as_user, *command], capture_output=True, text=True, cwd="/", timeout=120)
-        log = data / "log"
-        said = f"{done.stdout}{done.stderr}{log.read_text()[-4000:] if log.is_file() else ''}"
-        assert done.returncode == 0, f"{command[0]} ended with {done.returncode}: {said}"
-
-    call(str(programs / "initdb"), "-D", str(data), "-A", "trust", "-U", "sweep", "--no-sync", "-E", "UTF8", "--locale=C")
-    settings = f"-F -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -p {port}"
-    call(str(programs / "pg_ctl"), "-D", str(data), "-o", settings, "-l", str(data / "log"), "-w", "start")
+    _call(data, "initdb", "-A", "trust", "-U", "sweep", "--no-sync", "-E", "UTF8", "--locale=C")
+    _start(data, port)
     try:
         yield f"postgresql://sweep@127.0.0.1:{port}/postgres"
     finally:
-        call(str(programs / "pg_ctl"), "-D", str(data), "-m", "immediate", "stop")
+        _call(data, "pg_ctl", "-m", "immediate", "stop")
+
+
+@contextmanager
+def postgres_away(folder: Path, url: str) -> Iterator[None]:
+    """Stop the server of `postgres` for a while."""
+    data = folder / "postgres"
+    _call(data, "pg_ctl", "-m", "fast", "stop")
+    try:
+        yield
+    finally:
+        _start(data, int(url.rpartition(":")[2].partition("/")[0]))
+
+
+def _start(data: Path, port: int) -> None:
+    settings = f"-F -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -p {port}"
+    _call(data, "pg_ctl", "-o", settings, "-l", str(data / "log"), "-w", "start")
+
+
+def _call(data: Path, program: str, *arguments: str) -> None:
+    programs = binaries()
+    assert programs is not None
+    as_user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []  # the server refuses to run as root
+    for parent in data.parents if as_user else ():  # another run of pytest may close them again
+        if parent.stat().st_mode & 0o005 != 0o005:
+            parent.chmod(parent.stat().st_mode | 0o011)
+    command = [*as_user, str(programs / program), "-D", str(data), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, cwd="/", timeout=120)
+    log = data / "log"
+    said = f"{done.stdout}{done.stderr}{log.read_text()[-4000:] if log.is_file() else ''}"
+    assert done.returncode == 0, f"{program} ended with {done.returncode}: {said}"

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 JOURNAL = "journal://"
 FULL = 100_000  # bytes, with which SQLite cannot go on
 PATIENCE = 120  # seconds that a writer waits for the others
+AWAY_PAUSE = 0.5  # seconds between two tries to reach a database server that is away
 OPENING_PAUSES = (0.1, 0.3, 1.0, 3.0)  # seconds
 
 
@@ -65,9 +66,13 @@ def open_storage(url: str, *, writing: bool = True) -> BaseStorage:
     if writing:
         _make_tables(url, engine)
     storage = RDBStorage(url, engine_kwargs=engine)
-    if not (sqlite and writing):
+    if not writing:
         return storage
     from sqlalchemy import event
+
+    if not sqlite:
+        event.listen(storage.engine, "do_connect", _connected)
+        return storage
 
     def write_ahead(connection: Any, _: Any) -> None:
         connection.execute("PRAGMA journal_mode=WAL")
@@ -76,6 +81,21 @@ def open_storage(url: str, *, writing: bool = True) -> BaseStorage:
     event.listen(storage.engine, "connect", write_ahead)
     storage.engine.dispose()  # the connections that opened it were made without
     return storage
+
+
+def _connected(dialect: Any, _: Any, arguments: Any, parameters: Any) -> Any:
+    """Connect to a database that was there before; while its server restarts, wait up to PATIENCE seconds.
+
+    The engine asks each connection before it is used whether it still lives, so that a worker meets a restart here.
+    """
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return dialect.connect(*arguments, **parameters)
+        except dialect.loaded_dbapi.OperationalError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(AWAY_PAUSE)
 
 
 def _make_tables(url: str, engine: dict[str, Any]) -> None:

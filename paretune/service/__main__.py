@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--trusted-proxies",
         metavar="ADDRESSES",
         type=proxies,
-        default="",
+        default=None,
         help="proxies whose X-Forwarded-For counts: 127.0.0.1,10.0.0.0/8",
     )
     parser.add_argument(

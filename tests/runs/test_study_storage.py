@@ -16,16 +16,17 @@ import pytest
 import yaml
 from optuna.trial import TrialState
 from sqlalchemy import create_engine
+from sqlalchemy.exc import OperationalError
 
 from paretune.core.errors import UsageError
-from paretune.runs import study_schema
+from paretune.runs import study_schema, study_storage
 from paretune.runs.study_storage import close, database, is_local, open_storage, settle, shown
 from paretune.search.engine import in_process
 from paretune.search.engine.study import finished
 from paretune.search.engine.worker import run
 from paretune.search.spec.sweep import Sweep, read_sweep
 from paretune.search.status import open_existing
-from tests.postgres import binaries, needs_postgres, postgres
+from tests.postgres import binaries, needs_postgres, postgres, postgres_away
 from tests.samples import small_data
 
 SWEEP: dict[str, Any] = {
@@ -186,6 +187,8 @@ def test_a_database_that_goes_away_is_one_sentence_and_the_study_goes_on_after(
 ) -> None:
     from paretune.search.engine.worker import Engine
 
+    monkeypatch.setattr(study_storage, "PATIENCE", 0.5)
+
     original = Engine._observe
     with postgres(tmp_path) as url:
         searched(tmp_path, 1, url)
@@ -246,3 +249,32 @@ def test_of_several_studies_one_must_be_named(tmp_path: Path) -> None:
     assert open_existing(url, "b").study_name == "b"
     with pytest.raises(UsageError, match="holds no study 'c'; there are a, b"):
         open_existing(url, "c")
+
+
+@needs_postgres
+@pytest.mark.slow
+def test_a_worker_waits_while_its_postgresql_is_away_and_no_longer_than_it_has_patience(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(study_storage, "AWAY_PAUSE", 0.05)
+    with postgres(tmp_path) as url:
+        study = optuna.create_study(storage=open_storage(url))
+        trial = study.ask()
+        with ThreadPoolExecutor() as pool:
+            with postgres_away(tmp_path, url):
+                reported = pool.submit(trial.report, 0.5, 0)
+                told = pool.submit(trial.set_user_attr, "epochs", [1])
+                with pytest.raises(TimeoutError):
+                    reported.result(timeout=0.3)
+            reported.result(timeout=60)
+            told.result(timeout=60)
+            study.tell(trial, 0.5)
+            (kept,) = study.get_trials()
+            assert (kept.intermediate_values, kept.user_attrs, kept.value) == ({0: 0.5}, {"epochs": [1]}, 0.5)
+        monkeypatch.setattr(study_storage, "PATIENCE", 0.1)
+        with postgres_away(tmp_path, url), pytest.raises(optuna.exceptions.StorageInternalError):
+            study.ask()
+        close(study._storage)
+        monkeypatch.setattr(study_storage, "PATIENCE", 1000)
+        with pytest.raises(OperationalError):  # one that was never there is not waited for
+            open_storage(url.replace("127.0.0.1:", "127.0.0.2:"))

@@ -8,11 +8,13 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from starlette.testclient import TestClient
 
 from paretune.core.errors import UsageError
 from paretune.service.store import migrations, streams
@@ -20,6 +22,7 @@ from paretune.service.store.database import Database
 from paretune.service.store.migrations.__main__ import write_step
 from paretune.service.store.tables import Base, Run
 from tests.postgres import binaries, postgres
+from tests.service.serving import Asked, authorization
 
 OLD_KEYS = '{"loss": {"number": 8}}'  # as the first version kept them; a colon before a number would be SQLAlchemy's
 
@@ -124,6 +127,82 @@ def test_an_older_database_keeps_what_is_in_it(url: str, says_version: bool) -> 
         session.execute(sa.text("INSERT INTO project (id, entity_id, name, description, created_at) VALUES (2, 99, 'q', '', NULL)"))
     database.close()
     assert difference(url) == []
+
+
+HEARTBEAT = "mutation H($id: ID!, $state: JSONString) { agentHeartbeat(input: {id: $id, runState: $state}) { commands } }"
+BEGIN = "mutation M($input: UpsertBucketInput!) { upsertBucket(input: $input) { bucket { id } } }"
+
+
+def as_the_first_version_kept_it(new: str, old: str) -> None:
+    """Copy a database of today's tables into those of the first step, as far as these have a place for it."""
+    engines = sa.create_engine(new), sa.create_engine(old)
+    with engines[0].connect() as today, engines[1].begin() as then:
+        take_first_step(then)
+        kept = sa.MetaData()
+        kept.reflect(then)
+        for table in kept.sorted_tables:
+            if table.name not in Base.metadata.tables:
+                continue
+            names = [column.name for column in table.columns]
+            columns = Base.metadata.tables[table.name].columns
+            rows = today.execute(sa.select(*(columns[name] for name in names if name in columns))).mappings().all()
+            if rows:
+                then.execute(table.insert(), [dict(row) for row in rows])
+            if then.dialect.name == "postgresql" and rows and "id" in names:
+                count = sa.text(f"SELECT setval(pg_get_serial_sequence('{table.name}', 'id'), (SELECT max(id) FROM {table.name}))")
+                then.execute(count)
+    for engine in engines:
+        engine.dispose()
+
+
+def test_agents_go_on_with_the_sweep_of_an_older_database(url: str, tmp_path: Path) -> None:
+    before = Asked(tmp_path)
+    definition = {
+        "method": "grid",
+        "program": "train.py",
+        "metric": {"name": "loss", "goal": "minimize"},
+        "parameters": {"x": {"values": [0, 1, 2]}},
+    }
+    place = {"entityName": "someone", "projectName": "tried"}
+    sweep = before.ask(
+        "mutation M($input: UpsertSweepInput!) { upsertSweep(input: $input) { sweep { name } } }",
+        input={**place, "config": json.dumps(definition)},
+    )["upsertSweep"]["sweep"]["name"]
+    create = "mutation M($input: CreateAgentInput!) { createAgent(input: $input) { agent { id } } }"
+    agents = [
+        before.ask(create, input={**place, "sweep": sweep, "host": host})["createAgent"]["agent"]["id"] for host in ("one", "two")
+    ]
+
+    def heard(asked: Asked, agent: str, *going: str) -> list[dict[str, Any]]:
+        answer = asked.ask(HEARTBEAT, id=agent, state=json.dumps(dict.fromkeys(going, True)))
+        return json.loads(answer["agentHeartbeat"]["commands"])
+
+    def begins(asked: Asked, run: str, **values: Any) -> None:
+        asked.ask(BEGIN, input={"name": run, "modelName": "tried", "sweep": sweep, **values})
+
+    first, second = (heard(before, agent)[0] for agent in agents)
+    begins(before, first["run_id"])  # the second has been handed out, and its program has not begun
+    before.database.close()
+    before.searches.close()
+    as_the_first_version_kept_it(f"sqlite:///{tmp_path / 'service.db'}", url if "postgresql" in url else f"{url}.old")
+    after = Asked.__new__(Asked)  # the same folder, and the older database
+    after.storage, after.files = before.storage, before.files
+    after.database = Database(url if "postgresql" in url else f"{url}.old")
+    after.client = TestClient(after.application(tmp_path), headers=authorization(), raise_server_exceptions=False)
+    assert heard(after, agents[0], first["run_id"]) == []  # it trains on
+    assert heard(after, agents[1]) == [second]
+    summary = {"files": {"wandb-summary.json": {"offset": 0, "content": ['{"loss": 0.5}']}}, "complete": True, "exitcode": 0}
+    for run in (first["run_id"], second["run_id"]):
+        begins(after, run)
+        assert after.stream(run, **summary).status_code == 200
+    (third,) = heard(after, agents[0])
+    tried = [command["args"]["x"]["value"] for command in (first, second, third)]
+    assert sorted(tried) == [0, 1, 2]
+    begins(after, third["run_id"])
+    assert after.stream(third["run_id"], **summary).status_code == 200
+    assert [heard(after, agent)[0]["type"] for agent in agents] == ["exit", "exit"]
+    after.searches.close()
+    after.database.close()
 
 
 def test_a_number_of_a_deleted_row_is_not_given_again(tmp_path: Path) -> None:

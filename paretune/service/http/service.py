@@ -45,6 +45,7 @@ MOST_BODY = 32 * 2**20  # bytes of a request that is not an upload; the client's
 PIECE = 2**18  # bytes of an answer that are handed to the network at once
 SMALL_BODY = 2**16  # bytes that are read faster than another thread is woken
 MOST_BRACKETS = 2_000_000  # in one, which JSON takes a second to read, and nothing else runs meanwhile
+HEARTBEAT, HEARTBEAT_TURNS = b"agentHeartbeat", 8  # it may wait for a study, and runs of its user must be heard meanwhile
 MOST_COMMAS = 3_000_000  # of the values between them, each takes up to 60 bytes of memory
 PULSES = 5.0  # seconds between writings of who was heard
 CRASHES = 30.0  # seconds between looks for runs that have fallen silent, and for histories to be compacted
@@ -274,7 +275,10 @@ async def sent_values(request: Request, account: Account) -> dict[str, Any]:
     """Return the JSON object that a request carries, once it is its user's turn; a large one is read beside other requests."""
     await take_large_turn(request, account.id)
     body = await body_of(request, MOST_BODY, "a request")
-    await take_turn(request, account.id)
+    if HEARTBEAT in body:
+        await take_turn(request, (account.id, HEARTBEAT), HEARTBEAT_TURNS)
+    else:
+        await take_turn(request, account.id)
     return json_of(body) if len(body) < SMALL_BODY else await run_in_threadpool(json_of, body)
 
 

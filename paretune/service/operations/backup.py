@@ -104,8 +104,8 @@ def restore(source: Path, data: Path, url: str | None) -> str:
             for name in ("files", STUDIES, SERVICE):
                 if (folder / name).exists():
                     os.replace(folder / name, data / name)
-    except OSError as error:
-        raise UsageError(f"{source} cannot be restored to {data} ({error.strerror or error}).") from None
+    except (OSError, ValueError) as error:  # a name or a text in it that nothing can be
+        raise UsageError(f"{source} cannot be restored to {data} ({getattr(error, 'strerror', None) or error}).") from None
     Database(url or f"sqlite:///{(data / SERVICE).resolve()}").close()  # brings an older one to the tables of this program
     return f"restored the service of {said['made']} with {said['contents']:,} contents to {data}"
 
@@ -227,21 +227,34 @@ def _checked(source: Path, folder: Path) -> dict[str, Any]:
     """Return what a backup says of itself, once it has all of that."""
     if not (folder / SAID).exists():
         raise UsageError(f"{source} is no backup of a service: it has no {SAID}, or was cut short.")
-    said = json.loads((folder / SAID).read_text())
-    if said["version"] > migrations.head():
-        raise UsageError(f"{source} is of a newer program (version {said['version']}): update this one.")
+    try:
+        said = json.loads((folder / SAID).read_text(encoding="utf-8"))
+        version, contents, _ = str(said["version"]), int(said["contents"]), str(said["made"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise UsageError(f"{source} is no backup of a service, or is damaged: its {SAID} cannot be read.") from None
+    if version > migrations.head():
+        raise UsageError(f"{source} is of a newer program (version {version:.40}): update this one.")
     there = sum(1 for _ in blob_index.kept(folder))
-    if there != said["contents"] or not any((folder / name).exists() for name in (SERVICE, DUMP)):
-        raise UsageError(f"{source} is damaged: it says that it has a database and {said['contents']} contents, and has {there}.")
-    if (folder / SERVICE).exists():
-        with contextlib.closing(sqlite3.connect(folder / SERVICE)) as connection:
-            try:
-                verdict = connection.execute("PRAGMA integrity_check").fetchone()[0]
-            except sqlite3.DatabaseError as error:
-                verdict = str(error)
+    if there != contents or not any((folder / name).exists() for name in (SERVICE, DUMP)):
+        raise UsageError(f"{source} is damaged: it says that it has a database and {contents} contents, and has {there}.")
+    for name in (SERVICE, STUDIES):
+        verdict = _verdict(folder / name, migrations.VERSION_TABLE if name == SERVICE else "studies")
         if verdict != "ok":
-            raise UsageError(f"{source} is damaged: its database says {verdict!r:.200}.")
+            raise UsageError(f"{source} is damaged: its {name} says {verdict!r:.200}.")
     return said
+
+
+def _verdict(path: Path, table: str) -> str:
+    """Return what SQLite says of a database that must have a table; `ok` where there is none."""
+    if not path.exists():
+        return "ok"
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        try:
+            verdict = str(connection.execute("PRAGMA integrity_check").fetchone()[0])
+            has_table = bool(connection.execute(f"PRAGMA table_info({table})").fetchall())
+            return verdict if verdict != "ok" or has_table else f"it has no table {table}"
+        except sqlite3.DatabaseError as error:
+            return str(error)
 
 
 def _places(files: Files, wanted: set[str]) -> Iterator[tuple[str, Path]]:

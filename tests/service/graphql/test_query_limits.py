@@ -10,7 +10,7 @@ import pytest
 from graphql import GraphQLError, parse
 
 from paretune.service.graphql import execution, query_limits
-from paretune.service.graphql.query_limits import AnswerSize, check_form
+from paretune.service.graphql.query_limits import AnswerSize, check_form, check_items
 from paretune.service.store.database import Database
 from paretune.service.sweeps import definitions
 from tests.service.client_operations import operations
@@ -51,6 +51,10 @@ def test_documents_that_take_long_to_validate_are_refused_before(
 ) -> None:
     monkeypatch.setattr(execution, "validate", lambda *_: pytest.fail("was validated"))
     assert sentence in asked.told(query)["errors"][0]["message"]
+
+
+def test_the_client_may_send_ten_thousand_files_at_once() -> None:
+    check_items({"input": {"artifactFiles": [{"name": str(number), "md5": ""} for number in range(10_000)]}})
 
 
 def test_every_document_of_the_client_has_a_small_form() -> None:

@@ -280,7 +280,18 @@ def rewritten(saved: Path, change: Any) -> Path:
             lambda name, content: (
                 (name, content[:4096] + b"\xff" * 4096 + content[8192:]) if name == "service.db" else (name, content)
             ),
-            "is damaged: its database says",
+            "is damaged: its service.db says",
+        ),
+        (lambda name, content: (name, b"") if name == "service.db" else (name, content), "it has no table service_version"),
+        (lambda name, content: (name, b"not JSON") if name == "backup.json" else (name, content), "its backup.json cannot be read"),
+        (lambda name, content: (name, b"[]") if name == "backup.json" else (name, content), "its backup.json cannot be read"),
+        (lambda name, content: (name, b"{}") if name == "backup.json" else (name, content), "its backup.json cannot be read"),
+        (lambda name, content: (name, b"\xff\xfe") if name == "backup.json" else (name, content), "its backup.json cannot be read"),
+        (
+            lambda name, content: (
+                (name, b'{"version": 1, "contents": "many", "made": 0}') if name == "backup.json" else (name, content)
+            ),
+            "its backup.json cannot be read",
         ),
         (
             lambda name, content: (name, content.replace(f'"{migrations.head()}"'.encode(), b'"9999"')),
@@ -304,6 +315,18 @@ def test_a_backup_that_was_cut_short_makes_no_service(asked: Asked, tmp_path: Pa
         (tmp_path / "cut.tar").write_bytes(whole[:part])
         assert "cut.tar is" in refused(capsys, "restore", tmp_path / "cut.tar", "--data", tmp_path / "new")
         assert not any((tmp_path / "new").iterdir())
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"no tar", bytes(20_000), b"PK\x03\x04" + bytes(600), b"\x1f\x8b" + bytes(600), b"SQLite format 3\0"]
+)
+def test_a_file_that_is_none_of_ours_makes_no_service(tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes) -> None:
+    (tmp_path / "foreign").write_bytes(content)
+    assert "is no backup of a service" in refused(capsys, "restore", tmp_path / "foreign", "--data", tmp_path / "new")
+    (tmp_path / "folder" / "below").mkdir(parents=True)
+    (tmp_path / "folder" / "below" / "foreign").write_bytes(content)
+    assert "is no backup of a service" in refused(capsys, "restore", tmp_path / "folder", "--data", tmp_path / "new")
+    assert not any((tmp_path / "new").iterdir())
 
 
 def test_a_backup_that_fails_leaves_nothing_behind(asked: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
