@@ -25,6 +25,7 @@ from paretune.service import graphql as answers
 from paretune.service.graphql.execution import answered
 from paretune.service.graphql.shared import Context, GoneError
 from paretune.service.http.auth import Keys, permitted
+from paretune.service.http.compressed import unpacked
 from paretune.service.http.metrics import Observer
 from paretune.service.http.storage_failures import FAILING
 from paretune.service.operations.garbage_collection import Cleaning
@@ -239,6 +240,9 @@ def _run_of(session: Session, said: dict[str, Any]) -> Run | None:
 async def sent_values(request: Request) -> dict[str, Any]:
     """Return the JSON object that a request carries; a large one is read beside other requests."""
     body = await body_of(request, MOST_BODY, "a request")
+    encoding = request.headers.get("content-encoding", "").lower()
+    if encoding:
+        body = await run_in_threadpool(unpacked, body, encoding, MOST_BODY)
     return json_of(body) if len(body) < SMALL_BODY else await run_in_threadpool(json_of, body)
 
 
