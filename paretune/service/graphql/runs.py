@@ -184,6 +184,8 @@ def stop_run(_: Any, info: Any, input: Mapping[str, Any]) -> dict[str, Any]:
 @mutation.field("deleteRun")
 def delete_run(_: Any, info: Any, input: Mapping[str, Any]) -> dict[str, Any]:
     context = context_of(info)
+    if runs.is_gone(context.session, context.account, input["id"]):
+        return {}  # it was deleted before; a client that got no answer asks again
     run = runs.run_by_id(context.session, context.account, input["id"])
     if input.get("deleteArtifacts"):
         artifacts.delete_of(context.session, run)

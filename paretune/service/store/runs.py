@@ -119,6 +119,20 @@ def run_by_id(session: Session, account: Account, identifier: str, *, locked: bo
     return run
 
 
+def is_gone(session: Session, account: Account, identifier: str) -> bool:
+    """Whether an identifier names a run that is not there, in a project that the account may change.
+
+    Raises:
+        RefusedError: if the account may only look at the project.
+    """
+    names = names_of(identifier, "Run")
+    project = project_of(session, account, names[1], names[2]) if names is not None and len(names) == 3 else None
+    if project is None or names is None or run_of(session, project, names[0]) is not None:
+        return False
+    check_writable(account, project)
+    return True
+
+
 def check_writable(account: Account, project: Project) -> None:
     """Refuse an account that may only look at a project.
 
