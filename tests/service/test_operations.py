@@ -20,7 +20,7 @@ REASONS = {
         GetRunQueueItems GetRunQueueMetadata LaunchAgent ProjectRunQueues UpsertRunQueue ackRunQueueItem createLaunchAgent
         failRunQueueItem fetchRunQueuesFromProject popFromRunQueue pushToRunQueue pushToRunQueueByName updateLaunchAgent
         updateRunQueueItemWarning""",
-    "registries and organisations, which join several teams of a company": """
+    "registries, which join several teams of a company": """
         CreateRegistryMembers DeleteRegistry DeleteRegistryMembers FetchAdvancedRegistryFeatures FetchRegistries
         FetchRegistry RegistryCollections RegistryTeamMembers RegistryUserMembers RegistryVersions RenameRegistry
         UpdateTeamRegistryRole UpdateUserRegistryRole

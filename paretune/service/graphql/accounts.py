@@ -104,8 +104,8 @@ def users(_: Any, info: Any, query: str | None = None) -> dict[str, Any]:
     if context.account.role != "admin":
         shared = sa.select(Membership.user_id).join(Entity).where(Entity.name.in_(context.account.entities))
         wanted &= (User.id == context.account.id) | User.id.in_(shared)
-    whole = sa.case((sa.or_(*(column == text for column in columns)), 0), else_=1)
-    found = context.session.scalars(sa.select(User).where(wanted).order_by(whole, User.name).limit(MOST_IN_PAGE))
+    whole = [sa.case((sa.or_(*(column == text for column in columns)), 0), else_=1)] if text else []
+    found = context.session.scalars(sa.select(User).where(wanted).order_by(*whole, User.name).limit(MOST_IN_PAGE))
     return {"edges": [{"node": user} for user in found]}
 
 
