@@ -64,13 +64,13 @@ class Asked:
         """Return a client that may ask as often as it likes."""
         return TestClient(self.application(folder, rate=0), headers=authorization(), raise_server_exceptions=False)
 
-    def ask(self, query: str, *, key: str = KEY, **variables: Any) -> Any:
+    def ask(self, query: str, /, *, key: str = KEY, **variables: Any) -> Any:
         """Return the data of an operation, which must have no errors."""
         answer = self.told(query, key=key, **variables)
         assert "errors" not in answer, answer["errors"]
         return answer["data"]
 
-    def told(self, query: str, *, key: str = KEY, **variables: Any) -> dict[str, Any]:
+    def told(self, query: str, /, *, key: str = KEY, **variables: Any) -> dict[str, Any]:
         """Return the whole answer of an operation."""
         body = json.dumps({"query": query, "variables": variables, "operationName": ""})
         response = self.client.post("/graphql", content=body, headers=authorization(key))

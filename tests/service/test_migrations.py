@@ -17,7 +17,7 @@ from alembic.migration import MigrationContext
 from starlette.testclient import TestClient
 
 from paretune.core.errors import UsageError
-from paretune.service.store import migrations, streams
+from paretune.service.store import migrations, runs, streams
 from paretune.service.store.database import Database
 from paretune.service.store.migrations.__main__ import write_step
 from paretune.service.store.tables import Base, Run
@@ -115,7 +115,7 @@ def test_an_older_database_keeps_what_is_in_it(url: str, says_version: bool) -> 
     with database.session() as session:
         run = session.scalars(sa.select(Run)).one()
         assert (run.name, run.history_lines, run.project.entity.name) == ("r", 8, "someone")
-        assert session.scalar(sa.text("SELECT number FROM run_value")) == 0.5
+        assert session.execute(sa.text("SELECT kind, number FROM run_value")).all() == [("n", 0.5)]
         keys = streams.history_keys(run)
         assert keys is not None
         assert keys["keys"]["loss"]["typeCounts"] == [{"type": "number", "count": 8}]
@@ -203,6 +203,27 @@ def test_agents_go_on_with_the_sweep_of_an_older_database(url: str, tmp_path: Pa
     assert [heard(after, agent)[0]["type"] for agent in agents] == ["exit", "exit"]
     after.searches.close()
     after.database.close()
+
+
+def test_lists_nulls_and_booleans_of_older_runs_are_found(url: str) -> None:
+    first_tables(url, says_version=True)
+    config = {"lr": {"value": 0.5}, "fast": {"value": True}, "hidden": {"value": [64, "x"]}, "none": {"value": None}, "_wandb": {}}
+    engine = sa.create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(sa.text("UPDATE run SET config = :c, summary = :s"), {"c": json.dumps(config), "s": '{"nan": NaN}'})
+        connection.execute(sa.text("INSERT INTO run_value (run_id, place, key, text) VALUES (1, 'c', 'fast', 'true')"))
+    engine.dispose()
+    database = Database(url)
+    with database.session() as session:
+        run = session.scalars(sa.select(Run)).one()
+        for filters, count in (
+            ({"config.lr": 0.5, "config.fast": True, "config.hidden": 64, "config.none": {"$exists": True}}, 1),
+            ({"summary_metrics.nan": {"$exists": True}, "config.hidden": {"$size": 2}}, 1),
+            ({"config.fast": "true"}, 0),
+            ({"config._wandb": {"$exists": True}}, 0),
+        ):
+            assert runs.count_runs(session, run.project, json.dumps(filters)) == count, filters
+    database.close()
 
 
 def test_a_number_of_a_deleted_row_is_not_given_again(tmp_path: Path) -> None:

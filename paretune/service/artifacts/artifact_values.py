@@ -12,6 +12,7 @@ from typing import Any
 from paretune.core.errors import UsageError
 from paretune.service.store import runs
 
+REGIONS = (None, "", "default")  # where contents can lie: this server has one place for them
 TAG_FORM = re.compile(r"[-\w]+( +[-\w]+)*")
 
 
@@ -52,6 +53,16 @@ def checked_tags(tags: Sequence[Mapping[str, Any]]) -> list[str]:
         if len(name) > 128 or not TAG_FORM.fullmatch(name):
             raise UsageError(f"a tag must be letters, digits, dashes, underscores and spaces. Got {name[:80]!r}.")
     return names
+
+
+def check_region(region: Any) -> None:
+    """Refuse a storage region that this server does not have.
+
+    Raises:
+        UsageError: that names it.
+    """
+    if region not in REGIONS:
+        raise UsageError(f"this server has no storage region {str(region)[:80]!r}: log the artifact without storage_region.")
 
 
 def checked_facts(text: str | None) -> str | None:

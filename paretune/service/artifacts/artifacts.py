@@ -15,7 +15,15 @@ from sqlalchemy.orm import Session
 
 from paretune.core.errors import UsageError
 from paretune.service.artifacts import artifact_collections as collections
-from paretune.service.artifacts.artifact_values import checked_facts, checked_tags, digest_of, md5_of, seconds_of, whole
+from paretune.service.artifacts.artifact_values import (
+    check_region,
+    checked_facts,
+    checked_tags,
+    digest_of,
+    md5_of,
+    seconds_of,
+    whole,
+)
 from paretune.service.store import runs, safe_json
 from paretune.service.store.accounts import Account
 from paretune.service.store.artifact_tables import (
@@ -76,6 +84,7 @@ def create(session: Session, account: Account, values: Mapping[str, Any]) -> Art
         UsageError: if the collection has another type, there is no such run, or a name, tag, alias or the metadata is unfit.
         RefusedError: if the account may not write there.
     """
+    check_region(values.get("storageRegion"))
     project = runs.project_of(session, account, values["projectName"], values["entityName"], create=True)
     assert project is not None
     runs.check_writable(account, project)
@@ -249,10 +258,12 @@ def _manifest(files: Files, digest: str) -> dict[str, Any]:
     try:
         read = safe_json.read(path.read_text(encoding="utf-8"))
         fit = all(_is_fit(entry) for entry in read["contents"].values())
+        region = (read.get("storagePolicyConfig") or {}).get("storageRegion")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         fit = False
     if not fit:
         raise UsageError("a manifest must be JSON with contents: files by name, each with a digest and a size in bytes.")
+    check_region(region)
     return dict(read)
 
 

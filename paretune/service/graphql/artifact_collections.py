@@ -35,7 +35,6 @@ collection_type = InterfaceType(
 BOUND = (query, mutation, project_type, kind_type, member_type, alias_type, sequence_type, entity_type, collection_type)
 member_field = binder(member_type)
 
-query.set_field("organization", lambda *_, **__: None)
 entity_type.set_field("xxhashDigestsEnabled", lambda *_: False)  # contents are checked by MD5
 
 collection_type.set_field("id", lambda collection, _: collection.global_id)

@@ -12,7 +12,7 @@ from ariadne import MutationType, ObjectType, QueryType, UnionType
 from paretune.core.errors import UsageError
 from paretune.service.artifacts import artifact_collections as collections
 from paretune.service.artifacts import artifacts
-from paretune.service.artifacts.artifact_values import base64_of, checked_facts, checked_tags, md5_of, seconds_of
+from paretune.service.artifacts.artifact_values import base64_of, check_region, checked_facts, checked_tags, md5_of, seconds_of
 from paretune.service.graphql.shared import Context, as_time, binder, connection, context_of, counted
 from paretune.service.store import runs
 from paretune.service.store.artifact_tables import (
@@ -167,7 +167,7 @@ def files_by_manifest_entries(
 
 
 file_type.set_field("displayName", lambda file, _: file.name)
-file_type.set_field("storagePath", lambda file, _: file.name)
+file_type.set_field("storagePath", lambda file, _: file.storage_path if isinstance(file, ArtifactFile) else file.name)
 file_type.set_field("digest", lambda file, _: base64_of(file.md5) if file.md5 else None)
 file_type.set_field("uploadHeaders", lambda *_: [])
 
@@ -191,6 +191,7 @@ def create_artifact(_: Any, info: Any, input: Mapping[str, Any]) -> dict[str, An
 @mutation.field("createArtifactFiles")
 def create_artifact_files(_: Any, info: Any, input: Mapping[str, Any]) -> dict[str, Any]:
     context = context_of(info)
+    check_region(input.get("storageRegion"))
     rows = artifacts.announce(context.session, context.account, context.files, input["artifactFiles"])
     return {"files": {**connection(rows, 0, len(rows)), "totalCount": len(rows)}}
 

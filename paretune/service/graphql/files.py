@@ -124,4 +124,6 @@ def download_address(file: RunFile | ArtifactFile | ArtifactManifest, info: Any)
         return f"{context.base}/downloads/{context.files.signed('download', **identity, name=file.name)}/{name}"
     if isinstance(file, ArtifactFile) and file.ref is not None:
         return file.ref
+    if isinstance(file, ArtifactFile):
+        name = f"{file.storage_path}/{name}"
     return f"{context.base}/contents/{context.files.signed('content', digest=file.digest)}/{name}"

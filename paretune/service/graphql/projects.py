@@ -9,9 +9,9 @@ import sqlalchemy as sa
 from ariadne import MutationType, ObjectType, QueryType
 
 from paretune.core.errors import UsageError
-from paretune.service.graphql.accounts import entity_values, user_values
+from paretune.service.graphql.accounts import entity_values
 from paretune.service.graphql.query_limits import PAGE
-from paretune.service.graphql.shared import as_time, binder, connection, context_of, page_of
+from paretune.service.graphql.shared import ACCESS, as_time, binder, connection, context_of, page_of
 from paretune.service.store import runs
 from paretune.service.store.tables import Entity, Project, Run
 
@@ -64,12 +64,11 @@ project_field("id")(lambda project, _: project.global_id)
 project_field("internalId")(lambda project, _: project.id)
 project_field("entityName")(lambda project, _: project.entity.name)
 project_field("entity")(lambda project, _: entity_values(project.entity))
-project_field("access")(lambda *_: "PRIVATE")
+project_field("access")(lambda *_: ACCESS)
 project_field("views")(lambda *_: "{}")
 project_field("createdAt")(lambda project, _: as_time(project.created_at))
 project_field("isBenchmark")(lambda *_: False)
 project_field("readOnly")(lambda project, context: not context.account.may_write(project.entity.name))
-project_field("user")(lambda project, _: None if project.user is None else user_values(project.user))
 
 
 @project_type.field("run")

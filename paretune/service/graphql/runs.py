@@ -13,7 +13,6 @@ from sqlalchemy.orm import Session
 
 from paretune.core.errors import UsageError
 from paretune.service.artifacts import artifacts
-from paretune.service.graphql.accounts import user_values
 from paretune.service.graphql.shared import (
     MOST_ROWS,
     as_time,
@@ -49,7 +48,6 @@ run_field("sweepName")(lambda run, _: run.sweep_name)
 run_field("readOnly")(lambda run, context: not context.account.may_write(run.project.entity.name))
 run_field("createdAt")(lambda run, _: as_time(run.created_at))
 run_field("heartbeatAt")(lambda run, _: as_time(run.heartbeat_at))
-run_field("user")(lambda run, _: None if run.user is None else user_values(run.user))
 run_field("historyLineCount")(lambda run, _: run.history_lines)
 run_field("eventsLineCount")(lambda run, _: run.event_lines)
 run_field("logLineCount")(lambda run, _: run.log_lines)
@@ -188,6 +186,8 @@ def stop_run(_: Any, info: Any, input: Mapping[str, Any]) -> dict[str, Any]:
 @mutation.field("deleteRun")
 def delete_run(_: Any, info: Any, input: Mapping[str, Any]) -> dict[str, Any]:
     context = context_of(info)
+    if runs.is_gone(context.session, context.account, input["id"]):
+        return {}  # it was deleted before; a client that got no answer asks again
     run = runs.run_by_id(context.session, context.account, input["id"])
     if input.get("deleteArtifacts"):
         artifacts.delete_of(context.session, run)

@@ -23,6 +23,7 @@ from paretune.service.store.tables import Run
 from paretune.service.sweeps.heartbeats import Pulses
 from paretune.service.sweeps.searches import Searches
 
+ACCESS = "PRIVATE"  # of every project: who shares no team with its owner does not see it
 MOST_ROWS = 10_000  # of a history in one answer
 JSON_STRING = ScalarType("JSONString")
 

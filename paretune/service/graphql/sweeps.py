@@ -16,7 +16,7 @@ from paretune.search.engine.stopping_rules import Plan
 from paretune.service.graphql.query_limits import MOST_IN_PAGE
 from paretune.service.graphql.shared import Context, GoneError, as_time, binder, connection, context_of, page_of
 from paretune.service.store import runs
-from paretune.service.store.filters import SWEEP_FIELDS, condition_of
+from paretune.service.store.filters import SWEEP_FIELDS, condition_of, order_of
 from paretune.service.store.safe_json import is_whole, read
 from paretune.service.store.tables import Agent, Issue, Project, Run, Sweep, Value, global_id, names_of, now, number_of
 from paretune.service.sweeps import agents, searches, study_feedback, sweeps
@@ -211,6 +211,6 @@ def agent_runs(
     session = context_of(info).session
     skip, first = page_of(after, first)
     names = sa.select(Issue.run_name).where(Issue.agent_id == agent.id)
-    matching = sa.select(Run).where(Run.project_id == agent.sweep.project_id, Run.name.in_(names)).order_by(Run.id)
+    matching = runs.matching(sa.select(Run), agent.sweep.project, None).where(Run.name.in_(names)).order_by(*order_of(order))
     found = session.scalars(matching.offset(skip).limit(first + 1)).all()
     return connection(found[:first], skip, skip + len(found))

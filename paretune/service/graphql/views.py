@@ -8,7 +8,6 @@ from typing import Any
 import sqlalchemy as sa
 from ariadne import MutationType, ObjectType, QueryType
 
-from paretune.service.graphql.accounts import user_values
 from paretune.service.graphql.shared import as_time, binder, context_of, counted
 from paretune.service.store import views
 from paretune.service.store.tables import Project, User, View
@@ -60,6 +59,5 @@ def all_views(
 view_field("id")(lambda view, _: view.global_id)
 view_field("type")(lambda view, _: view.kind)
 view_field("displayName")(lambda view, _: view.display_name)
-view_field("user")(lambda view, _: None if view.user is None else user_values(view.user))
 view_field("createdAt")(lambda view, _: as_time(view.created_at))
 view_field("updatedAt")(lambda view, _: as_time(view.updated_at))

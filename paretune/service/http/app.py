@@ -56,7 +56,7 @@ def application(
         Route("/uploads/{token}", service.upload, methods=["PUT"]),
         Route("/downloads/{token}/{name}", service.download),
         Route("/downloads/{token}/{name}", service.download_options, methods=["OPTIONS"]),
-        Route("/contents/{token}/{name}", service.content),
+        Route("/contents/{token}/{name:path}", service.content),
         Route("/bulk/histories", service.histories, methods=["POST"]),
         Route("/sdk/otel/v1/{kind}", service.telemetry, methods=["POST"]),
         Route("/healthz", service.health),

@@ -26,6 +26,7 @@ from paretune.service.graphql.execution import answered, refused
 from paretune.service.graphql.query_limits import AnswerSize
 from paretune.service.graphql.shared import Context, GoneError
 from paretune.service.http.auth import Keys, permitted
+from paretune.service.http.compressed import unpacked
 from paretune.service.http.health import Health
 from paretune.service.http.metrics import Observer
 from paretune.service.http.storage_failures import FAILING
@@ -275,10 +276,13 @@ async def sent_values(request: Request, account: Account) -> dict[str, Any]:
     """Return the JSON object that a request carries, once it is its user's turn; a large one is read beside other requests."""
     await take_large_turn(request, account.id)
     body = await body_of(request, MOST_BODY, "a request")
-    if HEARTBEAT in body:
+    encoding = request.headers.get("content-encoding", "").lower()
+    if not encoding and HEARTBEAT in body:
         await take_turn(request, (account.id, HEARTBEAT), HEARTBEAT_TURNS)
     else:
         await take_turn(request, account.id)
+    if encoding:
+        body = await run_in_threadpool(unpacked, body, encoding, MOST_BODY)
     return json_of(body) if len(body) < SMALL_BODY else await run_in_threadpool(json_of, body)
 
 

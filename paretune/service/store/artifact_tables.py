@@ -159,6 +159,11 @@ class ArtifactFile(Base):
         """The identifier that clients get."""
         return global_id("ArtifactFile", str(self.id))
 
+    @property
+    def storage_path(self) -> str | None:
+        """Where clients are told that the content lies, as at W&B below `wandb_artifacts`; None of one that lies elsewhere."""
+        return f"wandb_artifacts/{self.artifact_id}/{self.md5}" if self.ref is None else None
+
 
 class RunArtifact(Base):
     """That a run logged or used (`use`) a version."""

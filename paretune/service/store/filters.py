@@ -1,15 +1,14 @@
 """W&B's filters and orderings of runs (the query language of MongoDB, as `Api().runs` takes it) as conditions of SQL.
 
 A path is a field of the run (`state`, `tags`, `sweep`, `created_at`, …) or a value of its config or summary
-(`config.lr`, `config.lr.value`, `summary_metrics.loss`).
+(`config.lr`, `config.lr.value`, `summary_metrics.loss`). Kinds of values are told apart and lists looked into as MongoDB does.
 """
 
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+import re
+from collections.abc import Mapping
 from typing import Any
 
 import sqlalchemy as sa
@@ -17,52 +16,57 @@ from sqlalchemy.orm import aliased
 
 from paretune.core.errors import UsageError, did_you_mean
 from paretune.service.store import safe_json
+from paretune.service.store.filter_targets import COMPARED, Field, Tags, Target, Values, list_of
 from paretune.service.store.re2 import expression_of
+from paretune.service.store.run_values import BOOLEAN, MOST_KEY, NUMBER, TEXT, shortened
 from paretune.service.store.tables import Run, Sweep, User, Value
 
 Fields = Mapping[str, sa.orm.InstrumentedAttribute[Any]]
-FIELDS: Fields = {
-    "name": Run.name,
-    "display_name": Run.display_name,
-    "displayName": Run.display_name,
-    "state": Run.state,
-    "sweep": Run.sweep_name,
-    "group": Run.group_name,
-    "jobType": Run.job_type,
-    "job_type": Run.job_type,
-    "notes": Run.notes,
-    "host": Run.host,
-    "commit": Run.commit,
-    "created_at": Run.created_at,
-    "createdAt": Run.created_at,
-    "heartbeat_at": Run.heartbeat_at,
-    "heartbeatAt": Run.heartbeat_at,
-    "username": User.name,
-}
-SWEEP_FIELDS: Fields = {
-    "name": Sweep.name,
-    "display_name": Sweep.display_name,
-    "displayName": Sweep.display_name,
-    "state": Sweep.state,
-    "method": Sweep.method,
-    "description": Sweep.description,
-    "created_at": Sweep.created_at,
-    "createdAt": Sweep.created_at,
-    "updated_at": Sweep.updated_at,
-    "updatedAt": Sweep.updated_at,
-    "heartbeat_at": Sweep.heartbeat_at,
-    "heartbeatAt": Sweep.heartbeat_at,
-}
-TIMES = {"created_at", "createdAt", "heartbeat_at", "heartbeatAt", "updated_at", "updatedAt"}
-COMPARED: dict[str, Callable[[Any, Any], sa.ColumnElement[bool]]] = {
-    "$gt": lambda column, value: column > value,
-    "$gte": lambda column, value: column >= value,
-    "$lt": lambda column, value: column < value,
-    "$lte": lambda column, value: column <= value,
-}
+
+
+def in_both_cases(columns: Mapping[str, Any]) -> dict[str, Any]:
+    """Return columns by their names in snake case and in camel case, as W&B's client uses both."""
+    camel = {re.sub(r"_(.)", lambda match: match[1].upper(), name): column for name, column in columns.items()}
+    return {**columns, **camel}
+
+
+FIELDS: Fields = in_both_cases(
+    {
+        "name": Run.name,
+        "display_name": Run.display_name,
+        "state": Run.state,
+        "sweep": Run.sweep_name,
+        "sweep_name": Run.sweep_name,
+        "group": Run.group_name,
+        "job_type": Run.job_type,
+        "notes": Run.notes,
+        "description": Run.description,
+        "host": Run.host,
+        "commit": Run.commit,
+        "created_at": Run.created_at,
+        "heartbeat_at": Run.heartbeat_at,
+        "updated_at": Run.heartbeat_at,
+        "username": User.name,
+        "user": User.name,
+    }
+)
+COMPUTED = {"duration": ("s", "_runtime"), "runtime": ("s", "_runtime")}  # fields that are values of the summary
+SWEEP_FIELDS: Fields = in_both_cases(
+    {
+        "name": Sweep.name,
+        "display_name": Sweep.display_name,
+        "state": Sweep.state,
+        "method": Sweep.method,
+        "description": Sweep.description,
+        "created_at": Sweep.created_at,
+        "updated_at": Sweep.updated_at,
+        "heartbeat_at": Sweep.heartbeat_at,
+    }
+)
+KNOWN = ["$eq", "$ne", *COMPARED, "$in", "$nin", "$all", "$size", "$elemMatch", "$contains", "$regex", "$exists", "$not"]
+ELEMENTAL = {"$eq", "$ne", *COMPARED, "$in", "$nin", "$regex"}  # operators that $elemMatch can have
 DEPTH = 20  # of conditions inside conditions
 MOST_CONDITIONS = 400  # paths and operators in one filter; SQLite takes 1,000 conditions
-MOST_TAGS = 200  # that a run may have one of
 MOST_COMPARED = 10_000  # values in one filter, those of $in with them
 
 
@@ -86,12 +90,13 @@ def order_of(order: str | None) -> list[sa.ColumnElement[Any]]:
     place = _place(path)
     columns: list[Any]
     if place is None:
-        columns = [FIELDS[_known(path, FIELDS)]]
+        columns = [Run.tags if path == "tags" else FIELDS[_known(path, FIELDS)]]
     else:
         value = aliased(Value)
+        key, kinds = shortened(place[1], MOST_KEY), (NUMBER, TEXT, BOOLEAN)
         columns = [
             sa.select(column)
-            .where(value.run_id == Run.id, value.place == place[0], value.key == place[1])
+            .where(value.run_id == Run.id, value.place == place[0], value.key == key, value.kind.in_(kinds))
             .correlate(Run)
             .scalar_subquery()
             for column in (value.number, value.text)
@@ -127,35 +132,6 @@ def _size(filters: Any) -> tuple[int, int]:
     return own + sum(conditions for conditions, _ in sizes), sum(values for _, values in sizes)
 
 
-def flat_values(values: Any, prefix: str = "") -> dict[str, float | str]:
-    """Return the numbers and texts of a nested mapping by dotted path; what is neither, or not a number, is left out."""
-    found: dict[str, float | str] = {}
-    for key, value in values.items() if isinstance(values, dict) else ():
-        path = f"{prefix}{key}"
-        if isinstance(value, dict):
-            found |= flat_values(value, f"{path}.")
-        elif isinstance(value, bool):
-            found[path] = "true" if value else "false"
-        elif isinstance(value, int | float):
-            if value == value:
-                found[path] = float_of(value)
-        elif isinstance(value, str):
-            found[path] = value
-    return found
-
-
-def float_of(value: float) -> float:
-    """Return a number as one of 64 bits; a larger one is infinite."""
-    if abs(value) < 1e308 or value != value:
-        return float(value)
-    return math.inf if value > 0 else -math.inf
-
-
-def holds(column: Any, text: str) -> sa.ColumnElement[bool]:
-    """Return the condition that a text stands in a column, as it is written; LIKE ignores case on SQLite."""
-    return sa.func.replace(column, text, "") != column
-
-
 def _all(filters: Any, depth: int, fields: Fields) -> sa.ColumnElement[bool]:
     if not isinstance(filters, Mapping):
         raise UsageError(f"a filter must be a mapping of paths and operators. Got {json.dumps(filters)[:80]}.")
@@ -164,9 +140,7 @@ def _all(filters: Any, depth: int, fields: Fields) -> sa.ColumnElement[bool]:
     parts: list[sa.ColumnElement[bool]] = []
     for key, value in filters.items():
         if key in ("$and", "$or", "$nor"):
-            if not isinstance(value, Sequence) or isinstance(value, str):
-                raise UsageError(f"{key} must have a list of filters. Got {json.dumps(value)[:80]}.")
-            inner = [_all(one, depth - 1, fields) for one in value]
+            inner = [_all(one, depth - 1, fields) for one in list_of(key, value)]
             joined = sa.and_(sa.true(), *inner) if key == "$and" else sa.or_(sa.false(), *inner)
             parts.append(sa.not_(joined) if key == "$nor" else joined)
         elif key == "$not":
@@ -181,115 +155,83 @@ def _all(filters: Any, depth: int, fields: Fields) -> sa.ColumnElement[bool]:
 def _of_path(path: str, wanted: Any, depth: int, fields: Fields) -> sa.ColumnElement[bool]:
     if depth == 0:
         raise UsageError(f"filters may stand at most {DEPTH} deep in each other.")
-    operators = wanted if isinstance(wanted, Mapping) and any(str(key).startswith("$") for key in wanted) else {"$eq": wanted}
+    place = _place(path) if fields is FIELDS else None
+    target: Target
+    if path == "tags" and fields is FIELDS:
+        target = Tags(Run.tags)
+    elif place is not None:
+        target = Values(*place)
+    else:
+        known = _known(path, fields)
+        target = Field(fields[known], known)
     parts = []
-    for operator, value in operators.items():
+    for operator, value in operators_of(wanted).items():
         if operator == "$not":
             parts.append(sa.not_(_of_path(path, value, depth - 1, fields)))
         else:
-            parts.append(_compared(path, operator, value, fields))
+            parts.append(compared(target, operator, value))
     return sa.and_(sa.true(), *parts)
 
 
-def _compared(path: str, operator: str, value: Any, fields: Fields) -> sa.ColumnElement[bool]:
-    known = ["$eq", "$ne", *COMPARED, "$in", "$nin", "$regex", "$exists", "$not"]
-    if operator not in known:
-        raise UsageError(f"{operator} is not an operator of filters{did_you_mean(operator, known) or f'; there are {known}.'}")
+def operators_of(wanted: Any) -> Mapping[str, Any]:
+    """Return the operators that a path is compared by; a value alone is one that it shall equal."""
+    return wanted if isinstance(wanted, Mapping) and any(str(key).startswith("$") for key in wanted) else {"$eq": wanted}
+
+
+def compared(target: Target, operator: str, value: Any) -> sa.ColumnElement[bool]:
+    """Return the condition that an operator states of what a path names.
+
+    Raises:
+        UsageError: if there is no such operator, or it has another kind of value.
+    """
     if operator in ("$ne", "$nin"):
-        return sa.not_(_compared(path, "$eq" if operator == "$ne" else "$in", value, fields))
+        return sa.not_(compared(target, "$eq" if operator == "$ne" else "$in", value))
+    if operator == "$eq":
+        return target.equals([value])
     if operator == "$in":
-        if not isinstance(value, Sequence) or isinstance(value, str):
-            raise UsageError(f"$in must have a list. Got {json.dumps(value)[:80]}.")
-        if path != "tags":
-            return _among(path, value, fields)
-        if len(value) > MOST_TAGS:
-            raise UsageError(f"tags are compared with at most {MOST_TAGS} texts. Got {len(value):,}.")
-        return sa.or_(sa.false(), *(_compared(path, "$eq", one, fields) for one in value))
-    if path == "tags" and fields is FIELDS:
-        return _tagged(operator, value)
-    place = _place(path) if fields is FIELDS else None
-    if place is None:
-        return _of_field(fields[_known(path, fields)], path, operator, value)
-    return _of_value(place, operator, value)
-
-
-def _among(path: str, values: Sequence[Any], fields: Fields) -> sa.ColumnElement[bool]:
-    """Return the condition that a path has one of the values; each kind of them is one list of SQL."""
-    place = _place(path) if fields is FIELDS else None
-    parts: list[sa.ColumnElement[bool]]
-    if place is None:
-        column: Any = fields[_known(path, fields)]
-        known = [_time(path, one) if path in TIMES else one for one in values if one is not None]
-        known = [one for one in known if isinstance(one, str | datetime)]
-        parts = [sa.func.coalesce(column.in_(known), sa.false())]
-    else:
-        found = aliased(Value)
-        own = (found.run_id == Run.id, found.place == place[0], found.key == place[1])
-        kept = [_kept(one) for one in values if one is not None]
-        texts, numbers = ([one for one in kept if isinstance(one, kind)] for kind in (str, float))
-        parts = [sa.exists().where(*own, sa.or_(found.text.in_(texts), found.number.in_(numbers)))]
-    if None in values:
-        parts.append(_compared(path, "$eq", None, fields))
-    return sa.or_(sa.false(), *parts)
-
-
-def _of_field(column: sa.orm.InstrumentedAttribute[Any], path: str, operator: str, value: Any) -> sa.ColumnElement[bool]:
+        return target.equals(list_of(operator, value))
+    if operator == "$all":
+        wanted = list_of(operator, value)
+        return sa.and_(sa.true(), *(target.equals([one]) for one in wanted)) if wanted else sa.false()
+    if operator in COMPARED:
+        if value is None:  # null is as large as itself, and is compared with nothing else
+            return target.equals([None]) if operator in ("$gte", "$lte") else sa.false()
+        return target.ordered(operator, value)
     if operator == "$exists":
-        return column.is_not(None) if value else column.is_(None)
+        return target.exists() if value else sa.not_(target.exists())
     if operator == "$regex":
-        return sa.func.coalesce(column, "").regexp_match(expression_of(value))
-    if value is None:
-        return column.is_(None) if operator == "$eq" else sa.false()
-    if path in TIMES:
-        value = _time(path, value)
-    elif not isinstance(value, str):
-        return sa.false()
-    comparison = column == value if operator == "$eq" else COMPARED[operator](column, value)
-    return sa.func.coalesce(comparison, sa.false())
-
-
-def _of_value(place: tuple[str, str], operator: str, value: Any) -> sa.ColumnElement[bool]:
-    found = aliased(Value)
-    own = (found.run_id == Run.id, found.place == place[0], found.key == place[1])
-    if operator == "$exists" or (operator == "$eq" and value is None):
-        there = sa.exists().where(*own)
-        return there if operator == "$exists" and value else sa.not_(there)
-    if operator == "$regex":
-        return sa.exists().where(*own, found.text.regexp_match(expression_of(value)))
-    kept = _kept(value)
-    column: Any = found.text if isinstance(kept, str) else found.number
-    return sa.exists().where(*own, column == kept if operator == "$eq" else COMPARED[operator](column, kept))
-
-
-def _kept(value: Any) -> float | str:
-    """Return a value as those of a config or summary are kept."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int | float):
-        return float_of(value)
-    if isinstance(value, str):
-        return value
-    raise UsageError(f"a filter compares with numbers and texts. Got {json.dumps(value)[:80]}.")
-
-
-def _tagged(operator: str, value: Any) -> sa.ColumnElement[bool]:
-    if operator == "$exists":
-        return Run.tags != "[]" if value else Run.tags == "[]"
-    if operator == "$regex":
-        return Run.tags.regexp_match(expression_of(value))
-    if operator != "$eq" or not isinstance(value, str):
-        raise UsageError("tags are compared by $eq, $ne, $in, $nin, $regex and $exists, with texts.")
-    return holds(Run.tags, json.dumps(value))
+        return target.matches(expression_of(value))
+    if operator == "$contains":
+        if not isinstance(value, str):
+            raise UsageError(f"$contains must have a text. Got {json.dumps(value)[:80]}.")
+        return target.contains(value)
+    if operator == "$size":
+        if not isinstance(value, int | float) or isinstance(value, bool) or value != value // 1 or not 0 <= value < 2**31:
+            raise UsageError(f"$size must have a whole number. Got {json.dumps(value)[:80]}.")
+        return target.has_size(int(value))
+    if operator == "$elemMatch":
+        if not isinstance(value, Mapping) or not value or not set(value) <= ELEMENTAL:
+            raise UsageError(f"$elemMatch must have a mapping of {', '.join(sorted(ELEMENTAL))}. Got {json.dumps(value)[:80]}.")
+        return target.has_element(value)
+    raise UsageError(f"{operator} is not an operator of filters{did_you_mean(operator, KNOWN) or f'; there are {KNOWN}.'}")
 
 
 def _place(path: str) -> tuple[str, str] | None:
     """Return where the value of a path is kept: place and key; None for a field of the run."""
+    if path in COMPUTED:
+        return COMPUTED[path]
     head, _, key = path.partition(".")
     if head == "config" and key:
-        return "c", key.removesuffix(".value")
+        return "c", _unwrapped(key)
     if head in ("summary_metrics", "summaryMetrics", "summary") and key:
         return "s", key
     return None
+
+
+def _unwrapped(key: str) -> str:
+    """Return a key of a config without W&B's `value` around it: behind the first part, or else at the end."""
+    head, value, rest = key.partition(".value.")
+    return f"{head}.{rest}" if value and "." not in head else key.removesuffix(".value")
 
 
 def _known(path: str, fields: Fields) -> str:
@@ -298,11 +240,3 @@ def _known(path: str, fields: Fields) -> str:
         near = did_you_mean(path, names) or f"; there are {', '.join(names)}."
         raise UsageError(f"{'runs' if fields is FIELDS else 'sweeps'} have no field {path!r}{near}")
     return path
-
-
-def _time(path: str, value: Any) -> datetime:
-    try:
-        moment = datetime.fromisoformat(value) if isinstance(value, str) else datetime.fromtimestamp(value, UTC)
-    except (TypeError, ValueError, OverflowError, OSError):
-        raise UsageError(f"{path} must be a time such as 2026-11-21T15:04:05Z. Got {json.dumps(value)[:80]}.") from None
-    return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment

@@ -7,7 +7,7 @@ import logging
 import re
 import secrets
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -16,12 +16,13 @@ from sqlalchemy.orm import Session, joinedload
 
 from paretune.core.errors import UsageError, first_line
 from paretune.runs.sweep_outcome import KEY, is_outcome
-from paretune.service.store import safe_json, shared_runs, streams
+from paretune.service.store import run_values, safe_json, shared_runs, streams
 from paretune.service.store.accounts import Account
 from paretune.service.store.database import made_once
-from paretune.service.store.filters import condition_of, flat_values, order_of
+from paretune.service.store.filters import condition_of, order_of
 from paretune.service.store.tables import (
     Chunk,
+    Element,
     Entity,
     FormerRun,
     Issue,
@@ -46,7 +47,6 @@ LIVE = ("running", "pending", "preempting")
 STATES = (*LIVE, "preempted", "finished", "failed", "crashed", "killed")
 NAME_FORM = re.compile(r"(?!\.{1,2}$)[^/\\#?%:\x00-\x1f]{1,128}")
 DELETED = 1000  # times that the configuration of a deleted run counts as handed out
-MOST_VALUES = 2000  # of a config or summary by which runs can be found
 MOST_CHARACTERS, MOST_KEYS, MOST_ITEMS = 16 * 2**20, 500_000, 1_500_000  # of a config or summary: a second of reading and writing
 TEXTS = {  # UpsertBucketInput's field -> the run's
     "displayName": "display_name",
@@ -119,6 +119,20 @@ def run_by_id(session: Session, account: Account, identifier: str, *, locked: bo
         raise UsageError(f"there is no run {identifier!r}.")
     check_writable(account, run.project)
     return run
+
+
+def is_gone(session: Session, account: Account, identifier: str) -> bool:
+    """Whether an identifier names a run that is not there, in a project that the account may change.
+
+    Raises:
+        RefusedError: if the account may only look at the project.
+    """
+    names = names_of(identifier, "Run")
+    project = project_of(session, account, names[1], names[2]) if names is not None and len(names) == 3 else None
+    if project is None or names is None or run_of(session, project, names[0]) is not None:
+        return False
+    check_writable(account, project)
+    return True
 
 
 def check_writable(account: Account, project: Project) -> None:
@@ -234,7 +248,7 @@ def delete(session: Session, run: Run) -> None:
     session.execute(sa.update(Issue).where(Issue.sweep_id.in_(of_it), Issue.run_name == run.name).values(times=DELETED))
     if session.scalar(sa.select(Segment.number).where(Segment.run_id == run.id).limit(1)) is not None or run.stale_copies:
         session.merge(FormerRun(project_id=run.project_id, name=run.name))
-    for table in (Value, Chunk, Segment, RunFile, SharedLines, SharedSummary):
+    for table in (Value, Element, Chunk, Segment, RunFile, SharedLines, SharedSummary):
         session.execute(sa.delete(table).where(table.run_id == run.id))
     session.delete(run)
 
@@ -356,14 +370,24 @@ def mapping_of(text: str, name: str) -> dict[str, Any]:
 
 def _index(session: Session, run: Run, place: str, values: Mapping[str, Any]) -> None:
     """Keep the values by which runs are filtered and ordered; only what has changed is written."""
-    flat = {key[:256]: value for key, value in list(flat_values(dict(values)).items())[:MOST_VALUES]}
-    wanted = {key: (None, value[:512]) if isinstance(value, str) else (value, None) for key, value in flat.items()}
+    wanted, in_lists = run_values.rows_of(values)
     known = {row.key: row for row in session.scalars(sa.select(Value).where(Value.run_id == run.id, Value.place == place))}
+    had_lists = any(row.kind == run_values.LIST for row in known.values())
+    _keep(session, known, wanted, lambda key: Value(run_id=run.id, place=place, key=key))
+    if in_lists or had_lists:
+        found = session.scalars(sa.select(Element).where(Element.run_id == run.id, Element.place == place))
+        elements = {run_values.Place(row.key, row.position, row.is_element): row for row in found}
+        _keep(session, elements, in_lists, lambda key: Element(run_id=run.id, place=place, **key._asdict()))
+
+
+def _keep(session: Session, known: Mapping[Any, Any], wanted: Mapping[Any, run_values.Kept], new: Callable[[Any], Any]) -> None:
+    """Make the rows that are there those that are wanted."""
     for key, row in known.items():
         if key not in wanted:
             session.delete(row)
-        elif (row.number, row.text) != wanted[key]:
-            row.number, row.text = wanted[key]
+        elif (row.kind, row.number, row.text, row.size) != wanted[key]:
+            row.kind, row.number, row.text, row.size = wanted[key]
     for key in wanted.keys() - known.keys():
-        number, text = wanted[key]
-        session.add(Value(run_id=run.id, place=place, key=key, number=number, text=text))
+        row = new(key)
+        row.kind, row.number, row.text, row.size = wanted[key]
+        session.add(row)

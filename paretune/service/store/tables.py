@@ -174,7 +174,7 @@ class Run(Base):
 
 
 class Value(Base):
-    """One value of a run's config (`place` c) or summary (s), by its dotted path: a number or a text."""
+    """One value of a run's config (`place` c) or summary (s), by its dotted path (run_values.py says which kinds there are)."""
 
     __tablename__ = "run_value"
 
@@ -183,6 +183,24 @@ class Value(Base):
     key: Mapped[str] = mapped_column(Words(256), primary_key=True)
     number: Mapped[float | None] = mapped_column(sa.Double)
     text: Mapped[str | None] = mapped_column(Words(512))
+    kind: Mapped[str] = mapped_column(String(1), server_default="t")
+    size: Mapped[int | None]  # of a list
+
+
+class Element(Base):
+    """A value that lies in a list of a run's config or summary, by its path and its places in lists."""
+
+    __tablename__ = "run_element"
+
+    run_id: Mapped[int] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"), primary_key=True)
+    place: Mapped[str] = mapped_column(String(1), primary_key=True)
+    key: Mapped[str] = mapped_column(Words(256), primary_key=True)
+    position: Mapped[str] = mapped_column(Words(256), primary_key=True)
+    is_element: Mapped[bool] = mapped_column(primary_key=True)  # of the list that `key` names
+    number: Mapped[float | None] = mapped_column(sa.Double)
+    text: Mapped[str | None] = mapped_column(Words(512))
+    kind: Mapped[str] = mapped_column(String(1))
+    size: Mapped[int | None]
 
 
 class Chunk(Base):

@@ -101,8 +101,10 @@ def _suggested(database: Database, search: Search, sweep: Sweep, agent: int, pul
     values = draw(trial, search.definition)
     issue = Issue(sweep_id=sweep.id, run_name=runs.new_name(), trial=trial.number, times=0, values=json.dumps(values, default=str))
     with database.session(writing=True) as session:
-        session.add(issue)
         found = session.get_one(Sweep, sweep.id, with_for_update=True)
+        if found.definition != sweep.definition:
+            return []  # it was changed meanwhile; the agent asks again
+        session.add(issue)
         if found.state not in ("PENDING", "RUNNING"):
             return []  # it waits for the sweep to go on
         issue.agent_id, issue.times = agent, 1

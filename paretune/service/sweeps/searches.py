@@ -15,6 +15,7 @@ import optuna
 import sqlalchemy as sa
 from optuna.storages import BaseStorage
 
+from paretune.core.errors import UsageError
 from paretune.runs.study_storage import close, open_storage
 from paretune.search.engine.stopping_rules import Plan
 from paretune.search.engine.study import open_study
@@ -64,13 +65,27 @@ class Searches:
 
     def of(self, sweep: Sweep) -> Search:
         """Return the study of a sweep; to change it takes a `turn`."""
-        place = self._place(sweep.id)
+        place, definition = self._place(sweep.id), definition_of(sweep)
         with place.opening:
-            if place.search is None:
-                definition = definition_of(sweep)
-                study = open_study(definition, self.storage, f"{sweep.id}-{sweep.name}", seed=sweep.id)
-                place.search = Search(definition, study, Plan(definition, definition.run_cap or ENDLESS))
+            if place.search is None or place.search.definition.definition != definition.definition:
+                study = self._opened(definition, f"{sweep.id}-{sweep.name}", sweep.id)
+                place.search, place.watch = Search(definition, study, Plan(definition, definition.run_cap or ENDLESS)), None
             return place.search
+
+    def _opened(self, definition: Definition, name: str, seed: int) -> optuna.Study:
+        """Open a study; one of what the sweep was before its first run makes way.
+
+        Raises:
+            UsageError: if it has results, and was started from another definition.
+        """
+        try:
+            return open_study(definition, self.storage, name, seed=seed)
+        except (UsageError, ValueError):  # ValueError: of other directions
+            known = optuna.load_study(study_name=name, storage=self.storage)
+            if any(trial.state.is_finished() for trial in known.get_trials(deepcopy=False)):
+                raise
+            optuna.delete_study(study_name=name, storage=self.storage)
+            return open_study(definition, self.storage, name, seed=seed)
 
     @contextlib.contextmanager
     def turn(self, database: Database, sweep: Sweep) -> Iterator[Search | None]:

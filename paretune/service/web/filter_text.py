@@ -7,6 +7,8 @@ In quotes, a quote of the same kind is written twice. A word alone is looked for
 
 from __future__ import annotations
 
+import contextlib
+import json
 import re
 from typing import Any
 
@@ -59,6 +61,11 @@ def values_asked(text: str) -> list[tuple[str, list[Any]]]:
     return found
 
 
+def is_literal(text: str) -> bool:
+    """Whether a text in a filter, without quotes, stands for a boolean or a list."""
+    return not re.search(r"\s", text) and isinstance(_value(text), bool | list)
+
+
 def quoted(text: str) -> str:
     """Return a text as a value in a filter, whatever it holds."""
     return '"' + text.replace('"', '""') + '"'
@@ -107,17 +114,16 @@ def _contains(text: str) -> str:
     return "(?i)" + re.escape(text)
 
 
-def _value(text: str) -> float | bool | str | None:
-    """Return what a value stands for: a number, true, false, none, or a text."""
+def _value(text: str) -> float | bool | str | list[Any] | None:
+    """Return what a value stands for: a number, true, false, none, a list as JSON has it, or a text."""
     if text[:1] in "\"'":
         return _unquoted(text)
     words: dict[str, bool | None] = {"true": True, "false": False, "none": None, "null": None}
     if text.lower() in words:
         return words[text.lower()]
-    try:
-        return float(text)
-    except ValueError:
-        return text
+    with contextlib.suppress(ValueError, RecursionError):
+        return float(text) if text[:1] != "[" else json.loads(text)
+    return text
 
 
 def _unquoted(text: str) -> str:

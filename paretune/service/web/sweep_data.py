@@ -28,7 +28,7 @@ from paretune.models.effective_configuration import inactive_names, text_of
 from paretune.runs.sweep_outcome import KEY, is_outcome, outcome_of
 from paretune.service.graphql.shared import strict
 from paretune.service.store import runs, streams
-from paretune.service.store.filters import holds
+from paretune.service.store.filter_targets import holds
 from paretune.service.store.tables import Agent, Issue, Run, Sweep, now
 from paretune.service.sweeps.agents import SILENCE
 from paretune.service.sweeps.searches import Searches

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from paretune.core.errors import UsageError
 from paretune.service.store import runs
-from paretune.service.store.filters import holds
+from paretune.service.store.filter_targets import holds
 from paretune.service.store.tables import Run, as_json
 from paretune.service.sweeps import sweeps
 from paretune.service.sweeps.searches import OVER

@@ -17,10 +17,11 @@ from paretune.core.errors import UsageError, did_you_mean
 from paretune.runs.sweep_outcome import KEY
 from paretune.service.store import runs, streams
 from paretune.service.store.filters import condition_of, order_of
+from paretune.service.store.run_values import BOOLEAN, LIST, TEXT
 from paretune.service.store.safe_json import is_whole
 from paretune.service.store.tables import Project, Run, User, Value
 from paretune.service.web import words
-from paretune.service.web.filter_text import COMPUTED, FIELD_OF, filter_of, quoted, values_asked
+from paretune.service.web.filter_text import COMPUTED, FIELD_OF, filter_of, is_literal, quoted, values_asked
 
 FIELDS = ("state", "tags", "user", "created", "runtime", "sweep", "group", "job", "notes", "host", "id")
 SORTED_BY = {**FIELD_OF, "name": "display_name", "id": "name"}  # a column -> what it is ordered by
@@ -91,7 +92,7 @@ def why_none(session: Session, project: Project, text: str) -> str:
             near = did_you_mean(key, session.scalars(kept.limit(MOST_KEYS)))
             return f"no run has a value {path}{near}{'' if near else '.'}"
         texts = [value for value in values if isinstance(value, str)]
-        if texts and session.scalar(kept.where(Value.key == key, Value.text.is_not(None)).limit(1)) is None:
+        if texts and session.scalar(kept.where(Value.key == key, Value.kind == TEXT).limit(1)) is None:
             return f"{path} is a number in all runs that have it, and {texts[0]!r} is none."
     return ""
 
@@ -249,7 +250,7 @@ def groups_of(session: Session, project: Project, wanted: Wanted, columns: Seque
     members = _members(session, project, wanted)
     numbers = _numbers(session, project, wanted, columns)
     found = []
-    labels = words.values("(none)" if name is None else name for name in members)
+    labels = words.values("(none)" if name is None else str(name) if isinstance(name, Literal) else name for name in members)
     for label, (name, names) in zip(labels, members.items(), strict=True):
         values = {
             column: _mean_and_deviation([numbers[column][run] for run in names if run in numbers[column]]) for column in columns
@@ -261,8 +262,20 @@ def groups_of(session: Session, project: Project, wanted: Wanted, columns: Seque
     return sorted(found, key=lambda group: (-group.count, group.name))
 
 
-def term(group: str, name: str | float | None) -> str | None:
+@dataclass(frozen=True)
+class Literal:
+    """A value that a filter has without quotes: true, false or a list."""
+
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def term(group: str, name: str | float | Literal | None) -> str | None:
     """Return the filter that finds the runs of a group; None where none says that."""
+    if isinstance(name, Literal):
+        return f"{group} = {name}" if is_literal(name.text) else None
     if isinstance(name, str):
         return f"{group} = {quoted(name)}"
     if name is None:
@@ -270,7 +283,7 @@ def term(group: str, name: str | float | None) -> str | None:
     return f"{group} = {name!r}"
 
 
-def _members(session: Session, project: Project, wanted: Wanted) -> dict[str | float | None, list[int]]:
+def _members(session: Session, project: Project, wanted: Wanted) -> dict[str | float | Literal | None, list[int]]:
     by: Any
     query = sa.select(Run.id).outerjoin(User, User.id == Run.user_id).where(matching(project, wanted.filter)).limit(MOST_GROUPED)
     if wanted.group == "tag":
@@ -281,23 +294,30 @@ def _members(session: Session, project: Project, wanted: Wanted) -> dict[str | f
         key = wanted.group.partition(".")[2]
         query = query.outerjoin(Value, sa.and_(Value.run_id == Run.id, Value.place == "c", Value.key == key))
         by = None
-        query = query.add_columns(Value.number, Value.text)
+        query = query.add_columns(Value.number, Value.text, Value.kind)
     else:
         raise UsageError(f"runs cannot be grouped by {wanted.group!r}: choose {', '.join(GROUPS)} or config.KEY.")
     if by is not None:
         query = query.add_columns(by)
-    members: dict[str | float | None, list[int]] = {}
+    members: dict[str | float | Literal | None, list[int]] = {}
     values: list[Any]
     for run, *values in session.execute(query):
         if wanted.group == "tag":
-            names: list[str | float | None] = json.loads(values[0]) or [None]
-        elif len(values) == 2:
-            names = [values[1] if values[0] is None else values[0]]
+            names: list[str | float | Literal | None] = json.loads(values[0]) or [None]
+        elif len(values) == 3:
+            names = [_name_of(*values)]
         else:
             names = [values[0]]
         for name in names:
             members.setdefault(name, []).append(run)
     return members
+
+
+def _name_of(number: float | None, text: str | None, kind: str | None) -> str | float | Literal | None:
+    """Return what the runs of one value of a config have in common."""
+    if kind in (BOOLEAN, LIST):
+        return Literal(str(text))
+    return text if number is None else number
 
 
 def _numbers(session: Session, project: Project, wanted: Wanted, columns: Sequence[str]) -> dict[str, dict[int, float]]:

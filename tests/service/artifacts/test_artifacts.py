@@ -387,7 +387,6 @@ def test_collections_are_filtered_and_ordered(asked: Asked) -> None:
         ({"filters": "[]"}, "a filter must be a mapping"),
         ({"filters": '{"nam": 1}'}, "there is no field 'nam'"),
         ({"filters": '{"size": {"$almost": 1}}'}, "$almost is not an operator"),
-        ({"filters": '{"size": "big"}'}, "size must be compared with a number"),
         ({"filters": '{"createdAt": {"$gt": "soon"}}'}, "createdAt must be a time"),
         ({"filters": '{"$or": 3}'}, "$or must have a list"),
         ({"filters": '{"size": {"$in": 3}}'}, "$in must have a list"),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import operator
 import random
 import re
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,90 +17,133 @@ import sqlalchemy as sa
 from paretune.core.errors import UsageError
 from paretune.service.store import runs
 from paretune.service.store.accounts import Account
-from paretune.service.store.filters import flat_values
 from paretune.service.store.tables import Project, Run
+from tests.postgres import needs_postgres, postgres
 from tests.service.serving import Asked
 
-COMPARED = {"$gt": lambda a, b: a > b, "$gte": lambda a, b: a >= b, "$lt": lambda a, b: a < b, "$lte": lambda a, b: a <= b}
+COMPARED: dict[str, Callable[[Any, Any], bool]] = {
+    "$gt": operator.gt,
+    "$gte": operator.ge,
+    "$lt": operator.lt,
+    "$lte": operator.le,
+}
 ABSENT = object()
 
 
-def holds(values: dict[str, Any], filters: dict[str, Any]) -> bool:
-    """Whether a run of these values by path matches, by the words of the language and not by SQL."""
+def reached(value: Any, parts: Sequence[str]) -> Iterator[Any]:
+    """Yield what a path leads to in a document, as MongoDB walks through mappings and lists."""
+    if not parts:
+        yield value
+    elif isinstance(value, dict):
+        if parts[0] in value:
+            yield from reached(value[parts[0]], parts[1:])
+    elif isinstance(value, list):
+        if parts[0].isdecimal() and int(parts[0]) < len(value):
+            yield from reached(value[int(parts[0])], parts[1:])
+        for item in value:
+            if isinstance(item, dict):
+                yield from reached(item, parts)
 
-    def one(path: str, operator: str, wanted: Any) -> bool:
-        found = values.get(path.removesuffix(".value"), ABSENT)
-        if operator == "$exists":
-            return (found is not ABSENT) == bool(wanted)
-        if operator == "$ne":
-            return not one(path, "$eq", wanted)
-        if operator == "$nin":
-            return not one(path, "$in", wanted)
-        if operator == "$in":
+
+def kind(value: Any) -> str:
+    return "number" if isinstance(value, int | float) and not isinstance(value, bool) else type(value).__name__
+
+
+def meets(value: Any, name: str, wanted: Any) -> bool:
+    """Whether one value meets an operator, lists not looked into."""
+    if name in ("$ne", "$nin"):
+        return not meets(value, "$eq" if name == "$ne" else "$in", wanted)
+    if name == "$in":
+        return any(meets(value, "$eq", one) for one in wanted)
+    if name == "$regex":
+        return isinstance(value, str) and re.search(wanted, value) is not None
+    if name == "$contains":
+        return isinstance(value, str) and wanted in value
+    if kind(value) != kind(wanted):
+        return False
+    if isinstance(value, list):
+        return len(value) == len(wanted) and all(meets(*pair) for pair in zip(value, ["$eq"] * len(value), wanted, strict=True))
+    return value == wanted if name == "$eq" else wanted is not None and COMPARED[name](value, wanted)
+
+
+def holds(document: dict[str, Any], filters: dict[str, Any]) -> bool:
+    """Whether a document matches, by the words of MongoDB's manual and not by SQL."""
+
+    def one(path: str, name: str, wanted: Any) -> bool:
+        values = list(reached(document, path.removesuffix(".value").split(".")))
+        candidates = [*values, *(element for value in values if isinstance(value, list) for element in value)]
+        if name == "$exists":
+            return bool(values) == bool(wanted)
+        if name in ("$ne", "$nin"):
+            return not one(path, "$eq" if name == "$ne" else "$in", wanted)
+        if name == "$in":
             return any(one(path, "$eq", value) for value in wanted)
-        if operator == "$not":
+        if name == "$all":
+            return bool(wanted) and all(one(path, "$eq", value) for value in wanted)
+        if name == "$size":
+            return any(isinstance(value, list) and len(value) == wanted for value in values)
+        if name == "$elemMatch":
+            lists = [value for value in values if isinstance(value, list)]
+            return any(all(meets(element, *item) for item in wanted.items()) for value in lists for element in value)
+        if name == "$not":
             return not all(one(path, *item) for item in wanted.items())
-        if path == "tags":
-            return wanted in values["tags"]
         if wanted is None:
-            return found is ABSENT
-        if found is ABSENT:
-            return False
-        if operator == "$regex":
-            return isinstance(found, str) and re.search(wanted, found) is not None
-        if isinstance(found, bool) or isinstance(wanted, bool):
-            found, wanted = (str(value).lower() if isinstance(value, bool) else value for value in (found, wanted))
-        if isinstance(found, str) != isinstance(wanted, str):
-            return False
-        return found == wanted if operator == "$eq" else COMPARED[operator](found, wanted)
+            return name in ("$eq", "$gte", "$lte") and (None in candidates or not values)
+        return any(meets(value, name, wanted) for value in candidates)
 
     parts = []
     for key, wanted in filters.items():
         if key == "$and":
-            parts.append(all(holds(values, inner) for inner in wanted))
+            parts.append(all(holds(document, inner) for inner in wanted))
         elif key == "$or":
-            parts.append(any(holds(values, inner) for inner in wanted))
+            parts.append(any(holds(document, inner) for inner in wanted))
         elif key == "$nor":
-            parts.append(not any(holds(values, inner) for inner in wanted))
+            parts.append(not any(holds(document, inner) for inner in wanted))
         elif key == "$not":
-            parts.append(not holds(values, wanted))
+            parts.append(not holds(document, wanted))
         else:
             operators = wanted if isinstance(wanted, dict) else {"$eq": wanted}
             parts.append(all(one(key, *item) for item in operators.items()))
     return all(parts)
 
 
-@pytest.fixture(scope="module")
-def asked(tmp_path_factory: pytest.TempPathFactory) -> Asked:
-    return Asked(tmp_path_factory.mktemp("service"))
+@pytest.fixture(scope="module", params=["sqlite", pytest.param("postgresql", marks=needs_postgres)])
+def asked(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asked]:
+    folder = tmp_path_factory.mktemp("service")
+    with contextlib.ExitStack() as stack:
+        asked = Asked(folder, None if request.param == "sqlite" else stack.enter_context(postgres(folder)))
+        yield asked
+        asked.searches.close()
+        asked.database.close()
+
+
+VALUES = [0.1, 0.01, 3, 3.0, "ann", "3", "true", "null", "", True, False, None, [], [1, 2], [2, 1], [1, "a", None], ["ann", True]]
+VALUES += [[1.0, 2.0], [[1, 2]], ["true"], {"q": 1}, [{"q": 1}, {"q": [2, 3]}], [{"q": "x"}]]
 
 
 @pytest.fixture(scope="module")
 def known(asked: Asked) -> dict[str, dict[str, Any]]:
-    """Sixty runs by name, with their values by path."""
+    """Sixty runs by name, as documents."""
     chance = random.Random(4)
     found: dict[str, dict[str, Any]] = {}
     for number in range(60):
         config = {"lr": chance.choice([0.1, 0.01, 1e-3]), "layers": chance.randint(1, 4), "kind": chance.choice(["ann", "svm"])}
         config |= {"nested": {"q": chance.randint(0, 2)}, "fast": chance.random() < 0.5} if chance.random() < 0.7 else {}
-        summary = {"loss": round(chance.random(), 1)} if chance.random() < 0.8 else {"loss": float("nan")}
-        tags = [tag for tag in ("a", "b", "a b") if chance.random() < 0.4]
+        config |= {"any": chance.choice(VALUES)} if chance.random() < 0.9 else {}
+        summary = {"loss": round(chance.random(), 1) if chance.random() < 0.8 else float("nan"), "any": chance.choice(VALUES)}
+        tags = [tag for tag in ("a", "b", "a b", 'q"\\') if chance.random() < 0.4]
         name, group = f"run{number:02}", chance.choice(["g1", "g2", None])
         wrapped = json.dumps({key: {"value": value} for key, value in config.items()})
         values = {"config": wrapped, "summaryMetrics": json.dumps(summary), "tags": tags, "displayName": f"the {number}"}
         asked.run(name, **values, **({"groupName": group} if group else {}))
-        found[name] = {"name": name, "display_name": f"the {number}", "tags": tags, "state": "running"}
-        found[name] |= {f"config.{key}": value for key, value in flat_plain(config).items()}
-        found[name] |= {f"summary_metrics.{key}": value for key, value in summary.items() if value == value}
-        found[name] |= {"group": group} if group else {}
+        found[name] = {"name": name, "display_name": f"the {number}", "state": "running", "config": config}
+        found[name] |= {"summary_metrics": summary} | ({"tags": tags} if tags else {}) | ({"group": group} if group else {})
     return found
 
 
-def flat_plain(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    result: dict[str, Any] = {}
-    for key, value in values.items():
-        result |= flat_plain(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return result
+def value_of(document: dict[str, Any], path: str) -> Any:
+    """Return the value of a path by which documents are ordered; ABSENT where there is none."""
+    return next(reached(document, path.removesuffix(".value").split(".")), ABSENT)
 
 
 def names(asked: Asked, filters: Any, order: str | None = None) -> list[str]:
@@ -112,38 +158,53 @@ def names(asked: Asked, filters: Any, order: str | None = None) -> list[str]:
 
 def random_filter(chance: random.Random, depth: int = 3) -> dict[str, Any]:
     if depth and chance.random() < 0.4:
-        operator = chance.choice(["$and", "$or", "$nor"])
-        return {operator: [random_filter(chance, depth - 1) for _ in range(chance.randint(0, 3))]}
+        name = chance.choice(["$and", "$or", "$nor"])
+        return {name: [random_filter(chance, depth - 1) for _ in range(chance.randint(0, 3))]}
     if depth and chance.random() < 0.1:
         return {"$not": random_filter(chance, depth - 1)}
+    plain: list[Any] = [value for value in VALUES if not isinstance(value, dict) and "{" not in json.dumps(value)]
     path, values = chance.choice(
         [
             ("config.lr", [0.1, 0.01, 5, "0.1"]),
             ("config.layers.value", [1, 2, 3.0, 4]),
             ("config.kind", ["ann", "svm", "a", 3]),
             ("config.nested.q", [0, 1, 2]),
-            ("config.fast", [True, False]),
-            ("config.absent", [1, "x"]),
+            ("config.nested", [None, 1]),
+            ("config.fast", [True, False, "true"]),
+            ("config.absent", [1, "x", None]),
             ("summary_metrics.loss", [0.0, 0.3, 0.5, 0.9]),
-            ("group", ["g1", "g2", "g"]),
+            ("group", ["g1", "g2", "g", None, 1]),
             ("name", ["run01", "run30"]),
             ("display_name", ["the 5", "the 50"]),
             ("state", ["running", "finished"]),
-            ("tags", ["a", "b", "a b", " "]),
+            ("tags", ["a", "b", "a b", " ", 'q"\\']),
+            *[(f"{head}.any", plain) for head in ("config", "summary_metrics")] * 3,
+            ("config.any.0", [1, 2, "a", "ann"]),
+            ("summary_metrics.any.q", [1, 2, "x", [2, 3]]),
+            ("summary_metrics.any.1.q.0", [2, 3]),
         ]
     )
-    operators = ["$eq", "$ne", "$in", "$nin"] + ([] if path == "tags" else ["$gt", "$gte", "$lt", "$lte", "$exists", "$regex"])
-    operator = chance.choice(operators)
+    operators = ["$eq", "$ne", "$in", "$nin", "$all", "$size", "$regex", "$exists", "$contains"]
+    operators += [] if path == "tags" else ["$gt", "$gte", "$lt", "$lte", "$elemMatch"]
+    name = chance.choice(operators)
     value: Any = chance.choice(values)
-    if operator in ("$in", "$nin"):
+    if name in ("$in", "$nin", "$all"):
         value = [chance.choice(values) for _ in range(chance.randint(0, 3))]
-    elif operator == "$exists":
+    elif name == "$size":
+        value = chance.randint(path == "tags", 3)  # of no tags nothing is said
+    elif name == "$exists":
         value = chance.random() < 0.5
-    elif operator == "$regex":
-        value = chance.choice(["^run0", "5", "n", "g[12]", "^s"])
-    if operator == "$eq" and chance.random() < 0.5:
+    elif name in ("$regex", "$contains"):
+        value = chance.choice(["^run0", "5", "n", "g[12]", "^s"] if name == "$regex" else ["run0", "5", "n", ""])
+        path = chance.choice(["config.any", "config.kind", "group", "name"])
+    elif name == "$elemMatch":
+        ordered = [one for one in values if isinstance(one, str | int | float)]
+        value = {chance.choice(["$gte", "$ne", "$eq"]): chance.choice(ordered or [1]), "$lte": chance.choice(ordered or [1])}
+    elif name in COMPARED:
+        value = chance.choice([one for one in values if not isinstance(one, list)] or [1])
+    if name == "$eq" and chance.random() < 0.5:
         return {path: value}
-    return {path: {"$not": {operator: value}} if chance.random() < 0.1 else {operator: value}}
+    return {path: {"$not": {name: value}} if chance.random() < 0.1 else {name: value}}
 
 
 @pytest.mark.parametrize("seed", range(200))
@@ -157,9 +218,9 @@ def test_sql_finds_what_the_words_say(asked: Asked, known: dict[str, dict[str, A
 def test_runs_are_ordered_and_those_without_the_value_come_last(
     asked: Asked, known: dict[str, dict[str, Any]], path: str, sign: str
 ) -> None:
-    found = [known[name].get(path.removesuffix(".value"), ABSENT) for name in names(asked, {}, f"{sign}{path}")]
-    present = [value for value in found if value is not ABSENT]
-    assert found == present + [ABSENT] * (len(found) - len(present))
+    found = [value_of(known[name], path) for name in names(asked, {}, f"{sign}{path}")]
+    present = [value for value in found if value is not ABSENT and value == value]
+    assert found[: len(present)] == present
     assert present == sorted(present, reverse=sign == "-")
 
 
@@ -205,7 +266,7 @@ def test_a_time_is_the_same_moment_in_every_zone(asked: Asked, known: dict[str, 
         ({"config.lr": {"$gtt": 1}}, r"\$gtt is not an operator of filters; did you mean '\$gt'"),
         ({"$and": {"state": "x"}}, r"\$and must have a list"),
         ({"config.lr": {"$in": 3}}, r"\$in must have a list"),
-        ({"config.lr": {"$gt": [1]}}, "a filter compares with numbers and texts"),
+        ({"config.lr": {"$gt": [1]}}, "a filter compares with numbers, texts and booleans"),
         ({"tags": {"$gt": "a"}}, "tags are compared by"),
         ({"created_at": {"$gt": "yesterday"}}, "created_at must be a time"),
         ({"display_name": {"$regex": "*bad"}}, r"\$regex must be a regular expression"),
@@ -253,11 +314,6 @@ def test_filters_that_are_too_deep_are_refused(asked: Asked, known: dict[str, An
 def test_an_order_by_nothing_known_is_refused(asked: Asked, known: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match="runs have no field 'lr'"):
         names(asked, {}, "-lr")
-
-
-def test_values_are_flat_numbers_and_texts() -> None:
-    values = {"a": 1, "b": {"c": "x", "d": {"e": True}}, "n": None, "l": [1], "nan": float("nan"), "inf": -(10**400)}
-    assert flat_values(values) == {"a": 1.0, "b.c": "x", "b.d.e": "true", "inf": float("-inf")}
 
 
 def test_a_value_that_changes_is_found_by_its_new_one(tmp_path: Path) -> None:

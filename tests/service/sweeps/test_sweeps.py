@@ -127,8 +127,85 @@ def test_pause_resume_stop_and_cancel(asked: Asked) -> None:
     assert beat(asked, one, second["run_id"]) == [], "what runs goes on to its end"
     done(asked, second["run_id"], sweep)
     assert beat(asked, one) == [{"type": "exit"}]
-    assert "is finished already" in set_state(asked, identifier, "RUNNING")["errors"][0]["message"]
+    assert "is finished already" in set_state(asked, identifier, "PAUSED")["errors"][0]["message"]
     assert "a sweep's state must be one of" in set_state(asked, created(asked)[0], "BROKEN")["errors"][0]["message"]
+
+
+@pytest.mark.parametrize("ended", ["FINISHED", "CANCELED"])
+def test_a_sweep_that_is_over_can_be_resumed(asked: Asked, ended: str) -> None:
+    identifier, sweep = created(asked, run_cap=3)
+    one = agent(asked, sweep)
+    done(asked, beat(asked, one)[0]["run_id"], sweep)
+    set_state(asked, identifier, ended)
+    assert beat(asked, one) == [{"type": "exit"}]
+    assert set_state(asked, identifier, "RUNNING")["data"]["upsertSweep"]["sweep"]["state"] == "RUNNING"
+    for _ in range(2):
+        done(asked, beat(asked, one)[0]["run_id"], sweep)
+    assert beat(asked, one) == [{"type": "exit"}], "it ends again by itself"
+    set_state(asked, identifier, "RUNNING")
+    assert beat(asked, one) in ([], [{"type": "exit"}]), "there is no more to do"
+    assert change(asked, identifier, run_cap=4)["data"]["upsertSweep"]["sweep"]["name"] == sweep
+    set_state(asked, identifier, "RUNNING")
+    assert [command["type"] for command in beat(asked, one)] == ["run"]
+
+
+def change(asked: Asked, identifier: str, **changes: Any) -> dict[str, Any]:
+    """Send another definition for a sweep, as `wandb sweep --update` does."""
+    text = json.dumps({key: value for key, value in {**DEFINITION, **changes}.items() if value is not None})
+    query = """mutation M($id: ID, $config: String, $d: String) { upsertSweep(input: {id: $id, config: $config, description: $d})
+      { sweep { name displayName method description config } configValidationWarnings } }"""
+    return asked.told(query, id=identifier, config=text, d=changes.get("description"))
+
+
+OTHER = {"method": "grid", "run_cap": None, "parameters": {"x": {"values": [0.5, 0.7]}, "kind": {"value": "a"}}}
+
+
+@pytest.mark.parametrize("opened", [False, True], ids=["its study is not open", "its study is open"])
+def test_a_pending_sweep_becomes_another_one(asked: Asked, opened: bool) -> None:
+    identifier, sweep = created(asked, name="first")
+    if opened:
+        assert state_of(asked, sweep)["bestLoss"] is None
+    other = {**OTHER, "name": "second", "description": "said", "metric": {"name": "accuracy", "goal": "maximize"}}
+    found = change(asked, identifier, **other)["data"]["upsertSweep"]["sweep"]
+    assert (found["name"], found["displayName"], found["method"], found["description"]) == (sweep, "second", "grid", "said")
+    assert state_of(asked, sweep)["runCountExpected"] == 2
+    one, values = agent(asked, sweep), []
+    while commands := [command for command in beat(asked, one) if command["type"] == "run"]:
+        values.append(commands[0]["args"]["x"]["value"])
+        asked.run(commands[0]["run_id"], sweep=sweep)
+        line = json.dumps({"_step": 0, "accuracy": values[-1]})
+        asked.stream(commands[0]["run_id"], files={"wandb-history.jsonl": {"offset": 0, "content": [line]}}, complete=True)
+    assert sorted(values) == [0.5, 0.7]
+    assert state_of(asked, sweep)["bestLoss"] == 0.7
+
+
+@pytest.mark.parametrize("state", [None, "PAUSED", "FINISHED", "CANCELED"])
+def test_a_sweep_with_runs_changes_where_it_does_no_harm(asked: Asked, state: str | None) -> None:
+    identifier, sweep = created(asked, run_cap=2)
+    one = agent(asked, sweep)
+    done(asked, beat(asked, one)[0]["run_id"], sweep)
+    if state is not None:
+        set_state(asked, identifier, state)
+    assert "errors" not in change(asked, identifier, run_cap=2), "an equal definition is always accepted"
+    found = change(asked, identifier, run_cap=5, name="renamed", description="new")["data"]["upsertSweep"]["sweep"]
+    assert (found["displayName"], found["description"]) == ("renamed", "new")
+    assert state_of(asked, sweep)["runCountExpected"] == 5
+    for changes in ({"method": "random"}, {"parameters": {"x": {"min": 0.0, "max": 2.0}}}, OTHER, {"program": "other.py"}):
+        answer = change(asked, identifier, **{"run_cap": 5, "name": "renamed", **changes})
+        assert f"sweep {sweep} has runs, and its {next(iter(changes))}" in answer["errors"][0]["message"]
+
+
+def test_a_change_with_faults_leaves_a_sweep_as_it_was(asked: Asked) -> None:
+    identifier, sweep = created(asked)
+    assert "method" in change(asked, identifier, method="bayse")["errors"][0]["message"]
+    assert state_of(asked, sweep)["method"] == "bayes"
+
+
+def test_a_sweep_is_renamed_alone(asked: Asked) -> None:
+    identifier, _ = created(asked)
+    query = 'mutation M($id: ID) { upsertSweep(input: {id: $id, displayName: "by hand"}) { sweep { displayName } } }'
+    assert asked.ask(query, id=identifier)["upsertSweep"]["sweep"]["displayName"] == "by hand"
+    assert change(asked, identifier)["data"]["upsertSweep"]["sweep"]["displayName"] == "by hand"
 
 
 def sweep_row(asked: Asked, name: str) -> Any:

@@ -1,0 +1,146 @@
+"""The values of a config or summary by which runs are found, as rows: what each is, and the elements of lists.
+
+They follow MongoDB's rules: a path leads through mappings and, without a number, into the mappings that stand in a list; a
+condition holds for a list if it holds for the list or one of its elements.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain, combinations
+from typing import Any, NamedTuple
+
+NUMBER, TEXT, BOOLEAN, NULL, LIST, MAPPING = "n", "t", "b", "z", "l", "m"
+MOST_VALUES = 2000  # of a config or summary by which runs can be found
+MOST_ELEMENTS = 500  # of its lists
+MOST_KEY, MOST_TEXT = 256, 512  # characters that are kept
+MOST_NUMBERS = 3  # in a path that may be places in lists
+EXACT = 2**53  # below which a float has every whole number
+MOST_DEPTH = 50  # of values that lie in each other
+DIGEST = 32  # characters that tell longer ones apart
+
+
+class Kept(NamedTuple):
+    """What is kept of a value: its kind and, by the kind, its number, its text or how many elements it has."""
+
+    kind: str
+    number: float | None = None
+    text: str | None = None
+    size: int | None = None
+
+
+class Place(NamedTuple):
+    """Where a value that lies in a list is found: its path without the places in lists, and those places.
+
+    `,1:0,3:2,` is the first element of the list behind the first part of the path, and the third of the one behind the third.
+    """
+
+    key: str
+    position: str
+    is_element: bool  # of the list that the path names; else a value of a mapping that stands in a list
+
+
+def kept_of(value: Any) -> Kept:
+    """Return what is kept of a JSON value."""
+    if value is None:
+        return Kept(NULL)
+    if isinstance(value, bool):
+        return Kept(BOOLEAN, text="true" if value else "false")
+    if isinstance(value, int | float):
+        return Kept(NUMBER, number=float_of(value) if value == value else None)
+    if isinstance(value, str):
+        return Kept(TEXT, text=shortened(value, MOST_TEXT))
+    if isinstance(value, Mapping):
+        return Kept(MAPPING)
+    return Kept(
+        LIST, text=shortened(json.dumps(_comparable(value), separators=(",", ":"), sort_keys=True), MOST_TEXT), size=len(value)
+    )
+
+
+def rows_of(values: Mapping[str, Any]) -> tuple[dict[str, Kept], dict[Place, Kept]]:
+    """Return the values of a nested mapping by dotted path, and those that lie in its lists; of both so many at most."""
+    found: dict[str, Kept] = {}
+    elements: dict[Place, Kept] = {}
+    for path, value in _values(values, ""):
+        if len(found) == MOST_VALUES:
+            break
+        found[shortened(path, MOST_KEY)] = kept_of(value)
+        if isinstance(value, list):
+            for place, element in _elements(value, path, ","):
+                if len(elements) == MOST_ELEMENTS:
+                    break
+                elements[place] = kept_of(element)
+    return found, elements
+
+
+class Named(NamedTuple):
+    """What a path may name: a key, which places in lists, and whether the path ends with one."""
+
+    key: str
+    positions: tuple[str, ...] = ()
+    is_element: bool = False
+
+
+def named_by(path: str) -> list[Named]:
+    """Return all that a path may name: a number in it is a key of a mapping or a place in a list."""
+    parts = path.split(".")
+    numbers = [place for place, part in enumerate(parts) if place and part.isascii() and part.isdecimal()][:MOST_NUMBERS]
+    found = []
+    for chosen in chain.from_iterable(combinations(numbers, count) for count in range(len(numbers) + 1)):
+        key = ".".join(part for place, part in enumerate(parts) if place not in chosen)
+        positions = tuple(f",{place - before}:{int(parts[place])}," for before, place in enumerate(chosen))
+        found.append(Named(shortened(key, MOST_KEY), positions, len(parts) - 1 in chosen))
+    return found
+
+
+def shortened(text: str, most: int) -> str:
+    """Return a text of at most so many characters, which longer texts share with no other."""
+    if len(text) <= most:
+        return text
+    digest = hashlib.sha256(text.encode(errors="replace")).hexdigest()[:DIGEST]
+    return text[: most - DIGEST] + digest
+
+
+def float_of(value: float) -> float:
+    """Return a number as one of 64 bits; a larger one is infinite."""
+    if abs(value) < 1e308 or value != value:
+        return float(value)
+    return math.inf if value > 0 else -math.inf
+
+
+def _values(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        yield f"{prefix}{key}", value
+        if isinstance(value, dict) and prefix.count(".") < MOST_DEPTH:
+            yield from _values(value, f"{prefix}{key}.")
+
+
+def _elements(values: Sequence[Any], path: str, position: str) -> Iterator[tuple[Place, Any]]:
+    key = shortened(path, MOST_KEY)
+    for number, value in enumerate(values):
+        place = f"{position}{path.count('.') + 1}:{number},"
+        if len(place) > MOST_KEY:
+            return
+        yield Place(key, place, True), value
+        if isinstance(value, list) and path.count(".") < MOST_DEPTH:  # a path leads into it by its number alone
+            yield from _elements(value, f"{path}.{number}", position)
+        if isinstance(value, dict):
+            for name, inner in _values(value, f"{path}."):
+                yield Place(shortened(name, MOST_KEY), place, False), inner
+                if isinstance(inner, list):
+                    yield from _elements(inner, name, place)
+
+
+def _comparable(value: Any, depth: int = MOST_DEPTH) -> Any:
+    """Return JSON values of which equal ones are written alike, as 1 and 1.0 are; what lies too deep is left out."""
+    if isinstance(value, Mapping):
+        return {str(key): _comparable(one, depth - 1) for key, one in value.items()} if depth else None
+    if isinstance(value, list | tuple):
+        return [_comparable(one, depth - 1) for one in value] if depth else None
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return value
+    number = float_of(value)
+    return int(number) if number.is_integer() and abs(number) < EXACT else number
