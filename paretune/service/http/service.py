@@ -25,7 +25,7 @@ from paretune.service.graphql.execution import answered
 from paretune.service.graphql.shared import Context, GoneError
 from paretune.service.http.auth import Keys, permitted
 from paretune.service.http.metrics import Observer
-from paretune.service.http.storage_failures import FAILING
+from paretune.service.http.storage_failures import failing
 from paretune.service.operations.garbage_collection import Cleaning
 from paretune.service.store import bulk, compaction, runs, segments, shared_runs
 from paretune.service.store.accounts import Account
@@ -117,8 +117,8 @@ class Service:
                 if result.errors:
                     session.rollback()
                     for error in result.errors:
-                        if isinstance(error.original_error, FAILING):
-                            raise error.original_error
+                        if (cause := failing(error.original_error)) is not None:
+                            raise cause
                     gone = [error for error in result.errors if isinstance(error.original_error, GoneError)]
                     if gone:
                         raise HTTPException(404, gone[0].message)
