@@ -5,6 +5,7 @@ clock starts: 8 senders, 100 rows of 10 metrics a request (the most that MLflow 
 once a second (the client: every five), is timed in turn with an empty handler of the same framework under the same load.
 
     python benchmarks/service.py [--json] [--mlflow PATH] [--quick]
+    python benchmarks/service.py --sync [--json] [--quick]      what it costs that all that is acknowledged is on the disk
 
 Goals: 5 times MLflow's rows a second; listing and filtering no slower; 95 of 100 heartbeats within 5 times the empty handler's;
 histories 10 times faster by the bulk endpoint than one by one. MLflow is no dependency of this project: install it in an
@@ -32,6 +33,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])  # it runs from any folder
@@ -44,6 +46,17 @@ SENDERS, AGENTS = 8, 50
 ROWS, METRICS = 100, 10  # of a request; their product is the most that MLflow takes
 PAGE = 1000
 NAMES = [f"metric{number}" for number in range(METRICS)]
+UNSYNCED = """
+import os
+from paretune.service.store import database
+os.fsync, prepare = lambda _: None, database._as_a_server
+def unsynced(connection, record):
+    prepare(connection, record)
+    connection.execute("PRAGMA synchronous = NORMAL")
+database._as_a_server = unsynced
+from paretune.service.__main__ import main
+raise SystemExit(main())
+"""
 EMPTY = """
 from starlette.applications import Starlette
 from starlette.responses import Response
@@ -61,8 +74,13 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON object a line")
     parser.add_argument("--mlflow", default=shutil.which("mlflow"), metavar="PATH", help="MLflow's program (default: from PATH)")
     parser.add_argument("--quick", action="store_true", help="a tenth of everything")
+    parser.add_argument("--sync", action="store_true", help="measure the service beside itself without syncing, and nothing else")
     options = parser.parse_args()
     part = 10 if options.quick else 1
+    if options.sync:
+        with tempfile.TemporaryDirectory() as name:
+            show(synced(Path(name), part), as_json=options.json, notes=["ours: all is synced; theirs: the service without it"])
+        return 0
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         with contextlib.ExitStack() as stack:
@@ -112,6 +130,33 @@ def measured(ours: Ours, theirs: Theirs | None, empty: int, part: int) -> list[R
         results.append(times(f"{len(names):,} histories at once, beside MLflow's (a tenth of them, times ten)", bulk, other))
     results += heartbeats(ours, empty, 30.0 / part)
     return results
+
+
+def synced(folder: Path, part: int) -> list[Result]:
+    """Return what the service takes beside itself without syncing, in turn."""
+    with contextlib.ExitStack() as stack:
+        sides: dict[str, Ours] = {}
+        for name, words in (("ours", ["-m", "paretune.service"]), ("theirs", ["-c", UNSYNCED])):
+            (folder / name).mkdir()
+            command = ours_command(folder / name, words)
+            sides[name] = Ours(stack.enter_context(started(command, "/healthz", folder)))
+        turns = {name: iter(range(7)) for name in sides}
+        calls = {name: functools.partial(rows_taken, side, 500 // part, turns[name]) for name, side in sides.items()}
+        pace = medians_in_turn(calls, 7)
+        upload = medians_in_turn({name: functools.partial(uploads, side, 200 // part) for name, side in sides.items()}, 7)
+    results = []
+    for label, unit, found in (("rows taken", "rows/s", pace), ("files of 100 KB taken", "files/s", upload)):
+        results.append(Result(label, found["ours"], found["theirs"], unit, found["ours"] / found["theirs"]))
+    return results
+
+
+def uploads(side: Ours, count: int) -> float:
+    """Return how many files a second a side takes from all senders."""
+    name = f"uploads{time.monotonic_ns()}"
+    side.create(name, 0.0)
+    addresses = side.upload_addresses(name, [f"{number}.bin" for number in range(count)])
+    calls = [(address, os.urandom(100_000)) for address in addresses]
+    return count / timed(lambda: in_parallel(side.upload, calls))
 
 
 def rows_taken(side: Any, runs: int, turns: Iterator[int]) -> float:
@@ -200,12 +245,16 @@ class Side:
         self.port = port
         self._local = threading.local()
 
-    def ask(self, method: str, path: str, body: Any = None) -> Any:
-        """Return the JSON of an answer."""
+    def connection(self) -> Connection:
+        """Return the connection of this thread."""
         if not hasattr(self._local, "connection"):
             self._local.connection = Connection(self.port)
+        return self._local.connection  # type: ignore[no-any-return]
+
+    def ask(self, method: str, path: str, body: Any = None) -> Any:
+        """Return the JSON of an answer."""
         content = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
-        return json.loads(self._local.connection.ask(method, path, content) or b"{}")
+        return json.loads(self.connection().ask(method, path, content) or b"{}")
 
 
 class Ours(Side):
@@ -221,6 +270,15 @@ class Ours(Side):
 
     def send(self, name: str, body: bytes) -> None:
         self.ask("POST", f"/files/bench/load/{name}/file_stream", body)
+
+    def upload_addresses(self, name: str, files: Sequence[str]) -> list[str]:
+        text = """mutation C($r: String!, $f: [String!]!) { createRunFiles(
+            input: {entityName: "bench", projectName: "load", runName: $r, files: $f}) { files { uploadUrl } } }"""
+        found = self.query(text, r=name, f=files)["createRunFiles"]["files"]
+        return [urlsplit(file["uploadUrl"]).path for file in found]
+
+    def upload(self, path: str, content: bytes) -> None:
+        self.connection().ask("PUT", path, content)
 
     def end(self, name: str) -> None:
         self.ask("POST", f"/files/bench/load/{name}/file_stream", {"complete": True, "exitcode": 0})
@@ -371,12 +429,12 @@ def free_port() -> int:
         return int(one.getsockname()[1])
 
 
-def ours_command(folder: Path) -> Callable[[int], list[str]]:
-    """Return how the service is started on a port, with a user `bench`."""
+def ours_command(folder: Path, words: Sequence[str] = ("-m", "paretune.service")) -> Callable[[int], list[str]]:
+    """Return how the service is started on a port, with a user `bench`; `words` are the program."""
     data = folder / "ours"
     add = [sys.executable, "-m", "paretune.service", "user", "add", "bench", "--key", KEY, "--data", str(data)]
     subprocess.run(add, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-    return lambda port: [sys.executable, "-m", "paretune.service", "--data", str(data), "--port", str(port), "--rate", "0"]
+    return lambda port: [sys.executable, *words, "--data", str(data), "--port", str(port), "--rate", "0"]
 
 
 def mlflow_command(program: str, folder: Path) -> Callable[[int], list[str]]:

@@ -126,7 +126,11 @@ def _catching(app: ASGIApp) -> ASGIApp:
                 raise
             await _answer(503, "the server ends: try again.")(scope, receive, send)
         except Exception as error:
-            if not begun:
+            if not begun and (fault := fault_of(error)) is not None:
+                response = _answer(fault.status, fault.sentence)
+                response.headers.update(fault.headers)
+                await response(scope, receive, send)
+            elif not begun:
                 log_failure(error)
                 await _answer(422, "the server failed at this; its log says why.")(scope, receive, send)
             elif not ended:

@@ -29,7 +29,7 @@ from paretune.service.http.auth import Keys, permitted
 from paretune.service.http.compressed import unpacked
 from paretune.service.http.health import Health
 from paretune.service.http.metrics import Observer
-from paretune.service.http.storage_failures import FAILING
+from paretune.service.http.storage_failures import failing
 from paretune.service.http.turns import Turns, take_large_turn, take_turn
 from paretune.service.operations.garbage_collection import Cleaning
 from paretune.service.store import bulk, compaction, runs, segments, shared_runs
@@ -139,8 +139,8 @@ class Service:
                 if result.errors:
                     session.rollback()
                     for error in result.errors:
-                        if isinstance(error.original_error, FAILING):
-                            raise error.original_error
+                        if (cause := failing(error.original_error)) is not None:
+                            raise cause
                     gone = [error for error in result.errors if isinstance(error.original_error, GoneError)]
                     if gone:
                         raise HTTPException(404, gone[0].message)

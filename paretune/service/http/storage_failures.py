@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from paretune.core.errors import first_line
+from paretune.core.errors import UsageError, first_line
 
 log = logging.getLogger("service")
 
@@ -18,7 +18,9 @@ class AwayError(Exception):
     """The bucket does not answer, or refuses: what is asked for may be there all the same."""
 
 
-FAILING = (sa.exc.OperationalError, sa.exc.IntegrityError, OSError, AwayError)  # the errors that `fault_of` knows something of
+# the errors that `fault_of` knows something of: of the database, those that pass by themselves
+WAITING = (sa.exc.TimeoutError, sa.exc.PendingRollbackError)  # no connection is free, or one broke within a transaction
+FAILING = (sa.exc.OperationalError, sa.exc.IntegrityError, *WAITING, OSError, AwayError)
 
 
 @dataclass(frozen=True)
@@ -39,14 +41,27 @@ BUSY = Fault(503, "the database is busy: try again.")
 AWAY = Fault(503, "the server does not reach its bucket: try again.")
 
 
+def failing(error: BaseException | None) -> Exception | None:
+    """Return the error of the database, disk or bucket in one or behind it, as Optuna wraps those of its studies; else None."""
+    while error is not None and not isinstance(error, UsageError):
+        if isinstance(error, FAILING):
+            return error
+        error = error.__cause__
+    return None
+
+
 def fault_of(error: BaseException | None) -> Fault | None:
     """Return what an error means, and log its cause; None where trying again would not help, and nothing is full."""
+    error = failing(error)
     if isinstance(error, AwayError):
         log.error("%s", error)
         return AWAY
     if isinstance(error, sa.exc.IntegrityError):
         log.error("%s", first_line(error.orig or error))
         return BUSY if is_double(error) else None  # also after `retried`
+    if isinstance(error, WAITING):
+        log.error("the database is busy or away (%s)", first_line(error))
+        return BUSY
     full = NO_ROOM if is_full(error) else None
     found = _of_database(error.orig) if isinstance(error, sa.exc.OperationalError) else full
     if found is not None and error is not None:

@@ -18,6 +18,8 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from paretune.service.store.safe_json import fit, stored
+
 if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -41,7 +43,7 @@ def table_of(lines: Sequence[str], rows: Sequence[dict[str, Any]] | None = None)
     """
     import pyarrow as pa
 
-    rows = [json.loads(line) for line in lines] if rows is None else rows
+    rows = [stored(line) for line in lines] if rows is None else rows
     keys = list(dict.fromkeys(key for row in rows for key in row))
     with contextlib.suppress(RecursionError):  # of values inside values, which can be read and not be written
         if (
@@ -63,12 +65,13 @@ def rows_of(table: pa.Table, places: Sequence[int] | None = None) -> list[dict[s
     """
     places = range(table.num_rows) if places is None else places
     if table.num_columns and form_of(table.schema.field(0)) == "line":
-        return [json.loads(line) for line in table.column(0).to_pylist()]
+        return [stored(line) for line in table.column(0).to_pylist()]
     rows: list[dict[str, Any]] = [{} for _ in places]
     for field, column in zip(table.schema, table.columns, strict=True):
+        name = fit(field.name)
         for row, value in zip(rows, _values(field, column, places), strict=True):
             if value is not ABSENT:
-                row[field.name] = value
+                row[name] = value
     return rows
 
 
@@ -232,7 +235,7 @@ def _values(field: pa.Field, column: pa.ChunkedArray, places: Sequence[int]) -> 
     if column.null_count:
         values = [ABSENT if value is None else value for value in values]
     if form_of(field) == "json":
-        return [value if value is ABSENT else json.loads(value) for value in values]
+        return [value if value is ABSENT else stored(value) for value in values]
     mark = (field.metadata or {}).get(WHOLE)
     if mark is None or not places:
         return values

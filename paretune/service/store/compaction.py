@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from paretune.core.errors import first_line
-from paretune.service.store import columns, segments, streams
+from paretune.service.store import columns, safe_json, segments, streams
 from paretune.service.store.database import Database
 from paretune.service.store.files import Files
 from paretune.service.store.tables import Chunk, Run, Segment
@@ -86,7 +86,7 @@ def _compact_some(database: Database, files: Files, run: int) -> int:
         lines = [line for _, line in streams.lines_of(session, found, streams.HISTORY, start=start, stop=stop)]
     if not lines:
         return 0
-    rows = [json.loads(line) for line in lines]
+    rows = [safe_json.stored(line) for line in lines]
     table = columns.table_of(lines, rows)
     steps = [segments.step_of(row) for row in rows]
     content = columns.write(table)

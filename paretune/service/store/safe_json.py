@@ -26,6 +26,12 @@ def read(text: str) -> Any:
     return fitted(value) if _may_be_unfit(text) else value
 
 
+def stored(text: str) -> Any:
+    """Return what a JSON text of this service's own says; one that an older version stored may hold texts that are not `fit`."""
+    value = json.loads(text)
+    return fitted(value) if "\\u" in text else value
+
+
 def bounded(text: str) -> str:
     """Return a JSON text that says what `read` returns."""
     return json.dumps(read(text)) if LARGE.search(text) or _may_be_unfit(text) else text

@@ -130,7 +130,7 @@ def tail(session: Session, run: Run, stream: str) -> list[str]:
 def first_row(session: Session, run: Run) -> dict[str, Any] | None:
     """Return the first row of a history; None where there is none."""
     found = lines_of(session, run, HISTORY, stop=1) or lines_of(session, run, HISTORY)
-    return json.loads(found[0][1]) if found else None
+    return safe_json.stored(found[0][1]) if found else None
 
 
 def rows_of(
@@ -160,7 +160,7 @@ def rows_of(
     else:
         late = chunk_lines(session, run.id, stream)
     for _, line in late:
-        row = json.loads(line)
+        row = safe_json.stored(line)
         if first <= segments.step_of(row) < stop:
             yield row
 
@@ -198,7 +198,7 @@ def sample(session: Session, run: Run, stream: str, count: int) -> list[dict[str
     for segment in compacted:
         own = [place for place in places if segment.first <= place < segment.first + segment.count]
         rows += segments.rows_at(session, segment, own) if own else []
-    return rows + [json.loads(late[place - end]) for place in places if place >= end]
+    return rows + [safe_json.stored(late[place - end]) for place in places if place >= end]
 
 
 def _places(length: int, count: int) -> Sequence[int]:
@@ -222,7 +222,7 @@ def rewind(session: Session, run: Run, last_step: int) -> None:
             session.delete(segment)
     session.execute(sa.delete(Chunk).where(Chunk.run_id == run.id, Chunk.stream == HISTORY))
     run.history_lines, run.last_step, run.history_keys, run.compacted = whole, -1, "{}", whole
-    _note_keys(run, [json.loads(line) for number, line in kept if number < whole])
+    _note_keys(run, [safe_json.stored(line) for number, line in kept if number < whole])
     append(session, run, HISTORY, whole, [line for number, line in kept if number >= whole])
 
 
@@ -260,7 +260,7 @@ def row_of(line: str) -> dict[str, Any]:
 
 
 def _step(line: str) -> int:
-    return segments.step_of(json.loads(line))
+    return segments.step_of(safe_json.stored(line))
 
 
 def _note_keys(run: Run, rows: Sequence[dict[str, Any]]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import threading
 from collections.abc import Collection, Iterable
@@ -12,6 +11,7 @@ from sqlalchemy.orm import Session
 from paretune.runs.wandb_files import numbers
 from paretune.search.spec.hyperband import History
 from paretune.service.store import streams
+from paretune.service.store.safe_json import stored
 from paretune.service.store.tables import Run
 
 
@@ -36,7 +36,7 @@ class Seen:
         return self.history
 
     def _note(self, line: str) -> None:
-        logged = numbers(json.loads(line))
+        logged = numbers(stored(line))
         new = {name: logged[name] for name in self.goals if name in logged}
         if new:
             self._latest |= new

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import threading
@@ -16,6 +15,7 @@ from sqlalchemy.orm import Session
 from paretune.service.graphql.runs import log_line
 from paretune.service.store import streams
 from paretune.service.store.files import Files
+from paretune.service.store.safe_json import read, stored
 from paretune.service.store.tables import Run, RunFile
 from paretune.service.web.words import as_float
 
@@ -41,7 +41,7 @@ def curves(session: Session, run: Run, stream: str = streams.HISTORY, *, after: 
         places of its rows (None: all of them) and its values. What is no finite number is None.
     """
     lines = streams.lines_of(session, run, stream, start=after)
-    rows = [flat_numbers(json.loads(line)) for _, line in lines]
+    rows = [flat_numbers(stored(line)) for _, line in lines]
     found: dict[str, tuple[list[int], list[float | None]]] = {}
     for place, row in enumerate(rows):
         for key, value in row.items():
@@ -168,7 +168,7 @@ def _table(files: Files, file: RunFile) -> tuple[list[str], list[list[Any]]] | N
     if file.size > MOST_TABLE_BYTES or not path.exists():
         return None
     try:
-        values = json.loads(path.read_bytes())
+        values = read(path.read_text(encoding="utf-8"))
         columns, rows = [str(column) for column in values["columns"]], values["data"]
     except (ValueError, TypeError, KeyError, RecursionError):
         return None

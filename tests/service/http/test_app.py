@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import pytest
 import sqlalchemy as sa
+from optuna.exceptions import StorageInternalError
 from starlette.testclient import TestClient
 
 from paretune.core.errors import UsageError
@@ -532,6 +533,36 @@ def test_a_full_disk_is_told_as_such(asked: Asked, monkeypatch: pytest.MonkeyPat
     query = '{ project(name: "tried") { run(name: "r1") { name } } }'
     answer = asked.client.post("/graphql", json={"query": query}, headers=authorization())
     assert (answer.status_code, "make room" in answer.text) == (status, status == 507), "nothing that the client takes for good"
+
+
+def behind(cause: Exception) -> Exception:
+    """Return an error of Optuna's as its storage raises it."""
+    error = StorageInternalError("An exception is raised during the commit.")
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    "cause",
+    [
+        sa.exc.OperationalError("SELECT", {}, Exception("server closed the connection unexpectedly")),
+        sa.exc.PendingRollbackError("Can't reconnect until invalid transaction is rolled back."),
+        sa.exc.TimeoutError("QueuePool limit of size 16 overflow 10 reached"),
+    ],
+)
+def test_a_database_that_is_away_is_told_as_such_wherever_that_is_noticed(
+    asked: Asked, monkeypatch: pytest.MonkeyPatch, cause: Exception
+) -> None:
+    """A client takes any other answer for the last word, and an agent ends of it."""
+    asked.run()
+    for error in (cause, behind(cause)):
+        monkeypatch.setattr(streams, "append", lambda *_, error=error, **__: (_ for _ in ()).throw(error))
+        assert asked.stream("r1", **history(0, range(2))).status_code == 503
+        monkeypatch.setattr(runs, "count_runs", lambda *_, error=error, **__: (_ for _ in ()).throw(error))
+        answer = asked.client.post("/graphql", json={"query": '{ project(name: "tried") { runCount } }'})
+        assert answer.status_code == 503, answer.text
+        monkeypatch.setattr("paretune.service.web.login.Logins.account", lambda *_, error=error: (_ for _ in ()).throw(error))
+        assert asked.client.get("/someone").status_code == 503
 
 
 def test_a_client_that_hangs_up_in_an_upload_leaves_nothing_behind(asked: Asked, caplog: pytest.LogCaptureFixture) -> None:

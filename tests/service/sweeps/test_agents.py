@@ -81,7 +81,7 @@ def test_a_server_that_was_away_gives_no_run_to_who_comes_back_first(asked: Aske
     with asked.database.session(writing=True) as session:
         session.execute(sa.update(Agent).values(heartbeat_at=long_ago))
         session.execute(sa.update(Issue).values(issued_at=long_ago))
-    asked.client.app = asked.application(tmp_path)  # type: ignore[method-assign]
+    asked.client = asked.unlimited(tmp_path)
     with asked.client:  # a start
         (other,) = beat(asked, two)
     assert other["run_id"] != first["run_id"]

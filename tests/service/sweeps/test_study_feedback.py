@@ -94,7 +94,7 @@ def test_prior_runs_are_attached_and_learnt_from_once_before_the_first_suggestio
     assert [(trial.state, trial.value, trial.params.get("x")) for trial in known[:1]] == [(TrialState.COMPLETE, 0.125, 0.5)]
     assert len(known) == 2, "the others teach nothing"
     done(asked, first["run_id"], sweep, loss=0.9)
-    asked.client.app = asked.application(tmp_path)  # type: ignore[method-assign]
+    asked.client = asked.unlimited(tmp_path)
     done(asked, beat(asked, one)[0]["run_id"], sweep, loss=0.8)
     assert beat(asked, one) == [{"type": "exit"}], "prior runs count to no cap"
     assert [trial.value for trial in trials_of(asked, sweep)] == [0.125, 0.9, 0.8], "and are told once"

@@ -101,7 +101,7 @@ def test_a_restart_forgets_nothing(asked: Asked, tmp_path: Path) -> None:
     one = agent(asked, sweep)
     first = beat(asked, one)[0]
     done(asked, first["run_id"], sweep, loss=0.4)
-    asked.client.app = asked.application(tmp_path)  # type: ignore[method-assign]
+    asked.client = asked.unlimited(tmp_path)
     second = beat(asked, one)[0]
     assert second["args"]["x"] != first["args"]["x"]
     done(asked, second["run_id"], sweep, loss=0.3)

@@ -7,8 +7,8 @@ from alembic import op
 
 from paretune.service.store.run_values import BOOLEAN, NUMBER, rows_of
 
-revision = "0009"
-down_revision = "0008"
+revision = "0010"
+down_revision = "0009"
 VALUES = ("kind", "number", "text", "size")
 
 

@@ -1,0 +1,73 @@
+"""Texts that were stored before they were made fit: NUL and halves of surrogate pairs, also as escapes in JSON and YAML."""
+
+import json
+
+import sqlalchemy as sa
+import yaml
+from alembic import op
+
+from paretune.service.store.safe_json import fit, fitted
+
+revision = "0009"
+down_revision = "0008"
+
+TABLES = (
+    "agent",
+    "artifact",
+    "artifact_alias",
+    "artifact_collection",
+    "artifact_file",
+    "artifact_manifest",
+    "issue",
+    "project",
+    "run",
+    "run_file",
+    "run_value",
+    "saved_view",
+    "shared_summary",
+    "sweep",
+    "user_account",
+)
+
+
+def upgrade() -> None:
+    connection = op.get_bind()
+    reflected = sa.MetaData()
+    reflected.reflect(connection, only=TABLES)
+    for table in reflected.tables.values():
+        for column in table.columns:
+            if isinstance(column.type, sa.String):
+                mend(connection, table, column)
+
+
+def mend(connection: sa.Connection, table: sa.Table, column: sa.Column[str]) -> None:
+    """Make the texts of a column fit. A row whose key is another's then is the older one of a value, and goes."""
+    suspect = column.contains("\\", autoescape=True)
+    if connection.dialect.name == "sqlite":  # PostgreSQL never held one
+        suspect |= sa.func.instr(column, sa.func.char(0)) > 0
+    keys = list(table.primary_key.columns)
+    for key in connection.execute(sa.select(*keys).where(suspect)).all():
+        this = sa.and_(*(part == value for part, value in zip(keys, key, strict=True)))
+        text = connection.scalars(sa.select(column).where(this)).one()
+        found = mended(text, is_yaml=column.name == "definition")
+        if found == text:
+            continue
+        try:
+            with connection.begin_nested():
+                connection.execute(sa.update(table).where(this).values({column: found}))
+        except sa.exc.IntegrityError:
+            if table.name == "run_value":
+                connection.execute(sa.delete(table).where(this))
+
+
+def mended(text: str, *, is_yaml: bool) -> str:
+    """Return a text without what no database holds; JSON or YAML that says it by escapes is written anew."""
+    text = fit(text)
+    try:
+        values = yaml.safe_load(text) if is_yaml else json.loads(text)
+    except (ValueError, RecursionError, yaml.YAMLError):
+        return text
+    fit_values = fitted(values)
+    if not isinstance(values, dict | list) or fit_values == values:
+        return text
+    return str(yaml.safe_dump(fit_values, sort_keys=False)) if is_yaml else json.dumps(fit_values, separators=(",", ":"))
