@@ -141,6 +141,7 @@ def importances(
     samples = [random.integers(0, n_runs, n_runs) for __ in range(n_resamples)]
     spread = np.array([_shares(found, parameters, rows, evaluator, seed) for rows in samples if np.ptp(found.scores[rows]) > 0])
     low, high = np.percentile(spread, INTERVAL, axis=0) if len(spread) else (shares, shares)
+    low, high = np.minimum(low, shares), np.maximum(high, shares)  # parameters that move as one share less in every resample
     table = pd.DataFrame({"parameter": parameters, "importance": shares, "low": low, "high": high})
     table = table.sort_values("importance", ascending=False, kind="stable", ignore_index=True)
     return Importance(table, found.metric, evaluator, n_runs, len(spread), seed, left_out)

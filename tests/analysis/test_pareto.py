@@ -299,7 +299,7 @@ def test_a_sweep_of_another_objective_is_told_what_there_is(tmp_path: Path, caps
     for arguments, sentence in (
         (
             ["--metrics", "precision"],
-            "no run has the metric 'precision'; there are loss, cost: name those to weigh, as in --metrics loss.",
+            "no run has the metric 'precision'; there are cost, loss: name those to weigh, as in --metrics cost.",
         ),
         (["--metrics", "loss", "cost"], "whether cost shall be maximized or minimized: say it with --goals"),
     ):

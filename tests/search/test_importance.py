@@ -83,6 +83,16 @@ def test_the_interval_is_the_spread_of_the_resamples() -> None:
     assert [row["low"], row["high"]] == pytest.approx(np.quantile(shares, [0.05, 0.95]))
 
 
+@pytest.mark.parametrize("n_copies", [1, 2, 4])
+def test_an_interval_contains_its_importance_where_parameters_move_as_one(n_copies: int) -> None:
+    x = [0.1, 0.3, 0.5] * 4
+    copies = {f"copy_{place}": x for place in range(n_copies)}
+    others: dict[str, list[Any]] = {"flag": ["true"] * 6 + ["false"] * 6, "sizes": ["[1]", "[2]"] * 6}
+    table = importances(scored_of({**copies, **others}, np.array(x)), n_resamples=20).table
+    assert (table["low"] <= table["importance"]).all()
+    assert (table["importance"] <= table["high"]).all()
+
+
 def test_a_parameter_that_some_runs_lack_is_weighed_by_ped_anova_and_named_by_the_others() -> None:
     found = mixed()
     assert {"some", "momentum"} <= set(importances(found, n_resamples=3).table["parameter"])

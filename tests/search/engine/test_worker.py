@@ -563,7 +563,9 @@ def test_killed_by_the_system_the_same_command_goes_on(tmp_path: Path) -> None:
     ids = [trial.user_attrs[study_schema.RUN]["id"] for trial in trials if study_schema.RUN in trial.user_attrs]
     assert len(set(ids)) == len(ids)
     folders = [path.name.rpartition("-")[2] for path in (tmp_path / "runs" / "s" / "wandb").glob("offline-run-*")]
-    assert set(folders) == set(ids)  # the killed run has a second file, which says how its trial ended
+    assert set(folders) == set(ids)
+    killed = [trial.user_attrs[study_schema.RUN]["id"] for trial in trials if study_schema.CAUSE in trial.user_attrs]
+    assert sorted(folders) == sorted([*ids, *killed]), "one more file says that the run was interrupted"
     assert f"{n_trials} complete" in result.stdout
     assert "0 (default)" in result.stdout
 

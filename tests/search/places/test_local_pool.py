@@ -20,8 +20,10 @@ import pytest
 import yaml
 from optuna.trial import FrozenTrial, TrialState
 
+from paretune.analysis.history import load_runs
 from paretune.core.errors import UsageError
 from paretune.runs import study_schema
+from paretune.runs.outcome_file import packed
 from paretune.runs.study_storage import close
 from paretune.search.engine import time_limit
 from paretune.search.engine.study import finished
@@ -266,7 +268,7 @@ def test_a_mistake_in_a_worker_is_said_before_the_others_have_ended(tmp_path: Pa
 # What takes too long
 
 
-SEARCHED: Any = SimpleNamespace(goals={"f1": "maximize"})  # of trials none of which has a run
+SEARCHED: Any = SimpleNamespace(goals={"f1": "maximize"}, project=None, entity=None, feasible=lambda *_: None)
 
 
 class Process:
@@ -338,6 +340,20 @@ def test_hanging_trials_have_failed_before_their_worker_is_killed_and_leave_no_c
     at(monkeypatch, 100.0)
     assert look(crew).at_kill == [TrialState.PRUNED, *[TrialState.FAIL] * 7]
     assert [path.name for path in checkpoints.iterdir()] == ["0.pt"]
+
+
+def test_the_run_of_a_hanging_trial_says_why_it_failed(crew: Crew, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "s" / "wandb" / "offline-run-20260101_000000-r0"
+    path.mkdir(parents=True)
+    (path / "run-r0.wandb").write_bytes(packed([]))  # nothing is written yet
+    known = {"id": "r0", "path": f"wandb/{path.name}", "config": {"rate": 0.5}}
+    crew.study._storage.set_trial_user_attr(crew.study.trials[0]._trial_id, study_schema.RUN, known)
+    look(crew)
+    at(monkeypatch, 100.0)
+    look(crew)
+    (run,) = load_runs(tmp_path / "s")
+    assert (run.run, run.state, run.config) == ("r0", "failed", {"rate": 0.5})
+    assert run.cause == crew.study.get_trials()[0].user_attrs[study_schema.CAUSE]
 
 
 def test_a_worker_whose_trials_have_ended_meanwhile_is_left_alone(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
