@@ -100,10 +100,17 @@ def test_ctrl_c_ends_it_while_an_upload_hangs(tmp_path: Path) -> None:
         assert "Traceback" not in server.stdout.read()
 
 
-@pytest.mark.parametrize("flags", [[], ["--proxy-headers"]])
-def test_a_proxy_is_believed_only_where_it_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("flags", "trusted"),
+    [([], None), (["--proxy-headers"], "127.0.0.1,::1"), (["--trusted-proxies", "10.0.0.0/8,127.0.0.1"], "10.0.0.0/8,127.0.0.1")],
+)
+def test_a_proxy_is_believed_only_where_it_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: list[str], trusted: str | None
+) -> None:
+    monkeypatch.setenv("FORWARDED_ALLOW_IPS", "*")
     seen = []
     monkeypatch.setattr("uvicorn.Server.run", lambda server, sockets: seen.append((server.config, sockets[0].close())[0]))
     monkeypatch.setattr("paretune.service.http.metrics.start_log", lambda form: None)
     assert main(["--port", "0", "--data", str(tmp_path), *flags]) == 0
     assert [config.proxy_headers for config in seen] == [bool(flags)]
+    assert trusted is None or [config.forwarded_allow_ips for config in seen] == [trusted]

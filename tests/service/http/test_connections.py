@@ -27,7 +27,7 @@ def address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setattr(connections, "LINGER_SECONDS", 0.2)
     monkeypatch.setattr(connections, "STALL_SECONDS", 0.2)
     monkeypatch.setattr(turns, "BODY_SECONDS", 0.2)
-    with listening(Asked(tmp_path).application(tmp_path), http=protocol(20), ws="none") as address:
+    with listening(Asked(tmp_path).application(tmp_path), http=protocol(20), ws="none", timeout_keep_alive=1) as address:
         yield address
 
 
