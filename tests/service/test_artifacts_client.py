@@ -198,7 +198,7 @@ def test_models_and_links(address: str, tmp_path: Path) -> None:
     assert found["names"] == [700]
     assert found["more"] == [["chosen", "latest", "more"], ["latest", "prod"]]
     assert found["unlinked"] == [False, True]
-    assert "Unable to find organization" in found["refused"]
+    assert "this server has no registries" in found["refused"]
 
 
 def test_references_increments_and_parts_of_several_processes(address: str, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from paretune.core.errors import UsageError
-from paretune.service.web.filter_text import MOST_TERMS, filter_of, quoted, values_asked
+from paretune.service.web.filter_text import MOST_TERMS, filter_of, is_literal, quoted, values_asked
 
 
 def words(tag: str, expression: str) -> dict[str, Any]:
@@ -84,3 +84,23 @@ def test_a_text_that_is_not_understood_is_refused_with_the_part_that_is_not(text
 
 def test_as_many_conditions_as_are_allowed_are_read() -> None:
     assert len(filter_of(" and ".join(["a"] * MOST_TERMS))["$and"]) == MOST_TERMS
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("true", True),
+        ('"true"', "true"),
+        ("[1,2]", [1, 2]),
+        ('["a"]', ["a"]),
+        ("[1", "[1"),
+        ("5", 5.0),
+        ('"5"', "5"),
+        ("none", None),
+    ],
+)
+def test_a_value_is_of_the_kind_that_it_is_written_as(text: str, value: object) -> None:
+    (term,) = filter_of(f"config.x = {text}")["$and"]
+    found = term["config.x"]["$eq"]
+    assert (found, type(found)) == (value, type(value))
+    assert is_literal(text) == isinstance(value, bool | list)
