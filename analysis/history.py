@@ -23,9 +23,9 @@ from paretune.analysis.sources.offline import file_runs, join, study_runs, trial
 from paretune.analysis.sources.run_record import LEADING, RunRecord, column_of, metric_of, runs_table, tidy
 from paretune.analysis.sources.server import AT_WANDB, server_runs
 from paretune.core.command_line import SentenceParser, exit_with_sentence
-from paretune.core.errors import UsageError, names_there
+from paretune.core.errors import UsageError, listed_names, names_there
 from paretune.models.effective_configuration import text_of
-from paretune.runs.wandb_files import DAMAGED
+from paretune.runs.wandb_files import DAMAGED, no_numbers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -111,7 +111,17 @@ def _runs_in(source: str | Path, filters: Filters) -> list[RunRecord]:
         unknown = next((name for name in filters.metrics if name not in logged), None)
         why = f" (states: {states})." if unknown is None else f": none has {unknown}{names_there(unknown, logged)}"
         raise UsageError(f"none of the {_counted(len(runs), 'run')} of {text} is let through by {filters.in_words()}{why}")
+    _name_no_numbers(text, kept)
     return sorted(kept, key=lambda run: (math.isnan(run.created), run.created))
+
+
+def _name_no_numbers(text: str, runs: Sequence[RunRecord]) -> None:
+    """Say on stderr which metrics of other people's runs are no numbers: texts, truth values and lists, which nothing compares."""
+    summaries = (run.summary for run in runs if not run.ours)
+    names = list(dict.fromkeys(name for summary in summaries for name in no_numbers(summary)))
+    if names:
+        are = "metric that is no number is" if len(names) == 1 else "metrics that are no numbers are"
+        print(f"{text}: {len(names)} {are} left out here: {listed_names(names)}", file=sys.stderr)
 
 
 def _runs_here(text: str, path: Path) -> list[RunRecord]:

@@ -244,6 +244,19 @@ def numbers(row: Mapping[str, Any], without: Collection[str] = INTERNAL) -> dict
     return found
 
 
+def no_numbers(row: Mapping[str, Any], without: Collection[str] = INTERNAL) -> list[str]:
+    """Return what a logged row or a summary holds in texts, truth values and lists, by names as those of `numbers`."""
+    found: list[str] = []
+    for name, value in row.items():
+        if name in without:
+            continue
+        if isinstance(value, Mapping):
+            found += [f"{name}.{inner}" for inner in no_numbers(value, without)] if "_type" not in value else []
+        elif isinstance(value, str | bool | list) and value not in ("NaN", "Infinity", "-Infinity"):
+            found.append(name)
+    return found
+
+
 def _float(value: float) -> float:
     """Return a number as a float; a whole number that is too large for one is infinite."""
     try:
