@@ -76,7 +76,7 @@ def test_what_the_schema_accepts_is_refused_as_the_list_says(text: str, words: s
     with pytest.raises(UsageError) as error:
         read_sweep("s.yaml")
     assert words in str(error.value)
-    assert VERDICTS[text] in ("accepted", "the client fails")
+    assert VERDICTS[text] in ("accepted", "the client fails") or "specify base-e exponents" in VERDICTS[text]  # which is a warning
 
 
 @pytest.mark.parametrize("text", WIDER)
