@@ -26,7 +26,7 @@ import numpy as np
 
 from paretune.analysis.document.language import translate as _
 from paretune.analysis.findings.aims import add_aims, aims_of, check_aims, default_metrics, goals_of, stated_goals
-from paretune.analysis.findings.candidates import candidates, numeric_metrics, unknown_metric
+from paretune.analysis.findings.candidates import numeric_metrics, unknown_metric
 from paretune.analysis.findings.confidence import configurations, doubt_of
 from paretune.analysis.findings.front import candidates_in_words, counted, front_of, pareto_front
 from paretune.analysis.findings.order import better_first
@@ -95,7 +95,7 @@ def choose(
     stated = {**goals_known, **aims}
     table, left_out = front_of(runs, list(aims), list(aims.values()), records)
     if wanted.kind == "run":
-        chosen = _named(runs, candidates(runs, list(aims))[0], table, wanted)
+        chosen = _named(runs, table, wanted)
         names = [str(run) for run in table.loc[table["on_front"], "run"]]
         reason = (
             _("named by the person; it is on the front") if chosen["on_front"] else _("named by the person; it is not on the front")
@@ -173,12 +173,13 @@ def default_rule(runs: Sequence[RunRecord], aims: Mapping[str, str]) -> str:
     return f"{goal[:3]}:{quoted(metric)}"
 
 
-def _named(runs: pd.DataFrame, finished: pd.DataFrame, table: pd.DataFrame, rule: Rule) -> pd.Series:
+def _named(runs: pd.DataFrame, table: pd.DataFrame, rule: Rule) -> pd.Series:
     """Return the run that a rule names, with its own values, and whether its configuration is on the front of `table`.
 
     Raises:
-        UsageError: if it is not among the `finished` candidates; which of the `runs` it is, and why it is none.
+        UsageError: if it is not among the candidates, whose configurations are in `table`; which it is, and why it is none.
     """
+    finished = runs[runs["run"].isin({run for every in table[RUNS] for run in every})]
     picked, others = (frame[(frame["run"] == rule.name) | (frame["name"] == rule.name)] for frame in (finished, runs))
     if picked.empty and not others.empty:
         raise UsageError(f"rule {rule.text}: the run {rule.name} cannot be chosen: {_why_not(others.iloc[0])}; name another one.")

@@ -71,6 +71,8 @@ def test_the_pages_shorten_as_the_library_does() -> None:
     cases = [[["".join(draw.choices(words, k=draw.randint(0, 5))) for _ in range(draw.randint(0, 12))], 14] for _ in range(200)]
     program = (
         f"import {{ shortened }} from {json.dumps((ROOT / 'paretune/service/web/static/names.js').as_uri())};"
+        "const many = Array.from({length: 20000}, (_, number) => 'the/same/begin/of/all'.repeat(3) + number + 'end'.repeat(9));"
+        "if (new Set(shortened(many, 16)).size < many.length) throw new Error('two names are one');"  # in time, whatever their number
         f"console.log(JSON.stringify({json.dumps(cases)}.map(([names, most]) => shortened(names, most))));"
     )
     done = subprocess.run(["node", "--input-type=module", "-e", program], capture_output=True, text=True, check=True, timeout=60)

@@ -39,7 +39,17 @@ def test_the_commit_and_the_versions_are_the_runs_own_or_not_recorded(page: Page
 
 
 def test_nothing_is_said_that_is_known_of_our_classifiers_alone(page: Page) -> None:
-    for word in ("hold-out (", "on the hold-out.", "locked", "classifier", "trial", "fingerprints", "The sweep", " nan", "too high"):
+    for word in (
+        "hold-out (",
+        "on the hold-out.",
+        "locked",
+        "classifier",
+        "trial",
+        "fingerprints",
+        "The sweep",
+        " nan",
+        "too high",
+    ):
         assert word not in page.text, word
     for word in ("validación)", "bloqueado", "clasificador", "ensayo", "barrido buscó", "demasiado altos"):
         assert word not in page.text, word
