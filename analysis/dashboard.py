@@ -23,7 +23,7 @@ from paretune.analysis.document.study import differing
 from paretune.analysis.sources.server import AT_WANDB, goals_in
 from paretune.core.best_epoch import goal_of
 from paretune.core.command_line import SentenceParser, exit_with_sentence
-from paretune.core.errors import UsageError, first_line, names_there
+from paretune.core.errors import UsageError, did_you_mean, first_line, listed_names, nearest_first
 from paretune.runs.study_storage import database, open_storage, quiet_optuna, readable_errors
 from paretune.runs.sweep_outcome import KEY, is_outcome
 from paretune.runs.tracking import api_errors, logged_in
@@ -88,8 +88,10 @@ class Logged:
         known = [name for name in candidates if name in self.summary]
         if known:
             return known[0]
-        there = names_there(candidates[0], self.summary)
-        raise UsageError(f"no run has a final value of {candidates[0]}{there} Name a metric by --metric.")
+        there = listed_names(nearest_first(candidates[0], self.summary))
+        listed = f"they have {there}" if self.summary else "they have none at all"
+        near = did_you_mean(candidates[0], self.summary).rstrip(".?")
+        raise UsageError(f"no run has a final value of {candidates[0]}{near}: name a metric by --metric ({listed}).")
 
     def goal(self, metric: str) -> str:
         """Return whether a metric is minimized or maximized."""

@@ -34,8 +34,13 @@ def names_there(name: str, names: Iterable[str], most: int = MOST_NAMED) -> str:
     if not known:
         return "; there is none."
     near = did_you_mean(name, known)
-    listed = listed_names(sorted(known, key=lambda other: -_likeness(name, other)), most)
+    listed = listed_names(nearest_first(name, known), most)
     return f"{near} There are {listed}." if near else f"; there are {listed}."
+
+
+def nearest_first(name: str, names: Iterable[str]) -> list[str]:
+    """Return names, those first that are most like `name`, and of equals in their order."""
+    return sorted(names, key=lambda other: -_likeness(name, other))
 
 
 def listed_names(names: Sequence[str], most: int = MOST_NAMED) -> str:

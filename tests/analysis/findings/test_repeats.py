@@ -220,7 +220,7 @@ def test_every_command_takes_the_mean_of_a_scripts_repeats(
     assert ["runs", "2"] in table.rows
     shown = [*WEIGHED, "--rule", "max:val/acc", "--models", str(tmp_path), "--to", str(tmp_path / "report")]
     assert report_step.main([source, *shown]) == 0
-    assert "1 of 3 configurations of 6 finished runs on the val/acc/ms front" in capsys.readouterr().out
+    assert "1 of 3 configurations of 6 finished runs on the val/acc and ms front" in capsys.readouterr().out
 
 
 def test_runs_of_several_sources_are_repeats_and_a_run_given_twice_is_one(

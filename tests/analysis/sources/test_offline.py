@@ -205,7 +205,7 @@ def test_a_run_without_a_name_is_called_by_its_id(theirs: Path, capsys: pytest.C
     assert [run.name for run in load_runs(theirs)] == names
     assert load_history(theirs)["name"].unique().tolist() == names
     assert choose.main([str(theirs), "--metrics", "acc", "--rule", "max:acc"]) == 0
-    assert f"{theirs}: {names[0]} ({names[0]}) by rule" in capsys.readouterr().out
+    assert f"{theirs}: {names[0]} by rule" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("source", ["", " "])
@@ -325,7 +325,7 @@ def test_what_older_versions_added_to_a_trial_is_no_parameter_of_a_study_that_go
         trial.set_user_attr(study_schema.RUN, {"id": f"r{number}", "config": config})
         study.tell(trial, rate)
     runs = offline.study_runs(tmp_path / "study.db")
-    assert [run.origin for run in runs] == [added["provenance"], added["provenance"], {}]
+    assert [run.engine for run in runs] == [added["provenance"], added["provenance"], {}]
     assert [set(run.config) for run in runs] == [{"lr", *own}] * 3
     assert fixed or differing_parameters(runs) == ["lr"]
 
