@@ -202,8 +202,8 @@ def left_out_in_words(studies: Sequence[Study]) -> str:
         counts = [text for state, text in states_in_words(study.table).items() if state != "finished"]
         if "feasible" in rest:
             broken, rest = rest[~rest["feasible"].astype(bool)], rest[rest["feasible"].astype(bool)]
-            known = broken["broken"] if "broken" in broken else [""] * len(broken)
-            for constraint, group in broken.groupby(known, sort=False):
+            broken = broken if "broken" in broken else broken.assign(broken="")
+            for constraint, group in broken.groupby("broken", sort=False):
                 text = _("{count} breaking the constraint {constraint}") if constraint else _("{count} breaking a constraint")
                 counts.append(text.format(count=len(group), constraint=constraint))
         if "diverged" in rest:

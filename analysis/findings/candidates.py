@@ -41,8 +41,8 @@ def candidates(runs: pd.DataFrame, metrics: Sequence[str], option: str = "--metr
             raise unknown_metric(metric, known, option)
     if "feasible" in rest:
         broken = rest[~rest["feasible"].astype(bool)]
-        known = broken["broken"] if "broken" in broken else [""] * len(broken)
-        for constraint, group in broken.groupby(known, sort=False):
+        broken = broken if "broken" in broken else broken.assign(broken="")
+        for constraint, group in broken.groupby("broken", sort=False):
             reason = _("breaking a constraint of the sweep ({constraint}): {names}")
             if not constraint:
                 reason = _("breaking a constraint of the sweep: {names}")
