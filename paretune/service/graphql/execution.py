@@ -22,7 +22,6 @@ from graphql import (
     GraphQLList,
     GraphQLNonNull,
     GraphQLSchema,
-    MiddlewareManager,
     OperationDefinitionNode,
     OperationType,
     TypeInfo,
@@ -42,7 +41,7 @@ from graphql.validation import NoUnusedVariablesRule
 
 from paretune.core.errors import UsageError, first_line
 from paretune.service.graphql import query_limits
-from paretune.service.graphql.query_limits import AnswerSize, TooLargeAnswer
+from paretune.service.graphql.query_limits import CountingExecutor, TooLargeAnswer
 from paretune.service.sweeps import definitions
 
 SCHEMA = Path(__file__).with_name("schema")
@@ -106,11 +105,11 @@ class Schema:
         name = operation_of(self._read(query)).name
         return "" if name is None else name.value
 
-    def execute(self, query: str, variables: Mapping[str, Any], context: Any, answer: AnswerSize) -> ExecutionResult:
+    def execute(self, query: str, variables: Mapping[str, Any], context: Any) -> ExecutionResult:
         """Answer a document of one operation.
 
         Args:
-            answer: counts its size.
+            context: its `answer` counts the size.
 
         Raises:
             GraphQLError: if it is no document of this schema, or asks for too much.
@@ -119,8 +118,9 @@ class Schema:
         known = self._known_variables(document, variables)
         query_limits.check(self.schema, document, known)
         try:
-            middleware = MiddlewareManager(answer)
-            return execute_sync(self.schema, document, context_value=context, variable_values=known, middleware=middleware)
+            return execute_sync(
+                self.schema, document, context_value=context, variable_values=known, executor_class=CountingExecutor
+            )
         except TooLargeAnswer as error:
             raise GraphQLError(str(error)) from None
 

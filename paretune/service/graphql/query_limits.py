@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from graphql import (
+    Executor,
     FieldNode,
     GraphQLError,
     GraphQLField,
     GraphQLInterfaceType,
+    GraphQLLeafType,
     GraphQLObjectType,
-    GraphQLResolveInfo,
     GraphQLSchema,
     OperationDefinitionNode,
+    Undefined,
     get_named_type,
-    is_leaf_type,
     type_from_ast,
     value_from_ast_untyped,
 )
@@ -32,6 +33,7 @@ MOST_FIELDS = 500  # of a document with its fragments written out; the client's 
 MOST_ALIKE = 10  # fields of one response name in one place; validation compares each with each
 MOST_ITEMS = 20_000  # of a list that is sent; the client sends at most 10,000 files at once
 MOST_ANSWER = 64 * 2**20  # characters of an answer
+STEP = 1024  # characters after which an answer's size and time are looked at again
 LARGE_ANSWER = 4 * 2**20  # characters from which on answers are made one at a time
 READING, READING_COSTS = ("history", "events", "sampledHistory"), 100  # fields that read a history; each counts as many values
 MOST_SECONDS = 30.0  # of a processor, for a document that only reads; W&B's client waits 20 s for an answer
@@ -97,7 +99,7 @@ class TooLargeAnswer(BaseException):
 class AnswerSize:
     """The size of one answer while it is made: execution stops where it grows too large.
 
-    It is a middleware of graphql-core. Of answers that become large, one is made at a time, as each takes several times its size in
+    Of answers that become large, one is made at a time, as each takes several times its size in
     memory until it is sent.
 
     Args:
@@ -107,30 +109,27 @@ class AnswerSize:
     _large = threading.Lock()
 
     def __init__(self, *, waits: bool) -> None:
-        self.size = self.values = 0
+        self.size = self.next = 0
         self.waits, self.is_alone = waits, False
         self.begun = time.thread_time()
 
-    def resolve(self, resolver: Callable[..., Any], parent: Any, info: GraphQLResolveInfo[Any], **arguments: Any) -> Any:
-        """Resolve a field, and count what it answers."""
-        value = resolver(parent, info, **arguments)
-        self.values += 1
-        if self.values > MOST_VALUES:
-            raise TooLargeAnswer(f"would have more than {MOST_VALUES:,} values")
-        if self.waits and time.thread_time() - self.begun > MOST_SECONDS:
-            raise TooLargeAnswer(f"took more than {MOST_SECONDS:g} s of the server's processor")
-        self.add(_length(value) if is_leaf_type(get_named_type(info.return_type)) else 0)
-        return value
-
-    def add(self, characters: int) -> None:
-        """Count characters.
+    def add(self, value: Any) -> None:
+        """Count a value of the answer.
 
         Raises:
             TooLargeAnswer: if they are too many.
         """
-        self.size += characters
+        self.size += 16 + len(value) if value.__class__ is str else 16 + STEP if value.__class__ in (list, dict) else 16
+        if self.size >= self.next:
+            self._check(_length(value) if value.__class__ in (list, dict) else 0)
+
+    def _check(self, more: int) -> None:
+        self.size += more
+        self.next = self.size + STEP
         if self.size > MOST_ANSWER:
             raise TooLargeAnswer(f"would have more than {MOST_ANSWER:,} characters")
+        if self.waits and time.thread_time() - self.begun > MOST_SECONDS:
+            raise TooLargeAnswer(f"took more than {MOST_SECONDS:g} s of the server's processor")
         if self.size > LARGE_ANSWER and self.waits and not self.is_alone:
             self._large.acquire()
             self.is_alone = True
@@ -142,6 +141,23 @@ class AnswerSize:
         if self.is_alone:
             self.is_alone = False
             self._large.release()
+
+
+class CountingExecutor(Executor[Any]):
+    """Counts every value of an answer with the `answer` of its context; a middleware would take half as long again."""
+
+    def complete_leaf_value(self, return_type: GraphQLLeafType, result: Any) -> Any:  # type: ignore[override]
+        value = return_type.coerce_output_value(result)
+        if value.__class__ is str:  # nearly all are, and there are many
+            answer = self.context_value.answer
+            answer.size += 16 + len(value)
+            if answer.size >= answer.next:
+                answer.add("")
+            return value
+        if value is None or value is Undefined:
+            return super().complete_leaf_value(return_type, result)
+        self.context_value.answer.add(value)
+        return value
 
 
 def _length(value: Any) -> int:

@@ -13,7 +13,7 @@ from ariadne import ObjectType, ScalarType
 from sqlalchemy.orm import Session
 
 from paretune.core.errors import UsageError
-from paretune.service.graphql.query_limits import MOST_IN_PAGE, PAGE
+from paretune.service.graphql.query_limits import MOST_IN_PAGE, PAGE, AnswerSize
 from paretune.service.store import runs
 from paretune.service.store.accounts import Account
 from paretune.service.store.database import Database
@@ -43,6 +43,7 @@ class Context:
     database: Database  # for what takes several transactions
     pulses: Pulses
     base: str  # this server's address as the client sees it: addresses of files must be whole
+    answer: AnswerSize
     shared_client: str | None = None  # the process of a shared run that asks
     file_counts: dict[int, int] = field(default_factory=dict)  # of runs, by their row
 

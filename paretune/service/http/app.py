@@ -21,7 +21,7 @@ from paretune.core.errors import UsageError, first_line
 from paretune.service.graphql.execution import UNFIT, UNFIT_SENTENCE
 from paretune.service.http import artifact_routes
 from paretune.service.http.auth import RATE
-from paretune.service.http.base_url import BaseUrl
+from paretune.service.http.public_url import PublicUrl
 from paretune.service.http.service import Service, log_failure
 from paretune.service.http.storage_failures import FAILING, fault_of
 from paretune.service.store import runs
@@ -68,7 +68,7 @@ def application(
     handlers = {HTTPException: _refused, UsageError: _unfit, **dict.fromkeys(FAILING, _failing), **dict.fromkeys(UNFIT, _too_large)}
     middleware = [Middleware(_catching), Middleware(service.observer.middleware), Middleware(service.turns.middleware)]
     if base_url is not None:
-        middleware.insert(0, Middleware(BaseUrl, url=base_url))
+        middleware.insert(0, Middleware(PublicUrl, url=base_url))
     app = Starlette(routes=routes, exception_handlers=handlers, middleware=middleware, lifespan=service.lifespan)
     app.state.service = service
     return app

@@ -134,8 +134,8 @@ class Service:
         base, client = self.base_of(request), shared_runs.client_of(request.headers)
         try:
             with self.database.session(writing=writes) as session:
-                context = Context(session, account, self.files, self.searches, self.database, self.pulses, base, client)
-                result = self.schema.execute(query, variables, context, answer)
+                context = Context(session, account, self.files, self.searches, self.database, self.pulses, base, answer, client)
+                result = self.schema.execute(query, variables, context)
                 if result.errors:
                     session.rollback()
                     for error in result.errors:

@@ -85,11 +85,7 @@ def test_a_large_answer_is_refused_while_it_is_made(asked: Asked, monkeypatch: p
     (error,) = asked.told(query)["errors"]
     assert error["message"].startswith("the answer would have more than 40,000 characters: ask for smaller pages")
     assert size[0] < 50_000  # it stopped there
-    monkeypatch.setattr(query_limits, "check", lambda *_: None)  # which counts before, and does not know how long every list is
     monkeypatch.setattr(query_limits, "MOST_ANSWER", 10**6)
-    monkeypatch.setattr(query_limits, "MOST_VALUES", 50)
-    assert "would have more than 50 values" in asked.told(query)["errors"][0]["message"]
-    monkeypatch.setattr(query_limits, "MOST_VALUES", 10**6)
     monkeypatch.setattr(query_limits, "MOST_SECONDS", -1.0)
     assert "took more than -1 s" in asked.told(query)["errors"][0]["message"]
 
@@ -100,17 +96,17 @@ def test_large_answers_are_made_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -
 
     def another() -> None:
         with AnswerSize(waits=True) as answer:
-            answer.add(20)
+            answer.add("x" * 20)
             made.append(True)
 
     with AnswerSize(waits=True) as answer:
-        answer.add(20)
+        answer.add("x" * 20)
         thread = threading.Thread(target=another)
         thread.start()
         thread.join(timeout=0.05)
         assert not made
         with AnswerSize(waits=False) as writing:  # which others wait for
-            writing.add(20)
+            writing.add("x" * 20)
     thread.join(timeout=10)
     assert made
 

@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from paretune.painter.sockets import is_own_name
 
 
-class BaseUrl:
+class PublicUrl:
     """Has every request look as if it had been sent to the base URL.
 
     The path of the base URL may still stand before the path of a request, or be taken off by the proxy.
