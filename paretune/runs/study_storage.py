@@ -45,8 +45,11 @@ def shown(url: str) -> str:
         return url
 
 
-def open_storage(url: str, *, writing: bool = True) -> BaseStorage:
+def open_storage(url: str, *, writing: bool = True, waits: bool = True) -> BaseStorage:
     """Open `sqlite:///PATH`, `journal:///PATH`, `postgresql://…` or any other URL of SQLAlchemy's.
+
+    Args:
+        waits: whether a writer waits while a database server that was there restarts; otherwise it fails at once.
 
     Raises:
         UsageError: if a file that is only to be read is not there; to open it would make an empty one.
@@ -71,7 +74,8 @@ def open_storage(url: str, *, writing: bool = True) -> BaseStorage:
     from sqlalchemy import event
 
     if not sqlite:
-        event.listen(storage.engine, "do_connect", _connected)
+        if waits:
+            event.listen(storage.engine, "do_connect", _connected)
         return storage
 
     def write_ahead(connection: Any, _: Any) -> None:

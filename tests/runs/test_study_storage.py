@@ -276,5 +276,9 @@ def test_a_worker_waits_while_its_postgresql_is_away_and_no_longer_than_it_has_p
             study.ask()
         close(study._storage)
         monkeypatch.setattr(study_storage, "PATIENCE", 1000)
+        hurried = open_storage(url, waits=False)
+        with postgres_away(tmp_path, url), pytest.raises(optuna.exceptions.StorageInternalError):
+            hurried.get_all_studies()
+        close(hurried)
         with pytest.raises(OperationalError):  # one that was never there is not waited for
             open_storage(url.replace("127.0.0.1:", "127.0.0.2:"))

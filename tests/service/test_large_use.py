@@ -8,7 +8,7 @@ import pytest
 
 from tests.service.serving import client
 
-FILES = 500  # 10,000 pass as well, in two minutes of syncing them to the disk
+FILES = 500
 PROGRAM = """
     import json, os, wandb
     config = {f"key{number}": "x" * 100 for number in range(40_000)}  # 5 MB as the client sends it

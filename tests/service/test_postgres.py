@@ -1,9 +1,8 @@
-"""The service on PostgreSQL: the same filters, and many agents at once."""
+"""The service on PostgreSQL: several servers and many agents at once."""
 
 from __future__ import annotations
 
 import json
-import random
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,7 +16,6 @@ from paretune.service.store.database import Database
 from paretune.service.store.tables import Issue, Run
 from tests.postgres import needs_postgres, postgres
 from tests.service.serving import Asked, authorization
-from tests.service.store.test_filters import flat_plain, holds, names, random_filter
 from tests.service.sweeps.test_sweeps import agent, beat, created, done, state_of, sweep_row
 
 pytestmark = [pytest.mark.slow, needs_postgres]
@@ -31,25 +29,6 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asked]:
         yield asked
         asked.searches.close()
         asked.database.close()
-
-
-def test_filters_find_what_the_words_say(asked: Asked) -> None:
-    chance = random.Random(8)
-    known = {}
-    for number in range(30):
-        config = {"lr": chance.choice([0.1, 0.01]), "layers": chance.randint(1, 4), "kind": chance.choice(["ann", "svm"])}
-        config |= {"nested": {"q": chance.randint(0, 2)}, "fast": chance.random() < 0.5} if chance.random() < 0.7 else {}
-        summary = {"loss": round(chance.random(), 1)} if chance.random() < 0.8 else {"loss": float("nan")}
-        tags = [tag for tag in ("a", "b", "a b") if chance.random() < 0.4]
-        name = f"run{number:02}"
-        wrapped = json.dumps({key: {"value": value} for key, value in config.items()})
-        asked.run(name, config=wrapped, summaryMetrics=json.dumps(summary), tags=tags, displayName=f"the {number}")
-        known[name] = {"name": name, "display_name": f"the {number}", "tags": tags, "state": "running"}
-        known[name] |= {f"config.{key}": value for key, value in flat_plain(config).items()}
-        known[name] |= {f"summary_metrics.{key}": value for key, value in summary.items() if value == value}
-    for seed in range(60):
-        filters = random_filter(random.Random(seed))
-        assert names(asked, filters) == [name for name, values in known.items() if holds(values, filters)], filters
 
 
 def test_two_servers_on_one_database_issue_each_configuration_once(asked: Asked, tmp_path: Path) -> None:

@@ -124,7 +124,7 @@ class Searches:
         """The storage of all studies, with one pool of connections."""
         with self._lock:
             if self._storage is None:
-                self._storage = open_storage(self.url)
+                self._storage = open_storage(self.url, waits=False)  # whoever asks is answered 503, and asks again
             return self._storage
 
     def close(self) -> None:

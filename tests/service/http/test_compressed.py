@@ -24,10 +24,10 @@ def test_a_body_is_as_it_was() -> None:
     ("body", "encoding", "status"),
     [
         (b"{}", "gzip", 400),
-        (gzip.compress(b"{}")[:-4], "gzip", 400),
-        (gzip.compress(b"{}") + b"more", "gzip", 400),
-        (gzip.compress(b"0" * (MOST + 1)), "gzip", 413),
-        (gzip.compress(b"0" * 10**8), "gzip", 413),
+        (gzip.compress(b"{}", mtime=0)[:-4], "gzip", 400),
+        (gzip.compress(b"{}", mtime=0) + b"more", "gzip", 400),
+        (gzip.compress(b"0" * (MOST + 1), mtime=0), "gzip", 413),
+        (gzip.compress(b"0" * 10**8, mtime=0), "gzip", 413),
         (b"{}", "br", 415),
     ],
 )
