@@ -26,7 +26,8 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asked]:
     folder = tmp_path_factory.mktemp("service")
     with postgres(folder) as url:
         asked = Asked(folder, url)
-        yield asked
+        with asked.client:  # all threads ask one event loop, in which they take turns
+            yield asked
         asked.searches.close()
         asked.database.close()
 
@@ -46,7 +47,7 @@ def test_two_servers_on_one_database_issue_each_configuration_once(asked: Asked,
                 count += 1
         return count
 
-    with ThreadPoolExecutor(6) as pool:
+    with other.client, ThreadPoolExecutor(6) as pool:
         counts = list(pool.map(work, range(6)))
     other.searches.close()
     other.database.close()

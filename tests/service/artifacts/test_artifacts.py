@@ -562,7 +562,7 @@ def log_at_once(asked: Asked, runs: int, each: int) -> None:
         for number in range(each):
             Logged(asked, {"a": f"{run} {number}".encode()}, artifactCollectionName="crowded").done()
 
-    with ThreadPoolExecutor(runs) as pool:
+    with asked.client, ThreadPoolExecutor(runs) as pool:  # all threads ask one event loop, in which they take turns
         list(pool.map(log, range(runs)))
     with asked.database.session() as session:
         members = session.scalars(sa.select(ArtifactMember).order_by(ArtifactMember.version)).all()
