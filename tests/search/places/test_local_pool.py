@@ -268,7 +268,7 @@ def test_a_mistake_in_a_worker_is_said_before_the_others_have_ended(tmp_path: Pa
 # What takes too long
 
 
-SEARCHED: Any = SimpleNamespace(goals={"f1": "maximize"}, project=None, entity=None, feasible=lambda *_: None)
+SEARCHED: Any = SimpleNamespace(goals={"f1": "maximize"}, project=None, entity=None, judged=lambda outcome, *_: outcome)
 
 
 class Process:
