@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import sqlalchemy as sa
-from graphql import GraphQLError
+from graphql import DocumentNode, GraphQLError
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -23,8 +23,8 @@ from starlette.responses import FileResponse, JSONResponse, Response, StreamingR
 from paretune.core.errors import UsageError
 from paretune.painter.bodies import body_of
 from paretune.service import graphql as answers
-from paretune.service.graphql.execution import answered, refused
-from paretune.service.graphql.query_limits import AnswerSize
+from paretune.service.graphql.execution import answered, name_of, refused
+from paretune.service.graphql.query_limits import AnswerSize, BusyAnswer
 from paretune.service.graphql.shared import Context, GoneError
 from paretune.service.http.auth import Keys, permitted
 from paretune.service.http.compressed import unpacked
@@ -122,24 +122,35 @@ class Service:
     def _executed(self, query: str, variables: dict[str, Any], account: Account, request: Request) -> bytes:
         """Return the answer of an operation as JSON."""
         try:
-            writes = self.schema.writes(query)
-            request.state.operation = self.schema.name_of(query)
-            self.schema.prepare(query, variables)
+            document = self.schema.read(query)
+            writes = self.schema.writes(document)
+            request.state.operation = name_of(document)
+            self.schema.prepare(document, variables)
         except GraphQLError as error:
             return as_body(refused(error))
         except UsageError as error:
             return as_body({"data": None, "errors": [{"message": str(error)}]})
-        with AnswerSize(waits=not writes) as answer:
-            return as_body(self._in_transaction(query, variables, account, request, answer, writes=writes))
+        try:
+            with AnswerSize(waits=not writes) as answer:
+                return as_body(self._in_transaction(document, variables, account, request, answer, writes=writes))
+        except BusyAnswer:
+            raise HTTPException(503, "the server makes other large answers: try again.", headers={"retry-after": "5"}) from None
 
     def _in_transaction(
-        self, query: str, variables: dict[str, Any], account: Account, request: Request, answer: AnswerSize, *, writes: bool
+        self,
+        document: DocumentNode,
+        variables: dict[str, Any],
+        account: Account,
+        request: Request,
+        answer: AnswerSize,
+        *,
+        writes: bool,
     ) -> dict[str, Any]:
         base, client = self.base_of(request), shared_runs.client_of(request.headers)
         try:
             with self.database.session(writing=writes) as session:
                 context = Context(session, account, self.files, self.searches, self.database, self.pulses, base, answer, client)
-                result = self.schema.execute(query, variables, context)
+                result = self.schema.execute(document, variables, context)
                 if result.errors:
                     session.rollback()
                     for error in result.errors:

@@ -191,7 +191,8 @@ class Web:
         if wait > 0:
             sentence = f"after {MOST_FAILURES} failed attempts with such a key, wait {wait:.0f} s before the next one."
             return self.page("login.html", status=429, next=goal, problem=sentence)
-        cookie = await run_in_threadpool(self.logins.open, key)
+        look_up = request.scope.get("look_up")  # where the service bounds them
+        cookie = await (run_in_threadpool(self.logins.open, key) if look_up is None else look_up(request, key, self.logins.open))
         if cookie is None:
             self.logins.failed(address, key)
             sentence = "this key is not known here: ask whoever runs this server for one (python -m paretune.service user add)."
