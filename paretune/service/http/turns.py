@@ -17,6 +17,7 @@ TURNS = 4  # requests of one user that are worked on at once; as many of what it
 LARGE_TURNS, LARGE = 2, 2**20  # requests of one user whose bodies have more bytes than this, kept at once
 BODY_TURNS, SMALL_BODY = 16, 2**16  # the same for others; smaller ones are read faster than another thread is woken
 MOST_WAITING = 500  # requests of one user
+MOST_BODIES_WAITING = 100  # of them, whose beginnings take up to 300 KB each
 BODY_SECONDS, BODY_RATE = 20.0, 500  # a client may keep a body waiting for so long, and a second more for so many bytes (as Apache)
 MOST_LEFT = 60.0  # seconds that it may stop for, however much of it has come
 
@@ -40,14 +41,14 @@ class Turns:
 
         return taking
 
-    async def _take(self, turns: contextlib.AsyncExitStack, user: Hashable, number: int = TURNS) -> None:
-        await turns.enter_async_context(self._turn((user, number), number))
+    async def _take(self, turns: contextlib.AsyncExitStack, user: Hashable, number: int, waiting: int) -> None:
+        await turns.enter_async_context(self._turn((user, number), number, waiting))
 
     @contextlib.asynccontextmanager
-    async def _turn(self, key: Hashable, number: int) -> AsyncIterator[None]:
+    async def _turn(self, key: Hashable, number: int, waiting: int) -> AsyncIterator[None]:
         lane = self._lanes.setdefault(key, _Lane(number))
-        if lane.requests >= MOST_WAITING + number:
-            sentence = f"this user has {MOST_WAITING} requests waiting already. Try again in 1 s."
+        if lane.requests >= waiting + number:
+            sentence = f"this user has {waiting} requests waiting already. Try again in 1 s."
             raise HTTPException(429, sentence, headers={"retry-after": "1"})
         lane.requests += 1
         try:
@@ -59,7 +60,7 @@ class Turns:
                 del self._lanes[key]
 
 
-async def take_turn(request: Request, user: Hashable, number: int = TURNS) -> None:
+async def take_turn(request: Request, user: Hashable, number: int = TURNS, waiting: int | None = None) -> None:
     """Wait for a turn of a user, who has `number` of this kind; where nobody counts them, there is one.
 
     Raises:
@@ -67,7 +68,7 @@ async def take_turn(request: Request, user: Hashable, number: int = TURNS) -> No
     """
     take = request.scope.get("take_turn")
     if take is not None:
-        await take(user, number)
+        await take(user, number, MOST_WAITING if waiting is None else waiting)
 
 
 async def take_body_turn(request: Request, user: Hashable) -> None:
@@ -79,7 +80,7 @@ async def take_body_turn(request: Request, user: Hashable) -> None:
     length = request.headers.get("content-length", "")
     size = int(length) if length.isdecimal() else math.inf
     if size > SMALL_BODY:
-        await take_turn(request, user, LARGE_TURNS if size > LARGE else BODY_TURNS)
+        await take_turn(request, user, LARGE_TURNS if size > LARGE else BODY_TURNS, MOST_BODIES_WAITING)
 
 
 class _Lane(asyncio.Semaphore):

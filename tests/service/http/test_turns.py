@@ -174,6 +174,9 @@ def test_few_half_sent_bodies_of_a_user_are_kept_at_once(length: int, number: in
         tasks = [work.ask("busy", length=length, half=True) for _ in range(50)]
         await settled()
         assert len(work.read) == number
+        tasks += [work.ask("busy", length=length, half=True) for _ in range(turns.MOST_BODIES_WAITING + 1 - len(tasks) + number)]
+        await settled()
+        assert tasks[-1].exception().status_code == 429  # type: ignore[union-attr]
         tasks.append(work.ask("busy"))
         await settled()
         assert work.begun == ["busy"]
