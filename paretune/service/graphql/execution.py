@@ -76,6 +76,8 @@ class Schema:
         operation = operation_of(self._read(query))
         if operation.operation is not OperationType.MUTATION:
             return False
+        if not all(isinstance(node, FieldNode) for node in operation.selection_set.selections):
+            raise GraphQLError("the fields of a mutation must stand in itself, not in a fragment.")
         named = {node.name.value for node in operation.selection_set.selections if isinstance(node, FieldNode)}
         if len(named) > 1 and named & OWN_TRANSACTIONS:
             raise GraphQLError(f"{', '.join(sorted(named & OWN_TRANSACTIONS))} must be the only thing that a mutation asks for.")
