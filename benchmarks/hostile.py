@@ -2,7 +2,8 @@
 
 A member reads pages of runs and streams rows, 4 requests at once: alone; beside clients without a key (1,100 half requests, and
 the server may open 1,024 files; 40 half-sent bodies of 32 MB; wrong keys); and beside 8 clients with a viewer's key (documents
-that would take long to validate, or answer with a gigabyte; a sweep of 400,000 values; 300,000 names of files; bodies of 28 MB).
+that would take long to validate, or answer with a gigabyte; a sweep of 400,000 values; 300,000 names of files; bodies of 28 MB),
+with 600 half-sent bodies of 1 MiB beside them.
 `ours` is the 95th percentile of the member's seconds under load, `theirs` the one without, in the same run.
 
     python benchmarks/hostile.py [--json] [--quick]
@@ -148,15 +149,6 @@ def hostile(name: str, port: int) -> Iterator[Any]:
 def strangers(port: int, ends: Any, counted: Any) -> None:
     """Send half requests, half bodies and wrong keys until the end."""
 
-    def half(sent: bytes, count: int) -> None:
-        while not ends.is_set():
-            with contextlib.ExitStack() as stack:
-                for _ in range(count):
-                    with contextlib.suppress(OSError):
-                        one = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=0.5))
-                        one.sendall(sent)
-                ends.wait(15.0)
-
     def wrong() -> None:
         while not ends.wait(0.01):
             with contextlib.suppress(OSError, http.client.HTTPException):
@@ -164,12 +156,23 @@ def strangers(port: int, ends: Any, counted: Any) -> None:
                 counted.value += 1
 
     head = b"POST /sdk/otel/v1/traces HTTP/1.1\r\nHost: here\r\nContent-Length: 33000000\r\n\r\n"
-    works = [lambda: half(b"POST /graphql HTTP/1.1\r\nX-Half: ", 1100), wrong]
-    in_threads([*works, *[lambda: half(head + bytes(32_000_000), 10)] * 4])
+    works = [lambda: half(port, ends, b"POST /graphql HTTP/1.1\r\nX-Half: ", 1100), wrong]
+    in_threads([*works, *[lambda: half(port, ends, head + bytes(32_000_000), 10)] * 4])
+
+
+def half(port: int, ends: Any, sent: bytes, count: int) -> None:
+    """Open connections, send the same part of a request on each, and leave them so; again and again until the end."""
+    while not ends.is_set():
+        with contextlib.ExitStack() as stack:
+            for _ in range(count):
+                with contextlib.suppress(OSError):
+                    one = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=0.5))
+                    one.sendall(sent)
+            ends.wait(15.0)
 
 
 def viewers(port: int, ends: Any, counted: Any) -> None:
-    """Send requests with a viewer's key from 8 clients until the end."""
+    """Send requests with a viewer's key from 8 clients, and half-sent ones from 4, until the end."""
     bodies = hostile_bodies()
 
     def work(number: int) -> None:
@@ -180,7 +183,10 @@ def viewers(port: int, ends: Any, counted: Any) -> None:
                 counted.value += 1
             turn += 1
 
-    in_threads([functools.partial(work, number) for number in range(8)])
+    key = b64encode(f"api:{KEYS['viewer']}".encode()).decode()
+    head = f"POST /graphql HTTP/1.1\r\nHost: here\r\nAuthorization: Basic {key}\r\nContent-Length: {2**20}\r\n\r\n".encode()
+    works = [functools.partial(half, port, ends, head + b" " * (2**20 - 1), 150)] * 4
+    in_threads([*works, *[functools.partial(work, number) for number in range(8)]])
 
 
 KINDS = {"without a key": strangers, "with a viewer's key": viewers}

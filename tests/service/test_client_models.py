@@ -48,7 +48,7 @@ def operations(python: str, schema: Schema) -> list[Operation]:
 
 def _accepted(schema: Schema, operation: Operation) -> bool:
     try:
-        schema.writes(operation.text)
+        schema.writes(schema.read(operation.text))
     except GraphQLError:
         return False
     return True

@@ -15,6 +15,9 @@ PROGRAM = """
     with wandb.init(project="large", config=config) as run:
         for step in range(2):
             run.log({f"metric{number}": step + number / 7 for number in range(10_000)})
+    with wandb.init(project="lists") as lists:
+        for step in range(4):
+            lists.log({"loss": step, "mask": [step] * 900_000})  # more values than a request may hold outside of its lines
     os.makedirs("files")
     for number in range(FILES):
         with open(f"files/{number}", "w") as file:
@@ -32,11 +35,13 @@ PROGRAM = """
     found = api.run(f"someone/large/{run.id}")
     (row, _) = found.scan_history(keys=["metric7", "metric9999"])
     history = found.history(samples=2, pandas=False)
+    listed = api.run(f"someone/lists/{lists.id}")
     artifact = api.artifact("someone/large/many:v0")
     with open(artifact.get_entry("7").download(root="downloaded")) as file:
         downloaded = file.read()
     print(json.dumps({
         "config": len(found.config), "summary": len([key for key in found.summary.keys() if key.startswith("metric")]),
+        "lists": [listed.state, [row["loss"] for row in listed.scan_history(keys=["loss"])]],
         "row": row["metric7"], "history": [len(row) > 10_000 for row in history],
         "files": artifact.file_count, "downloaded": downloaded,
         "values": len(api.sweep(f"someone/large/{sweep}").config["parameters"]["x"]["values"]),
@@ -51,6 +56,7 @@ def test_ten_thousand_metrics_many_files_a_large_config_and_a_thousand_values(ad
     assert found == {
         "config": 40_000,
         "summary": 10_000,
+        "lists": ["finished", [0, 1, 2, 3]],
         "row": 1.0,
         "history": [True, True],
         "files": FILES,

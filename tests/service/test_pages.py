@@ -19,12 +19,15 @@ from typing import Any
 import httpx2
 import pytest
 import sqlalchemy as sa
+from limits import RateLimitItemPerMinute
 from starlette.applications import Starlette
+from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from paretune.core.errors import UsageError
+from paretune.service.http import auth
 from paretune.service.store.accounts import RESERVED, add_user, revoke_keys
 from paretune.service.store.database import Database
 from paretune.service.store.filters import condition_of
@@ -35,6 +38,7 @@ from paretune.service.web.filter_text import filter_of
 from paretune.service.web.login import Logins, local_path
 from paretune.service.web.painter import painter_of
 from paretune.service.web.runs_page import plain_cell
+from paretune.service.web.visits import Web
 from paretune.service.web.words import ago, duration, number, size
 from tests.samples import ROOT
 from tests.service.browsing import Shown, sent
@@ -154,6 +158,29 @@ def test_a_wrong_key_is_told_and_the_eleventh_in_a_minute_waits(shown: Shown, mo
     assert sent(stranger, "/login", key=KEY).status_code == 303  # another account, behind the same address
     monkeypatch.setattr(login, "WINDOW", 0.0)
     assert sent(stranger, "/login", key="local-" + "z" * 40).status_code == 403
+
+
+def test_wrong_keys_of_an_address_are_bounded_at_the_login_too(shown: Shown, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(auth, "REFUSALS", RateLimitItemPerMinute(3))
+    looked_up = []
+    opening = Logins.open
+    monkeypatch.setattr(Logins, "open", lambda self, key: looked_up.append(key) or opening(self, key))
+    stranger, wrong = shown.another(), [f"{number}-{'z' * 40}" for number in range(5)]
+    responses = [sent(stranger, "/login", key=key) for key in [*wrong, wrong[0]]]
+    assert [response.status_code for response in responses] == [403] * 3 + [429] * 3
+    assert "wrong keys came from" in responses[-1].text
+    assert looked_up == wrong  # the last was known to be wrong
+    assert sent(stranger, "/login", key=KEY).status_code == 303
+
+
+def test_a_page_that_nobody_waits_for_any_more_is_not_made(shown: Shown, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def gone(_: Request) -> bool:
+        return True
+
+    monkeypatch.setattr(Request, "is_disconnected", gone)
+    monkeypatch.setattr(Web, "_answered", lambda *_: pytest.fail("was made"))
+    assert shown.browser.get("/").status_code == 499
+    assert sent(shown.browser, "/someone/tried/runs", action="stop").status_code == 499
 
 
 def test_a_link_logs_in_once(tmp_path: Path) -> None:

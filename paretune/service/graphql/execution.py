@@ -67,21 +67,31 @@ class Schema:
         self.schema: GraphQLSchema = make_executable_schema(load_schema_from_path(str(SCHEMA)), *resolvers)
         self._remembered = functools.lru_cache(maxsize=128)(self._parsed)
 
-    def writes(self, query: str) -> bool:
+    def read(self, query: str) -> DocumentNode:
+        """Return a document of one operation.
+
+        Raises:
+            GraphQLError: if it is no document of this schema.
+        """
+        return self._remembered(query) if len(query) <= SHORT else self._parsed(query)
+
+    def writes(self, document: DocumentNode) -> bool:
         """Whether a document is answered in a transaction that writes: a mutation is, but for those with transactions of their own.
 
         Raises:
-            GraphQLError: if it is no document of this schema, or mixes the two.
+            GraphQLError: if it mixes the two.
         """
-        operation = operation_of(self._read(query))
+        operation = operation_of(document)
         if operation.operation is not OperationType.MUTATION:
             return False
+        if not all(isinstance(node, FieldNode) for node in operation.selection_set.selections):
+            raise GraphQLError("the fields of a mutation must stand in itself, not in a fragment.")
         named = {node.name.value for node in operation.selection_set.selections if isinstance(node, FieldNode)}
         if len(named) > 1 and named & OWN_TRANSACTIONS:
             raise GraphQLError(f"{', '.join(sorted(named & OWN_TRANSACTIONS))} must be the only thing that a mutation asks for.")
         return not named & OWN_TRANSACTIONS and not named <= WITHOUT_WRITING
 
-    def prepare(self, query: str, variables: Mapping[str, Any]) -> None:
+    def prepare(self, document: DocumentNode, variables: Mapping[str, Any]) -> None:
         """Do what takes time before the transaction in which a document is answered.
 
         Raises:
@@ -89,32 +99,22 @@ class Schema:
             UsageError: if a sweep has faults.
         """
         query_limits.check_items(variables)
-        operation = operation_of(self._read(query))
+        operation = operation_of(document)
         for node in operation.selection_set.selections:
             if isinstance(node, FieldNode) and node.name.value == "upsertSweep":
                 text = _sent(node, "input", variables).get("config")
                 if isinstance(text, str) and text:
                     definitions.read_definition(definitions.fit_definition(text), "sweep")  # which remembers it
 
-    def name_of(self, query: str) -> str:
-        """Return the name of a document's operation; empty where it has none.
-
-        Raises:
-            GraphQLError: if it is no document of this schema.
-        """
-        name = operation_of(self._read(query)).name
-        return "" if name is None else name.value
-
-    def execute(self, query: str, variables: Mapping[str, Any], context: Any) -> ExecutionResult:
+    def execute(self, document: DocumentNode, variables: Mapping[str, Any], context: Any) -> ExecutionResult:
         """Answer a document of one operation.
 
         Args:
             context: its `answer` counts the size.
 
         Raises:
-            GraphQLError: if it is no document of this schema, or asks for too much.
+            GraphQLError: if it asks for too much.
         """
-        document = self._read(query)
         known = self._known_variables(document, variables)
         query_limits.check(self.schema, document, known)
         try:
@@ -123,9 +123,6 @@ class Schema:
             )
         except TooLargeAnswer as error:
             raise GraphQLError(str(error)) from None
-
-    def _read(self, query: str) -> DocumentNode:
-        return self._remembered(query) if len(query) <= SHORT else self._parsed(query)
 
     def _parsed(self, query: str) -> DocumentNode:
         if len(query) > MOST_CHARACTERS:
@@ -180,6 +177,12 @@ def operation_of(document: DocumentNode) -> OperationDefinitionNode:
     if len(found) != 1:
         raise GraphQLError(f"a document must hold one operation. Got {len(found)}.")
     return found[0]
+
+
+def name_of(document: DocumentNode) -> str:
+    """Return the name of a document's operation; empty where it has none."""
+    name = operation_of(document).name
+    return "" if name is None else name.value
 
 
 def known_values(kind: Any, value: Any) -> Any:

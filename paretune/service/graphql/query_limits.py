@@ -35,6 +35,7 @@ MOST_ITEMS = 20_000  # of a list that is sent; the client sends at most 10,000 f
 MOST_ANSWER = 64 * 2**20  # characters of an answer
 STEP = 1024  # characters after which an answer's size and time are looked at again
 LARGE_ANSWER = 4 * 2**20  # characters from which on answers are made one at a time
+LARGE_SECONDS, MOST_LARGE = 10.0, 8  # for which one waits for another, and how many wait: each has a thread and a connection
 READING, READING_COSTS = ("history", "events", "sampledHistory"), 100  # fields that read a history; each counts as many values
 MOST_SECONDS = 30.0  # of a processor, for a document that only reads; W&B's client waits 20 s for an answer
 
@@ -96,6 +97,10 @@ class TooLargeAnswer(BaseException):
         super().__init__(f"the answer {what}: ask for smaller pages, fewer rows or fewer fields.")
 
 
+class BusyAnswer(BaseException):
+    """An answer grows large, and others do already: its client shall ask again. No Exception either."""
+
+
 class AnswerSize:
     """The size of one answer while it is made: execution stops where it grows too large.
 
@@ -106,7 +111,7 @@ class AnswerSize:
         waits: whether it may wait for another; not while it keeps others from the database.
     """
 
-    _large = threading.Lock()
+    _large, _waiting = threading.Lock(), threading.BoundedSemaphore(MOST_LARGE)
 
     def __init__(self, *, waits: bool) -> None:
         self.size = self.next = 0
@@ -118,6 +123,7 @@ class AnswerSize:
 
         Raises:
             TooLargeAnswer: if they are too many.
+            BusyAnswer: if the answer is large, and it is not the turn of such a one in time.
         """
         self.size += 16 + len(value) if value.__class__ is str else 16 + STEP if value.__class__ in (list, dict) else 16
         if self.size >= self.next:
@@ -131,8 +137,17 @@ class AnswerSize:
         if self.waits and time.thread_time() - self.begun > MOST_SECONDS:
             raise TooLargeAnswer(f"took more than {MOST_SECONDS:g} s of the server's processor")
         if self.size > LARGE_ANSWER and self.waits and not self.is_alone:
-            self._large.acquire()
-            self.is_alone = True
+            self.is_alone = self._is_its_turn()
+            if not self.is_alone:
+                raise BusyAnswer
+
+    def _is_its_turn(self) -> bool:
+        if not self._waiting.acquire(blocking=False):
+            return False
+        try:
+            return self._large.acquire(timeout=LARGE_SECONDS)
+        finally:
+            self._waiting.release()
 
     def __enter__(self) -> AnswerSize:
         return self

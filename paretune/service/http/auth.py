@@ -6,7 +6,8 @@ import asyncio
 import base64
 import functools
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from limits import RateLimitItemPerMinute, RateLimitItemPerSecond
 from limits.storage import MemoryStorage
@@ -16,7 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from paretune.service.store.accounts import Account, account_of
+from paretune.service.store.accounts import Account, account_of, digest_of
 from paretune.service.store.database import Database
 from paretune.service.store.files import Files
 
@@ -26,6 +27,8 @@ RATE = 300  # requests a second of one user, unless the server is told otherwise
 REFUSALS = RateLimitItemPerMinute(60)  # wrong keys from one address
 LOOK_UPS = 4  # keys that are looked up at once
 WRONG = 60.0  # seconds for which a wrong key is not looked up again
+
+Found = TypeVar("Found")
 
 
 class Keys:
@@ -54,7 +57,7 @@ class Keys:
         if known is not None and known[0] > time.monotonic():
             account: Account | None = known[1]
         else:
-            account = await self._looked_up(request, key)
+            account = await self._account(request, key)
         if account is None:
             raise HTTPException(
                 401, "this key is not known here: ask whoever runs this server for one (python -m paretune.service user add)."
@@ -62,26 +65,33 @@ class Keys:
         self.count(account)
         return account
 
-    async def _looked_up(self, request: Request, key: str | None) -> Account | None:
-        if key is None or self._wrong.get(key, 0.0) > time.monotonic():
-            account = None
-        else:
-            async with self._looking_up:  # so that wrong keys do not keep users from the threads
-                account = await run_in_threadpool(account_of, self.database, key)
-        if key is None or account is None:
-            self._refuse(request, key)
-            return None
-        if len(self._accounts) >= MOST_REMEMBERED:
-            self._accounts.clear()
-        self._accounts[key] = (time.monotonic() + REMEMBERED, account)
+    async def _account(self, request: Request, key: str | None) -> Account | None:
+        account = await self.looked_up(request, key, functools.partial(account_of, self.database))
+        if key is not None and account is not None:
+            if len(self._accounts) >= MOST_REMEMBERED:
+                self._accounts.clear()
+            self._accounts[key] = (time.monotonic() + REMEMBERED, account)
         return account
 
-    def _refuse(self, request: Request, key: str | None) -> None:
-        """Count a wrong key; a right one from the same address is answered all the same."""
-        if key is not None and self._wrong.get(key, 0.0) <= time.monotonic():
-            if len(self._wrong) >= MOST_REMEMBERED:
-                self._wrong.clear()
-            self._wrong[key] = time.monotonic() + WRONG
+    async def looked_up(self, request: Request, key: str | None, look_up: Callable[[str], Found | None]) -> Found | None:
+        """Return what is found by a key, looked up beside few others; wrong ones are counted, and remembered for a while.
+
+        Raises:
+            HTTPException: 429 where too many wrong keys came from this address; a right one is answered all the same.
+        """
+        found, digest = None, "" if key is None else digest_of(key)
+        if key is not None and self._wrong.get(digest, 0.0) <= time.monotonic():
+            async with self._looking_up:  # so that wrong keys do not keep users from the threads
+                found = await run_in_threadpool(look_up, key)
+            if found is None:
+                if len(self._wrong) >= MOST_REMEMBERED:
+                    self._wrong.clear()
+                self._wrong[digest] = time.monotonic() + WRONG
+        if found is None:
+            self._refuse(request)
+        return found
+
+    def _refuse(self, request: Request) -> None:
         address = "" if request.client is None else request.client.host
         if not self._limiter.hit(REFUSALS, address):
             raise too_many(f"more than {REFUSALS.amount} wrong keys came from {address} within a minute.", 60)
@@ -96,11 +106,11 @@ class Keys:
             raise too_many(f"{account.name} makes more than {self._rate.amount} requests a second.", 1)
 
     def given_to(self, app: ASGIApp) -> ASGIApp:
-        """Return an application that counts its users' requests here: it finds `count` in the scope of each."""
+        """Return an application that finds in the scope of each request how to `count` it, and how to `look_up` a key."""
         return functools.partial(self._counting, app)
 
     async def _counting(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-        scope["count"] = self.count
+        scope["count"], scope["look_up"] = self.count, self.looked_up
         await app(scope, receive, send)
 
 

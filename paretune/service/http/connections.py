@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from operator import itemgetter
 from typing import Any
 
 import h11
@@ -21,6 +22,7 @@ STALL_SECONDS = 60.0  # in which a client must read some of its answer
 MOST_CONNECTIONS = 4000
 OTHER_FILES = 320  # that the process may need beside its connections
 ACCEPTED_AT_ONCE = 32  # before the first of them is counted
+IDLE, SENDING, BUSY = range(3)
 BACKLOG = 1024  # connections that the kernel keeps while the server is busy
 
 
@@ -98,13 +100,16 @@ class Connection(H11Protocol):
         self.transport.abort()  # closing would wait until the client has read what is to be sent
 
     def _make_room(self) -> None:
-        """End the oldest connection with no request, or of a client that is not known; this one where there is none."""
-        next((other for other in self._open if not other.is_busy), self)._end()
+        """End the oldest of the connections that are worth least; this one where all others are answered."""
+        worth, oldest = min(((other._worth, other) for other in self._open if other is not self), key=itemgetter(0))
+        (self if worth == BUSY else oldest)._end()
 
     @property
-    def is_busy(self) -> bool:
-        """Whether a request of a user, or with a signed URL, is answered."""
-        return self.conn.their_state is not h11.IDLE and bool(self.scope.get("state", {}).get("is_known"))
+    def _worth(self) -> int:
+        """How much is lost with it: nobody's request, a part of a body that a user sends again, or an answer that is made."""
+        if self.conn.their_state is h11.IDLE or not (self.scope or {}).get("state", {}).get("is_known"):
+            return IDLE
+        return SENDING if self.conn.their_state is h11.SEND_BODY else BUSY
 
 
 def protocol(most: int) -> type[Connection]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import secrets
 import time
@@ -10,6 +11,7 @@ import time
 import sqlalchemy as sa
 from starlette.concurrency import run_in_threadpool
 
+from paretune.core.errors import first_line
 from paretune.service.http.storage_failures import FAILING, fault_of
 from paretune.service.store import migrations
 from paretune.service.store.database import Database
@@ -17,6 +19,7 @@ from paretune.service.store.files import Files
 
 VALID_SECONDS = 2.0  # of an examination: anybody may ask, as often as they like
 WAIT_SECONDS = 10.0  # for the disk and the database
+log = logging.getLogger("service")
 
 
 class Health:
@@ -52,7 +55,10 @@ class Health:
             with self.database.session(writing=True) as session:
                 version = sa.table(migrations.VERSION_TABLE, sa.column("version_num"))
                 session.execute(sa.update(version).values(version_num=version.c.version_num))
-        except FAILING as error:
+        except (*FAILING, sa.exc.DatabaseError) as error:  # as SQLite calls a file that is damaged
             fault = fault_of(error)
-            return f"the disk or the database fails ({error})." if fault is None else fault.sentence
+            if fault is None:
+                log.error("the disk or the database fails (%s)", first_line(getattr(error, "orig", None) or error))
+                return "the disk or the database fails: the server's log says how."
+            return fault.sentence
         return ""

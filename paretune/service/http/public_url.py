@@ -13,7 +13,8 @@ from paretune.painter.sockets import is_own_name
 class PublicUrl:
     """Has every request look as if it had been sent to the base URL.
 
-    The path of the base URL may still stand before the path of a request, or be taken off by the proxy.
+    The path of the base URL may still stand before the path of a request, or be taken off by the proxy; then
+    no entity may have the name of its first part, whose pages would be taken for whole paths.
     """
 
     def __init__(self, app: ASGIApp, *, url: str) -> None:

@@ -7,30 +7,31 @@ import contextlib
 import functools
 import json
 import logging
+import re
 import threading
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import sqlalchemy as sa
-from graphql import GraphQLError
+from graphql import DocumentNode, GraphQLError
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 
 from paretune.core.errors import UsageError
 from paretune.painter.bodies import body_of
 from paretune.service import graphql as answers
-from paretune.service.graphql.execution import answered, refused
-from paretune.service.graphql.query_limits import AnswerSize
+from paretune.service.graphql.execution import answered, name_of, refused
+from paretune.service.graphql.query_limits import AnswerSize, BusyAnswer
 from paretune.service.graphql.shared import Context, GoneError
 from paretune.service.http.auth import Keys, permitted
 from paretune.service.http.compressed import unpacked
 from paretune.service.http.health import Health
 from paretune.service.http.metrics import Observer
 from paretune.service.http.storage_failures import failing
-from paretune.service.http.turns import Turns, take_large_turn, take_turn
+from paretune.service.http.turns import SMALL_BODY, TURNS, Turns, take_body_turn, take_turn
 from paretune.service.operations.garbage_collection import Cleaning
 from paretune.service.store import bulk, compaction, runs, segments, shared_runs
 from paretune.service.store.accounts import Account
@@ -40,14 +41,17 @@ from paretune.service.store.safe_json import fitted
 from paretune.service.store.tables import Run, RunFile, now
 from paretune.service.sweeps import agents, pruning
 from paretune.service.sweeps.heartbeats import Pulses
-from paretune.service.sweeps.searches import Searches
+from paretune.service.sweeps.searches import WAITING, Searches
 
 MOST_BODY = 32 * 2**20  # bytes of a request that is not an upload; the client's largest has about 10 MB
 PIECE = 2**18  # bytes of an answer that are handed to the network at once
-SMALL_BODY = 2**16  # bytes that are read faster than another thread is woken
 MOST_BRACKETS = 2_000_000  # in one, which JSON takes a second to read, and nothing else runs meanwhile
-HEARTBEAT, HEARTBEAT_TURNS = b"agentHeartbeat", 8  # it may wait for a study, and runs of its user must be heard meanwhile
 MOST_COMMAS = 3_000_000  # of the values between them, each takes up to 60 bytes of memory
+TEXT = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)  # of JSON
+MOST_QUOTES = 2_000_000  # of a request whose texts are told from the rest, which takes 0.2 s for so many
+HEARTBEAT = re.compile(r'\s*mutation\b[^{}#"]*\{\s*agentHeartbeat\b')  # which is then all that the document asks for
+HEARTBEAT_TURNS = WAITING + 8  # as many may wait for a study, and the others only say which runs are alive
+OTHERS, STREAMS = ("", TURNS), ("streams", TURNS)  # of a user: what is read and changed, and what runs stream
 PULSES = 5.0  # seconds between writings of who was heard
 CRASHES = 30.0  # seconds between looks for runs that have fallen silent, and for histories to be compacted
 log = logging.getLogger("service")
@@ -108,7 +112,7 @@ class Service:
     async def graphql(self, request: Request) -> Response:
         """Answer one operation."""
         account = await self.authenticated(request)
-        values = await sent_values(request, account)
+        values = await sent_values(request, account, lane_of=lane_of_operation)
         query, variables = values.get("query"), values.get("variables") or {}
         if not isinstance(query, str) or not isinstance(variables, dict):
             raise HTTPException(400, "a request must have query, a text, and variables, a mapping.")
@@ -118,24 +122,35 @@ class Service:
     def _executed(self, query: str, variables: dict[str, Any], account: Account, request: Request) -> bytes:
         """Return the answer of an operation as JSON."""
         try:
-            writes = self.schema.writes(query)
-            request.state.operation = self.schema.name_of(query)
-            self.schema.prepare(query, variables)
+            document = self.schema.read(query)
+            writes = self.schema.writes(document)
+            request.state.operation = name_of(document)
+            self.schema.prepare(document, variables)
         except GraphQLError as error:
             return as_body(refused(error))
         except UsageError as error:
             return as_body({"data": None, "errors": [{"message": str(error)}]})
-        with AnswerSize(waits=not writes) as answer:
-            return as_body(self._in_transaction(query, variables, account, request, answer, writes=writes))
+        try:
+            with AnswerSize(waits=not writes) as answer:
+                return as_body(self._in_transaction(document, variables, account, request, answer, writes=writes))
+        except BusyAnswer:
+            raise HTTPException(503, "the server makes other large answers: try again.", headers={"retry-after": "5"}) from None
 
     def _in_transaction(
-        self, query: str, variables: dict[str, Any], account: Account, request: Request, answer: AnswerSize, *, writes: bool
+        self,
+        document: DocumentNode,
+        variables: dict[str, Any],
+        account: Account,
+        request: Request,
+        answer: AnswerSize,
+        *,
+        writes: bool,
     ) -> dict[str, Any]:
         base, client = self.base_of(request), shared_runs.client_of(request.headers)
         try:
             with self.database.session(writing=writes) as session:
                 context = Context(session, account, self.files, self.searches, self.database, self.pulses, base, answer, client)
-                result = self.schema.execute(query, variables, context)
+                result = self.schema.execute(document, variables, context)
                 if result.errors:
                     session.rollback()
                     for error in result.errors:
@@ -151,7 +166,7 @@ class Service:
     async def file_stream(self, request: Request) -> Response:
         """Take what a run streams."""
         account = await self.authenticated(request)
-        values = await sent_values(request, account)
+        values = await sent_values(request, account, lane_of=lambda _: STREAMS, in_texts=False)
         client = shared_runs.client_of(request.headers)
         receive = functools.partial(self._received, account, values, client, **request.path_params)
         return JSONResponse(await run_in_threadpool(retried, receive))
@@ -272,30 +287,54 @@ def _run_of(session: Session, said: dict[str, Any]) -> Run | None:
     return run if run is not None and run.identity["born"] == said.get("born") else None
 
 
-async def sent_values(request: Request, account: Account) -> dict[str, Any]:
-    """Return the JSON object that a request carries, once it is its user's turn; a large one is read beside other requests."""
-    await take_large_turn(request, account.id)
+async def sent_values(
+    request: Request,
+    account: Account,
+    *,
+    lane_of: Callable[[dict[str, Any]], tuple[str, int]] = lambda _: OTHERS,
+    in_texts: bool = True,
+) -> dict[str, Any]:
+    """Return the JSON object that a request carries, once it is its user's turn; a large one is read beside other requests.
+
+    Args:
+        lane_of: tells with which requests of the user this one takes turns, and how many; of large ones before they are read.
+        in_texts: as of `json_of`.
+    """
+    await take_body_turn(request, account.id)
     body = await body_of(request, MOST_BODY, "a request")
     encoding = request.headers.get("content-encoding", "").lower()
-    if not encoding and HEARTBEAT in body:
-        await take_turn(request, (account.id, HEARTBEAT), HEARTBEAT_TURNS)
-    else:
-        await take_turn(request, account.id)
+    is_small = not encoding and len(body) < SMALL_BODY
+    values = json_of(body, in_texts=in_texts) if is_small else {}
+    lane, number = lane_of(values)
+    await take_turn(request, (account.id, lane), number)
+    if await request.is_disconnected():
+        raise ClientDisconnect
     if encoding:
         body = await run_in_threadpool(unpacked, body, encoding, MOST_BODY)
-    return json_of(body) if len(body) < SMALL_BODY else await run_in_threadpool(json_of, body)
+    return values if is_small else await run_in_threadpool(json_of, body, in_texts=in_texts)
 
 
-def json_of(body: bytes) -> dict[str, Any]:
+def lane_of_operation(values: dict[str, Any]) -> tuple[str, int]:
+    """Return with which requests of its user an operation takes turns, and how many: heartbeats are heard beside all others."""
+    query = values.get("query")
+    return ("heartbeats", HEARTBEAT_TURNS) if isinstance(query, str) and HEARTBEAT.match(query) else OTHERS
+
+
+def json_of(body: bytes, *, in_texts: bool = True) -> dict[str, Any]:
     """Return a JSON object; nothing at all is an empty one.
+
+    Args:
+        in_texts: whether what stands inside texts counts as values, too: it will be read at once. Else each text is bounded
+            where it is read.
 
     Raises:
         HTTPException: 400 if it is anything else, 413 if it holds too many values.
     """
-    if body.count(b"[") + body.count(b"{") > MOST_BRACKETS or body.count(b",") > MOST_COMMAS:
-        sentence = (
-            f"a request may hold at most {MOST_BRACKETS:,} lists and objects and {MOST_COMMAS:,} values, those inside texts too."
-        )
+    if _has_too_many(body) and (
+        in_texts or body.count(b'"') - body.count(b'\\"') > MOST_QUOTES or _has_too_many(TEXT.sub(b"", body))
+    ):
+        inside = ", those inside texts too" if in_texts else ""
+        sentence = f"a request may hold at most {MOST_BRACKETS:,} lists and objects and {MOST_COMMAS:,} values{inside}."
         raise HTTPException(413, sentence)
     try:
         values = json.loads(body or b"{}")
@@ -306,6 +345,10 @@ def json_of(body: bytes) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise HTTPException(400, "a request must be a JSON object.")
     return values
+
+
+def _has_too_many(body: bytes) -> bool:
+    return body.count(b"[") + body.count(b"{") > MOST_BRACKETS or body.count(b",") > MOST_COMMAS
 
 
 def as_body(values: dict[str, Any]) -> bytes:

@@ -1,10 +1,11 @@
-"""Fairness among users: how many requests of each are worked on at once; the others wait. And how slowly a body may come."""
+"""Per-user concurrency limits and a minimum rate for request bodies."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import functools
+import math
 import time
 from collections.abc import AsyncIterator, Hashable
 
@@ -12,10 +13,13 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-TURNS = 4  # requests of one user that are worked on at once
+TURNS = 4  # requests of one user that are worked on at once; as many of what it streams
 LARGE_TURNS, LARGE = 2, 2**20  # requests of one user whose bodies have more bytes than this, kept at once
+BODY_TURNS, SMALL_BODY = 16, 2**16  # the same for others; smaller ones are read faster than another thread is woken
 MOST_WAITING = 500  # requests of one user
+MOST_BODIES_WAITING = 100  # of them, whose beginnings take up to 300 KB each
 BODY_SECONDS, BODY_RATE = 20.0, 500  # a client may keep a body waiting for so long, and a second more for so many bytes (as Apache)
+MOST_LEFT = 60.0  # seconds that it may stop for, however much of it has come
 
 
 class Turns:
@@ -37,14 +41,14 @@ class Turns:
 
         return taking
 
-    async def _take(self, turns: contextlib.AsyncExitStack, user: Hashable, number: int = TURNS) -> None:
-        await turns.enter_async_context(self._turn((user, number), number))
+    async def _take(self, turns: contextlib.AsyncExitStack, user: Hashable, number: int, waiting: int) -> None:
+        await turns.enter_async_context(self._turn((user, number), number, waiting))
 
     @contextlib.asynccontextmanager
-    async def _turn(self, key: Hashable, number: int) -> AsyncIterator[None]:
+    async def _turn(self, key: Hashable, number: int, waiting: int) -> AsyncIterator[None]:
         lane = self._lanes.setdefault(key, _Lane(number))
-        if lane.requests >= MOST_WAITING + number:
-            sentence = f"this user has {MOST_WAITING} requests waiting already. Try again in 1 s."
+        if lane.requests >= waiting + number:
+            sentence = f"this user has {waiting} requests waiting already. Try again in 1 s."
             raise HTTPException(429, sentence, headers={"retry-after": "1"})
         lane.requests += 1
         try:
@@ -56,7 +60,7 @@ class Turns:
                 del self._lanes[key]
 
 
-async def take_turn(request: Request, user: Hashable, number: int = TURNS) -> None:
+async def take_turn(request: Request, user: Hashable, number: int = TURNS, waiting: int | None = None) -> None:
     """Wait for a turn of a user, who has `number` of this kind; where nobody counts them, there is one.
 
     Raises:
@@ -64,14 +68,19 @@ async def take_turn(request: Request, user: Hashable, number: int = TURNS) -> No
     """
     take = request.scope.get("take_turn")
     if take is not None:
-        await take(user, number)
+        await take(user, number, MOST_WAITING if waiting is None else waiting)
 
 
-async def take_large_turn(request: Request, user: Hashable) -> None:
-    """Wait for a turn to send a large body, where a request announces one or does not say how large it is."""
+async def take_body_turn(request: Request, user: Hashable) -> None:
+    """Wait for a turn to send a body that is not small, where a request announces one or does not say how large it is.
+
+    Raises:
+        HTTPException: 429 where too many wait.
+    """
     length = request.headers.get("content-length", "")
-    if not length.isdecimal() or int(length) > LARGE:
-        await take_turn(request, user, LARGE_TURNS)
+    size = int(length) if length.isdecimal() else math.inf
+    if size > SMALL_BODY:
+        await take_turn(request, user, LARGE_TURNS if size > LARGE else BODY_TURNS, MOST_BODIES_WAITING)
 
 
 class _Lane(asyncio.Semaphore):
@@ -94,9 +103,11 @@ class SlowBody:
         except TimeoutError:
             raise HTTPException(
                 408,
-                f"a body must come within {BODY_SECONDS:g} s and one more for each {BODY_RATE} bytes.",
+                f"a body must come within {BODY_SECONDS:g} s and one more for each {BODY_RATE} bytes, "
+                f"and may stop for {MOST_LEFT:g} s at most.",
                 headers={"connection": "close"},
             ) from None
-        self._left += len(message.get("body", b"")) / BODY_RATE - (time.monotonic() - begin)
+        left = self._left + len(message.get("body", b"")) / BODY_RATE - (time.monotonic() - begin)
+        self._left = min(left, MOST_LEFT)
         self._is_whole = not message.get("more_body", False)
         return message

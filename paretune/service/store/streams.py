@@ -27,6 +27,7 @@ COUNTS = {HISTORY: "history_lines", EVENTS: "event_lines", LOG: "log_lines"}
 STEPS = 2**63  # which none reaches
 MOST_LINES = 2**31 - 2**24  # of a stream
 MOST_KEYS = 10_000  # of a run's history that are told one by one
+MOST_BRACKETS, MOST_COMMAS = 2_000_000, 3_000_000  # of a line; those take a second and 200 MB to read
 
 
 def append(session: Session, run: Run, stream: str, first: int, lines: Sequence[str]) -> None:
@@ -64,11 +65,11 @@ def append(session: Session, run: Run, stream: str, first: int, lines: Sequence[
     if stream == HISTORY:
         _note_keys(run, rows)
     elif stream == EVENTS and rows:
-        run.system = as_json(rows[-1])
+        run.system = lines[-1]
 
 
 def _fit_rows(run: Run, lines: Sequence[str]) -> tuple[list[dict[str, Any]], list[str]]:
-    """Return rows and their lines, both empty where a line is unfit.
+    """Return rows without the elements of their lists, and their lines; both empty where a line is unfit.
 
     Raises:
         UsageError: if all lines are unfit.
@@ -78,7 +79,7 @@ def _fit_rows(run: Run, lines: Sequence[str]) -> tuple[list[dict[str, Any]], lis
     faults: list[str] = []
     for line in lines:
         try:
-            rows.append(row_of(line))
+            rows.append(_without_elements(row_of(line)))
             texts.append(safe_json.bounded(line))
         except UsageError as error:
             faults.append(str(error))
@@ -245,8 +246,13 @@ def row_of(line: str) -> dict[str, Any]:
     """Return a line of history or events.
 
     Raises:
-        UsageError: if it is no JSON object, or its step has more than 64 bits.
+        UsageError: if it is no JSON object or too large a one, or its step has more than 64 bits.
     """
+    if line.count("[") + line.count("{") > MOST_BRACKETS or line.count(",") > MOST_COMMAS:
+        raise UsageError(
+            f"a line of history may hold at most {MOST_BRACKETS:,} lists and objects and {MOST_COMMAS:,} values. "
+            "Keep large values in a file or an artifact."
+        )
     try:
         row = safe_json.read(line)
     except (ValueError, RecursionError):
@@ -257,6 +263,13 @@ def row_of(line: str) -> dict[str, Any]:
     if not isinstance(step, int | float) or not -STEPS <= step < STEPS:
         raise UsageError(f"_step must be a number of 64 bits. Got {str(step)[:80]}.")
     return row
+
+
+def _without_elements(value: Any) -> Any:
+    """Return a row with empty lists for those in it: of the rows of one request they may take a gigabyte."""
+    if isinstance(value, dict):
+        return {key: _without_elements(item) for key, item in value.items()}
+    return [] if isinstance(value, list) else value
 
 
 def _step(line: str) -> int:

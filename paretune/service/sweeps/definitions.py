@@ -18,6 +18,8 @@ from paretune.service.store.tables import Sweep
 MOST_CHARACTERS = 1_000_000
 MARKS = (",", ":", "\n", "[", "{", "- ", "? ")  # YAML has at most one value more than it has of these
 MOST_MARKS = 20_000  # a sweep of 1,000 values has about as many; PyYAML reads 10,000 a second
+SHORT = 5_000  # characters of a definition that takes at most 0.2 MB once it is read; the longest takes 3
+N_SHORT, N_LONG = 256, 16  # definitions that are remembered
 
 
 def definition_of(sweep: Sweep) -> Definition:
@@ -26,7 +28,7 @@ def definition_of(sweep: Sweep) -> Definition:
 
 
 def check_size(text: str) -> None:
-    """Refuse a definition that would take long to read.
+    """Refuse a definition from a client that would take long to read.
 
     Raises:
         UsageError: that says what is too much.
@@ -42,7 +44,12 @@ def check_size(text: str) -> None:
 
 
 def fit_definition(text: str) -> str:
-    """Return a definition without texts that no database holds, also where YAML writes them as escapes."""
+    """Return a definition from a client without texts that no database holds, also where YAML writes them as escapes.
+
+    Raises:
+        UsageError: if it would take long to read.
+    """
+    check_size(text)
     text = fit(text)
     if "\\" not in text:
         return text
@@ -55,7 +62,7 @@ def fit_definition(text: str) -> str:
 
 
 def read_definition(text: str, name: str) -> Definition:
-    """Read a sweep that a client sent; it is called by its id where it has no name.
+    """Read a sweep of any size, as older versions stored them; it is called by its id where it has no name.
 
     Raises:
         UsageError: a sentence for every fault.
@@ -64,7 +71,12 @@ def read_definition(text: str, name: str) -> Definition:
     return definition if definition.definition.get("name") else dataclasses.replace(definition, name=name)
 
 
-@functools.lru_cache(maxsize=512)
 def _read(text: str) -> Definition:
-    check_size(text)
+    return (_short if len(text) <= SHORT else _long)(text)
+
+
+def _parsed(text: str) -> Definition:
     return read_sweep(Path("sweep.yaml"), text=text)
+
+
+_short, _long = (functools.lru_cache(maxsize=number)(_parsed) for number in (N_SHORT, N_LONG))

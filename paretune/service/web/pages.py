@@ -18,7 +18,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
@@ -68,6 +68,7 @@ def application(
     handlers: Mapping[Any, Any] = {
         HTTPException: functools.partial(_sentence, web),
         UsageError: functools.partial(_sentence, web),
+        ClientDisconnect: _given_up,
         **dict.fromkeys((*FAILING, Exception), functools.partial(_failed, web)),
     }
     return Starlette(routes=_routes(web, painter), exception_handlers=handlers, middleware=middleware)
@@ -154,6 +155,11 @@ async def _sentence(web: Web, request: Request, error: Exception) -> Response:
     response = _fault(web, request, status, sentence)
     response.headers.update(getattr(error, "headers", None) or {})
     return response
+
+
+async def _given_up(*_: Any) -> Response:
+    """Answer nobody, with the status that nginx logs then."""
+    return Response(status_code=499)
 
 
 async def _failed(web: Web, request: Request, error: Exception) -> Response:

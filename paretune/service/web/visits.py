@@ -14,11 +14,11 @@ from urllib.parse import parse_qsl, quote, urlsplit
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from paretune.painter.bodies import body_of
-from paretune.service.http.turns import take_turn
+from paretune.service.http.turns import take_body_turn, take_turn
 from paretune.service.store import runs
 from paretune.service.store.accounts import Account
 from paretune.service.store.database import Database
@@ -126,7 +126,10 @@ class Web:
         """Return what answers a GET by a handler."""
 
         async def answer(request: Request) -> Response:
-            await self._turn(request)
+            if (key := self._key(request)) is not None:
+                await take_turn(request, ("pages", key))
+                if await request.is_disconnected():
+                    raise ClientDisconnect
             return await run_in_threadpool(self._answered, handler, request, {}, False)
 
         return answer
@@ -135,24 +138,23 @@ class Web:
         """Return what answers the POST of one of these pages by a handler that may change what is kept."""
 
         async def answer(request: Request) -> Response:
-            await self._turn(request)
+            if (key := self._key(request)) is None:
+                return to_login(request)
+            await take_body_turn(request, ("pages", key))
             form = await form_sent_here(request)
+            await take_turn(request, ("pages", key))
+            if await request.is_disconnected():
+                raise ClientDisconnect
             return await run_in_threadpool(self._answered, handler, request, form, True)
 
         return answer
 
-    async def _turn(self, request: Request) -> None:
-        """Wait for a turn of who is logged in; whoever is not may send nothing but the login.
-
-        Raises:
-            HTTPException: 401 for a form of nobody.
-        """
+    def _key(self, request: Request) -> int | None:
+        """Return the number of the key of who is logged in, whose requests take turns; None for nobody."""
         key = self.logins.key_of(request.cookies.get(COOKIE))
         if key is not None:
             request.state.is_known = True
-            await take_turn(request, ("pages", key))
-        elif request.method not in ("GET", "HEAD"):
-            to_login(request)
+        return key
 
     def _answered(self, handler: Handler, request: Request, form: Mapping[str, list[str]], writing: bool) -> Response:
         said = [request.url.path, *request.query_params.values(), *(value for values in form.values() for value in values)]
@@ -189,7 +191,8 @@ class Web:
         if wait > 0:
             sentence = f"after {MOST_FAILURES} failed attempts with such a key, wait {wait:.0f} s before the next one."
             return self.page("login.html", status=429, next=goal, problem=sentence)
-        cookie = await run_in_threadpool(self.logins.open, key)
+        look_up = request.scope.get("look_up")  # where the service bounds them
+        cookie = await (run_in_threadpool(self.logins.open, key) if look_up is None else look_up(request, key, self.logins.open))
         if cookie is None:
             self.logins.failed(address, key)
             sentence = "this key is not known here: ask whoever runs this server for one (python -m paretune.service user add)."

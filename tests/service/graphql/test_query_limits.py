@@ -15,6 +15,7 @@ from paretune.service.store.database import Database
 from paretune.service.sweeps import definitions
 from tests.service.client_operations import operations
 from tests.service.serving import Asked
+from tests.waiting import wait_until
 
 UPSERT_SWEEP = "mutation M($input: UpsertSweepInput!) { upsertSweep(input: $input) { sweep { id } } }"
 
@@ -92,6 +93,8 @@ def test_a_large_answer_is_refused_while_it_is_made(asked: Asked, monkeypatch: p
 
 def test_large_answers_are_made_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(query_limits, "LARGE_ANSWER", 10)
+    waiting = threading.Semaphore(1)
+    monkeypatch.setattr(AnswerSize, "_waiting", waiting)
     made = []
 
     def another() -> None:
@@ -103,12 +106,43 @@ def test_large_answers_are_made_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -
         answer.add("x" * 20)
         thread = threading.Thread(target=another)
         thread.start()
-        thread.join(timeout=0.05)
+        wait_until(lambda: made or waiting._value == 0)  # type: ignore[attr-defined]
         assert not made
         with AnswerSize(waits=False) as writing:  # which others wait for
             writing.add("x" * 20)
     thread.join(timeout=10)
     assert made
+
+
+@pytest.mark.parametrize(("seconds", "number"), [(0.0, 1), (60.0, 0)])
+def test_a_large_answer_whose_turn_does_not_come_is_asked_for_again(
+    asked: Asked, seconds: float, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(query_limits, "LARGE_ANSWER", 10)
+    monkeypatch.setattr(query_limits, "LARGE_SECONDS", seconds)
+    monkeypatch.setattr(AnswerSize, "_waiting", threading.Semaphore(number))
+    body = {"query": "{ viewer { id username name } }"}
+    with AnswerSize._large:
+        response = asked.client.post("/graphql", json=body)
+    assert (response.status_code, response.headers["retry-after"]) == (503, "5")
+    monkeypatch.setattr(AnswerSize, "_waiting", threading.Semaphore(1))
+    assert asked.client.post("/graphql", json=body).status_code == 200
+    assert not AnswerSize._large.locked()
+
+
+def test_a_long_document_is_parsed_once_a_request(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed = []
+    monkeypatch.setattr(execution, "parse", lambda *arguments, **more: parsed.append(1) or parse(*arguments, **more))
+    asked.ask("{ viewer { id } }" + " " * execution.SHORT)
+    assert len(parsed) == 1
+
+
+def test_a_mutation_hides_nothing_in_a_fragment(asked: Asked) -> None:
+    query = (
+        'mutation { agentHeartbeat(input: {id: "1"}) { commands } ...F } '
+        'fragment F on Mutation { upsertBucket(input: {name: "hidden", modelName: "tried"}) { inserted } }'
+    )
+    assert "not in a fragment" in asked.told(query)["errors"][0]["message"]
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import pytest
 import sqlalchemy as sa
 from optuna.exceptions import StorageInternalError
+from starlette.exceptions import HTTPException
 from starlette.testclient import TestClient
 
 from paretune.core.errors import UsageError
@@ -265,6 +266,37 @@ def test_a_request_of_millions_of_lists_is_not_even_read(asked: Asked) -> None:
         response = asked.client.post(address, content=body)
         assert response.status_code == 413
         assert "at most 2,000,000 lists" in response.json()["error"]
+
+
+def test_lists_in_rows_make_no_request_too_large_and_a_row_that_is_loses_itself_alone(
+    asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("MOST_COMMAS", "MOST_BRACKETS"):
+        monkeypatch.setattr(service, name, 1000)
+        monkeypatch.setattr(streams, name, 1000, raising=False)
+    asked.run()
+    assert asked.stream("r1", **history(0, range(6), mask=[1] * 400, points=[[0]] * 400, texts=['"', "\\"])).status_code == 200
+    assert asked.stream("r1", **history(6, range(6, 8), mask=[1] * 1100)).status_code == 400
+    large = [json.dumps({"_step": 7, key: value}) for key, value in (("mask", [1] * 1100), ("points", [[]] * 1100))]
+    body = {"wandb-history.jsonl": {"offset": 6, "content": ['{"_step": 6}', *large, '{"_step": 9, "points": [[1, 2]]}']}}
+    assert asked.stream("r1", files=body).status_code == 200
+    found = of_run(asked, "historyLineCount history(minStep: 0, maxStep: 10) historyKeys")
+    assert found["historyLineCount"] == 10
+    rows = [json.loads(row) for row in found["history"]]
+    assert [len(row.get("mask", ())) for row in rows] == [400] * 6 + [0] * (len(rows) - 6)
+    assert [row["_step"] for row in rows if "_step" in row] == [*range(7), 9]
+    assert found["historyKeys"]["keys"]["points"]["typeCounts"] == [{"type": "list", "count": 7}]
+
+
+@pytest.mark.parametrize("before", [b'"\\\\", ', b'"\\"", ', b'"a\\u0022,[b", ', b'"\\n", '])
+def test_values_outside_of_texts_are_counted_whatever_stands_before(before: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "MOST_COMMAS", 10)
+    text = b'"' + b"," * 20 + b'"'
+    assert service.json_of(b'{"a": [' + before + text + b"]}", in_texts=False)
+    for body in (b'{"a": [' + before + text + b", 1" * 20 + b"]}", b"," * 11 + b'"unended'):
+        with pytest.raises(HTTPException) as refused:
+            service.json_of(body, in_texts=False)
+        assert refused.value.status_code == 413
 
 
 @pytest.mark.parametrize("files", [[1], "x", 7])

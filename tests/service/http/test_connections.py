@@ -8,8 +8,10 @@ import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import urlsplit
 
+import h11
 import pytest
 import requests
 
@@ -17,17 +19,23 @@ from paretune.service.http import connections, turns
 from paretune.service.http.connections import allowed_connections, protocol
 from tests.listening import listening
 from tests.service.serving import Asked, authorization
+from tests.waiting import wait_until
 
 HALF = b"POST /graphql HTTP/1.1\r\nHost: here\r\nX-Half: "
 
 
 @pytest.fixture
-def address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    monkeypatch.setattr(connections, "HEAD_SECONDS", 0.2)
-    monkeypatch.setattr(connections, "LINGER_SECONDS", 0.2)
-    monkeypatch.setattr(connections, "STALL_SECONDS", 0.2)
-    monkeypatch.setattr(turns, "BODY_SECONDS", 0.2)
-    with listening(Asked(tmp_path).application(tmp_path), http=protocol(20), ws="none", timeout_keep_alive=1) as address:
+def kind() -> type[connections.Connection]:
+    return protocol(20)
+
+
+@pytest.fixture
+def address(tmp_path: Path, kind: type[connections.Connection], monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.setattr(connections, "HEAD_SECONDS", 1.0)
+    monkeypatch.setattr(connections, "LINGER_SECONDS", 1.0)
+    monkeypatch.setattr(connections, "STALL_SECONDS", 1.0)
+    monkeypatch.setattr(turns, "BODY_SECONDS", 1.0)
+    with listening(Asked(tmp_path).application(tmp_path), http=kind, ws="none", timeout_keep_alive=1) as address:
         yield address
 
 
@@ -79,7 +87,7 @@ def test_a_client_that_reads_nothing_is_left(address: str) -> None:
     with contextlib.suppress(ConnectionResetError, BrokenPipeError), opened(address) as connection:
         for _ in range(10):  # 45 MB
             connection.sendall(b"GET /static/plotly.min.js HTTP/1.1\r\nHost: here\r\n\r\n")
-        time.sleep(0.5)
+        time.sleep(2.0)
         assert len(everything(connection)) < 40 * 10**6
 
 
@@ -99,6 +107,45 @@ def test_many_half_bodies_of_strangers_shut_nobody_out(address: str, monkeypatch
         half = [stack.enter_context(opened(address, body_of(address, 1000, path="/sdk/otel/v1/traces"))) for _ in range(40)]
         assert requests.get(f"{address}/ready", timeout=10).ok
         assert everything(half[0]) == b""
+
+
+@pytest.mark.parametrize("length", [1000, 2**20, 2**25])
+def test_many_half_bodies_of_a_user_shut_nobody_out(
+    address: str, kind: type[connections.Connection], length: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turns, "BODY_SECONDS", 60.0)
+    sent = body_of(address, length, key=f"Authorization: {authorization()['authorization']}\r\n")
+    with contextlib.ExitStack() as stack:
+        half = [stack.enter_context(opened(address, sent)) for _ in range(kind.most)]
+        wait_until(lambda: sum("user" in (one.scope or {}).get("state", {}) for one in list(kind._open)) == kind.most)
+        assert requests.get(f"{address}/ready", timeout=10).ok
+        assert everything(half[0]) == b""
+
+
+@pytest.mark.parametrize(
+    ("opened", "ended"),
+    [
+        ([("answered", True), ("sends", True), ("sends", False), ("idle", None)], 2),
+        ([("answered", True), ("sends", True), ("sends", True)], 1),
+        ([("answered", True), ("answered", False)], 1),
+        ([("answered", True), ("idle", True)], 1),
+        ([("answered", True), ("sends", True), ("idle", None), ("idle", None)], 2),
+        ([("answered", True), ("answered", True)], -1),  # the new one
+    ],
+)
+def test_the_connection_that_makes_room_is_the_one_that_is_worth_least(
+    opened: list[tuple[str, bool | None]], ended: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind, found = protocol(3), []
+    states = {"answered": h11.DONE, "sends": h11.SEND_BODY, "idle": h11.IDLE}
+    monkeypatch.setattr(kind, "_end", lambda connection: found.append(connection))
+    for state, is_known in [*opened, ("idle", None)]:
+        connection = kind.__new__(kind)
+        connection.conn = SimpleNamespace(their_state=states[state])  # type: ignore[assignment]
+        connection.scope = None if is_known is None else {"state": {"is_known": is_known}}  # type: ignore[assignment, typeddict-item]
+        kind._open[connection] = None
+    connection._make_room()
+    assert found == [list(kind._open)[ended]]
 
 
 def test_there_are_fewer_connections_than_files(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,6 +67,26 @@ def test_a_database_that_is_read_only_is_told(tmp_path: Path, asked: Asked) -> N
     assert asked.client.get("/healthz").status_code == 503
 
 
+def test_a_database_that_is_damaged_is_told_without_its_paths(
+    tmp_path: Path, asked: Asked, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked.database.close()
+    for path in tmp_path.glob("service.db*"):
+        path.write_bytes(b"SQLite format 3\0" + b"\xaa" * 8192 if path.suffix == ".db" else b"")
+    response = asked.client.get("/healthz")
+    assert response.status_code == 503
+    assert response.json()["error"] == "the disk or the database fails: the server's log says how."
+    assert "the disk or the database fails (" in caplog.text
+
+
+def test_a_disk_that_fails_is_told_without_its_paths(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(_: int) -> None:
+        raise OSError(errno.EIO, "Input/output error", "/secret/place")
+
+    monkeypatch.setattr("paretune.service.http.health.os.fsync", failing)
+    assert "secret" not in asked.client.get("/healthz").json()["error"]
+
+
 def test_a_database_that_does_not_answer_is_told_in_time(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health, "WAIT_SECONDS", 0.05)
     with asked.database._writer:
