@@ -93,7 +93,8 @@ class Searches:
         with database.session() as session:
             # locked, as a server that was killed may still be handing out a trial
             sweep = session.scalar(sa.select(Sweep).where(Sweep.id == number).with_for_update())
-            has_begun = session.scalar(sa.select(Issue.id).where(Issue.sweep_id == number).limit(1)) is not None
+            trials = sa.select(Issue.id).where(Issue.sweep_id == number, Issue.trial.is_not(None)).limit(1)
+            has_begun = session.scalar(trials) is not None
         if sweep is None:
             return None
         place, definition = self._place(number), definition_of(sweep)

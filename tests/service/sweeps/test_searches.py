@@ -136,6 +136,8 @@ def test_a_sweep_that_has_handed_out_nothing_becomes_another_one_whatever_its_st
     states = [trial.state for trial in trials_of(asked, sweep)]
     assert TrialState.COMPLETE in states, "it has learnt of a prior run"
     changed(asked, identifier, method="random", metric={"name": "loss", "goal": "maximize"}, prior='{"name": "none"}')
+    enqueued = asked.ask('mutation E($id: ID!) { enqueueSweepRun(input: {id: $id, config: "{}"}) { id } }', id=identifier)
+    assert beat(asked, agent(asked, sweep))[0]["run_id"] == enqueued["enqueueSweepRun"]["id"], "which is no trial"
     assert beat(asked, agent(asked, sweep))[0]["type"] == "run"
     assert [trial.state for trial in trials_of(asked, sweep)] == [TrialState.RUNNING]
 
