@@ -58,8 +58,9 @@ def write_outcome(run: RunFile, outcome: SweepOutcome, folder: Path) -> Path:
     for number, record in enumerate(records):
         record.num = number
     path = _new_folder(run, folder) / f"run-{run.run_id}.wandb"
-    path.write_bytes(packed(record.SerializeToString() for record in records))
-    return path
+    partial = path.with_suffix(".partial")  # whoever is killed as it writes leaves no run file without its end
+    partial.write_bytes(packed(record.SerializeToString() for record in records))
+    return partial.replace(path)
 
 
 def _repeated(run: RunFile) -> list[Any]:

@@ -25,10 +25,10 @@ class Shown(Asked):
         super().__init__(folder, url)
         self.browser = self.another(KEY)
 
-    def application(self, folder: Path) -> Starlette:
+    def application(self, folder: Path, **options: Any) -> Starlette:
         self.searches = Searches(self.storage)
         pages = web.application(self.database, self.files, self.searches, **self.settings)
-        return application(self.database, self.files, self.searches, pages)
+        return application(self.database, self.files, self.searches, pages, **options)
 
     def another(self, key: str | None = None) -> TestClient:
         """Return another browser, logged in by a key if there is one."""

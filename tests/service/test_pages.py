@@ -187,7 +187,7 @@ def test_a_link_logs_in_once(tmp_path: Path) -> None:
     asked = Shown(tmp_path)
     logins = Logins(asked.database, asked.files)
     asked.settings = {"logins": logins}
-    asked.client.app = asked.application(tmp_path)
+    asked.client = asked.unlimited(tmp_path)
     token = logins.new_link("someone")
     first, second = asked.another(), asked.another()
     assert first.get(f"/login/{token}").headers["location"] == "/"
@@ -251,7 +251,7 @@ def test_another_sites_form_changes_nothing(shown: Shown) -> None:
 def test_a_name_that_was_made_to_lead_here_is_not_answered(tmp_path: Path) -> None:
     shown = Shown(tmp_path)
     shown.settings = {"own_names": True}
-    shown.client.app = shown.application(tmp_path)
+    shown.client = shown.unlimited(tmp_path)
     browser = shown.another()
     assert browser.get("/login", headers={"host": "elsewhere.org"}).status_code == 421
     assert browser.get("/login", headers={"host": "127.0.0.1:8080"}).status_code == 200

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,7 +14,8 @@ from optuna.trial import TrialState
 from starlette.testclient import TestClient
 
 from paretune.service.store.database import Database
-from paretune.service.store.tables import Issue, Run
+from paretune.service.store.tables import Agent, Issue, Run, Sweep
+from paretune.service.sweeps.searches import Searches
 from tests.postgres import needs_postgres, postgres
 from tests.service.serving import Asked, authorization
 from tests.service.sweeps.test_sweeps import agent, beat, created, done, state_of, sweep_row
@@ -100,5 +102,61 @@ def test_eight_agents_at_once_get_a_configuration_each_and_none_twice(asked: Ask
         issues = session.scalars(sa.select(Issue).where(Issue.sweep_id == row.id)).all()
     assert len({issue.run_name for issue in issues}) == len({issue.trial for issue in issues}) == len(issues) == 40
     assert len({issue.values for issue in issues}) == 40
-    trials = asked.searches.of(row).study.get_trials(deepcopy=False)
+    trials = asked.searches.trials(row)
     assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 40
+
+
+def test_a_study_that_another_server_has_made_anew_is_read_and_asked(asked: Asked) -> None:
+    _, sweep = created(asked)
+    row, other = sweep_row(asked, sweep), Searches(asked.storage)
+    with other.turn(asked.database, row) as search:
+        assert search is not None
+        before = search.study._study_id
+    beat(asked, agent(asked, sweep))  # nothing was handed out, so it begins anew
+    assert [trial.state for trial in other.trials(row)] == [TrialState.RUNNING]
+    with other.turn(asked.database, row) as search:
+        assert search is not None
+        assert search.study._study_id != before
+        assert len(search.study.get_trials()) == 1
+    other.close()
+
+
+def test_who_writes_down_what_was_heard_waits_for_a_sweep_with_nothing_in_its_hands(
+    asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A heartbeat locks its sweep, then its agent and issues: in another order they would wait for each other."""
+    _, sweep = created(asked)
+    own = agent(asked, sweep)
+    name = beat(asked, own)[0]["run_id"]
+    pulses = asked.client.app.state.service.pulses  # type: ignore[attr-defined]
+    pulses.write(asked.database)
+    beat(asked, own, name)
+    monkeypatch.setattr("paretune.service.sweeps.heartbeats.UNREACHED", -1.0)
+    with ThreadPoolExecutor(1) as pool, asked.database.session(writing=True) as session:
+        row = session.scalar(sa.select(Sweep).where(Sweep.name == sweep).with_for_update())
+        assert row is not None
+        written = pool.submit(pulses.write, asked.database)
+        waiting = sa.text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'UPDATE sweep%'")
+        with asked.database.engine.connect() as looking:
+            while not looking.scalar(waiting):
+                assert not written.done()
+                looking.rollback()  # a transaction sees the activity as it was when it first looked
+                time.sleep(0.01)
+        session.scalars(sa.select(Agent).where(Agent.sweep_id == row.id).with_for_update(nowait=True)).one()
+        session.scalars(sa.select(Issue).where(Issue.sweep_id == row.id).with_for_update(nowait=True)).one()
+        session.commit()
+        assert written.result(30) == 1
+
+
+def test_a_heartbeat_after_an_outage_waits_for_no_other_sweep(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    own, other = (created(asked)[1] for _ in range(2))
+    beat(asked, agent(asked, other))
+    asked.client.app.state.service.write_pulses()  # type: ignore[attr-defined]
+    monkeypatch.setattr("paretune.service.sweeps.heartbeats.UNREACHED", -1.0)
+    with ThreadPoolExecutor(1) as pool, asked.database.session(writing=True) as session:
+        session.scalars(sa.select(Issue).where(Issue.sweep_id == sweep_row(asked, other).id).with_for_update()).one()
+        answer = pool.submit(beat, asked, agent(asked, own))
+        try:
+            assert answer.result(20)[0]["type"] == "run"
+        finally:
+            session.rollback()

@@ -24,6 +24,7 @@ from paretune.runs.outcome_file import add_outcome
 from paretune.runs.sweep_outcome import SweepOutcome
 from paretune.runs.tracking import resolve_mode, track
 from paretune.runs.wandb_files import RunFile, read_run
+from paretune.runs.whole_runs import merge_run_files
 from paretune.search.engine.batches import Share, Together, shape_of
 from paretune.search.engine.study import cause_of, counted_row, why_no_value
 from paretune.search.engine.time_limit import TimeLimit
@@ -162,8 +163,10 @@ class InProcess:
                 tracker.outcome = self.sweep.judged(replace(outcome, cause=cause), resolved, row)
 
     def write_outcome(self, known: RunFile, folder: Path, outcome: SweepOutcome) -> None:
-        for file in folder.glob(f"run-{known.run_id}.wandb"):
-            run = read_run(file) or replace(known, file=str(file))
+        files = sorted(folder.parent.glob(f"*/run-{known.run_id}.wandb"))  # of a worker that died as it told the trial, too
+        if files:
+            found = merge_run_files(run for run in map(read_run, files) if run is not None)
+            run = found[0] if found else replace(known, file=str(files[-1]))
             add_outcome(run, outcome, folder.parents[1], online=resolve_mode(self.mode) == "online")
 
     @property

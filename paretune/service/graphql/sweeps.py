@@ -168,7 +168,7 @@ def best_loss(sweep: Sweep, context: Context) -> float | None:
         values = values.where(Run.project_id == sweep.project_id, Run.sweep_name == sweep.name, Run.state == "finished")
         found = [value for value in context.session.scalars(values) if value is not None and math.isfinite(value)]
         return better(found, default=None)
-    known = [trial.value for trial in context.searches.of(sweep).study.get_trials(deepcopy=False) if trial.value is not None]
+    known = [trial.value for trial in context.searches.trials(sweep) if trial.value is not None]
     return float(better(known)) if known else None
 
 

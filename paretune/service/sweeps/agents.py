@@ -20,7 +20,7 @@ from paretune.search.sampling.slot_sampler import draw
 from paretune.service.store import runs
 from paretune.service.store.database import Database
 from paretune.service.store.tables import Agent, Issue, Run, Sweep, now
-from paretune.service.sweeps import sweeps
+from paretune.service.sweeps import heartbeats, sweeps
 from paretune.service.sweeps.definitions import definition_of
 from paretune.service.sweeps.heartbeats import Pulses
 from paretune.service.sweeps.searches import ENDLESS, OVER, Search, Searches
@@ -44,7 +44,7 @@ def add_agent(session: Session, sweep: Sweep, host: str) -> Agent:
 def renew(database: Database) -> None:
     """Give the runs that were handed out and have not begun their time anew: none could be reported while no server ran."""
     with database.session(writing=True) as session:
-        session.execute(sa.update(Issue).where(Issue.told.is_(False)).values(issued_at=now()))
+        heartbeats.renew(session)
 
 
 def heartbeat(database: Database, searches: Searches, agent: int, pulses: Pulses) -> Commands:
@@ -64,13 +64,13 @@ def heartbeat(database: Database, searches: Searches, agent: int, pulses: Pulses
     if commands is not None:
         return commands
     with searches.turn(database, sweep) as search:
-        return [] if search is None else _suggested(database, search, sweep, agent, pulses)
+        return [] if search is None else _suggested(database, search, agent, pulses)
 
 
 def _at_once(session: Session, sweep: Sweep, agent: Agent, pulses: Pulses) -> Commands | None:
     """Return what needs no study; None where a new configuration is wanted of it."""
     session.refresh(sweep, with_for_update=True)  # another process of this server waits, too
-    pulses.renew(session)  # this request may have waited for the database, and so may those that say what is running
+    pulses.renew(session, sweep)  # this request may have waited for the database, and so may those that say what is running
     if sweep.state in OVER:
         return [EXIT]
     if sweep.state == "PAUSED":
@@ -87,8 +87,9 @@ def _at_once(session: Session, sweep: Sweep, agent: Agent, pulses: Pulses) -> Co
     return None if sweep.engine is None else []
 
 
-def _suggested(database: Database, search: Search, sweep: Sweep, agent: int, pulses: Pulses) -> Commands:
+def _suggested(database: Database, search: Search, agent: int, pulses: Pulses) -> Commands:
     """Ask the study for a configuration; the sweep ends where there will be none."""
+    sweep = search.sweep
     outlook = learn(database, search, sweep)
     with database.session(writing=True) as session:  # much may have come to pass while others had their turn
         found = session.get_one(Sweep, sweep.id)
@@ -187,4 +188,4 @@ def _look_after(database: Database, searches: Searches, sweep: Sweep) -> None:
         return
     with searches.turn(database, sweep) as search:
         if search is not None:
-            learn(database, search, sweep)
+            learn(database, search, search.sweep)

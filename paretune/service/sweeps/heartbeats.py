@@ -55,7 +55,6 @@ class Pulses:
             heard, self._heard = self._heard, {}
         with database.session(writing=True) as session:
             self._write(session, heard)
-            self.renew(session)
         self._reached = time.monotonic()
         return len(heard)
 
@@ -64,27 +63,51 @@ class Pulses:
         """Whether the database has not been reached for so long that agents may have gone unheard."""
         return self._reached is not None and time.monotonic() - self._reached > UNREACHED
 
-    def renew(self, session: Session) -> None:
-        """Give the runs that were handed out and have not begun their time anew, where nobody could be heard for a while."""
+    def renew(self, session: Session, sweep: Sweep | None = None) -> None:
+        """Give runs that were handed out and have not begun their time anew, where nobody could be heard for a while.
+
+        Args:
+            sweep: whose runs; the session may have locked its row. None: of all sweeps, whose rows it must not have locked.
+        """
         if self.is_away:
             self.begun = now()
-            session.execute(sa.update(Issue).where(Issue.told.is_(False)).values(issued_at=now()))
+            renew(session, sweep)
 
     def _write(self, session: Session, heard: Mapping[int, tuple[int, datetime, Sequence[str]]]) -> None:
-        if not heard:
-            return
+        """Lock sweeps, then agents, then issues, each in order: whoever else locks some does so, and no two wait for each other."""
         sweeps: dict[int, datetime] = {}
         for sweep, moment, _ in heard.values():
             sweeps[sweep] = max(moment, sweeps.get(sweep, moment))
         tables: tuple[tuple[type[Agent | Sweep], dict[int, datetime]], ...] = (
-            (Agent, {agent: moment for agent, (_, moment, _) in heard.items()}),
             (Sweep, sweeps),
+            (Agent, {agent: moment for agent, (_, moment, _) in heard.items()}),
         )
         for table, moments in tables:
-            session.connection().execute(
+            _update(
+                session,
                 sa.update(table).where(table.id == sa.bindparam("row")).values(heartbeat_at=sa.bindparam("moment")),
                 [{"row": row, "moment": moment} for row, moment in sorted(moments.items())],
             )
+        self.renew(session)
         running = [{"of": agent, "run": name, "moment": moment} for agent, (_, moment, going) in heard.items() for name in going]
         own = (Issue.agent_id == sa.bindparam("of"), Issue.run_name == sa.bindparam("run"), Issue.told.is_(False))
-        session.connection().execute(sa.update(Issue).where(*own).values(issued_at=sa.bindparam("moment")), running)
+        _update(
+            session,
+            sa.update(Issue).where(*own).values(issued_at=sa.bindparam("moment")),
+            sorted(running, key=lambda row: (row["run"], row["of"])),
+        )
+
+
+def _update(session: Session, statement: sa.Update, rows: Sequence[Mapping[str, object]]) -> None:
+    if rows:
+        session.connection().execute(statement, rows)
+
+
+def renew(session: Session, sweep: Sweep | None = None) -> None:
+    """Give runs that were handed out and have not begun their time anew, those of one sweep or of all."""
+    waiting = sa.select(Issue.id).where(Issue.told.is_(False)).order_by(Issue.id).with_for_update()
+    if sweep is not None:
+        waiting = waiting.where(Issue.sweep_id == sweep.id)
+    session.execute(
+        sa.update(Issue).where(Issue.id.in_(waiting)).values(issued_at=now()).execution_options(synchronize_session=False)
+    )

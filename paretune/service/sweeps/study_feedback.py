@@ -69,12 +69,12 @@ def learn(database: Database, search: Search, sweep: Sweep) -> Outlook:
     done = outlook.name == "DONE"
     if outcomes or done:
         with database.session(writing=True) as session:
+            found = session.get_one(Sweep, sweep.id, with_for_update=True)  # first, as whoever locks its issues does
             session.execute(sa.update(Issue).where(Issue.id.in_([one.issue for one in outcomes])).values(told=True))
             for outcome in outcomes:
                 if outcome.issue in said:
                     _write(session, sweep, outcome.name, said[outcome.issue])
             if done:
-                found = session.get_one(Sweep, sweep.id, with_for_update=True)
                 found.state = found.state if found.state in OVER else "FINISHED"
     return outlook
 

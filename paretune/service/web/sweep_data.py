@@ -182,10 +182,7 @@ class SweepData:
         """Return the objectives that the search was told, by run: those of a run's best epoch, where its summary has the last."""
         if sweep.engine is not None:
             return {}
-        try:
-            trials = self.searches.of(sweep).study.get_trials(deepcopy=False)
-        except UsageError:
-            return {}
+        trials = self.searches.trials(sweep)
         issued = session.execute(sa.select(Issue.run_name, Issue.trial).where(Issue.sweep_id == sweep.id, Issue.told.is_(True)))
         known = {trial.number: trial.values for trial in trials if trial.values}
         return {run: known[number] for run, number in issued if number in known}

@@ -13,6 +13,8 @@ from paretune.core.epoch import Epoch
 from paretune.data.dataset import Data
 from paretune.data.options import DataOptions
 from paretune.models import checkpoint
+from paretune.runs.sweep_outcome import SweepOutcome
+from paretune.runs.wandb_files import RunFile
 from paretune.search.engine import in_process as training
 from paretune.search.engine.in_process import Attempt, InProcess
 from paretune.search.spec.sweep import Sweep, read_sweep
@@ -148,3 +150,15 @@ def test_other_data_take_the_place_of_the_former(tmp_path: Path, loaded: list[Da
     for size in (20, 20, 25, 20):
         epochs_of(process, attempt_in(tmp_path), {"epochs": 1, "learning_rate": 0.05, "train_size": size})
     assert [options.train_size for options in loaded] == [20, 25, 20]
+
+
+def test_a_trial_that_is_told_again_says_so_in_one_file_of_its_run(tmp_path: Path) -> None:
+    """A worker may die once the outcome is written, before the study is told; the next one tells the trial, too."""
+    folder = tmp_path / "wandb" / "offline-run-20260101_000000-id"
+    folder.mkdir(parents=True)
+    (folder / "run-id.wandb").write_bytes(b"")  # whose client was killed as it began
+    process, outcome = InProcess(sweep_of(tmp_path), "offline"), SweepOutcome({"f1": "maximize"}, cause="interrupted")
+    for _ in range(3):
+        process.write_outcome(RunFile("id", name="s-0", created=1.0), folder, outcome)
+    assert len(list(tmp_path.rglob("run-id.wandb"))) == 2
+    assert not list(tmp_path.rglob("*.partial"))

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from paretune.service.http.service import Service
 from paretune.service.store.accounts import add_user
-from paretune.service.store.tables import Agent, Run, Sweep, names_of, now
+from paretune.service.store.tables import Agent, Issue, Run, Sweep, names_of, now
 from tests.service.serving import Asked, authorization
 from tests.service.sweeps.test_sweeps import agent, beat, created
 
@@ -90,3 +90,24 @@ def test_an_agent_that_was_deleted_leaves_once_it_is_looked_up_again(asked: Aske
     pulses._known.clear()
     body = {"query": query, "variables": {"id": own, "r": f'{{"{name}": true}}'}}
     assert asked.client.post("/graphql", json=body).status_code == 404
+
+
+def test_a_heartbeat_after_an_outage_renews_the_runs_of_its_own_sweep_alone(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rows of others may be locked by who waits for one of its own; whoever holds no sweep renews the runs of all."""
+    sweeps = [created(asked)[1] for _ in range(2)]
+    names = [beat(asked, agent(asked, sweep))[0]["run_id"] for sweep in sweeps]
+    pulses = service_of(asked).pulses
+    pulses.write(asked.database)
+    long_ago = now() - timedelta(hours=1)
+    with asked.database.session(writing=True) as session:
+        session.execute(sa.update(Issue).values(issued_at=long_ago))
+    monkeypatch.setattr("paretune.service.sweeps.heartbeats.UNREACHED", -1.0)
+
+    def renewed() -> list[bool]:
+        with asked.database.session() as session:
+            return [session.scalars(sa.select(Issue.issued_at).where(Issue.run_name == name)).one() > long_ago for name in names]
+
+    assert beat(asked, agent(asked, sweeps[0]))[0]["run_id"] not in names
+    assert renewed() == [True, False]
+    pulses.write(asked.database)
+    assert renewed() == [True, True]

@@ -38,8 +38,7 @@ def test_early_terminate_stops_what_falls_behind_and_nothing_else(asked: Asked) 
         asked.stream(name, complete=True, exitcode=255 if answer else 0)
     assert stopped == [(0.9, 1), (0.8, 1)], "at the first bracket: row 2"
     assert beat(asked, one) == [{"type": "exit"}]
-    search = asked.searches.of(sweep_row(asked, sweep))
-    states = [trial.state for trial in search.study.get_trials(deepcopy=False)]
+    states = [trial.state for trial in asked.searches.trials(sweep_row(asked, sweep))]
     assert states.count(TrialState.PRUNED) == 2
     assert states.count(TrialState.COMPLETE) == 3
     assert state_of(asked, sweep)["bestLoss"] == pytest.approx(0.25)

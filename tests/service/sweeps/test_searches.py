@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,11 @@ import pytest
 import sqlalchemy as sa
 from optuna.trial import TrialState
 
-from paretune.service.store.tables import Issue
+from paretune.service.store.tables import Issue, names_of
 from paretune.service.sweeps import agents, searches, study_feedback
 from paretune.service.sweeps.heartbeats import Pulses
 from tests.service.serving import Asked
-from tests.service.sweeps.test_sweeps import agent, beat, created, done, set_state, state_of, sweep_row
+from tests.service.sweeps.test_sweeps import DEFINITION, agent, beat, created, done, set_state, state_of, sweep_row
 
 
 @pytest.fixture
@@ -23,7 +24,7 @@ def asked(tmp_path: Path) -> Asked:
 
 
 def trials_of(asked: Asked, sweep: str) -> list[Any]:
-    return asked.searches.of(sweep_row(asked, sweep)).study.get_trials(deepcopy=False)
+    return asked.searches.trials(sweep_row(asked, sweep))
 
 
 def issues(asked: Asked) -> list[Issue]:
@@ -77,6 +78,68 @@ def test_a_sweep_that_was_paused_during_a_suggestion_keeps_it_for_later(asked: A
     set_state(asked, identifier, "RUNNING")
     (given,) = beat(asked, one)
     assert [issue.run_name for issue in issues(asked)] == [given["run_id"]]
+
+
+UPSERT = "mutation M($i: UpsertSweepInput!) { upsertSweep(input: $i) { sweep { id } } }"
+
+
+def changed(asked: Asked, identifier: str, /, prior: str | None = None, **changes: Any) -> None:
+    asked.ask(UPSERT, i={"id": identifier, "config": json.dumps({**DEFINITION, **changes}), "priorRunsFilters": prior})
+
+
+def changed_meanwhile(asked: Asked, identifier: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let two first suggestions of a sweep be in vain: it is changed while each is made."""
+    own = agent(asked, identifier_name(identifier))
+    with monkeypatch.context() as patch:
+        for name in ("one", "two"):
+            draw = agents.draw
+
+            def change(*arguments: Any, name: str = name, draw: Any = draw) -> Any:
+                changed(asked, identifier, name=name)
+                return draw(*arguments)
+
+            patch.setattr(agents, "draw", change)
+            assert beat(asked, own) == []
+            patch.setattr(agents, "draw", draw)
+
+
+def identifier_name(identifier: str) -> str:
+    return (names_of(identifier, "Sweep") or [""])[0]
+
+
+def test_a_turn_is_had_of_the_sweep_as_it_is_when_it_comes(asked: Asked) -> None:
+    identifier, sweep = created(asked, method="random")
+    before = sweep_row(asked, sweep)
+    changed(asked, identifier, method="bayes")
+    first = beat(asked, agent(asked, sweep))[0]["run_id"]
+    with asked.searches.turn(asked.database, before) as search:  # of somebody who has waited since then
+        assert search is not None
+        assert search.definition.method == "bayes"
+    assert beat(asked, agent(asked, sweep))[0]["run_id"] != first
+    assert [issue.trial for issue in issues(asked)] == [0, 1], "the study was kept"
+
+
+def test_whoever_looks_at_a_sweep_opens_no_study(asked: Asked) -> None:
+    _, sweep = created(asked)
+    assert state_of(asked, sweep)["bestLoss"] is None
+    assert asked.searches.storage.get_all_studies() == []
+
+
+def test_a_sweep_that_has_handed_out_nothing_becomes_another_one_whatever_its_study_holds(
+    asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked.run("of-before", config=json.dumps({"x": {"value": 0.5}, "kind": {"value": "a"}}))
+    done(asked, "of-before", "", loss=0.5)
+    identifier, sweep = created(asked)
+    changed(asked, identifier, prior='{"name": "of-before"}')
+    changed_meanwhile(asked, identifier, monkeypatch)
+    states = [trial.state for trial in trials_of(asked, sweep)]
+    assert TrialState.COMPLETE in states, "it has learnt of a prior run"
+    changed(asked, identifier, method="random", metric={"name": "loss", "goal": "maximize"}, prior='{"name": "none"}')
+    enqueued = asked.ask('mutation E($id: ID!) { enqueueSweepRun(input: {id: $id, config: "{}"}) { id } }', id=identifier)
+    assert beat(asked, agent(asked, sweep))[0]["run_id"] == enqueued["enqueueSweepRun"]["id"], "which is no trial"
+    assert beat(asked, agent(asked, sweep))[0]["type"] == "run"
+    assert [trial.state for trial in trials_of(asked, sweep)] == [TrialState.RUNNING]
 
 
 def test_more_than_so_many_do_not_wait_for_one_study(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,11 +230,13 @@ def test_a_run_that_was_deleted_is_neither_handed_out_again_nor_waited_for(asked
 def test_two_hundred_sweeps_share_a_few_connections_and_idle_ones_are_closed(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
     found = [created(asked, method="random") for _ in range(200)]
     rows = [sweep_row(asked, name) for _, name in found]
+    opened = []
     for row in rows:
-        asked.searches.of(row)
+        with asked.searches.turn(asked.database, row) as search:
+            opened.append(search)
     engine = asked.searches.storage.engine  # type: ignore[attr-defined]
     assert engine.pool.checkedin() + engine.pool.checkedout() <= 5
-    assert all(asked.searches.of(row).study._storage._backend is asked.searches.storage for row in rows)
+    assert all(search is not None and search.study._storage._backend is asked.searches.storage for search in opened)  # type: ignore[attr-defined]
     assert asked.searches.tidy(asked.database) == 200
     for identifier, _ in found[:50]:
         set_state(asked, identifier, "CANCELED")
