@@ -27,7 +27,7 @@ class SweepOutcome:
     feasible: bool | None = None  # whether it keeps the sweep's constraints; None where the sweep has none, or it has no result
     pruned: int | None = None  # the epoch at which the sweep stopped it
     cause: str = ""  # why its trial failed; one of UNCOUNTED where the trial was interrupted and is tried again
-    created: float | None = None  # seconds since 1970; a server knows only when an offline run was uploaded
+    created: float | None = None  # when the study gave out its trial, else when the run began; in seconds since 1970
     broken: tuple[str, ...] = ()  # the constraints that it breaks, as the sweep states them
 
     def to_summary(self) -> dict[str, Any]:
