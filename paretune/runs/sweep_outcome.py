@@ -33,6 +33,7 @@ class SweepOutcome:
     def to_summary(self) -> dict[str, Any]:
         """Return what the run's summary keeps."""
         known: dict[str, Any] = {"schema": SCHEMA, "goals": dict(self.goals)}
+        known |= {"objectives": list(self.goals)} if len(self.goals) > 1 else {}  # a mapping loses its order on the way to a server
         known |= {"baseline": True} if self.baseline else {}
         known |= {"cause": self.cause} if self.cause else {}
         known |= {name: value for name in ("feasible", "pruned", "created") if (value := getattr(self, name)) is not None}
@@ -60,11 +61,13 @@ def outcome_of(summary: Mapping[str, Any]) -> SweepOutcome:
     known = summary.get(KEY)
     if not isinstance(known, Mapping) or not is_outcome(known):
         return SweepOutcome()
-    goals = known.get("goals")
+    told, order = known.get("goals"), known.get("objectives")
+    goals = {str(name): str(goal) for name, goal in told.items()} if isinstance(told, Mapping) else {}
+    stated = [name for name in order if name in goals] if isinstance(order, list) else []
     broken = known.get("broken")
     feasible, pruned, cause, created = (known.get(name) for name in ("feasible", "pruned", "cause", "created"))
     return SweepOutcome(
-        {str(name): str(goal) for name, goal in goals.items()} if isinstance(goals, Mapping) else {},
+        {name: goals[name] for name in dict.fromkeys([*stated, *goals])},
         known.get("baseline") is True,
         feasible if isinstance(feasible, bool) else None,
         pruned if isinstance(pruned, int) else None,

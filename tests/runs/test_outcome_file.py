@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -143,3 +144,8 @@ def test_what_paretune_did_not_write_says_nothing(change: Callable[[dict[str, An
     change(summary["paretune"])
     assert outcome_of(summary) == SweepOutcome()
     assert outcome_of({"paretune": 5}) == outcome_of({}) == SweepOutcome()
+
+
+def test_the_order_of_the_objectives_survives_a_server_that_sorts_names() -> None:
+    told = json.loads(json.dumps(SweepOutcome({"loss": "minimize", "accuracy": "maximize"}).to_summary(), sort_keys=True))
+    assert list(outcome_of(told).goals) == ["loss", "accuracy"]

@@ -48,7 +48,7 @@ method: grid
 metrics:
   - {{name: val/loss, goal: minimize}}
   - {{name: time per image, goal: minimize}}
-controller: {{type: local, search: {{constraints: ["learning_rate <= 0.005", "`val/loss` >= 0.35"]}}}}
+controller: {{type: local, search: {{constraints: ["learning_rate <= 0.005", "0.1 > learning_rate"]}}}}
 parameters:
   learning_rate: {{values: [0.001, 0.004, 0.5]}}
   seed: {{values: [0, 1]}}
