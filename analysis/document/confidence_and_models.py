@@ -73,11 +73,11 @@ def confidence_section(studies: Sequence[Study]) -> list[Any]:
 
 def training_section(study: Study) -> list[Any]:
     """What the curves say of every run, by stated rules."""
-    with_curves = [run for run in study.runs if run.n_rows > 1][-MOST_CURVES:]
-    if not with_curves:
+    runs = study.runs[-MOST_CURVES:]
+    if not any(run.n_rows > 1 for run in runs):
         return []
-    logged = {run.run: list(run.columns) for run in with_curves}
-    table = diagnose_runs(tidy(with_curves), ours={run.run for run in with_curves if run.ours}, logged=logged)
+    logged = {run.run: list(run.columns) for run in runs}
+    table = diagnose_runs(tidy(runs), ours={run.run for run in runs if run.ours}, logged=logged)
     counts = ", ".join(
         _("{diagnosis} {count}").format(count=count, diagnosis=_(str(kind)))
         for kind, count in table["diagnosis"].value_counts().items()

@@ -365,7 +365,7 @@ def diagnose_runs(
                 "run": run,
                 "name": first["name"],
                 "state": first["state"],
-                "epochs": int(rows["epoch"].notna().sum()) if "epoch" in rows else 0,
+                "epochs": int(rows["epoch"].nunique()) if "epoch" in rows else 0,
                 "diagnosis": found.kind,
                 "epoch": np.nan if found.epoch is None else float(found.epoch),
                 "reason": found.reason,

@@ -173,6 +173,8 @@ def _trial_runs(study: optuna.Study) -> list[RunRecord]:
     directions = [direction.name.lower() for direction in study.directions]
     goals = study.user_attrs.get(study_schema.GOALS) or dict(zip(study.metric_names or [], directions, strict=False))
     trainer = study.user_attrs.get(study_schema.CLASSIFIER)  # of another program its path
+    search = study.user_attrs.get(study_schema.SWEEP, {}).get("search") or {}
+    stated = {str(text).strip(): place for place, text in enumerate(search.get("constraints") or [])}
     for trial in study.get_trials(deepcopy=False):
         attributes = trial.user_attrs
         state = states.get(trial.state.name, "running")
@@ -207,7 +209,7 @@ def _trial_runs(study: optuna.Study) -> list[RunRecord]:
                 group=name,
                 sweep=name,
                 state=state,
-                created=trial.datetime_start.timestamp() if trial.datetime_start else math.nan,
+                created=study_schema.begun(trial) or math.nan,
                 file=f"on {run.get('host', 'an unknown machine')}" if elsewhere else "",
                 config=config,
                 columns=columns_of(logged),
@@ -218,7 +220,10 @@ def _trial_runs(study: optuna.Study) -> list[RunRecord]:
                 engine=run.get("origin") or origin,
                 ours=trainer is not None and config.get("classifier") == trainer,
                 feasible=all(value <= 0 for value in (trial.constraints or {}).values()),
-                broken=[text for text, value in (trial.constraints or {}).items() if not value <= 0],
+                broken=sorted(
+                    (text for text, value in (trial.constraints or {}).items() if not value <= 0),
+                    key=lambda text: stated.get(text, len(stated)),  # a storage keeps no order of them
+                ),
                 read_summary=functools.partial(dict, decided),
             )
         )
@@ -273,6 +278,7 @@ def _own(candidates: Sequence[RunRecord], trial: RunRecord) -> RunRecord | None:
 
 def _complete(trial: RunRecord, file: RunRecord) -> None:
     trial.file, trial.read_summary = file.file, file.read_summary
+    trial.created = trial.created if math.isnan(file.created) else file.created  # so that it is the same without the study
     trial.config = {**file.config, **trial.config}
     trial.tags = list(dict.fromkeys([*trial.tags, *file.tags]))
     trial.ours = trial.ours or file.ours

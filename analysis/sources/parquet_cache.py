@@ -20,7 +20,7 @@ from paretune.core.provenance import written_by_us
 from paretune.runs.wandb_files import read_run
 
 WORTHWHILE = 20  # run files below which reading them again costs nothing
-VERSION, OLDER = "3", "2"
+VERSION, OLDER = "4", ("2", "3")  # with 4 a run in a file here begins when its client tells a server that it did
 IDENTITY = (
     "run",
     "name",
@@ -57,7 +57,7 @@ def read(place: Path) -> list[tuple[str, RunRecord]]:
     except (OSError, ValueError, pa.ArrowException):
         return []
     columns = {name: table.column(name).to_numpy() for name in table.column_names}
-    if described.get("version") not in (VERSION, OLDER):
+    if described.get("version") not in (VERSION, *OLDER):
         return []
     found = list(_parted(described["runs"], columns))
     if described["version"] == VERSION:
@@ -65,7 +65,7 @@ def read(place: Path) -> list[tuple[str, RunRecord]]:
     return [
         (mark, _renewed(run))
         for entry, (mark, run) in zip(described["runs"], found, strict=True)
-        if not _is_doubtful(entry.get("state"), entry.get("config"))
+        if not run.file.endswith(".wandb") and not _is_doubtful(entry.get("state"), entry.get("config"))
     ]
 
 

@@ -138,6 +138,14 @@ class RunRecord:
         return len(next(iter(self.columns.values()))) if self.columns else 0
 
     @property
+    def n_epochs(self) -> int:
+        """The number of epochs that it logged, each in however many rows."""
+        import numpy as np
+
+        epochs = self.columns.get("epoch", np.empty(0))
+        return len(np.unique(epochs[~np.isnan(epochs)]))
+
+    @property
     def rows(self) -> list[dict[str, float]]:
         """What was logged, row by row."""
         values = [column.tolist() for column in self.columns.values()]
@@ -276,7 +284,7 @@ def runs_table(runs: Sequence[RunRecord]) -> pd.DataFrame:
                 "feasible": run.feasible,
                 "broken": "; ".join(run.broken),
                 "cause": run.cause,
-                "epochs": run.n_rows,
+                "epochs": run.n_epochs,
                 "best_epoch": row.get("epoch", math.nan),
                 **{name: row.get(name, math.nan) for name in metrics},
                 "picked": picked,

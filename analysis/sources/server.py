@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,11 @@ AT_WANDB = re.compile(r"[^/\\#?%:]+(/[^/\\#?%:]+){1,2}")  # entity/project[/swee
 AT_A_TIME = 8  # requests; W&B's client waits and asks again by itself where the server says that it is too much (429)
 ALIVE = {"running", "pending", "preempting"}
 LARGEST_PAGE = 10_000  # rows of a history in one request
+CLIENTS = """query Clients($entity: String!, $project: String!, $filters: JSONString, $after: String) {
+  project(entityName: $entity, name: $project) {
+    runs(filters: $filters, first: 200, after: $after) {
+      edges { node { name wandbConfig } } pageInfo { endCursor hasNextPage } } } }"""
+CLIENTS_SECONDS = 60.0  # to wait for a page of them
 
 
 def server_runs(source: str, filters: Mapping[str, Any] | None = None) -> list[RunRecord]:
@@ -62,7 +68,9 @@ def server_runs(source: str, filters: Mapping[str, Any] | None = None) -> list[R
     if fresh:
         _pull(source, fresh, known, bulk.pulled(api, address, entity, project, [run.id for run in fresh]))
         parquet_cache.write(place, [(mark, run) for mark, run in known.values() if run.state not in ALIVE])
-    runs = [_record(run, known[run.id][1].columns) for run in found]  # what is not a history may have been edited since
+    clients = _clients(api, address, entity, project, wanted)
+    # what is not a history may have been edited since
+    runs = [_record(run, known[run.id][1].columns, clients.get(run.id, {})) for run in found]
     for run in runs:
         run.goals = goals or run.goals
     return runs
@@ -88,12 +96,10 @@ def _pull(
 
 
 def _pulled(run: Any, history: dict[str, np.ndarray] | None) -> RunRecord:
-    return _record(run, columns_of(list(run.scan_history(page_size=LARGEST_PAGE))) if history is None else history)
+    return _record(run, columns_of(list(run.scan_history(page_size=LARGEST_PAGE))) if history is None else history, {})
 
 
-def _record(run: Any, columns: dict[str, np.ndarray]) -> RunRecord:
-    import pandas as pd
-
+def _record(run: Any, columns: dict[str, np.ndarray], client: Mapping[str, Any]) -> RunRecord:
     summary = {key: value for key, value in _plain(run.summary).items() if key != "_wandb"}
     return RunRecord(
         run=run.id,
@@ -101,22 +107,56 @@ def _record(run: Any, columns: dict[str, np.ndarray]) -> RunRecord:
         group=run.group or "",
         sweep=getattr(run, "sweep_name", None) or "",
         state=ended(run.state, run.config, summary),
-        created=pd.Timestamp(run.created_at).timestamp(),
+        created=_begun(run, client),
         file=run.url,
         config=_with_empty_mappings(dict(run.config)),
         columns=columns,
         tags=list(run.tags),
-        read_environment=functools.partial(dict, _environment(run)),
+        read_environment=functools.partial(dict, _environment(run, client)),
         read_summary=lambda: summary,
     ).take_outcome(outcome_of(summary))
 
 
-def _environment(run: Any) -> dict[str, str]:
+def _environment(run: Any, client: Mapping[str, Any]) -> dict[str, str]:
     """Return what the list of runs tells of where a run came from."""
-    client = (getattr(run, "rawconfig", None) or {}).get("_wandb")
-    known = client if isinstance(client, Mapping) else {}
-    found = {"commit": getattr(run, "commit", None), "python": known.get("python_version"), "wandb": known.get("cli_version")}
+    found = {"commit": getattr(run, "commit", None), "python": client.get("python_version"), "wandb": client.get("cli_version")}
     return {name: str(value) for name, value in found.items() if value}
+
+
+def _clients(api: Any, address: str, entity: str, project: str, filters: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Return what the client that wrote a run says of itself, by the runs' ids: W&B's API drops it from the runs that it lists.
+
+    Where the server does not answer, nothing is known of the rest.
+    """
+    import requests
+
+    found: dict[str, Mapping[str, Any]] = {}
+    after, more, key = None, True, str(getattr(api, "api_key", None) or "")
+    with requests.Session() as session:
+        session.auth = ("api", key)
+        while key and more:
+            asked = {"entity": entity, "project": project, "filters": json.dumps(filters), "after": after}
+            try:
+                answer = session.post(
+                    f"{address}/graphql", json={"query": CLIENTS, "variables": asked}, timeout=CLIENTS_SECONDS
+                ).json()
+                page = answer["data"]["project"]["runs"]
+                found |= {edge["node"]["name"]: json.loads(edge["node"]["wandbConfig"] or "{}") for edge in page["edges"]}
+                after, more = page["pageInfo"]["endCursor"], page["pageInfo"]["hasNextPage"]
+            except (requests.RequestException, ValueError, KeyError, TypeError):
+                break
+    return found
+
+
+def _begun(run: Any, client: Mapping[str, Any]) -> float:
+    """Return when a run began, in seconds since 1970: by its client, else when the server learnt of it."""
+    import pandas as pd
+
+    processes = client.get("e")  # one for each that wrote the run
+    parts = processes.values() if isinstance(processes, Mapping) else ()
+    told = [part["startedAt"] for part in parts if isinstance(part, Mapping) and "startedAt" in part]
+    moments = [moment for text in told if not pd.isna(moment := pd.to_datetime(text, utc=True, errors="coerce"))]
+    return float(min(moments, default=pd.Timestamp(run.created_at)).timestamp())
 
 
 def _with_empty_mappings(config: dict[str, Any]) -> dict[str, Any]:

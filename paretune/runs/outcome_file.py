@@ -12,7 +12,6 @@ import sys
 import time
 import zlib
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +50,7 @@ def write_outcome(run: RunFile, outcome: SweepOutcome, folder: Path) -> Path:
         exit_code = 1 if outcome.cause else 0
         ending.insert(0, wandb_internal_pb2.Record(exit={"exit_code": exit_code}))  # type: ignore[attr-defined]
     summary: Any = wandb_internal_pb2.Record()  # type: ignore[attr-defined]
-    known = outcome if math.isnan(run.created) else replace(outcome, created=run.created)
-    for name, value in {**run.summary, **known.to_summary()}.items():
+    for name, value in {**run.summary, **outcome.to_summary()}.items():
         summary.summary.update.add(key=name, value_json=json.dumps(value))
     records = [*(record for record in records if record not in ending), summary, *ending]
     for number, record in enumerate(records):
@@ -100,7 +98,7 @@ def _run_record(run: RunFile) -> Any:
 def add_outcome(run: RunFile, outcome: SweepOutcome, folder: Path, *, online: bool) -> None:
     """Write an outcome into a run that does not hold it yet, and send it to W&B; where that fails, say so on stderr."""
     try:
-        if replace(run.outcome, created=None) != outcome:
+        if run.outcome != outcome:
             write_outcome(run, outcome, folder)
         if online:
             send_outcome(run, outcome)

@@ -7,7 +7,11 @@ runs of other machines need no run file.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import optuna
+    from optuna.trial import FrozenTrial
 
 # of a study
 SWEEP, VALUES, SEED, CLASSIFIER, GOALS, STUDY_ID = "sweep", "values", "seed", "classifier", "goals", "study_id"
@@ -51,6 +55,11 @@ def parted(config: Mapping[str, Any], given: Collection[str] = ()) -> tuple[dict
 def given_names(study: Mapping[str, Any], trial: Mapping[str, Any]) -> set[str]:
     """Return the names that a sweep gives values, by a study's attributes and the values that a trial has drawn."""
     return {*trial, *(study.get(SWEEP, {}).get("parameters") or {})}
+
+
+def begun(trial: optuna.Trial | FrozenTrial) -> float | None:
+    """Return when a study gave out a trial, in seconds since 1970: the order of a sweep's runs, wherever they are read from."""
+    return None if trial.datetime_start is None else trial.datetime_start.timestamp()
 
 
 def epoch_key(number: int) -> str:

@@ -27,12 +27,13 @@ class SweepOutcome:
     feasible: bool | None = None  # whether it keeps the sweep's constraints; None where the sweep has none, or it has no result
     pruned: int | None = None  # the epoch at which the sweep stopped it
     cause: str = ""  # why its trial failed; one of UNCOUNTED where the trial was interrupted and is tried again
-    created: float | None = None  # seconds since 1970; a server knows only when an offline run was uploaded
+    created: float | None = None  # when the study gave out its trial, else when the run began; in seconds since 1970
     broken: tuple[str, ...] = ()  # the constraints that it breaks, as the sweep states them
 
     def to_summary(self) -> dict[str, Any]:
         """Return what the run's summary keeps."""
         known: dict[str, Any] = {"schema": SCHEMA, "goals": dict(self.goals)}
+        known |= {"objectives": list(self.goals)} if len(self.goals) > 1 else {}  # a mapping loses its order on the way to a server
         known |= {"baseline": True} if self.baseline else {}
         known |= {"cause": self.cause} if self.cause else {}
         known |= {name: value for name in ("feasible", "pruned", "created") if (value := getattr(self, name)) is not None}
@@ -60,11 +61,13 @@ def outcome_of(summary: Mapping[str, Any]) -> SweepOutcome:
     known = summary.get(KEY)
     if not isinstance(known, Mapping) or not is_outcome(known):
         return SweepOutcome()
-    goals = known.get("goals")
+    told, order = known.get("goals"), known.get("objectives")
+    goals = {str(name): str(goal) for name, goal in told.items()} if isinstance(told, Mapping) else {}
+    stated = [name for name in order if name in goals] if isinstance(order, list) else []
     broken = known.get("broken")
     feasible, pruned, cause, created = (known.get(name) for name in ("feasible", "pruned", "cause", "created"))
     return SweepOutcome(
-        {str(name): str(goal) for name, goal in goals.items()} if isinstance(goals, Mapping) else {},
+        {name: goals[name] for name in dict.fromkeys([*stated, *goals])},
         known.get("baseline") is True,
         feasible if isinstance(feasible, bool) else None,
         pruned if isinstance(pruned, int) else None,

@@ -49,11 +49,6 @@ class Tracker:
         """The folder of the run's files, which `wandb sync` takes; None when tracking is disabled."""
         return None if self.run is None else str(Path(self.run.settings.sync_dir))
 
-    @property
-    def created(self) -> float | None:
-        """When the run began, in seconds since 1970; None when tracking is disabled."""
-        return None if self.run is None else float(self.run.start_time)
-
     def describe(self, values: Mapping[str, Any], provenance: Mapping[str, Any]) -> None:
         """Complete the run's config with what the sweep did not set, and with `provenance`."""
         self.evaluation_split = str(values["evaluation_split"])
@@ -190,7 +185,8 @@ def track(
         raise UsageError(f"W&B could not start the run ({reason}); use --wandb=offline to go on without it.") from None
     run.define_metric("epoch")
     run.define_metric("*", step_metric="epoch")
-    tracker = Tracker(run)
+    told = not settings.x_disable_machine_info  # then the server knows when the run began, else only when it was uploaded
+    tracker = Tracker(run, outcome=None if told else SweepOutcome(created=run.start_time))
     try:
         yield tracker
         tracker.summarize()

@@ -166,6 +166,8 @@ class _Reading:
         elif kind == "environment":
             sent = record.environment
             python = sent.python.removeprefix("CPython ")
+            if sent.HasField("started_at"):  # the moment that the client also tells a server
+                self.run.created = sent.started_at.ToMicroseconds() / 1e6
             self._know(program=sent.program, args=shlex.join(sent.args), commit=sent.git.commit, python=python)
         elif kind == "summary":
             self.run.summaries.append(record.SerializeToString())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -28,7 +29,9 @@ with wandb.init(project="p", id="own", name="called", group="g", tags=["t"], con
         run.log({"loss": 1 / (step + 1), "odd name/x": step})
     run.summary["own"] = {"deep": 3}
 """
-OUTCOME = SweepOutcome({"loss": "minimize", "odd name/x": "maximize"}, True, False, cause="loss was never a finite number")
+OUTCOME = SweepOutcome(
+    {"loss": "minimize", "odd name/x": "maximize"}, True, False, cause="loss was never a finite number", created=1.5e9
+)
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +59,8 @@ def test_both_files_are_one_run_that_says_what_its_sweep_says(file: Path, tmp_pa
     run = read(added, file)
     assert (run.outcome.goals, run.outcome.baseline, run.outcome.feasible) == (OUTCOME.goals, True, False)
     assert (run.outcome.cause, run.exit_code) == (OUTCOME.cause, 0)
-    assert run.outcome.created == run.created == alone.created
+    assert run.outcome.created == OUTCOME.created
+    assert run.created == alone.created
     assert run.rows == alone.rows
     assert {name: value for name, value in run.summary.items() if name != "paretune"} == alone.summary
     assert (run.run_id, run.name, run.group, run.tags, run.config, run.state, run.file) == (
@@ -105,9 +109,9 @@ def test_a_run_of_which_nothing_was_written_says_what_the_study_knows(cause: str
     assert read_run(empty) is None
     config = {"lr": 0.1, "sizes": [1, None]}
     known = RunFile("own", "called", "g", project="p", created=1.8e9, config=config, tags=["t"], file=str(empty))
-    run = read(write_outcome(known, SweepOutcome({"loss": "minimize"}, cause=cause), tmp_path))
+    run = read(write_outcome(known, SweepOutcome({"loss": "minimize"}, cause=cause, created=1.7e9), tmp_path))
     assert (run.run_id, run.name, run.group, run.project, run.tags, run.config) == ("own", "called", "g", "p", ["t"], config)
-    assert (run.state, run.outcome.cause, run.outcome.created) == (state, cause, 1.8e9)
+    assert (run.state, run.outcome.cause, run.outcome.created) == (state, cause, 1.7e9)
     assert run.exit_code == (1 if cause else 0)
 
 
@@ -140,3 +144,8 @@ def test_what_paretune_did_not_write_says_nothing(change: Callable[[dict[str, An
     change(summary["paretune"])
     assert outcome_of(summary) == SweepOutcome()
     assert outcome_of({"paretune": 5}) == outcome_of({}) == SweepOutcome()
+
+
+def test_the_order_of_the_objectives_survives_a_server_that_sorts_names() -> None:
+    told = json.loads(json.dumps(SweepOutcome({"loss": "minimize", "accuracy": "maximize"}).to_summary(), sort_keys=True))
+    assert list(outcome_of(told).goals) == ["loss", "accuracy"]

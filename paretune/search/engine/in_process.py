@@ -55,6 +55,7 @@ class Attempt:
     tags: list[str]
     folder: Path
     started: Callable[[dict[str, Any], str | None], None]  # is told the run's config and the path of its files
+    begun: float | None = None  # when the study gave the trial out, in seconds since 1970
     checkpoint: Path | None = None
     earlier: Sequence[Epoch] = ()  # the epochs of the try before, for one that goes on from its checkpoint
     share: Share | None = None  # of the program that trains it together with others
@@ -143,7 +144,7 @@ class InProcess:
             collect_as_usual()
             attempt.started({**resolved, "provenance": origin}, tracker.path)
             tracker.describe(resolved, origin)
-            tracker.outcome = outcome = SweepOutcome(self.sweep.goals, baseline="baseline" in attempt.tags, created=tracker.created)
+            tracker.outcome = outcome = SweepOutcome(self.sweep.goals, baseline="baseline" in attempt.tags, created=attempt.begun)
             share = attempt.share
             stopped: set[int] = set() if share is None else share.together.stopped
             places = range(len(members)) if share is None else [share.place]

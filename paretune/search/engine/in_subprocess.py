@@ -197,9 +197,10 @@ class Command:
         )
 
     def _environment(self, attempt: Attempt, folder: Path, parameters: Path) -> dict[str, str]:
-        own = str(Path(sys.executable).parent)
+        own, program = str(Path(sys.executable).parent), Path(self.sweep.program).resolve()
         inherited = {name: value for name, value in os.environ.items() if name not in NOT_INHERITED}
         return {
+            "WANDB_GIT_ROOT": str(program.parent if program.is_file() else Path.cwd()),  # else WANDB_DIR, which may lie in another
             "PYTHONUNBUFFERED": "1",  # output.log shows what the program prints as it prints it
             **inherited,
             "PATH": own + os.pathsep + os.environ.get("PATH", ""),  # ${env} ${interpreter} is the first python there

@@ -356,8 +356,7 @@ def best_trials(trials: Sequence[FrozenTrial], goals: Mapping[str, str], count: 
 
     def key(trial: FrozenTrial) -> tuple[float, ...]:
         row = counted_row(study_schema.epochs_of(trial.user_attrs), {name: goal}, ours=ours) or {}
-        begun = math.nan if trial.datetime_start is None else trial.datetime_start.timestamp()
-        return (*order_key(sign * trial.values[0], {**row, "created": begun}, goals), trial.number)
+        return (*order_key(sign * trial.values[0], {**row, "created": study_schema.begun(trial)}, goals), trial.number)
 
     return sorted(contenders, key=key)[:count]
 

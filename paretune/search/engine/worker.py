@@ -271,6 +271,7 @@ class Engine:
                 tags=["baseline"] if attributes.get(study_schema.BASELINE) else [],
                 folder=self.folder,
                 started=started,
+                begun=study_schema.begun(trial),
                 checkpoint=checkpoint,
                 earlier=self._earlier(attributes.get(study_schema.RETRY_OF)),
                 share=share,
@@ -471,18 +472,18 @@ def write_outcome(
     run, sweep = trial.user_attrs.get(study_schema.RUN, {}), training.sweep
     if not run.get("path") or not (folder / run["path"]).is_dir():
         return
-    baseline, config = bool(trial.user_attrs.get(study_schema.BASELINE)), run.get("config", {})
+    baseline, config, begun = bool(trial.user_attrs.get(study_schema.BASELINE)), run.get("config", {}), study_schema.begun(trial)
     known = RunFile(
         run["id"],
         name=f"{study}-{trial.number}",
         group=study,
         project=sweep.project or os.environ.get("WANDB_PROJECT") or PROJECT,
         entity=sweep.entity or "",
-        created=trial.datetime_start.timestamp() if trial.datetime_start else math.nan,
+        created=begun or math.nan,
         config=config,
         tags=["baseline"] if baseline else [],
     )
-    outcome = sweep.judged(SweepOutcome(sweep.goals, baseline, pruned=pruned, cause=cause), config, row)
+    outcome = sweep.judged(SweepOutcome(sweep.goals, baseline, pruned=pruned, cause=cause, created=begun), config, row)
     training.write_outcome(known, folder / run["path"], outcome)
 
 

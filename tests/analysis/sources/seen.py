@@ -15,7 +15,7 @@ from paretune.analysis.findings.parameters import tried
 from paretune.analysis.history import _whole, load_runs, runs_table, tidy
 from paretune.search.importance import importances
 
-OF_THE_SOURCE = ["file", "created", "sweep"]  # columns that say where a run was found
+OF_THE_SOURCE = ["file", "sweep"]  # columns that say where a run was found
 
 
 def seen(source: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from paretune.analysis.findings.diagnosis import diagnose_runs
 from paretune.analysis.sources.run_record import COLUMNS, RunRecord, best_values, column_of, columns_of, metric_of, runs_table, tidy
 
 NAN, INF = math.nan, math.inf
@@ -159,3 +160,10 @@ def test_a_loss_that_is_logged_every_few_epochs_is_not_one_that_diverged(losses:
     run = RunRecord("a", state="finished", config=config, columns=columns_of(rows))
     (row,) = runs_table([run]).to_dict("records")
     assert (row["best_epoch"], row["diverged"]) == (6, diverged)
+
+
+def test_an_epoch_counts_once_in_however_many_rows_it_was_logged() -> None:
+    own_rows = [{"epoch": epoch, name: 0.5} for epoch in range(3) for name in ("train_loss", "val_loss")]
+    by_step = [{"epoch": step // 4, "train_loss_step": 0.5} for step in range(12)] + [{"loss": 1.0, "_step": 12}]
+    assert [int(runs_table([record("a", rows)])["epochs"].iloc[0]) for rows in (own_rows, by_step)] == [3, 3]
+    assert diagnose_runs(tidy([record("a", own_rows)]))["epochs"].tolist() == [3]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import shutil
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]
 
 from paretune.analysis.history import load_runs
+from paretune.runs.outcome_file import packed
 from paretune.runs.wandb_files import read_records
 from paretune.search.engine.worker import run
 from paretune.search.spec.sweep import read_sweep
@@ -46,7 +48,7 @@ method: grid
 metrics:
   - {{name: val/loss, goal: minimize}}
   - {{name: time per image, goal: minimize}}
-controller: {{type: local, search: {{constraints: ["learning_rate <= 0.005"]}}}}
+controller: {{type: local, search: {{constraints: ["learning_rate <= 0.005", "0.1 > learning_rate"]}}}}
 parameters:
   learning_rate: {{values: [0.001, 0.004, 0.5]}}
   seed: {{values: [0, 1]}}
@@ -73,6 +75,27 @@ parameters:
 """
 
 
+BY_HAND = [["first", 1_700_000_000.25], ["second", 1_700_000_100.25]]  # runs outside a sweep, and when they began
+
+
+def write_by_hand(folder: Path) -> None:
+    """Leave runs of a program that nobody searched; in the order in which they are uploaded, the first is the last."""
+    for number, (name, begun) in enumerate(reversed(BY_HAND)):
+        run: Any = Record(run={"run_id": name, "project": "by_hand", "start_time": {"seconds": int(begun) + 1}})
+        run.run.config.update.add(key="rate", value_json="0.5")
+        started: Any = Record(environment={"started_at": {"seconds": int(begun), "nanos": 250_000_000}, "writer_id": name})
+        row, summary = Record(), Record()
+        for target in (row.history.item, summary.summary.update):
+            for key, value in {"loss": 1.0, "_step": 0, "_timestamp": begun + 5.0}.items():
+                target.add(key=key, value_json=json.dumps(value))
+        records = [run, started, row, summary, Record(exit={"exit_code": 0})]
+        for place, record in enumerate(records):
+            record.num = place + 1
+        path = folder / f"offline-run-2026010{number + 1}_000000-{name}"
+        path.mkdir(parents=True)
+        (path / f"run-{name}.wandb").write_bytes(packed(record.SerializeToString() for record in records))
+
+
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of two sweeps, of whose runs one each has a damaged file."""
@@ -83,6 +106,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
         sweep = read_sweep(folder / f"{name}.yaml")
         run(sweep, trials=trials, name=name, seed=1, device="cpu", runs=folder / "runs")
         written_out(folder / "runs" / name)
+    write_by_hand(folder / "runs" / "by_hand")
     for name in ("theirs", "ours"):
         damage(damaged_run(folder / "runs" / name).file)
     return folder
@@ -106,7 +130,7 @@ def damage(file: str) -> None:
 def sources(searched: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, dict[str, Any]]]:
     """What is seen of each sweep, by source."""
     folder = tmp_path_factory.mktemp("server")
-    found: dict[str, dict[str, dict[str, Any]]] = {name: {} for name in ("theirs", "ours")}
+    found: dict[str, dict[str, Any]] = {name: {} for name in ("theirs", "ours")}
     for name in found:
         alone = folder / f"{name} alone"
         shutil.copytree(searched / "runs" / name, alone, symlinks=True)
@@ -123,6 +147,9 @@ def sources(searched: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
             read += "runpy.run_module('tests.analysis.sources.seen', run_name='__main__')"
             serving.client(address, folder / "client", read, **paths)
             found[name]["server"] = pickle.loads(to.read_bytes())
+        read = "import json\nfrom paretune.analysis.history import load_runs\n"
+        read += "print(json.dumps([[run.run, run.created] for run in load_runs('someone/by_hand')]))"
+        found["by hand"] = {"server": serving.client(address, folder / "client", read, **paths)}
     return found
 
 
@@ -141,6 +168,13 @@ def test_every_step_sees_the_same_in_all_sources(compared: tuple[dict[str, dict[
                 assert by_source[source][name] == by_source["study"][name]
             elif name != "left out":
                 assert plain[source][name] == value, (source, name)
+
+
+def test_runs_outside_a_sweep_began_when_their_client_says_so_wherever_they_are_read(
+    searched: Path, sources: dict[str, dict[str, Any]]
+) -> None:
+    assert [[run.run, run.created] for run in load_runs(searched / "runs" / "by_hand")] == BY_HAND
+    assert sources["by hand"]["server"] == BY_HAND
 
 
 def without(run: str, value: Any) -> Any:

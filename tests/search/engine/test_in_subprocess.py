@@ -22,6 +22,7 @@ from paretune.analysis.pareto import main as pareto
 from paretune.core.epoch import Epoch
 from paretune.core.errors import UsageError
 from paretune.runs import study_schema
+from paretune.runs.wandb_files import read_run
 from paretune.search.engine.in_process import Attempt
 from paretune.search.engine.in_subprocess import Command, command_line, wait_for_end
 from paretune.search.engine.worker import run
@@ -577,3 +578,22 @@ def test_several_runs_none_of_which_has_the_id_that_was_handed_out_are_refused(t
         UsageError, match=r"wrote 2 W&B runs, none of which has the id that it was handed, abc: log loss to the run of"
     ):
         written(tmp_path, program)
+
+
+@pytest.mark.parametrize("program_in_git", [True, False])
+def test_the_commit_of_a_run_is_that_of_its_program_whatever_checkout_holds_the_study(program_in_git: bool, tmp_path: Path) -> None:
+    def commit(folder: Path) -> str:
+        git = ["git", "-C", str(folder), "-c", "user.name=a", "-c", "user.email=a@b"]
+        subprocess.run([*git, "init", "-q"], check=True)
+        subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", str(folder)], check=True)
+        return subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+
+    program, checkout = tmp_path / "program", tmp_path / "checkout"
+    for folder in (program, checkout):
+        folder.mkdir()
+    of_program = commit(program) if program_in_git else None
+    assert commit(checkout) != of_program
+    sweep = script(program, "import wandb\nrun = wandb.init()\nrun.log({'loss': 1.0})\nrun.finish()\n")
+    trained(sweep, checkout)
+    (run,) = {run.run_id: run for file in checkout.rglob("run-abc.wandb") if (run := read_run(file))}.values()
+    assert run.environment.get("commit") == of_program
