@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,13 +18,14 @@ from alembic.migration import MigrationContext
 from starlette.testclient import TestClient
 
 from paretune.core.errors import UsageError
-from paretune.service.store import migrations, runs, streams
+from paretune.service.store import migrations, run_values, runs, streams
 from paretune.service.store.database import Database
 from paretune.service.store.migrations.__main__ import write_step
-from paretune.service.store.tables import Base, Run
+from paretune.service.store.tables import Base, Element, Run, Value
 from tests.postgres import binaries, postgres
 from tests.service.serving import Asked, authorization
 
+OLD_CONFIG = '{"lr": {"value": 0.5}}'
 OLD_KEYS = '{"loss": {"number": 8}}'  # as the first version kept them; a colon before a number would be SQLAlchemy's
 
 
@@ -68,7 +70,7 @@ def first_tables(url: str, *, says_version: bool) -> None:
         "INSERT INTO entity (id, name, is_team) VALUES (1, 'someone', FALSE)",
         f"INSERT INTO project (id, entity_id, name, description, created_at) VALUES (1, 1, 'p', '', {time})",
         f"INSERT INTO run ({run}, {counts}) VALUES "
-        f"(1, 1, 'r', 'r', '', 'finished', FALSE, '{{}}', '{{}}', '{{}}', '[]', '{OLD_KEYS}', 7, 8, 0, 0, {time}, {time})",
+        f"(1, 1, 'r', 'r', '', 'finished', FALSE, '{OLD_CONFIG}', '{{}}', '{{}}', '[]', '{OLD_KEYS}', 7, 8, 0, 0, {time}, {time})",
         "INSERT INTO run_value (run_id, place, key, number) VALUES (1, 'c', 'lr', 0.5)",
         *([] if says_version else [f"DROP TABLE {migrations.VERSION_TABLE}"]),
     )
@@ -224,6 +226,49 @@ def test_lists_nulls_and_booleans_of_older_runs_are_found(url: str) -> None:
         ):
             assert runs.count_runs(session, run.project, json.dumps(filters)) == count, filters
     database.close()
+
+
+def test_values_of_older_runs_are_indexed_as_those_of_new_ones(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    first_tables(url, says_version=True)
+    long = "x" * 600
+    values = {"lr": 0.5, "fast": True, "long": long, "k" * 300: 1, "deep": {"l": [[1, None], {"a": long}]}, "none": None}
+    values |= {"h": {"_type": "histogram", "values": [1, 2]}, "large": [0] * 20_000, "i": math.inf, "nan": math.nan, "q" * 2000: 1}
+    engine = sa.create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(sa.text("DELETE FROM run_value"))
+        connection.execute(
+            sa.text("UPDATE run SET config = :c, summary = :s"),
+            {"c": json.dumps({key: {"value": one} for key, one in values.items()}), "s": json.dumps(values)},
+        )
+        for key, text in (("fast", "true"), ("long", long[:512]), (("k" * 256), None), ("deep.gone", "x")):  # as they were cut off
+            row = {"key": key, "number": None if text else 1.0, "text": text}
+            connection.execute(
+                sa.text("INSERT INTO run_value (run_id, place, key, number, text) VALUES (1, 'c', :key, :number, :text)"), row
+            )
+    engine.dispose()
+    database = Database(url)
+    assert f"is brought from version 0001 to {migrations.head()}" in capsys.readouterr().err
+    found, elements = run_values.rows_of(values)
+    with database.session() as session:
+        for place in ("c", "s"):
+            rows = session.scalars(sa.select(Value).where(Value.place == place)).all()
+            assert {row.key: run_values.Kept(row.kind, row.number, row.text, row.size) for row in rows} == found
+            listed = session.scalars(sa.select(Element).where(Element.place == place)).all()
+            assert {
+                run_values.Place(row.key, row.position, row.is_element): run_values.Kept(row.kind, row.number, row.text, row.size)
+                for row in listed
+            } == elements
+        project = session.scalars(sa.select(Run)).one().project
+        assert runs.count_runs(session, project, json.dumps({"config.long": long, f"config.{'k' * 300}": 1})) == 1
+    database.close()
+    Database(url).close()
+    assert capsys.readouterr().err == "", "there is nothing more to do"
+
+
+def test_steps_do_not_change_with_the_program() -> None:
+    for path in (migrations.FOLDER / "versions").glob("[0-9]*.py"):
+        assert "import paretune" not in path.read_text(), path
+        assert "from paretune" not in path.read_text(), path
 
 
 def test_a_number_of_a_deleted_row_is_not_given_again(tmp_path: Path) -> None:

@@ -54,6 +54,12 @@ def spoil(database: Database) -> None:
         rows = [{"key": "m\ufffd", "number": 2, "text": None}, {"key": "t", "number": None, "text": raw}]
         rows += [{"key": "m\0", "number": 1, "text": None}] if database.is_sqlite else []
         connection.execute(sa.text(insert), rows)
+        for undone in (
+            "DROP TABLE run_element",
+            "ALTER TABLE run_value DROP COLUMN kind",
+            "ALTER TABLE run_value DROP COLUMN size",
+        ):
+            connection.execute(sa.text(undone))
         (step,) = (migrations.FOLDER / "versions").glob("*_texts_that_every_database_holds.py")
         before = f"{int(step.name[:4]) - 1:04}"
         connection.execute(sa.text(f"UPDATE {migrations.VERSION_TABLE} SET version_num = :before"), {"before": before})

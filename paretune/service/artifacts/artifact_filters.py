@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,8 +10,8 @@ import sqlalchemy as sa
 
 from paretune.core.errors import UsageError, did_you_mean
 from paretune.service.store.artifact_tables import Artifact, ArtifactCollection
-from paretune.service.store.filter_targets import Field, Tags, Target, list_of
-from paretune.service.store.filters import DEPTH, compared, in_both_cases, operators_of, read_filters
+from paretune.service.store.filter_targets import Field, Tags, Target
+from paretune.service.store.filters import condition_by, in_both_cases
 
 Columns = Mapping[str, sa.orm.InstrumentedAttribute[Any]]
 VERSIONS: Columns = in_both_cases(
@@ -50,7 +50,7 @@ def condition_of(filters: str | None, columns: Columns) -> sa.ColumnElement[bool
     Raises:
         UsageError: if it is no filter, or has an operator or a path that is not known.
     """
-    return _all(read_filters(filters), columns)
+    return condition_by(filters, functools.partial(_target, columns=columns))
 
 
 def order_of(order: str | None, columns: Columns, identifier: sa.orm.InstrumentedAttribute[int]) -> list[sa.ColumnElement[Any]]:
@@ -65,36 +65,9 @@ def order_of(order: str | None, columns: Columns, identifier: sa.orm.Instrumente
     return [column.is_(None), *([column.desc(), identifier.desc()] if order.startswith("-") else [column.asc(), identifier.asc()])]
 
 
-def _all(filters: Any, columns: Columns, depth: int = DEPTH) -> sa.ColumnElement[bool]:
-    if not isinstance(filters, Mapping):
-        raise UsageError(f"a filter must be a mapping of paths and operators. Got {json.dumps(filters)[:80]}.")
-    if depth == 0:
-        raise UsageError(f"filters may stand at most {DEPTH} deep in each other.")
-    parts: list[sa.ColumnElement[bool]] = []
-    for key, value in filters.items():
-        if key in ("$and", "$or", "$nor"):
-            inner = [_all(one, columns, depth - 1) for one in list_of(key, value)]
-            joined = sa.and_(sa.true(), *inner) if key == "$and" else sa.or_(sa.false(), *inner)
-            parts.append(sa.not_(joined) if key == "$nor" else joined)
-        elif key == "$not":
-            parts.append(sa.not_(_all(value, columns, depth - 1)))
-        else:
-            parts.append(_of_path(key, value, columns, depth))
-    return sa.and_(sa.true(), *parts)
-
-
-def _of_path(path: str, wanted: Any, columns: Columns, depth: int) -> sa.ColumnElement[bool]:
-    if depth == 0:
-        raise UsageError(f"filters may stand at most {DEPTH} deep in each other.")
+def _target(path: str, columns: Columns) -> Target:
     column = _column(path, columns)
-    target: Target = Tags(column) if path in ("tags", "tag") else Field(column, path)
-    parts = []
-    for operator, value in operators_of(wanted).items():
-        if operator == "$not":
-            parts.append(sa.not_(_of_path(path, value, columns, depth - 1)))
-        else:
-            parts.append(compared(target, operator, value))
-    return sa.and_(sa.true(), *parts)
+    return Tags(column) if path in ("tags", "tag") else Field(column, path)
 
 
 def _column(path: str, columns: Columns) -> sa.orm.InstrumentedAttribute[Any]:

@@ -1,11 +1,10 @@
-"""What a path of a filter names: a column, a list of tags, or values of a run's config or summary; each as conditions of SQL.
+"""Columns, tag lists and config or summary values as SQL conditions of a filter.
 
 A condition holds for a list if it holds for the list or one of its elements, and for values of its own kind alone.
 """
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -123,7 +122,7 @@ class Tags:
                 parts.append(holds(self.column, json.dumps(value)))
             elif isinstance(value, list):
                 parts.append(self.column == as_json(value))
-        return sa.or_(sa.false(), *parts)
+        return _any_of(parts)
 
     def ordered(self, operator: str, value: Any) -> sa.ColumnElement[bool]:
         raise UsageError(TAGS_SENTENCE)
@@ -152,22 +151,8 @@ class Values:
         return self._any(lambda _: sa.true())
 
     def equals(self, values: Sequence[Any]) -> sa.ColumnElement[bool]:
-        kept = [kept_of(one) for one in values]
-        if any(one.kind == MAPPING for one in kept):
-            raise UsageError(
-                "a filter compares with texts, numbers, booleans, null and lists: name a mapping's values by their paths."
-            )
-        parts: list[Callable[[Any], sa.ColumnElement[bool]]] = []
-        numbers = [one.number for one in kept if one.kind == NUMBER]
-        if numbers:
-            parts.append(lambda row: sa.and_(row.kind == NUMBER, row.number.in_(numbers)))
-        for kind in (TEXT, BOOLEAN, LIST):
-            texts = [one.text for one in kept if one.kind == kind]
-            if texts:
-                parts.append(functools.partial(_has_text, kind=kind, texts=texts))
-        if Kept(NULL) in kept:
-            parts.append(lambda row: row.kind == NULL)
-        found = self._any(lambda row: sa.or_(sa.false(), *(part(row) for part in parts)))
+        kept = _kept(values)
+        found = self._any(lambda row: _is_one_of(row, kept))
         return sa.or_(found, sa.not_(self.exists())) if Kept(NULL) in kept else found
 
     def ordered(self, operator: str, value: Any) -> sa.ColumnElement[bool]:
@@ -184,13 +169,9 @@ class Values:
 
     def has_element(self, operators: Mapping[str, Any]) -> sa.ColumnElement[bool]:
         rows = [_meets(operator, value) for operator, value in operators.items()]
-        return sa.or_(
-            sa.false(),
-            *(
-                self._element(named, lambda row: sa.and_(row.is_element, *(meets(row) for meets in rows)))
-                for named in named_by(self.path)
-                if not named.is_element
-            ),
+        places = [named for named in named_by(self.path) if not named.is_element]
+        return _any_of(
+            [self._element(named, lambda row: sa.and_(row.is_element, *(meets(row) for meets in rows))) for named in places]
         )
 
     def _any(self, condition: Callable[[Any], sa.ColumnElement[bool]], *, elements: bool = True) -> sa.ColumnElement[bool]:
@@ -208,7 +189,7 @@ class Values:
                 parts.append(self._element(named, condition))
             else:
                 parts.append(self._element(named, lambda row: sa.and_(sa.not_(row.is_element), condition(row))))
-        return sa.or_(*parts)
+        return _any_of(parts)
 
     def _element(self, named: Named, condition: Callable[[Any], sa.ColumnElement[bool]]) -> sa.ColumnElement[bool]:
         row = aliased(Element)
@@ -216,8 +197,38 @@ class Values:
         return sa.exists().where(*own, *(row.position.contains(position) for position in named.positions), condition(row))
 
 
-def _has_text(row: Any, *, kind: str, texts: Sequence[str | None]) -> sa.ColumnElement[bool]:
-    return sa.and_(row.kind == kind, row.text.in_(texts))
+def _kept(values: Sequence[Any]) -> list[Kept]:
+    """Return what is kept of values that a filter compares with.
+
+    Raises:
+        UsageError: if one is a mapping.
+    """
+    kept = [kept_of(one) for one in values]
+    if any(one.kind == MAPPING for one in kept):
+        raise UsageError("a filter compares with texts, numbers, booleans, null and lists: name a mapping's values by their paths.")
+    return kept
+
+
+def _is_one_of(row: Any, kept: Sequence[Kept]) -> sa.ColumnElement[bool]:
+    """Return the condition that a row is one of some values; it is never NULL, and may be negated."""
+    parts = [row.kind == NULL] if Kept(NULL) in kept else []
+    numbers = [one.number for one in kept if one.kind == NUMBER]
+    if numbers:
+        is_number = row.number.in_([one for one in numbers if one is not None])
+        parts.append(sa.and_(row.kind == NUMBER, sa.or_(is_number, row.number.is_(None)) if None in numbers else is_number))
+    for kind in (TEXT, BOOLEAN, LIST):
+        texts = [one.text for one in kept if one.kind == kind]
+        if texts:
+            parts.append(sa.and_(row.kind == kind, row.text.in_(texts)))
+    return _any_of(parts)
+
+
+def _any_of(parts: Sequence[sa.ColumnElement[bool]]) -> sa.ColumnElement[bool]:
+    """Return the condition that one of some others holds, which is never NULL.
+
+    It is a function, as SQLAlchemy makes one row of all that stand side by side in OR, and SQLite takes 1,000.
+    """
+    return sa.func.coalesce(sa.or_(sa.false(), *parts), sa.false())
 
 
 def _is_ordered(operator: str, value: Any) -> Callable[[Any], sa.ColumnElement[bool]]:
@@ -239,14 +250,8 @@ def _meets(operator: str, value: Any) -> Callable[[Any], sa.ColumnElement[bool]]
     if operator in ("$ne", "$nin"):
         opposite = _meets("$eq" if operator == "$ne" else "$in", value)
         return lambda row: sa.not_(opposite(row))
-    kept = [kept_of(one) for one in (list_of(operator, value) if operator == "$in" else [value])]
-    return lambda row: sa.or_(
-        sa.false(),
-        *(
-            sa.and_(row.kind == one.kind, row.number.is_not_distinct_from(one.number), row.text.is_not_distinct_from(one.text))
-            for one in kept
-        ),
-    )
+    kept = _kept(list_of(operator, value) if operator == "$in" else [value])
+    return lambda row: _is_one_of(row, kept)
 
 
 def _length(column: Any) -> sa.ColumnElement[int]:

@@ -6,9 +6,10 @@ A path is a field of the run (`state`, `tags`, `sweep`, `created_at`, …) or a 
 
 from __future__ import annotations
 
+import functools
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import sqlalchemy as sa
@@ -18,7 +19,7 @@ from paretune.core.errors import UsageError, did_you_mean
 from paretune.service.store import safe_json
 from paretune.service.store.filter_targets import COMPARED, Field, Tags, Target, Values, list_of
 from paretune.service.store.re2 import expression_of
-from paretune.service.store.run_values import BOOLEAN, MOST_KEY, NUMBER, TEXT, shortened
+from paretune.service.store.run_values import BOOLEAN, MOST_KEY, NUMBER, TEXT, named_by, shortened
 from paretune.service.store.tables import Run, Sweep, User, Value
 
 Fields = Mapping[str, sa.orm.InstrumentedAttribute[Any]]
@@ -66,8 +67,8 @@ SWEEP_FIELDS: Fields = in_both_cases(
 KNOWN = ["$eq", "$ne", *COMPARED, "$in", "$nin", "$all", "$size", "$elemMatch", "$contains", "$regex", "$exists", "$not"]
 ELEMENTAL = {"$eq", "$ne", *COMPARED, "$in", "$nin", "$regex"}  # operators that $elemMatch can have
 DEPTH = 20  # of conditions inside conditions
-MOST_CONDITIONS = 400  # paths and operators in one filter; SQLite takes 1,000 conditions
-MOST_COMPARED = 10_000  # values in one filter, those of $in with them
+MOST_CONDITIONS = 400  # paths, operators and values of $all in one filter; SQLite takes 1,000 conditions
+MOST_COMPARED = 10_000  # values in one filter, those of $in with them; SQLite takes 32,766, and each is sent twice
 
 
 def condition_of(filters: str | Mapping[str, Any] | None, fields: Fields = FIELDS) -> sa.ColumnElement[bool]:
@@ -76,7 +77,19 @@ def condition_of(filters: str | Mapping[str, Any] | None, fields: Fields = FIELD
     Raises:
         UsageError: if it is no filter, or has an operator or a path that is not known.
     """
-    return _all(read_filters(filters), DEPTH, fields)
+    return condition_by(filters, functools.partial(_target, fields=fields))
+
+
+def condition_by(filters: str | Mapping[str, Any] | None, target_of: Callable[[str], Target]) -> sa.ColumnElement[bool]:
+    """Return the condition that a filter states.
+
+    Args:
+        target_of: returns what a path names, and raises UsageError where there is no such path.
+
+    Raises:
+        UsageError: if it is no filter, or has an operator or a path that is not known.
+    """
+    return _all(read_filters(filters), DEPTH, target_of)
 
 
 def order_of(order: str | None) -> list[sa.ColumnElement[Any]]:
@@ -119,20 +132,31 @@ def read_filters(filters: str | Mapping[str, Any] | None) -> Any:
     except (ValueError, RecursionError):
         raise UsageError(f"filters must be JSON. Got {str(filters)[:80]!r}.") from None
     if conditions > MOST_CONDITIONS or values > MOST_COMPARED:
-        raise UsageError(f"a filter may have at most {MOST_CONDITIONS} paths and operators, and {MOST_COMPARED:,} values.")
+        raise UsageError(
+            f"a filter may have at most {MOST_CONDITIONS} paths, operators and values of $all, and {MOST_COMPARED:,} values; "
+            f"behind a path, each number in it doubles their count. Got {conditions:,} and {values:,}."
+        )
     return {} if read is None else read
 
 
 def _size(filters: Any) -> tuple[int, int]:
-    """Return how many paths and operators a filter has, and how many values."""
-    if not isinstance(filters, Mapping | list):
+    """Return how many conditions a filter makes, and with how many values, as often as a path may name different things."""
+    if isinstance(filters, list):
+        sizes = [_size(one) for one in filters]
+    elif isinstance(filters, Mapping):
+        sizes = [(len(filters), 0)]
+        for key, value in filters.items():
+            conditions, values = _size(value)
+            if key == "$all" and isinstance(value, list):
+                conditions += len(value)
+            meanings = len(named_by(key))
+            sizes.append((conditions * meanings, values * meanings))
+    else:
         return 0, 1
-    sizes = [_size(one) for one in (filters.values() if isinstance(filters, Mapping) else filters)]
-    own = len(filters) if isinstance(filters, Mapping) else 0
-    return own + sum(conditions for conditions, _ in sizes), sum(values for _, values in sizes)
+    return sum(conditions for conditions, _ in sizes), sum(values for _, values in sizes)
 
 
-def _all(filters: Any, depth: int, fields: Fields) -> sa.ColumnElement[bool]:
+def _all(filters: Any, depth: int, target_of: Callable[[str], Target]) -> sa.ColumnElement[bool]:
     if not isinstance(filters, Mapping):
         raise UsageError(f"a filter must be a mapping of paths and operators. Got {json.dumps(filters)[:80]}.")
     if depth == 0:
@@ -140,52 +164,44 @@ def _all(filters: Any, depth: int, fields: Fields) -> sa.ColumnElement[bool]:
     parts: list[sa.ColumnElement[bool]] = []
     for key, value in filters.items():
         if key in ("$and", "$or", "$nor"):
-            inner = [_all(one, depth - 1, fields) for one in list_of(key, value)]
+            inner = [_all(one, depth - 1, target_of) for one in list_of(key, value)]
             joined = sa.and_(sa.true(), *inner) if key == "$and" else sa.or_(sa.false(), *inner)
             parts.append(sa.not_(joined) if key == "$nor" else joined)
         elif key == "$not":
-            parts.append(sa.not_(_all(value, depth - 1, fields)))
+            parts.append(sa.not_(_all(value, depth - 1, target_of)))
         elif key.startswith("$"):
             raise UsageError(f"{key} is not an operator between filters{did_you_mean(key, ['$and', '$or', '$not', '$nor']) or '.'}")
         else:
-            parts.append(_of_path(key, value, depth, fields))
+            parts.append(_of_path(key, value, depth, target_of))
     return sa.and_(sa.true(), *parts)
 
 
-def _of_path(path: str, wanted: Any, depth: int, fields: Fields) -> sa.ColumnElement[bool]:
+def _of_path(path: str, wanted: Any, depth: int, target_of: Callable[[str], Target]) -> sa.ColumnElement[bool]:
     if depth == 0:
         raise UsageError(f"filters may stand at most {DEPTH} deep in each other.")
-    place = _place(path) if fields is FIELDS else None
-    target: Target
-    if path == "tags" and fields is FIELDS:
-        target = Tags(Run.tags)
-    elif place is not None:
-        target = Values(*place)
-    else:
-        known = _known(path, fields)
-        target = Field(fields[known], known)
+    target = target_of(path)
     parts = []
-    for operator, value in operators_of(wanted).items():
+    for operator, value in _operators_of(wanted).items():
         if operator == "$not":
-            parts.append(sa.not_(_of_path(path, value, depth - 1, fields)))
+            parts.append(sa.not_(_of_path(path, value, depth - 1, target_of)))
         else:
-            parts.append(compared(target, operator, value))
+            parts.append(_compared(target, operator, value))
     return sa.and_(sa.true(), *parts)
 
 
-def operators_of(wanted: Any) -> Mapping[str, Any]:
+def _operators_of(wanted: Any) -> Mapping[str, Any]:
     """Return the operators that a path is compared by; a value alone is one that it shall equal."""
     return wanted if isinstance(wanted, Mapping) and any(str(key).startswith("$") for key in wanted) else {"$eq": wanted}
 
 
-def compared(target: Target, operator: str, value: Any) -> sa.ColumnElement[bool]:
+def _compared(target: Target, operator: str, value: Any) -> sa.ColumnElement[bool]:
     """Return the condition that an operator states of what a path names.
 
     Raises:
         UsageError: if there is no such operator, or it has another kind of value.
     """
     if operator in ("$ne", "$nin"):
-        return sa.not_(compared(target, "$eq" if operator == "$ne" else "$in", value))
+        return sa.not_(_compared(target, "$eq" if operator == "$ne" else "$in", value))
     if operator == "$eq":
         return target.equals([value])
     if operator == "$in":
@@ -214,6 +230,16 @@ def compared(target: Target, operator: str, value: Any) -> sa.ColumnElement[bool
             raise UsageError(f"$elemMatch must have a mapping of {', '.join(sorted(ELEMENTAL))}. Got {json.dumps(value)[:80]}.")
         return target.has_element(value)
     raise UsageError(f"{operator} is not an operator of filters{did_you_mean(operator, KNOWN) or f'; there are {KNOWN}.'}")
+
+
+def _target(path: str, fields: Fields) -> Target:
+    place = _place(path) if fields is FIELDS else None
+    if path == "tags" and fields is FIELDS:
+        return Tags(Run.tags)
+    if place is not None:
+        return Values(*place)
+    known = _known(path, fields)
+    return Field(fields[known], known)
 
 
 def _place(path: str) -> tuple[str, str] | None:

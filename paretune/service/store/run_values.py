@@ -1,6 +1,6 @@
-"""The values of a config or summary by which runs are found, as rows: what each is, and the elements of lists.
+"""Index rows for values and list elements of configs and summaries, with MongoDB's matching rules.
 
-They follow MongoDB's rules: a path leads through mappings and, without a number, into the mappings that stand in a list; a
+A path leads through mappings and, without a number, into the mappings that stand in a list; a
 condition holds for a list if it holds for the list or one of its elements.
 """
 
@@ -13,13 +13,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, combinations
 from typing import Any, NamedTuple
 
+from paretune.service.store.safe_json import is_whole
+
 NUMBER, TEXT, BOOLEAN, NULL, LIST, MAPPING = "n", "t", "b", "z", "l", "m"
 MOST_VALUES = 2000  # of a config or summary by which runs can be found
 MOST_ELEMENTS = 500  # of its lists
 MOST_KEY, MOST_TEXT = 256, 512  # characters that are kept
-MOST_NUMBERS = 3  # in a path that may be places in lists
+MOST_PATH = 1000  # characters of a path by which a value can be found
+MOST_LISTED = 10_000  # values of a list that is compared as a whole
+MOST_WRITTEN = 50_000  # values of all such lists of a config or summary; those of a list in a list count twice
+MOST_NUMBERS, MOST_DIGITS = 3, 9  # in a path that may be places in lists
 EXACT = 2**53  # below which a float has every whole number
 MOST_DEPTH = 50  # of values that lie in each other
+CHARACTERS = 16  # of a text that take as long as a number
 DIGEST = 32  # characters that tell longer ones apart
 
 
@@ -61,18 +67,34 @@ def kept_of(value: Any) -> Kept:
 
 
 def rows_of(values: Mapping[str, Any]) -> tuple[dict[str, Kept], dict[Place, Kept]]:
-    """Return the values of a nested mapping by dotted path, and those that lie in its lists; of both so many at most."""
+    """Return the values of a nested mapping by dotted path, and those that lie in its lists; of both so many at most.
+
+    A list of media, or one that is large or comes after many others, is kept without its text: it equals no other.
+    """
     found: dict[str, Kept] = {}
     elements: dict[Place, Kept] = {}
-    for path, value in _values(values, ""):
+    left = MOST_WRITTEN
+
+    def kept(value: Any, is_media: bool) -> Kept:
+        nonlocal left
+        if not isinstance(value, list):
+            return kept_of(value)
+        most = 0 if is_media else min(left, MOST_LISTED)
+        if len(value) > most:
+            return Kept(LIST, size=len(value))
+        weight = _weight(value, most)
+        left -= min(weight, most)
+        return kept_of(value) if weight <= most else Kept(LIST, size=len(value))
+
+    for path, value, is_media in _values(values, ""):
         if len(found) == MOST_VALUES:
             break
-        found[shortened(path, MOST_KEY)] = kept_of(value)
-        if isinstance(value, list):
-            for place, element in _elements(value, path, ","):
+        found[shortened(path, MOST_KEY)] = kept(value, is_media)
+        if isinstance(value, list) and not is_media:
+            for place, element, in_media in _elements(value, path, ","):
                 if len(elements) == MOST_ELEMENTS:
                     break
-                elements[place] = kept_of(element)
+                elements[place] = kept(element, in_media)
     return found, elements
 
 
@@ -87,7 +109,7 @@ class Named(NamedTuple):
 def named_by(path: str) -> list[Named]:
     """Return all that a path may name: a number in it is a key of a mapping or a place in a list."""
     parts = path.split(".")
-    numbers = [place for place, part in enumerate(parts) if place and part.isascii() and part.isdecimal()][:MOST_NUMBERS]
+    numbers = [place for place, part in enumerate(parts) if place and is_whole(part, MOST_DIGITS)][:MOST_NUMBERS]
     found = []
     for chosen in chain.from_iterable(combinations(numbers, count) for count in range(len(numbers) + 1)):
         key = ".".join(part for place, part in enumerate(parts) if place not in chosen)
@@ -111,27 +133,48 @@ def float_of(value: float) -> float:
     return math.inf if value > 0 else -math.inf
 
 
-def _values(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+def _values(values: Mapping[str, Any], prefix: str, *, is_media: bool = False) -> Iterator[tuple[str, Any, bool]]:
+    """Yield the values of a nested mapping by path, and whether each belongs to a histogram, a table or media.
+
+    W&B's client marks those by `_type`; their lists change at every step, and nobody looks for a run by what is in them.
+    """
     for key, value in values.items():
-        yield f"{prefix}{key}", value
+        path = f"{prefix}{key}"
+        if len(path) > MOST_PATH:
+            continue
+        yield path, value, is_media
         if isinstance(value, dict) and prefix.count(".") < MOST_DEPTH:
-            yield from _values(value, f"{prefix}{key}.")
+            yield from _values(value, f"{path}.", is_media=is_media or "_type" in value)
 
 
-def _elements(values: Sequence[Any], path: str, position: str) -> Iterator[tuple[Place, Any]]:
+def _elements(values: Sequence[Any], path: str, position: str) -> Iterator[tuple[Place, Any, bool]]:
     key = shortened(path, MOST_KEY)
     for number, value in enumerate(values):
         place = f"{position}{path.count('.') + 1}:{number},"
         if len(place) > MOST_KEY:
             return
-        yield Place(key, place, True), value
+        yield Place(key, place, True), value, False
         if isinstance(value, list) and path.count(".") < MOST_DEPTH:  # a path leads into it by its number alone
             yield from _elements(value, f"{path}.{number}", position)
         if isinstance(value, dict):
-            for name, inner in _values(value, f"{path}."):
-                yield Place(shortened(name, MOST_KEY), place, False), inner
-                if isinstance(inner, list):
+            for name, inner, is_media in _values(value, f"{path}.", is_media="_type" in value):
+                yield Place(shortened(name, MOST_KEY), place, False), inner, is_media
+                if isinstance(inner, list) and not is_media:
                     yield from _elements(inner, name, place)
+
+
+def _weight(value: Any, most: int) -> int:
+    """Return how many values lie in a list or mapping, a long text counting as several; more than `most` where there are more."""
+    weight, waiting = 0, [value]
+    while waiting and weight <= most:
+        one = waiting.pop()
+        if isinstance(one, str):
+            weight += len(one) // CHARACTERS
+        elif isinstance(one, Mapping | list):
+            weight += len(one)
+            if weight <= most:
+                waiting += [*one, *one.values()] if isinstance(one, Mapping) else one
+    return weight
 
 
 def _comparable(value: Any, depth: int = MOST_DEPTH) -> Any:

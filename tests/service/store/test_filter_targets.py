@@ -26,6 +26,7 @@ def asked(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 LONG = "t" * 600
+LARGE = [0] * 20_000  # a list that is not compared as a whole
 TABLE: list[tuple[Any, dict[str, Any], bool]] = [  # a value, what is asked of it, and whether it holds
     (True, {"$eq": True}, True),
     (True, {"$eq": "true"}, False),
@@ -54,6 +55,16 @@ TABLE: list[tuple[Any, dict[str, Any], bool]] = [  # a value, what is asked of i
     (float("nan"), {"$exists": True}, True),
     (float("nan"), {"$lt": 5}, False),
     (float("nan"), {"$eq": None}, False),
+    (float("nan"), {"$in": [float("nan"), 2]}, True),
+    (3, {"$eq": float("nan")}, False),
+    ([float("nan")], {"$elemMatch": {"$ne": 5}}, True),
+    ([float("nan")], {"$elemMatch": {"$eq": float("nan")}}, True),
+    (LARGE, {"$ne": [1]}, True),
+    (LARGE, {"$size": 20_000, "$exists": True}, True),
+    ([LARGE], {"$elemMatch": {"$nin": [[1], 2, "x", True, None]}}, True),
+    ([[1], 2], {"$elemMatch": {"$in": [[1], "x"]}}, True),
+    ([True], {"$elemMatch": {"$in": [1, "true"]}}, False),
+    ([None, 1], {"$elemMatch": {"$in": [None]}}, True),
     ([1, 2], {"$exists": True}, True),
     ([], {"$exists": True}, True),
     ([], {"$eq": None}, False),
@@ -166,6 +177,7 @@ def test_fields_are_of_one_kind(asked: Asked) -> None:
         ({"config.v": {"$size": "2"}}, "$size must have a whole number"),
         ({"config.v": {"$size": True}}, "$size must have a whole number"),
         ({"config.v": {"$elemMatch": 3}}, "$elemMatch must have a mapping of"),
+        ({"config.v": {"$elemMatch": {"$eq": {"q": 1}}}}, "name a mapping's values by their paths"),
         ({"config.v": {"$elemMatch": {"q": 1}}}, "$elemMatch must have a mapping of"),
         ({"config.v": {"$all": 3}}, "$all must have a list"),
         ({"config.v": {"$contains": 3}}, "$contains must have a text"),
@@ -176,3 +188,38 @@ def test_fields_are_of_one_kind(asked: Asked) -> None:
 def test_what_an_operator_cannot_have_is_named(asked: Asked, wanted: dict[str, Any], sentence: str) -> None:
     query = 'query Q($f: JSONString) { project(name: "tried") { runCount(filters: $f) } }'
     assert sentence in asked.told(query, f=json.dumps(wanted))["errors"][0]["message"]
+
+
+TEXTS = [str(number) for number in range(9_000)]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "is_answered"),
+    [
+        ({"config.v": {"$all": TEXTS[:120]}}, True),
+        ({"config.v": {"$all": TEXTS[:1_200]}}, False),
+        ({"tags": {"$all": TEXTS[:2_000]}}, False),
+        ({"name": {"$all": TEXTS[:2_000]}}, False),
+        ({"$and": [{"config.v": {"$all": TEXTS[:100]}}] * 9}, False),
+        ({"$or": [{"config.v": {"$not": {"$all": TEXTS[:150]}}}]}, True),
+        ({"config.v": {"$elemMatch": {"$in": TEXTS}}}, True),
+        ({"config.v": {"$elemMatch": {"$nin": list(range(9_000))}}}, True),
+        ({"config.v": {"$in": TEXTS}}, True),
+        ({"name": {"$nin": TEXTS}}, True),
+        ({"config.v.0.1.2": {"$in": TEXTS}}, False),
+        ({"$and": [{"config.v.0.1.2": {"$in": TEXTS[:900]}}] * 9}, False),
+        ({"config.v.0.1.2": {"$in": TEXTS[:1_000]}}, True),
+        ({"$or": [{"tags": {"$in": TEXTS[:200]}}] * 9}, True),
+        ({"$or": [{"tags": {"$in": TEXTS[:20]}}, {"tags": {"$size": 1}}] * 60}, True),
+        ({"$or": [{"config.v.0.1.2": {"$ne": 3}}] * 45}, False),
+        ({"$or": [{"config.v.0.1.2": {"$gt": 3}}] * 30}, True),
+        ({"$or": [{"config.v": None, "notes": None}] * 50}, True),
+        ({"config.v." + "9" * 5_000: 1}, True),
+        ({"config.v.²": 1, "config.v.-1": 1}, True),
+    ],
+)
+def test_a_large_filter_is_answered_or_its_bounds_are_named(asked: Asked, wanted: dict[str, Any], is_answered: bool) -> None:
+    asked.run("bounded")
+    answer = asked.told('query Q($f: JSONString) { project(name: "tried") { runCount(filters: $f) } }', f=json.dumps(wanted))
+    assert ("errors" not in answer) == is_answered, answer
+    assert is_answered or "at most 400 paths, operators and values of $all, and 10,000 values" in answer["errors"][0]["message"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from typing import Any
 
 import pytest
 
@@ -81,3 +82,73 @@ def test_long_texts_stay_apart() -> None:
     assert len(str(one.text)) == run_values.MOST_TEXT
     assert shortened("short", 10) == "short"
     assert kept_of([1] * 600) != kept_of([1] * 601)
+
+
+def nested(value: Any, times: int, key: str | None = None) -> Any:
+    for _ in range(times):
+        value = [value if key is None else {key: value}]
+    return value
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"a": nested([0] * 20_000, 47)},
+        {"a": nested([[0] * 5] * 4_000, 46)},
+        {"a": nested(["t" * 200_000], 47)},
+        {"a": nested([{"t" * 200_000: 1}], 47)},
+        {"a": nested([0] * 20_000, 40, "b")},
+        {"k" * 100_000: dict.fromkeys("abcdefghijklmnopqrstuvwxyz" * 10, 1) | dict.fromkeys(map(str, range(200)))},
+        {"a": [{"k" * 100_000: {str(number): 0 for number in range(200)}}]},
+    ],
+    ids=["deep", "deep and many", "text", "key of a mapping", "mappings", "path", "path in a list"],
+)
+def test_what_lies_in_lists_is_written_a_few_times_at_most(values: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    written = []
+    original = shortened
+    monkeypatch.setattr(run_values, "shortened", lambda text, most: written.append(len(text)) or original(text, most))
+    rows_of(values)
+    assert sum(written) < 1_000_000
+
+
+def test_a_list_is_compared_as_a_whole_up_to_a_size() -> None:
+    lists = [[0] * 9_000, [0] * 20_000, [[0] * 9 for _ in range(2_000)], ["x" * 15] * 9_000, ["x" * 400_000]]
+    found, _ = rows_of({str(number): one for number, one in enumerate(lists)})
+    assert [found[str(number)].text is not None for number in range(5)] == [True, False, False, True, False]
+    assert found["0"] == kept_of(lists[0])
+    assert found["1"] == Kept("l", size=20_000)
+
+
+def test_a_small_list_is_compared_beside_a_large_one() -> None:
+    found, _ = rows_of({**{str(number): [0] * 20_000 for number in range(50)}, "small": [1, 2]})
+    assert found["small"] == kept_of([1, 2])
+
+
+def test_of_histograms_and_media_no_more_is_kept_than_that_they_are_there() -> None:
+    def logged(value: float) -> dict[str, Any]:
+        histogram = {"_type": "histogram", "values": [value] * 64, "bins": {"edges": [value] * 65}}
+        return {"h": histogram, "deep": {"h": histogram}}
+
+    found, elements = rows_of(logged(0.5))
+    assert (found, elements) == rows_of(logged(0.7))
+    assert found["h._type"] == found["deep.h._type"] == Kept("t", text="histogram")
+    assert found["h.values"] == Kept("l", size=64)
+    assert found["deep.h.bins.edges"] == Kept("l", size=65)
+    assert elements == {}
+    _, elements = rows_of({"images": [{"_type": "image-file", "path": "a.png", "boxes": [[1], [2]]}]})
+    assert elements == {
+        Place("images", ",1:0,", True): Kept("m"),
+        Place("images._type", ",1:0,", False): Kept("t", text="image-file"),
+        Place("images.path", ",1:0,", False): Kept("t", text="a.png"),
+        Place("images.boxes", ",1:0,", False): Kept("l", size=2),
+    }
+
+
+def test_a_config_may_have_a_value_that_is_called_type() -> None:
+    _, elements = rows_of({"_type": "transformer", "layers": [64, 32]})
+    assert [one.number for one in elements.values()] == [64, 32]
+
+
+@pytest.mark.parametrize("part", ["9" * 5000, "²", "٣", "1e3", "-1", "1234567890"])
+def test_what_is_no_place_in_a_list_is_a_key(part: str) -> None:
+    assert named_by(f"a.{part}") == [Named(shortened(f"a.{part}", run_values.MOST_KEY))]

@@ -17,6 +17,7 @@ tables as they are. Our version stands in `service_version`, as Optuna keeps its
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -66,6 +67,11 @@ def upgrade(engine: sa.Engine, metadata: sa.MetaData) -> None:
             return
         if version is None:
             _stamp(connection, FIRST)
+        print(
+            f"the database is brought from version {version or FIRST} to {head()}: with many runs this takes minutes; let it end.",
+            file=sys.stderr,
+            flush=True,
+        )
         _take_steps(connection)
 
 

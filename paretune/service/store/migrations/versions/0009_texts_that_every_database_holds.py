@@ -6,8 +6,6 @@ import sqlalchemy as sa
 import yaml
 from alembic import op
 
-from paretune.service.store.safe_json import fit, fitted
-
 revision = "0009"
 down_revision = "0008"
 
@@ -22,7 +20,6 @@ TABLES = (
     "project",
     "run",
     "run_file",
-    "run_value",
     "saved_view",
     "shared_summary",
     "sweep",
@@ -41,7 +38,7 @@ def upgrade() -> None:
 
 
 def mend(connection: sa.Connection, table: sa.Table, column: sa.Column[str]) -> None:
-    """Make the texts of a column fit. A row whose key is another's then is the older one of a value, and goes."""
+    """Make the texts of a column fit."""
     suspect = column.contains("\\", autoescape=True)
     if connection.dialect.name == "sqlite":  # PostgreSQL never held one
         suspect |= sa.func.instr(column, sa.func.char(0)) > 0
@@ -52,12 +49,23 @@ def mend(connection: sa.Connection, table: sa.Table, column: sa.Column[str]) -> 
         found = mended(text, is_yaml=column.name == "definition")
         if found == text:
             continue
-        try:
-            with connection.begin_nested():
-                connection.execute(sa.update(table).where(this).values({column: found}))
-        except sa.exc.IntegrityError:
-            if table.name == "run_value":
-                connection.execute(sa.delete(table).where(this))
+        connection.execute(sa.update(table).where(this).values({column: found}))
+
+
+def fit(text: str) -> str:
+    """Return a text with U+FFFD in place of NUL and of each half of a surrogate pair, which no database holds."""
+    return text.replace("\0", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def fitted(value: object) -> object:
+    """Return JSON values with every text and key `fit`."""
+    if isinstance(value, str):
+        return fit(value)
+    if isinstance(value, list):
+        return [fitted(item) for item in value]
+    if isinstance(value, dict):
+        return {fit(key) if isinstance(key, str) else key: fitted(item) for key, item in value.items()}
+    return value
 
 
 def mended(text: str, *, is_yaml: bool) -> str:
