@@ -28,6 +28,7 @@ from paretune.analysis.findings.diagnosis import diagnose_runs, rules_table
 from paretune.analysis.findings.parameters import tried
 from paretune.analysis.history import tidy
 from paretune.analysis.locked_part import FILE, load_kept
+from paretune.analysis.sources.lost_metrics import last_values
 from paretune.core.errors import UsageError
 from paretune.search.importance import importances
 
@@ -77,7 +78,9 @@ def training_section(study: Study) -> list[Any]:
     if not with_curves:
         return []
     logged = {run.run: list(run.columns) for run in with_curves}
-    table = diagnose_runs(tidy(with_curves), ours={run.run for run in with_curves if run.ours}, logged=logged)
+    last = {run.run: last_values(run) for run in with_curves}
+    ours = {run.run for run in with_curves if run.ours}
+    table = diagnose_runs(tidy(with_curves), ours=ours, logged=logged, last_values=last)
     counts = ", ".join(
         _("{diagnosis} {count}").format(count=count, diagnosis=_(str(kind)))
         for kind, count in table["diagnosis"].value_counts().items()

@@ -69,6 +69,7 @@ def diagnose(
     percent: bool | None = None,
     ours: bool = False,
     never_finite: Collection[str] = (),
+    last_values: Mapping[str, float] | None = None,
 ) -> Diagnosis:
     """Diagnose one run.
 
@@ -80,17 +81,20 @@ def diagnose(
         percent: whether accuracies are of 100; by default where one is above NO_SHARE.
         ours: whether a trainer of ours wrote the run, so that a loss that it lacks has no other name.
         never_finite: metrics that it logged, and never as a finite number, which the rows do not tell from others.
+        last_values: what was logged last of its metrics, which may be NaN, where it is known.
     """
     logged = history
     names = curve_names(history, train, test, never_finite)
     history = known_curves(history, train, test, never_finite)
     rows = by_epoch(history)
+    rows = rows.drop(columns=set(names.values()) - {"", *CURVES})  # the curves once, under our names
     states = set(history["state"]) if "state" in history else set()
     if "running" in states:
         n_epochs = len(rows)
         text = _("{count} epochs so far") if n_epochs != 1 else _("{count} epoch so far")
         return Diagnosis(RUNNING, None, text.format(count=n_epochs))
-    lost = [place for place in (lost_from(rows, name) for name in ("train_loss", "test_loss")) if place is not None]
+    ends = {name: (last_values or {}).get(names[name]) for name in ("train_loss", "test_loss")}
+    lost = [place for place in (lost_from(rows, name, value) for name, value in ends.items()) if place is not None]
     if any(names[name] in never_finite for name in ("train_loss", "test_loss")):
         begin = int(rows["epoch"].iloc[0])
         return Diagnosis(UNSTABLE, begin, _("the loss was not finite in any epoch"))
@@ -320,6 +324,7 @@ def diagnose_runs(
     *,
     ours: Collection[str] = (),
     logged: Mapping[str, Collection[str]] | None = None,
+    last_values: Mapping[str, Mapping[str, float]] | None = None,
     train: str = "",
     test: str = "",
 ) -> pd.DataFrame:
@@ -328,6 +333,7 @@ def diagnose_runs(
     Args:
         ours: the ids of the runs that a trainer of ours wrote.
         logged: the metrics that each run logged, by its id, of which some may never have been finite.
+        last_values: what each run logged last of its metrics, by its id, where the rows do not tell it.
         train, test: the names of the loss curves, where they are other ones than `known_curves` finds.
 
     Returns:
@@ -358,6 +364,7 @@ def diagnose_runs(
             percent=names[run] in of_100,
             ours=run in ours,
             never_finite=never[run],
+            last_values=(last_values or {}).get(run),
         )
         first = rows.iloc[0]
         lines.append(
