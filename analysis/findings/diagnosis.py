@@ -121,6 +121,13 @@ def in_percent(history: pd.DataFrame) -> bool:
     return bool((accuracies[np.isfinite(accuracies)] > NO_SHARE).any())
 
 
+def _is_share(history: pd.DataFrame) -> bool:
+    """Whether a run logged accuracies of 1, where its program logs some of 100; a run that learnt nothing stays at 1 %."""
+    accuracies = history.reindex(columns=["train_accuracy", "test_accuracy"])
+    highest = float(accuracies.max(axis=None))
+    return highest <= 1 and bool((accuracies.max() - accuracies.min() > MATERIAL * highest).any())
+
+
 class _Judged:
     """The rules on the curves of a run that ended and logged both losses in enough epochs."""
 
@@ -346,13 +353,14 @@ def diagnose_runs(
     never = {run: [name for name in (logged or {}).get(run, ()) if not rows[name].notna().any()] for run, rows in by_run.items()}
     names = {run: tuple(curve_names(rows, train, test).values()) for run, rows in by_run.items()}
     known = {run: known_curves(rows, train, test) for run, rows in by_run.items()}
-    of_100 = {names[run] for run, rows in known.items() if in_percent(rows)}  # by the names: a run that learnt nothing stays at 1 %
+    percent = {names[run] for run, rows in known.items() if in_percent(rows)}
+    of_100 = {run for run, rows in known.items() if names[run] in percent and (in_percent(rows) or not _is_share(rows))}
     best: dict[str, float] = {}
     for run, rows in known.items():
         highest = rows["test_accuracy"].max() if "test_accuracy" in rows else np.nan
         if np.isfinite(highest):
             key = data[rows.index[0]]
-            best[key] = max(best.get(key, 0.0), float(highest) / (100 if names[run] in of_100 else 1))
+            best[key] = max(best.get(key, 0.0), float(highest) / (100 if run in of_100 else 1))
     lines: list[dict[str, Any]] = []
     for run, rows in known.items():
         attainable = best.get(data[rows.index[0]], ATTAINABLE)
@@ -361,7 +369,7 @@ def diagnose_runs(
             attainable=attainable,
             train=train,
             test=test,
-            percent=names[run] in of_100,
+            percent=run in of_100,
             ours=run in ours,
             never_finite=never[run],
             last_values=(last_values or {}).get(run),

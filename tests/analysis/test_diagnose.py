@@ -345,6 +345,15 @@ def test_runs_of_one_program_count_in_percent_together() -> None:
     assert diagnose_runs(pd.concat(runs, ignore_index=True))["diagnosis"].tolist() == [FINE, UNDER]
 
 
+def test_shares_beside_percent_under_the_same_names_are_each_judged_in_their_own_unit() -> None:
+    runs = []
+    for run, curves, factor in (("share", fine, 1.0), ("percent", fine, 100.0), ("low", under, 1.0), ("low percent", under, 100.0)):
+        history = history_of(curves).assign(run=run, name=run, state="finished")
+        history[["train_accuracy", "test_accuracy"]] *= factor
+        runs.append(history)
+    assert diagnose_runs(pd.concat(runs, ignore_index=True))["diagnosis"].tolist() == [FINE, FINE, UNDER, UNDER]
+
+
 def test_a_short_steep_fall_is_no_jump() -> None:
     train = [2.0, 0.95, 0.468, 0.259, 0.15, 0.094]
     history = pd.DataFrame(
