@@ -200,6 +200,7 @@ def _trial_runs(study: optuna.Study) -> list[RunRecord]:
         ]
         config, origin = study_schema.parted(run.get("config", {}), study_schema.given_names(study.user_attrs, trial.params))
         baseline = bool(attributes.get(study_schema.BASELINE))
+        violations = study_schema.in_stated_order(trial.constraints or {}, study.user_attrs)
         result.append(
             RunRecord(
                 run=run.get("id") or f"{name}-{trial.number}",
@@ -217,8 +218,8 @@ def _trial_runs(study: optuna.Study) -> list[RunRecord]:
                 cause=cause,
                 engine=run.get("origin") or origin,
                 ours=trainer is not None and config.get("classifier") == trainer,
-                feasible=all(value <= 0 for value in (trial.constraints or {}).values()),
-                broken=[text for text, value in (trial.constraints or {}).items() if not value <= 0],
+                feasible=all(value <= 0 for value in violations.values()),
+                broken=[text for text, value in violations.items() if not value <= 0],
                 read_summary=functools.partial(dict, decided),
             )
         )
