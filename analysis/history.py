@@ -14,6 +14,7 @@ import json
 import math
 import os
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -117,8 +118,10 @@ def _runs_in(source: str | Path, filters: Filters) -> list[RunRecord]:
 
 def _name_no_numbers(text: str, runs: Sequence[RunRecord]) -> None:
     """Say on stderr which metrics of other people's runs are no numbers: texts, truth values and lists, which nothing compares."""
-    summaries = (run.summary for run in runs if not run.ours)
-    names = list(dict.fromkeys(name for summary in summaries for name in no_numbers(summary)))
+    counts = Counter(name for run in runs if not run.ours for name in no_numbers(run.summary))
+    columns = {metric_of(name) for run in runs for name in run.columns} if counts else set()
+    # a metric may be a number in some runs, and a text in others
+    names = [f"{name} (in {_counted(count, 'run')})" if name in columns else name for name, count in counts.items()]
     if names:
         are = "metric that is no number is" if len(names) == 1 else "metrics that are no numbers are"
         print(f"{text}: {len(names)} {are} left out here: {listed_names(names)}", file=sys.stderr)

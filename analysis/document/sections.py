@@ -11,7 +11,7 @@ import numpy as np
 
 from paretune.analysis.document.document import Heading, Paragraph, Picture, Table
 from paretune.analysis.document.language import translate as _
-from paretune.analysis.document.study import Study, searched, short
+from paretune.analysis.document.study import Study, searched, short_in
 from paretune.analysis.figures.fronts import hypervolume_figure, pairs_figure
 from paretune.analysis.figures.interactive import pareto_html
 from paretune.analysis.figures.runs import (
@@ -351,7 +351,7 @@ def front_table(study: Study) -> list[Any]:
         rows.append([_("best epoch") if front["picked"].all() else _("last epoch"), *epochs])
     if (front[RUNS].map(len) > 1).any():
         rows.append([_("runs"), *(str(len(every)) for every in shown[RUNS])])
-    rows += [[name, *(short(configs[run].get(name)) for run in shown["run"])] for name in searched(study)]
+    rows += [[name, *(short_in(configs[run], name) for run in shown["run"])] for name in searched(study)]
     caption = (
         _("The front of {study}, a column per configuration.") if study.repeated else _("The front of {study}, a column per run.")
     )
@@ -403,7 +403,7 @@ def study_section(study: Study, figures: Path) -> list[Any]:
             caption = _("Configuration of {run}: the hyper-parameters that are not at their defaults.")
         elif len(names) > len(varied):
             caption = _("Configuration of {run}: the runs differ in the first {count}; the others are not at their defaults.")
-        rows = [[name, short(run.effective_config.get(name))] for name in names]
+        rows = [[name, short_in(run.effective_config, name)] for name in names]
         caption = caption.format(run=choice.run["name"], count=len(varied))
         blocks.append(Table([_("hyper-parameter"), _("value")], rows, caption, text_columns=2))
     return [*blocks, *_curve_blocks(study, figures), *(_class_blocks(study, figures) if "confusion" in study.test else [])]
@@ -523,7 +523,7 @@ def _changes(study: Study, baseline: RunRecord) -> list[list[str]]:
     """Return what the sweep searched, default and tuned, but what has no effect in either."""
     configs = baseline.effective_config, study.chosen.effective_config
     names = [name for name in searched(study) if any(name in config for config in configs)]
-    return [[name, *(short(config.get(name)) for config in configs)] for name in names]
+    return [[name, *(short_in(config, name) for config in configs)] for name in names]
 
 
 def tuned_against_default(study: Study) -> list[str]:

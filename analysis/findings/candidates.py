@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from paretune.analysis.document.language import translate as _
+from paretune.analysis.sources.run_record import column_of
 from paretune.core.errors import UsageError, names_there
 
 if TYPE_CHECKING:
@@ -107,6 +108,8 @@ def unknown_metric(metric: str, known: Sequence[str], option: str = "", of: str 
     if not known:
         return UsageError(f"{of} {metric!r}; no run has logged any.")
     there = names_there(metric, known)
+    if column_of(metric) in known:  # named like a column of another meaning
+        there = f"; did you mean {column_of(metric)!r}?"
     if option and "?" not in there:
         there = f"{there.removesuffix('.')}: name those to weigh, as in {option} {shlex.quote(known[0])}."
     return UsageError(f"{of} {metric!r}{there}")
