@@ -49,6 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             test=options.test,
         )
         shown = table.assign(epoch=[f"{epoch:.0f}" if epoch == epoch else "-" for epoch in table["epoch"]])
+        if shown["name"].duplicated().any():
+            called = {run.run: run.called for run in runs}
+            shown["name"] = [called[run] for run in shown["run"]]
         print(shown.drop(columns="run").to_string(index=False, justify="left"))
         counts = ", ".join(f"{count} {kind}" for kind, count in table["diagnosis"].value_counts().items())
         print(f"\n{len(table)} runs: {counts}\n\nthe first rule that holds, of:")

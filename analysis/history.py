@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LEADING", "Filters", "RunRecord", "add_sources", "load_history", "load_runs", "runs_table", "sources_of", "tidy"]
 
+MOST_SHOWN = 6  # metrics of a program that is not ours
 MOST_NAMES = 3  # of run files that cannot be read
 
 
@@ -184,15 +185,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         runs = sources_of(options)
         table, history = runs_table(runs), tidy(runs)
         shown = ["run", "name", "state", "epochs", "best_epoch", "test_loss", "test_accuracy", "precision", "recall", "f1"]
-        shown = [column for column in shown if column in table]
+        shown, hidden = [column for column in shown if column in table], list[str]()
         if "f1" not in table:  # a program that is not ours
             logged = list(table)[list(table).index("best_epoch") + 1 :]
             goals = {name for run in runs for name in run.goals}
             others = sorted(logged, key=lambda name: name not in goals)  # those first that the sweep looked for
-            shown += [column for column in others if column not in (*shown, "picked", "diverged")][:6]
+            others = [column for column in others if column not in (*shown, "picked", "diverged")]
+            shown, hidden = [*shown, *others[:MOST_SHOWN]], others[MOST_SHOWN:]
         print(as_text(table, shown))
         states = ", ".join(f"{count} {state}" for state, count in table["state"].value_counts().items())
         print(f"\n{_counted(len(table), 'run')} ({states}), {_counted(len(history), 'row')}")
+        if hidden:
+            print(f"not shown: {listed_names(hidden)}; --runs writes every column")
         elsewhere = [run.name for run in runs if run.file.startswith("on ")]
         if elsewhere:
             print(f"run files on other machines: {', '.join(elsewhere)}")

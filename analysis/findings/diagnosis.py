@@ -302,7 +302,7 @@ def _without_loss(history: pd.DataFrame, *, ours: bool, no_train: bool, no_test:
     names = [] if ours else logged_metrics(history)
     if not names:
         if no_train and no_test:
-            return _("it logged no finite train and no hold-out loss")
+            return _("it logged neither a finite train loss nor a finite hold-out loss")
         return _("it logged no finite train loss") if no_train else _("it logged no finite hold-out loss")
     if no_train and no_test:
         text = _("no train and no hold-out loss is known by its name; it logged {names}: {how}")

@@ -29,6 +29,7 @@ from paretune.analysis.findings.diagnosis import (
     diagnose_runs,
     rules_table,
 )
+from paretune.analysis.sources.run_record import RunRecord
 from tests.analysis.known_curves import FAMILIES, draw
 from tests.analysis.reading import is_a_drawing
 
@@ -418,3 +419,12 @@ def test_the_figure_marks_the_epoch_and_gives_the_reason(name: str, tmp_path: Pa
     written = " ".join((figure.get_suptitle()).split())
     assert written == f"run-7: {found.kind}; {found.reason}"
     assert is_a_drawing(save_figure(figure, tmp_path / "curves.png"))
+
+
+def test_runs_of_one_name_are_told_apart_by_their_ids(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = [RunRecord(run, "same", state="finished", columns={"epoch": np.ones(1)}) for run in ("a1", "b2")]
+    monkeypatch.setattr(step, "sources_of", lambda _options: runs)
+    assert step.main(["runs"]) == 0
+    printed = capsys.readouterr().out
+    assert "same (a1)" in printed
+    assert "same (b2)" in printed

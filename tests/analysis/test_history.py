@@ -651,3 +651,13 @@ def test_a_metric_that_is_a_text_in_some_runs_alone_is_said_of_these(
     monkeypatch.setattr(history, "_runs_here", lambda *_: runs)
     load_runs(tmp_path)
     assert "2 metrics that are no numbers are left out here: note, precision (in 1 run)" in capsys.readouterr().err
+
+
+def test_metrics_that_the_printed_table_has_no_room_for_are_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    columns = {"epoch": np.ones(1), **{f"m{number}": np.ones(1) for number in range(8)}}
+    runs = [RunRecord("a", state="finished", columns=columns, created=0.0)]
+    monkeypatch.setattr(history, "_runs_here", lambda *_: runs)
+    assert history.main([str(tmp_path)]) == 0
+    assert "not shown: m6, m7; --runs writes every column" in capsys.readouterr().out

@@ -27,7 +27,7 @@ def test_another_program_with_a_classifier_in_its_config_is_told_what_it_logged(
     runs = [RunRecord(name, state="finished", config=config, columns=columns, ours=name == "ours") for name in ("theirs", "ours")]
     theirs, ours = diagnose_runs(tidy(runs), ours={run.run for run in runs if run.ours})["reason"]
     assert "it logged score: name the loss curves by --train" in theirs
-    assert ours == "it logged no finite train and no hold-out loss"
+    assert ours == "it logged neither a finite train loss nor a finite hold-out loss"
 
 
 def losses(*, pause: int, lost: float, which: str) -> RunRecord:
