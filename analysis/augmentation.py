@@ -21,7 +21,7 @@ from paretune.analysis.document.language import LANGUAGES, speak
 from paretune.analysis.drawn_report import run
 from paretune.analysis.figures.augmentation import augmentation_figure
 from paretune.analysis.figures.runs import save_figure
-from paretune.analysis.findings.aims import explained_metric
+from paretune.analysis.findings.aims import add_goal, explained_metric
 from paretune.analysis.findings.augmentation import compare_augmentation, in_words, settings_of
 from paretune.analysis.history import add_sources, sources_of
 from paretune.analysis.retrain import config_of
@@ -39,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     group = parser.add_argument_group("the runs of a sweep")
     of_runs += [
         group.add_argument("--metric", help="the metric that is compared (default: the sweep's first objective, else f1)"),
+        add_goal(group),
         group.add_argument("--figure", metavar="FILE.png", help="draw training images and changed copies of them"),
         group.add_argument("--seed", type=int, default=0, help="seed of the images and their changes (default: 0)"),
     ]
@@ -90,7 +91,7 @@ def _compare_runs(options: argparse.Namespace) -> None:
         raise UsageError(f"--seed must be at least 0. Got {options.seed}.")
     runs = sources_of(options)
     metric, why = (options.metric, "") if options.metric else explained_metric(runs)
-    table = compare_augmentation(runs, metric)
+    table = compare_augmentation(runs, metric, options.goal)
     print(table.to_string(index=False, float_format=lambda value: f"{value:.4f}", na_rep="-"))
     print("\n" + " ".join([in_words(table, metric), *([why] if why else [])]))
     if options.figure:

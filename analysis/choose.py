@@ -41,6 +41,8 @@ from paretune.core.run_order import tie_breakers
 if TYPE_CHECKING:
     import pandas as pd
 
+ROUNDING = 1e-9  # distances to the ideal point that differ by less are equal
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -106,10 +108,14 @@ def choose(
         if wanted.filters:
             eligible = eligible[pareto_front(eligible[list(aims)].to_numpy(dtype=np.float64), list(aims.values()))]
         score = _distance_to_ideal(eligible, list(aims), list(aims.values()))
+        score[score <= score.min() + ROUNDING] = score.min()
         whose = _("the front of {runs}").format(runs=among) if wanted.filters else _("the front")
         reason = _("nearest to the best {metrics} of {whose}, of {runs}").format(
             metrics=_(" and ").join(aims), whose=whose, runs=_count(eligible)
         )
+        equals = eligible[score == score.min()]
+        if len(equals) > 1:
+            reason += _("; of {count} equals {which}").format(count=len(equals), which=_told_apart(equals, aims))
     else:
         values = _numbers(eligible, wanted.name, rule, "on the front" if not wanted.filters else "that satisfies it")
         score = -values if wanted.kind == "max" else values
@@ -181,12 +187,18 @@ def _named(runs: pd.DataFrame, table: pd.DataFrame, rule: Rule) -> pd.Series:
     """
     finished = runs[runs["run"].isin({run for every in table[RUNS] for run in every})]
     picked, others = (frame[(frame["run"] == rule.name) | (frame["name"] == rule.name)] for frame in (finished, runs))
+    for frame in (picked, others):
+        ids = list(frame["run"])
+        if len(ids) > 1 and rule.name not in ids:
+            raise UsageError(
+                f"rule {rule.text}: {len(ids)} runs have the name {rule.name}: give an id, run:{' or run:'.join(ids)}."
+            )
     if picked.empty and not others.empty:
         raise UsageError(f"rule {rule.text}: the run {rule.name} cannot be chosen: {_why_not(others.iloc[0])}; name another one.")
     if picked.empty:
         near = names_there(rule.name, [*finished["name"], *finished["run"]])
         raise UsageError(f"rule {rule.text}: there is no finished run {rule.name!r}{near}")
-    run = picked.iloc[0].copy()
+    run = picked.iloc[int((picked["run"] == rule.name).argmax())].copy()
     whole = next(row for _place, row in table.iterrows() if run["run"] in row[RUNS])
     for name in (RUNS, REPEATS, "on_front"):
         run[name] = whole[name]

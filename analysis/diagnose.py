@@ -21,6 +21,7 @@ from paretune.analysis.figures.runs import save_figure
 from paretune.analysis.findings.curves import known_curves
 from paretune.analysis.findings.diagnosis import NO_LOSS, Diagnosis, diagnose_runs, logged_metrics, rules_table
 from paretune.analysis.history import add_sources, sources_of, tidy
+from paretune.analysis.sources.lost_metrics import last_values
 from paretune.core.command_line import SentenceParser, exit_with_sentence
 from paretune.core.errors import UsageError, names_there
 
@@ -43,10 +44,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             history,
             ours={run.run for run in runs if run.ours},
             logged={run.run: list(run.columns) for run in runs},
+            last_values={run.run: last_values(run) for run in runs},
             train=options.train,
             test=options.test,
         )
         shown = table.assign(epoch=[f"{epoch:.0f}" if epoch == epoch else "-" for epoch in table["epoch"]])
+        if shown["name"].duplicated().any():
+            called = {run.run: run.called for run in runs}
+            shown["name"] = [called[run] for run in shown["run"]]
         print(shown.drop(columns="run").to_string(index=False, justify="left"))
         counts = ", ".join(f"{count} {kind}" for kind, count in table["diagnosis"].value_counts().items())
         print(f"\n{len(table)} runs: {counts}\n\nthe first rule that holds, of:")

@@ -14,6 +14,7 @@ import json
 import math
 import os
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LEADING", "Filters", "RunRecord", "add_sources", "load_history", "load_runs", "runs_table", "sources_of", "tidy"]
 
+MOST_SHOWN = 6  # metrics of a program that is not ours
 MOST_NAMES = 3  # of run files that cannot be read
 
 
@@ -117,8 +119,10 @@ def _runs_in(source: str | Path, filters: Filters) -> list[RunRecord]:
 
 def _name_no_numbers(text: str, runs: Sequence[RunRecord]) -> None:
     """Say on stderr which metrics of other people's runs are no numbers: texts, truth values and lists, which nothing compares."""
-    summaries = (run.summary for run in runs if not run.ours)
-    names = list(dict.fromkeys(name for summary in summaries for name in no_numbers(summary)))
+    counts = Counter(name for run in runs if not run.ours for name in no_numbers(run.summary))
+    columns = {metric_of(name) for run in runs for name in run.columns} if counts else set()
+    # a metric may be a number in some runs, and a text in others
+    names = [f"{name} (in {_counted(count, 'run')})" if name in columns else name for name, count in counts.items()]
     if names:
         are = "metric that is no number is" if len(names) == 1 else "metrics that are no numbers are"
         print(f"{text}: {len(names)} {are} left out here: {listed_names(names)}", file=sys.stderr)
@@ -181,15 +185,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         runs = sources_of(options)
         table, history = runs_table(runs), tidy(runs)
         shown = ["run", "name", "state", "epochs", "best_epoch", "test_loss", "test_accuracy", "precision", "recall", "f1"]
-        shown = [column for column in shown if column in table]
+        shown, hidden = [column for column in shown if column in table], list[str]()
         if "f1" not in table:  # a program that is not ours
             logged = list(table)[list(table).index("best_epoch") + 1 :]
             goals = {name for run in runs for name in run.goals}
             others = sorted(logged, key=lambda name: name not in goals)  # those first that the sweep looked for
-            shown += [column for column in others if column not in (*shown, "picked", "diverged")][:6]
+            others = [column for column in others if column not in (*shown, "picked", "diverged")]
+            shown, hidden = [*shown, *others[:MOST_SHOWN]], others[MOST_SHOWN:]
         print(as_text(table, shown))
         states = ", ".join(f"{count} {state}" for state, count in table["state"].value_counts().items())
         print(f"\n{_counted(len(table), 'run')} ({states}), {_counted(len(history), 'row')}")
+        if hidden:
+            print(f"not shown: {listed_names(hidden)}; --runs writes every column")
         elsewhere = [run.name for run in runs if run.file.startswith("on ")]
         if elsewhere:
             print(f"run files on other machines: {', '.join(elsewhere)}")

@@ -73,6 +73,8 @@ def parse_rule(text: str) -> Rule:
     except ValueError as error:
         raise UsageError(f"rule {text!r} {error}.") from None
     rest = " ".join(rest.split())
+    if rest == "then" or rest.endswith(" then"):
+        raise UsageError(f"rule {text!r} ends with then: write behind it which run is chosen, as in … then max:f1.")
     conditions: tuple[Condition, ...] = ()
     if re.search(r"[<>=]", rest):
         before, then, rest = rest.partition(" then ")

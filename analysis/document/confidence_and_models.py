@@ -28,6 +28,7 @@ from paretune.analysis.findings.diagnosis import diagnose_runs, rules_table
 from paretune.analysis.findings.parameters import tried
 from paretune.analysis.history import tidy
 from paretune.analysis.locked_part import FILE, load_kept
+from paretune.analysis.sources.lost_metrics import last_values
 from paretune.core.errors import UsageError
 from paretune.search.importance import importances
 
@@ -77,7 +78,9 @@ def training_section(study: Study) -> list[Any]:
     if not any(run.n_rows > 1 for run in runs):
         return []
     logged = {run.run: list(run.columns) for run in runs}
-    table = diagnose_runs(tidy(runs), ours={run.run for run in runs if run.ours}, logged=logged)
+    last = {run.run: last_values(run) for run in runs}
+    ours = {run.run for run in runs if run.ours}
+    table = diagnose_runs(tidy(runs), ours=ours, logged=logged, last_values=last)
     counts = ", ".join(
         _("{diagnosis} {count}").format(count=count, diagnosis=_(str(kind)))
         for kind, count in table["diagnosis"].value_counts().items()

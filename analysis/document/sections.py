@@ -11,7 +11,7 @@ import numpy as np
 
 from paretune.analysis.document.document import Heading, Paragraph, Picture, Table
 from paretune.analysis.document.language import translate as _
-from paretune.analysis.document.study import Study, searched, short
+from paretune.analysis.document.study import Study, searched, short_in
 from paretune.analysis.figures.fronts import hypervolume_figure, pairs_figure
 from paretune.analysis.figures.interactive import pareto_html
 from paretune.analysis.figures.runs import (
@@ -204,8 +204,7 @@ def left_out_in_words(studies: Sequence[Study]) -> str:
             broken, rest = rest[~rest["feasible"].astype(bool)], rest[rest["feasible"].astype(bool)]
             broken = broken if "broken" in broken else broken.assign(broken="")
             for constraint, group in broken.groupby("broken", sort=False):
-                text = _("{count} breaking the constraint {constraint}") if constraint else _("{count} breaking a constraint")
-                counts.append(text.format(count=len(group), constraint=constraint))
+                counts.append(_breaking_in_words(str(constraint), len(group)))
         if "diverged" in rest:
             diverged, rest = rest[rest["diverged"].astype(bool)], rest[~rest["diverged"].astype(bool)]
             counts += [_("{count} whose loss is not finite").format(count=len(diverged))] if len(diverged) else []
@@ -216,6 +215,17 @@ def left_out_in_words(studies: Sequence[Study]) -> str:
     if not parts:
         return _("Every run has finished.")
     return _("Other runs have no place on it ({parts}).").format(parts="; ".join(parts))
+
+
+def _breaking_in_words(constraint: str, count: int) -> str:
+    """Count runs that break a constraint, or several, joined by semicolons; an empty text where it is unknown."""
+    if not constraint:
+        text = _("1 breaking a constraint") if count == 1 else _("{count} breaking a constraint")
+    elif "; " in constraint:
+        text = _("1 breaking the constraints {constraint}") if count == 1 else _("{count} breaking the constraints {constraint}")
+    else:
+        text = _("1 breaking the constraint {constraint}") if count == 1 else _("{count} breaking the constraint {constraint}")
+    return text.format(count=count, constraint=constraint)
 
 
 def states_in_words(table: pd.DataFrame) -> dict[str, str]:
@@ -257,8 +267,8 @@ def front_section(studies: Sequence[Study], figures: Path) -> list[Any]:
     if len(aims) == 2:
         picture = save_figure(pareto_figure(tables, list(aims), list(aims.values()), chosen), figures / "pareto.png")
         caption = _(
-            "The candidates by {metrics}. {point} The shaded area is what the front dominates; the frame shows the better three "
-            "quarters."
+            "The candidates by {metrics}. {point} The shaded area is what the front dominates; runs beyond the frame are counted "
+            "above it."
         ).format(metrics=words, point=point)
         blocks.append(Picture(picture, caption, pareto_html(studies, list(aims), list(aims.values()))))
     elif len(aims) > 2:
@@ -299,6 +309,8 @@ def front_section(studies: Sequence[Study], figures: Path) -> list[Any]:
 def _front_in_words(study: Study) -> str:
     """Count the configurations on the front; where several runs tried one, of so many runs."""
     n_front, n_configurations, n_runs = counted(study.front)
+    if n_runs == 1:
+        return _("1 of 1 finished run")
     if n_runs == n_configurations:
         return _("{count} of {total} finished runs").format(count=n_front, total=n_runs)
     text = _("{count} of {total} configurations, which {runs} finished runs tried")
@@ -339,7 +351,7 @@ def front_table(study: Study) -> list[Any]:
         rows.append([_("best epoch") if front["picked"].all() else _("last epoch"), *epochs])
     if (front[RUNS].map(len) > 1).any():
         rows.append([_("runs"), *(str(len(every)) for every in shown[RUNS])])
-    rows += [[name, *(short(configs[run].get(name)) for run in shown["run"])] for name in searched(study)]
+    rows += [[name, *(short_in(configs[run], name) for run in shown["run"])] for name in searched(study)]
     caption = (
         _("The front of {study}, a column per configuration.") if study.repeated else _("The front of {study}, a column per run.")
     )
@@ -391,7 +403,7 @@ def study_section(study: Study, figures: Path) -> list[Any]:
             caption = _("Configuration of {run}: the hyper-parameters that are not at their defaults.")
         elif len(names) > len(varied):
             caption = _("Configuration of {run}: the runs differ in the first {count}; the others are not at their defaults.")
-        rows = [[name, short(run.effective_config.get(name))] for name in names]
+        rows = [[name, short_in(run.effective_config, name)] for name in names]
         caption = caption.format(run=choice.run["name"], count=len(varied))
         blocks.append(Table([_("hyper-parameter"), _("value")], rows, caption, text_columns=2))
     return [*blocks, *_curve_blocks(study, figures), *(_class_blocks(study, figures) if "confusion" in study.test else [])]
@@ -511,7 +523,7 @@ def _changes(study: Study, baseline: RunRecord) -> list[list[str]]:
     """Return what the sweep searched, default and tuned, but what has no effect in either."""
     configs = baseline.effective_config, study.chosen.effective_config
     names = [name for name in searched(study) if any(name in config for config in configs)]
-    return [[name, *(short(config.get(name)) for config in configs)] for name in names]
+    return [[name, *(short_in(config, name) for config in configs)] for name in names]
 
 
 def tuned_against_default(study: Study) -> list[str]:

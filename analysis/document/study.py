@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -106,10 +107,15 @@ def differing(configs: Sequence[Mapping[str, Any]]) -> list[str]:
     return [name for name in names if len({text_of(config.get(name)) for config in configs}) > 1]
 
 
+def short_in(config: Mapping[str, Any], name: str) -> str:
+    """Return what a configuration has under a name as a table shows it; a dash where it has nothing."""
+    return short(config[name]) if name in config else "–"
+
+
 def short(value: Any) -> str:
-    """Return a value as a table shows it."""
-    if value is None:
-        return "–"
+    """Return a value as a table shows it: lists, mappings and null as JSON."""
+    if value is None or isinstance(value, list | dict):
+        return json.dumps(value, ensure_ascii=False, default=str)
     if isinstance(value, bool):
         return _("yes") if value else _("no")
     return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -63,7 +63,8 @@ def pairs_figure(table: pd.DataFrame, metrics: Sequence[str], goals: Sequence[st
 
 
 def _pair(axes: Axes, x: np.ndarray, y: np.ndarray, front: np.ndarray, pick: np.ndarray) -> None:
-    axes.scatter(x[~front], y[~front], s=13, color=GREY, label=_("dominated"), zorder=3)
+    if not front.all():
+        axes.scatter(x[~front], y[~front], s=13, color=GREY, label=_("dominated"), zorder=3)
     axes.scatter(
         x[front], y[front], s=26, color=COLORS[0], marker=MARKERS[1], edgecolor="black", lw=0.5, label=_("on the front"), zorder=4
     )

@@ -12,7 +12,7 @@ import numpy as np
 from paretune.analysis.document.document import plotly_script
 from paretune.analysis.document.language import translate as _
 from paretune.analysis.document.study import Study, differing_parameters, searched, short, shown_config
-from paretune.analysis.figures.runs import COLORS, GREY, frame, label_of
+from paretune.analysis.figures.runs import COLORS, GREY, frame, label_of, staircase
 from paretune.core.errors import UsageError
 from paretune.core.short_names import shortened
 
@@ -73,6 +73,8 @@ def front_html(
     for place, (name, table) in enumerate(tables.items()):
         for on_front in (False, True):
             part = table[table["on_front"] == on_front]
+            if part.empty:
+                continue
             look = {
                 "name": (_("{name}, on the front") if on_front else _("{name}, dominated")).format(name=name),
                 "text": [_text(row, metrics, shown.get(str(row["run"]), {})) for index, row in part.iterrows()],
@@ -137,15 +139,17 @@ def _marker(part: pd.DataFrame, place: int, chosen: str | None, *, on_front: boo
 def _shade(
     figure: Any, table: pd.DataFrame, together: pd.DataFrame, metrics: Sequence[str], goals: Sequence[str], color: str
 ) -> None:
-    """Shade the rectangle that each point of the front dominates, as far as the worst run of all, or zero, lies."""
+    """Shade what the front dominates, as far as the worst run of all, or zero, lies."""
     corner = []
     for metric, goal in zip(metrics, goals, strict=True):
         values = np.append(together[metric].to_numpy(dtype=float), 0.0)
         low, high = values.min(), values.max()
         corner.append(float(low if goal == "maximize" else high + (high - low)))
-    for x, y in {tuple(point) for point in table.loc[table["on_front"], list(metrics)].to_numpy().tolist()}:
-        sides = {"x0": corner[0], "y0": corner[1], "x1": x, "y1": y}
-        figure.add_shape(type="rect", **sides, fillcolor=color, opacity=0.12, line_width=0, layer="below")
+    points = np.unique(table.loc[table["on_front"], list(metrics)].to_numpy(dtype=np.float64), axis=0)
+    if len(points):
+        edge = " L ".join(f"{x!r},{y!r}" for x, y in staircase(points, goals, corner))
+        outline = f"M {corner[0]!r},{corner[1]!r} L {edge} Z"
+        figure.add_shape(type="path", path=outline, fillcolor=color, opacity=0.12, line_width=0, layer="below")
 
 
 def save_page(figure: str, path: Path, *, title: str = "Pareto front") -> Path:

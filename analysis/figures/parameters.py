@@ -61,7 +61,7 @@ def parallel_figure(found: Tried, order: Sequence[str] = ()) -> Figure:
 
     parameters = list(order or found.values)[:MOST_AXES]
     figure, (axes,) = new_figure(8.4, 3.9)
-    lines, names = [], [fitted(name, 1.6) for name in shortened([*parameters, label_of(found.metric)], MOST_OF_NAME)]
+    lines, names = [], [fitted(name, 1.6) for name in _axis_names(found, parameters, MOST_OF_NAME)]
     for place, parameter in enumerate(parameters):
         heights, ticks = _axis(found, parameter)
         lines.append(heights)
@@ -87,6 +87,11 @@ def parallel_figure(found: Tried, order: Sequence[str] = ()) -> Figure:
     axes.tick_params(length=0)
     figure.suptitle(_("the darker and thicker a line, the better the run's rank"), fontsize=8, x=0.99, ha="right")
     return figure
+
+
+def _axis_names(found: Tried, parameters: Sequence[str], most: int) -> list[str]:
+    """Return the names of the axes in at most so many characters, the metric's last: it keeps its end, as others begin alike."""
+    return shortened([*parameters, cut(label_of(found.metric), most)], most)
 
 
 def _ticks(axes: Axes, place: int, ticks: Sequence[tuple[float, str]]) -> None:
@@ -226,11 +231,12 @@ def parallel_html(found: Tried, order: Sequence[str] = ()) -> str:
 
     dimensions: list[dict[str, Any]] = []
     parameters = list(order or found.values)
-    for parameter, label in zip(parameters, shortened(parameters, MOST_OF_AXIS), strict=True):
+    *labels, metric_label = _axis_names(found, parameters, MOST_OF_AXIS)
+    for parameter, label in zip(parameters, labels, strict=True):
         heights, ticks = _axis(found, parameter)
         at, texts = [height for height, _ in ticks], [text for _, text in ticks]
         dimensions.append({"label": label, "values": heights.tolist(), "tickvals": at, "ticktext": texts, "range": [-0.03, 1.03]})
-    dimensions.append({"label": cut(label_of(found.metric), MOST_OF_AXIS), "values": found.scores.tolist()})
+    dimensions.append({"label": metric_label, "values": found.scores.tolist()})
     low, high = window(found.scores, found.goal)
     line = {
         "color": found.scores.tolist(),

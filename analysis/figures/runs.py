@@ -127,7 +127,9 @@ def pareto_figure(
         color = COLORS[place % len(COLORS)]
         _shade(axes, np.unique(np.stack([x[front], y[front]], axis=1), axis=0), goals, limits, color)
         inside = (x >= limits[0][0]) & (x <= limits[0][1]) & (y >= limits[1][0]) & (y <= limits[1][1])
-        axes.scatter(x[~front & inside], y[~front & inside], s=22, color=GREY, label=_("dominated"), zorder=3)
+        dominated = ~front & inside
+        if dominated.any():
+            axes.scatter(x[dominated], y[dominated], s=22, color=GREY, label=_("dominated"), zorder=3)
         label = _("on the front ({count} of {total})").format(count=int(front.sum()), total=len(front))
         axes.scatter(
             x[front], y[front], s=46, color=color, marker=MARKERS[place % 4], edgecolor="black", lw=0.6, label=label, zorder=4
@@ -199,10 +201,15 @@ def _shade(
     limits: Sequence[tuple[float, float]],
     color: str,
 ) -> None:
-    """Shade the rectangle that each front point (n_points, 2) dominates, and draw the staircase along their edge."""
+    """Shade what the front's points (n_points, 2) dominate, and draw the staircase along its edge."""
     corner = [low if goal == "maximize" else high for (low, high), goal in zip(limits, goals, strict=True)]
-    for x, y in points:
-        axes.fill([corner[0], x, x, corner[0]], [corner[1], corner[1], y, y], color=color, alpha=0.13, lw=0, zorder=1)
+    edge = staircase(points, goals, corner)
+    axes.fill(*np.array([corner, *edge]).T, color=color, alpha=0.13, lw=0, zorder=1)
+    axes.plot(*np.array(edge).T, color=color, lw=1.2, zorder=2)
+
+
+def staircase(points: np.ndarray, goals: Sequence[str], corner: Sequence[float]) -> list[tuple[float, float]]:
+    """Return the edge of what points (n_points, 2) of a front dominate, as far as a corner (2,)."""
     steps_x, steps_y = points[np.argsort(points[:, 0])].T
     if goals[0] == "maximize":  # the area lies to the left: each level holds up to the point that ends it
         line_x = [corner[0], *np.repeat(steps_x, 2)]
@@ -210,7 +217,7 @@ def _shade(
     else:
         line_x = [*np.repeat(steps_x, 2), corner[0]]
         line_y = [corner[1], *np.repeat(steps_y, 2)]
-    axes.plot(line_x, line_y, color=color, lw=1.2, zorder=2)
+    return list(zip(map(float, line_x), map(float, line_y), strict=True))
 
 
 @styled

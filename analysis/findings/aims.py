@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 DEFAULT_METRIC = "f1"  # that is explained where no sweep says what it looks for
+BY_GOALS = "say it with --goals, one for each of --metrics"
+GOALS = ("maximize", "minimize")
 
 
 def aims_of(runs: Sequence[RunRecord], metrics: Sequence[str] | None = None, goals: Sequence[str] | None = None) -> dict[str, str]:
@@ -78,8 +80,11 @@ def stated_goals(runs: Sequence[RunRecord]) -> dict[str, str]:
     return stated
 
 
-def goals_of(metrics: Sequence[str], stated: Mapping[str, str]) -> list[str]:
+def goals_of(metrics: Sequence[str], stated: Mapping[str, str], how: str = BY_GOALS) -> list[str]:
     """Return the goal of each metric: what its sweep states, else what its name tells.
+
+    Args:
+        how: which flags of the command say it.
 
     Raises:
         UsageError: if neither tells.
@@ -88,8 +93,7 @@ def goals_of(metrics: Sequence[str], stated: Mapping[str, str]) -> list[str]:
     unknown = [metric for metric, goal in zip(metrics, goals, strict=True) if goal is None]
     if unknown:
         raise UsageError(
-            f"neither the sweep nor the name tells whether {' and '.join(unknown)} shall be maximized or minimized: "
-            "say it with --goals, one for each metric."
+            f"neither the sweep nor the name tells whether {' and '.join(unknown)} shall be maximized or minimized: {how}."
         )
     return [goal for goal in goals if goal is not None]
 
@@ -101,7 +105,7 @@ def candidates_by(runs: Sequence[RunRecord], metric: str, goal: str | None = Non
         UsageError: as `candidates` and `goals_of`.
     """
     runs_left = candidates(runs_table(runs), [metric], "--metric")[0]
-    return runs_left, goal or goals_of([metric], stated_goals(runs))[0]
+    return runs_left, goal or goals_of([metric], stated_goals(runs), "say it with --goal")[0]
 
 
 def add_aims(parser: argparse.ArgumentParser) -> None:
@@ -109,9 +113,12 @@ def add_aims(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--metrics", nargs="+", metavar="METRIC", help="metrics to weigh (default: the sweep's objectives, else precision recall)"
     )
-    parser.add_argument(
-        "--goals", nargs="+", choices=["maximize", "minimize"], help="one per metric (default: by the sweep, then by the name)"
-    )
+    parser.add_argument("--goals", nargs="+", choices=GOALS, help="one per metric (default: by the sweep, then by the name)")
+
+
+def add_goal(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> argparse.Action:
+    """Add the flag that says the goal of --metric, and return it."""
+    return parser.add_argument("--goal", choices=GOALS, help="of --metric (default: by the sweep, then by the name)")
 
 
 def check_aims(options: argparse.Namespace) -> None:

@@ -20,8 +20,11 @@ if TYPE_CHECKING:
 SETTINGS = ("translate", "scale", "rotate", "flip", "crop")
 
 
-def compare_augmentation(runs: Sequence[RunRecord], metric: str = "f1") -> pd.DataFrame:
+def compare_augmentation(runs: Sequence[RunRecord], metric: str = "f1", goal: str | None = None) -> pd.DataFrame:
     """Compare the finished runs with and without augmentation.
+
+    Args:
+        goal: of the metric; by default as its sweep or its name says.
 
     Returns:
         a row for augment False and one for True, where there are runs: augment, runs, best, median, mean, low and high (the
@@ -33,7 +36,7 @@ def compare_augmentation(runs: Sequence[RunRecord], metric: str = "f1") -> pd.Da
     """
     import pandas as pd
 
-    table, goal = candidates_by(runs, metric)
+    table, goal = candidates_by(runs, metric, goal)
     augmented = {run.run: run.config.get("augment") for run in runs}
     table = table.assign(augment=[augmented[run] for run in table["run"]])
     table = table[table["augment"].isin([True, False])]

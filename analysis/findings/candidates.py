@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from paretune.analysis.document.language import translate as _
+from paretune.analysis.sources.run_record import column_of
 from paretune.core.errors import UsageError, names_there
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ def candidates(runs: pd.DataFrame, metrics: Sequence[str], option: str = "--metr
         broken = broken if "broken" in broken else broken.assign(broken="")
         for constraint, group in broken.groupby("broken", sort=False):
             reason = _("breaking a constraint of the sweep ({constraint}): {names}")
+            if "; " in constraint:
+                reason = _("breaking constraints of the sweep ({constraint}): {names}")
             if not constraint:
                 reason = _("breaking a constraint of the sweep: {names}")
             left_out[reason.format(constraint=constraint, names=_first(list(group["name"])))] = len(group)
@@ -58,7 +61,9 @@ def candidates(runs: pd.DataFrame, metrics: Sequence[str], option: str = "--metr
     rest = rest[finite]
     if rest.empty:
         counts = ", ".join(f"{count} {reason}" for reason, count in left_out.items()) or "no run at all"
-        raise UsageError(f"no finished run has {' and '.join(metrics)} ({counts}): run the sweep further first.")
+        raise UsageError(
+            f"no finished run has {' and '.join(metrics)} ({counts}): choose by another metric, or run the sweep further."
+        )
     splits = sorted(rest["evaluation_split"].unique())
     if "test" in splits:
         raise UsageError(
@@ -103,6 +108,8 @@ def unknown_metric(metric: str, known: Sequence[str], option: str = "", of: str 
     if not known:
         return UsageError(f"{of} {metric!r}; no run has logged any.")
     there = names_there(metric, known)
+    if column_of(metric) in known:  # named like a column of another meaning
+        there = f"; did you mean {column_of(metric)!r}?"
     if option and "?" not in there:
         there = f"{there.removesuffix('.')}: name those to weigh, as in {option} {shlex.quote(known[0])}."
     return UsageError(f"{of} {metric!r}{there}")
@@ -123,7 +130,7 @@ def _reasons(runs: pd.DataFrame, metrics: Sequence[str]) -> dict[str, int]:
     for run in runs.to_dict("records"):
         missing = _(" and ").join(metric for metric in metrics if np.isnan(run[metric]))
         infinite = _(" and ").join(metric for metric in metrics if np.isinf(run[metric]))
-        parts = [_("without {metrics}").format(metrics=missing)] * bool(missing)
+        parts = [_("without a finite {metrics}").format(metrics=missing)] * bool(missing)
         parts += [_("with infinite {metrics}").format(metrics=infinite)] * bool(infinite)
         names.setdefault(_(" and ").join(parts), []).append(str(run["name"] or run["run"]))
     return {f"{reason}: {_first(found)}": len(found) for reason, found in names.items()}

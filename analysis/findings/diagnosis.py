@@ -69,6 +69,7 @@ def diagnose(
     percent: bool | None = None,
     ours: bool = False,
     never_finite: Collection[str] = (),
+    last_values: Mapping[str, float] | None = None,
 ) -> Diagnosis:
     """Diagnose one run.
 
@@ -80,17 +81,20 @@ def diagnose(
         percent: whether accuracies are of 100; by default where one is above NO_SHARE.
         ours: whether a trainer of ours wrote the run, so that a loss that it lacks has no other name.
         never_finite: metrics that it logged, and never as a finite number, which the rows do not tell from others.
+        last_values: what was logged last of its metrics, which may be NaN, where it is known.
     """
     logged = history
     names = curve_names(history, train, test, never_finite)
     history = known_curves(history, train, test, never_finite)
     rows = by_epoch(history)
+    rows = rows.drop(columns=set(names.values()) - {"", *CURVES})  # the curves once, under our names
     states = set(history["state"]) if "state" in history else set()
     if "running" in states:
         n_epochs = len(rows)
         text = _("{count} epochs so far") if n_epochs != 1 else _("{count} epoch so far")
         return Diagnosis(RUNNING, None, text.format(count=n_epochs))
-    lost = [place for place in (lost_from(rows, name) for name in ("train_loss", "test_loss")) if place is not None]
+    ends = {name: (last_values or {}).get(names[name]) for name in ("train_loss", "test_loss")}
+    lost = [place for place in (lost_from(rows, name, value) for name, value in ends.items()) if place is not None]
     if any(names[name] in never_finite for name in ("train_loss", "test_loss")):
         begin = int(rows["epoch"].iloc[0])
         return Diagnosis(UNSTABLE, begin, _("the loss was not finite in any epoch"))
@@ -115,6 +119,13 @@ def in_percent(history: pd.DataFrame) -> bool:
     """Whether the accuracies of a run are of 100."""
     accuracies = history.reindex(columns=["train_accuracy", "test_accuracy"]).to_numpy(dtype=np.float64)
     return bool((accuracies[np.isfinite(accuracies)] > NO_SHARE).any())
+
+
+def _is_share(history: pd.DataFrame) -> bool:
+    """Whether a run logged accuracies of 1, where its program logs some of 100; a run that learnt nothing stays at 1 %."""
+    accuracies = history.reindex(columns=["train_accuracy", "test_accuracy"])
+    highest = float(accuracies.max(axis=None))
+    return highest <= 1 and bool((accuracies.max() - accuracies.min() > MATERIAL * highest).any())
 
 
 class _Judged:
@@ -291,7 +302,7 @@ def _without_loss(history: pd.DataFrame, *, ours: bool, no_train: bool, no_test:
     names = [] if ours else logged_metrics(history)
     if not names:
         if no_train and no_test:
-            return _("it logged no finite train and no hold-out loss")
+            return _("it logged neither a finite train loss nor a finite hold-out loss")
         return _("it logged no finite train loss") if no_train else _("it logged no finite hold-out loss")
     if no_train and no_test:
         text = _("no train and no hold-out loss is known by its name; it logged {names}: {how}")
@@ -320,6 +331,7 @@ def diagnose_runs(
     *,
     ours: Collection[str] = (),
     logged: Mapping[str, Collection[str]] | None = None,
+    last_values: Mapping[str, Mapping[str, float]] | None = None,
     train: str = "",
     test: str = "",
 ) -> pd.DataFrame:
@@ -328,6 +340,7 @@ def diagnose_runs(
     Args:
         ours: the ids of the runs that a trainer of ours wrote.
         logged: the metrics that each run logged, by its id, of which some may never have been finite.
+        last_values: what each run logged last of its metrics, by its id, where the rows do not tell it.
         train, test: the names of the loss curves, where they are other ones than `known_curves` finds.
 
     Returns:
@@ -340,13 +353,14 @@ def diagnose_runs(
     never = {run: [name for name in (logged or {}).get(run, ()) if not rows[name].notna().any()] for run, rows in by_run.items()}
     names = {run: tuple(curve_names(rows, train, test).values()) for run, rows in by_run.items()}
     known = {run: known_curves(rows, train, test) for run, rows in by_run.items()}
-    of_100 = {names[run] for run, rows in known.items() if in_percent(rows)}  # by the names: a run that learnt nothing stays at 1 %
+    percent = {names[run] for run, rows in known.items() if in_percent(rows)}
+    of_100 = {run for run, rows in known.items() if names[run] in percent and (in_percent(rows) or not _is_share(rows))}
     best: dict[str, float] = {}
     for run, rows in known.items():
         highest = rows["test_accuracy"].max() if "test_accuracy" in rows else np.nan
         if np.isfinite(highest):
             key = data[rows.index[0]]
-            best[key] = max(best.get(key, 0.0), float(highest) / (100 if names[run] in of_100 else 1))
+            best[key] = max(best.get(key, 0.0), float(highest) / (100 if run in of_100 else 1))
     lines: list[dict[str, Any]] = []
     for run, rows in known.items():
         attainable = best.get(data[rows.index[0]], ATTAINABLE)
@@ -355,9 +369,10 @@ def diagnose_runs(
             attainable=attainable,
             train=train,
             test=test,
-            percent=names[run] in of_100,
+            percent=run in of_100,
             ours=run in ours,
             never_finite=never[run],
+            last_values=(last_values or {}).get(run),
         )
         first = rows.iloc[0]
         lines.append(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -33,14 +34,17 @@ class Tried(Scored):
     def choices(self, parameter: str) -> list[str]:
         """Return the different values of a parameter as texts, in order; a dash, for runs that lack it, stands last."""
         column = self.values[parameter]
-        return [text_of(value) for value in sorted(set(column.dropna()))] + ([ABSENT] if column.isna().any() else [])
+        values = sorted(set(column.dropna()))
+        texts = [text_of(value) for value in values]
+        if len(set(texts)) < len(texts):  # numbers that are alike in six digits
+            texts = [key_of(value) for value in values]
+        return texts + ([ABSENT] if column.isna().any() else [])
 
     def chosen(self, parameter: str) -> np.ndarray:
         """Return which of the choices each run took (n_runs,), counted from 0."""
-        places = {choice: place for place, choice in enumerate(self.choices(parameter))}
-        missing = self.values[parameter].isna()
-        texts = [ABSENT if absent else text_of(value) for value, absent in zip(self.values[parameter], missing, strict=True)]
-        return np.array([places[text] for text in texts])
+        column = self.values[parameter]
+        places = {value: place for place, value in enumerate(sorted(set(column.dropna())))}
+        return np.array([places.get(value, len(places)) for value in column])
 
     @property
     def better_first(self) -> np.ndarray:
@@ -71,12 +75,15 @@ def tried(runs: Sequence[RunRecord], metric: str = "f1", goal: str | None = None
     columns: dict[str, list[Any]] = {}
     left_out: dict[str, str] = {}
     for name in dict.fromkeys(name for row in rows for name in row):
-        values = [_plain(row[name]) if name in row else pd.NA for row in rows]
+        values = [row.get(name, pd.NA) for row in rows]
         if any(len({key_of(row[name]) if name in row else "" for row in every}) < 2 for every in (configs, rows)):
             continue  # the same in every run, or in every run in which it has an effect
         found = [value for value in values if value is not pd.NA]
-        if not all(isinstance(value, float) for value in found):
-            values = [value if value is pd.NA else text_of(value) for value in values]
+        if all(map(_is_number, found)):
+            values = [value if value is pd.NA else float(plain(value)) for value in values]
+        else:
+            are_texts = all(isinstance(value, str) for value in found)
+            values = [value if value is pd.NA else _text(value, beside_others=not are_texts) for value in values]
             if len(set(values)) == len(values) > 2:
                 left_out[name] = _("its text differs in every run")
                 continue
@@ -94,11 +101,27 @@ def tried(runs: Sequence[RunRecord], metric: str = "f1", goal: str | None = None
     )
 
 
-def _plain(value: Any) -> Any:
-    """Return a number as float, and anything else but a text as JSON text."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return float(plain(value))
-    return value if isinstance(value, str) else key_of(value)
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _text(value: Any, *, beside_others: bool) -> str:
+    """Return a value as a text that no other has: JSON, or a text as it is where it cannot be taken for another value.
+
+    Args:
+        beside_others: whether the parameter has values that are no texts.
+    """
+    if not isinstance(value, str) or not value.strip() or value == ABSENT:
+        return key_of(value) if value != ABSENT else f'"{value}"'
+    return key_of(value) if beside_others and _is_json(value) else value
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
 
 
 def text_of(value: Any) -> str:

@@ -173,8 +173,6 @@ def _trial_runs(study: optuna.Study) -> list[RunRecord]:
     directions = [direction.name.lower() for direction in study.directions]
     goals = study.user_attrs.get(study_schema.GOALS) or dict(zip(study.metric_names or [], directions, strict=False))
     trainer = study.user_attrs.get(study_schema.CLASSIFIER)  # of another program its path
-    search = study.user_attrs.get(study_schema.SWEEP, {}).get("search") or {}
-    stated = {str(text).strip(): place for place, text in enumerate(search.get("constraints") or [])}
     for trial in study.get_trials(deepcopy=False):
         attributes = trial.user_attrs
         state = states.get(trial.state.name, "running")
@@ -202,6 +200,7 @@ def _trial_runs(study: optuna.Study) -> list[RunRecord]:
         ]
         config, origin = study_schema.parted(run.get("config", {}), study_schema.given_names(study.user_attrs, trial.params))
         baseline = bool(attributes.get(study_schema.BASELINE))
+        violations = study_schema.in_stated_order(trial.constraints or {}, study.user_attrs)
         result.append(
             RunRecord(
                 run=run.get("id") or f"{name}-{trial.number}",
@@ -219,11 +218,8 @@ def _trial_runs(study: optuna.Study) -> list[RunRecord]:
                 cause=cause,
                 engine=run.get("origin") or origin,
                 ours=trainer is not None and config.get("classifier") == trainer,
-                feasible=all(value <= 0 for value in (trial.constraints or {}).values()),
-                broken=sorted(
-                    (text for text, value in (trial.constraints or {}).items() if not value <= 0),
-                    key=lambda text: stated.get(text, len(stated)),  # a storage keeps no order of them
-                ),
+                feasible=all(value <= 0 for value in violations.values()),
+                broken=[text for text, value in violations.items() if not value <= 0],
                 read_summary=functools.partial(dict, decided),
             )
         )

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from paretune.analysis.sources.lost_metrics import lost_from
+from paretune.analysis.sources.lost_metrics import last_values, lost_from
 from paretune.core.best_epoch import best_row, goal_of
 from paretune.core.epoch import METRICS
 from paretune.core.provenance import written_by_us
@@ -311,7 +311,7 @@ def _is_lost(run: RunRecord, name: str, row: Mapping[str, float]) -> bool:
     if not np.isfinite(run.columns[name]).any():
         return True
     rows = pd.DataFrame(run.columns).reindex(columns=list(dict.fromkeys([*run.columns, *LOSSES])))
-    place = lost_from(rows, name)
+    place = lost_from(rows, name, last_values(run).get(name))
     return place is not None and row.get("epoch", math.inf) >= rows["epoch"].iloc[place]
 
 

@@ -52,6 +52,13 @@ def parted(config: Mapping[str, Any], given: Collection[str] = ()) -> tuple[dict
     return {name: value for name, value in config.items() if name in given or name not in ADDED}, dict(origin)
 
 
+def in_stated_order(violations: Mapping[str, float], study: Mapping[str, Any]) -> dict[str, float]:
+    """Return the violations of constraints in the order in which the sweep states these, by a study's attributes."""
+    stated = (study.get(SWEEP, {}).get("search") or {}).get("constraints") or []
+    places = {str(text).strip(): place for place, text in enumerate(stated)}
+    return {text: violations[text] for text in sorted(violations, key=lambda text: places.get(text, len(places)))}
+
+
 def given_names(study: Mapping[str, Any], trial: Mapping[str, Any]) -> set[str]:
     """Return the names that a sweep gives values, by a study's attributes and the values that a trial has drawn."""
     return {*trial, *(study.get(SWEEP, {}).get("parameters") or {})}

@@ -54,9 +54,28 @@ def test_the_knee_weighs_each_metric_by_its_span_over_the_front() -> None:
     assert choose(table, "knee").run["run"] == "c"
 
 
+def test_distances_of_the_knee_that_differ_by_rounding_are_equal() -> None:
+    table = runs_of(scored(0.6, 0.885), scored(0.68, 0.845), scored(0.72, 0.825), scored(0.8, 0.785))
+    choice = choose(table, "knee")
+    assert choice.run["run"] == "c"
+    assert choice.reason.endswith("of 4 runs; of 2 equals the one of higher precision")
+
+
+def test_of_two_runs_of_one_name_an_id_says_which() -> None:
+    table = TABLE.assign(name=["same", "same", "c", "d", "e"])
+    with pytest.raises(UsageError, match="2 runs have the name same: give an id, run:a or run:b"):
+        choose(table, "run:same")
+    assert choose(table, "run:b").run["run"] == "b"
+
+
+def test_a_metric_named_like_a_column_is_suggested() -> None:
+    with pytest.raises(UsageError, match=r"did you mean 'metric\.runs'"):
+        choose(TABLE.assign(**{"metric.runs": 1.0}), "min:runs")
+
+
 def test_the_knee_of_a_metric_that_is_equal_over_the_front_is_its_best_run() -> None:
     assert choose(runs_of(scored(0.9, 0.9)), "knee").run["run"] == "a"
-    assert choose(runs_of(scored(0.9, 0.9), scored(0.9, 0.9)), "knee").reason.endswith("of 2 runs")
+    assert choose(runs_of(scored(0.9, 0.9), scored(0.9, 0.9)), "knee").reason.endswith("of 2 equals the earlier one")
 
 
 def test_the_knee_knows_that_a_loss_is_minimized() -> None:
@@ -188,7 +207,7 @@ def test_the_reason_of_a_condition_says_what_it_left() -> None:
         "lowest n_parameters, 90, of 2 runs (those with f1 within 0.5% of the best, 0.9700); "
         "it is not on the front of precision and recall"
     )
-    assert choose(SIZED, "recall>=0.95 then knee").reason.endswith("of 2 runs")
+    assert choose(SIZED, "recall>=0.95 then knee").reason.endswith("of 2 runs; of 2 equals the one of higher precision")
 
 
 def test_of_equals_none_is_chosen_that_another_beats_in_what_else_is_weighed() -> None:

@@ -29,6 +29,7 @@ from paretune.analysis.findings.diagnosis import (
     diagnose_runs,
     rules_table,
 )
+from paretune.analysis.sources.run_record import RunRecord
 from tests.analysis.known_curves import FAMILIES, draw
 from tests.analysis.reading import is_a_drawing
 
@@ -345,6 +346,15 @@ def test_runs_of_one_program_count_in_percent_together() -> None:
     assert diagnose_runs(pd.concat(runs, ignore_index=True))["diagnosis"].tolist() == [FINE, UNDER]
 
 
+def test_shares_beside_percent_under_the_same_names_are_each_judged_in_their_own_unit() -> None:
+    runs = []
+    for run, curves, factor in (("share", fine, 1.0), ("percent", fine, 100.0), ("low", under, 1.0), ("low percent", under, 100.0)):
+        history = history_of(curves).assign(run=run, name=run, state="finished")
+        history[["train_accuracy", "test_accuracy"]] *= factor
+        runs.append(history)
+    assert diagnose_runs(pd.concat(runs, ignore_index=True))["diagnosis"].tolist() == [FINE, FINE, UNDER, UNDER]
+
+
 def test_a_short_steep_fall_is_no_jump() -> None:
     train = [2.0, 0.95, 0.468, 0.259, 0.15, 0.094]
     history = pd.DataFrame(
@@ -409,3 +419,12 @@ def test_the_figure_marks_the_epoch_and_gives_the_reason(name: str, tmp_path: Pa
     written = " ".join((figure.get_suptitle()).split())
     assert written == f"run-7: {found.kind}; {found.reason}"
     assert is_a_drawing(save_figure(figure, tmp_path / "curves.png"))
+
+
+def test_runs_of_one_name_are_told_apart_by_their_ids(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = [RunRecord(run, "same", state="finished", columns={"epoch": np.ones(1)}) for run in ("a1", "b2")]
+    monkeypatch.setattr(step, "sources_of", lambda _options: runs)
+    assert step.main(["runs"]) == 0
+    printed = capsys.readouterr().out
+    assert "same (a1)" in printed
+    assert "same (b2)" in printed

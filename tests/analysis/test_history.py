@@ -638,3 +638,26 @@ def test_a_run_without_a_config_swallows_no_other(monkeypatch: pytest.MonkeyPatc
 )
 def test_a_run_that_two_sources_hold_is_one(runs: list[RunRecord], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert len(sources_given(monkeypatch, tmp_path, *([run] for run in runs))) == 1
+
+
+def test_a_metric_that_is_a_text_in_some_runs_alone_is_said_of_these(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    numbers = {"epoch": np.ones(1), "precision": np.ones(1)}
+    runs = [
+        RunRecord("a", state="finished", columns=numbers, read_summary=lambda: {"precision": 1.0, "note": "x"}),
+        RunRecord("b", state="finished", read_summary=lambda: {"precision": "n/a"}),
+    ]
+    monkeypatch.setattr(history, "_runs_here", lambda *_: runs)
+    load_runs(tmp_path)
+    assert "2 metrics that are no numbers are left out here: note, precision (in 1 run)" in capsys.readouterr().err
+
+
+def test_metrics_that_the_printed_table_has_no_room_for_are_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    columns = {"epoch": np.ones(1), **{f"m{number}": np.ones(1) for number in range(8)}}
+    runs = [RunRecord("a", state="finished", columns=columns, created=0.0)]
+    monkeypatch.setattr(history, "_runs_here", lambda *_: runs)
+    assert history.main([str(tmp_path)]) == 0
+    assert "not shown: m6, m7; --runs writes every column" in capsys.readouterr().out

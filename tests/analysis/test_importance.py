@@ -254,3 +254,18 @@ def test_the_command_says_when_the_runs_are_too_few(study_folder: Path, capsys: 
         step.main([str(study_folder)])
     assert stopped.value.code == 2
     assert "at least 10 finished runs" in capsys.readouterr().err
+
+
+def test_the_goal_of_a_metric_whose_name_does_not_tell_it_is_given_by_goal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = [
+        RunRecord(str(place), state="finished", config={"rate": float(place)}, columns=columns_of([{"yield": place % 7.0}]))
+        for place in range(12)
+    ]
+    monkeypatch.setattr(step, "sources_of", lambda _options: runs)
+    with pytest.raises(SystemExit) as exit_info:
+        step.main([str(tmp_path), "--metric", "yield"])
+    assert exit_info.value.code == 2
+    assert "maximized or minimized: say it with --goal." in capsys.readouterr().err
+    assert step.main([str(tmp_path), "--metric", "yield", "--goal", "minimize"]) == 0

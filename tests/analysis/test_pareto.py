@@ -38,7 +38,7 @@ def test_runs_that_did_not_finish_or_have_no_value_are_left_out_and_counted() ->
     )
     rest, left_out = candidates(table, ["precision", "recall"])
     assert rest["run"].tolist() == ["a"]
-    reasons = {"without precision: run-f": 1, "with infinite recall: run-g": 1}
+    reasons = {"without a finite precision: run-f": 1, "with infinite recall: run-g": 1}
     assert left_out == {"pruned": 2, "failed": 1, "running": 1, **reasons}
 
 
@@ -46,7 +46,7 @@ def test_of_many_runs_without_a_value_ten_are_named_and_all_are_counted() -> Non
     nan = float("nan")
     _, left_out = candidates(runs_of(scored(0.5, 0.5), *[scored(nan, nan)] * 13), ["precision", "recall"])
     named = ", ".join(f"run-{letter}" for letter in "bcdefghijk")
-    assert left_out == {f"without precision and recall: {named} and 3 more": 13}
+    assert left_out == {f"without a finite precision and recall: {named} and 3 more": 13}
 
 
 def test_other_peoples_runs_stand_on_one_front_whatever_their_keys_mean() -> None:

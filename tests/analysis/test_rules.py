@@ -98,6 +98,8 @@ def test_a_backquote_that_is_not_closed_is_refused(text: str) -> None:
         ("recall>=0.9 or f1>=1 then f1", "rule 'recall>=0.9 or f1>=1 then f1': 'recall>=0.9 or f1>=1' is not a condition"),
         ("recall=>0.9 then f1", "rule 'recall=>0.9 then f1': 'recall=>0.9' is not a condition"),
         ("recall>0.9 then f1", "rule 'recall>0.9 then f1': 'recall>0.9' is not a condition"),
+        ("precision >= .7 then", "rule 'precision >= .7 then' ends with then: write behind it which run is chosen"),
+        ("max:`a` then", "rule 'max:`a` then' ends with then"),
         ("recall>=high then f1", "rule 'recall>=high then f1': 'high' must be a number"),
         ("recall>=nan then f1", "rule 'recall>=nan then f1': 'nan' must be a number"),
         ("recall>=0.9 then kneee", "rule 'recall>=0.9 then kneee' is not known; did you mean 'knee'?"),

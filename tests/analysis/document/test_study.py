@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from paretune.analysis.choose import choose
-from paretune.analysis.document.study import Study, searched, short
+from paretune.analysis.document.study import Study, searched, short, short_in
 from paretune.analysis.findings.front import front_of
 from paretune.analysis.history import RunRecord
 from tests.analysis.tables import runs_of, scored
@@ -62,7 +62,7 @@ def test_a_hyper_parameter_is_searched_where_runs_differ_in_it() -> None:
 @pytest.mark.parametrize(
     ("value", "text"),
     [
-        (None, "–"),
+        (None, "null"),
         (True, "yes"),
         (False, "no"),
         (0.123456, "0.123"),
@@ -70,7 +70,9 @@ def test_a_hyper_parameter_is_searched_where_runs_differ_in_it() -> None:
         (12, "12"),
         ("a", "a"),
         ([1, 2], "[1, 2]"),
+        ({"deep": {"er": None, "on": True}}, '{"deep": {"er": null, "on": true}}'),
     ],
 )
 def test_a_value_is_short_in_a_table(value: Any, text: str) -> None:
     assert short(value) == text
+    assert (short_in({"x": value}, "x"), short_in({"y": value}, "x")) == (text, "–")

@@ -182,13 +182,6 @@ def test_a_report_of_other_averages_does_not_speak_of_macro_averages(
     assert not [text for text in texts if "macro" in text]
 
 
-@pytest.mark.parametrize(
-    ("value", "text"), [(None, "–"), (True, "yes"), (False, "no"), (0.000123456, "0.000123"), (64, "64"), ([64, 32], "[64, 32]")]
-)
-def test_a_value_is_shown_as_a_person_writes_it(value: Any, text: str) -> None:
-    assert sections.short(value) == text
-
-
 def test_columns_are_headed_by_trial_numbers_and_by_names_where_these_do_not_tell_runs_apart() -> None:
     assert sections._column_heads(["ann-digits-3", "ann-digits-14"], [True, False]) == ["3 (chosen)", "14"]
     assert sections._column_heads(["lr-0.1", "decay-0.1"], [False, False]) == ["lr-0.1", "decay-0.1"]
@@ -417,6 +410,8 @@ def test_the_report_counts_the_runs_that_did_not_finish() -> None:
     out.table = out.table.assign(feasible=[True, False, False], diverged=[True, False, False])
     words = left_out_in_words([out])  # type: ignore[list-item]
     assert words == "Other runs have no place on it (svm: 2 breaking a constraint, 1 whose loss is not finite)."
+    out.table = out.table.assign(broken=["", "a <= 1", "a <= 1; b <= 2"], diverged=False)
+    assert "svm: 1 breaking the constraint a <= 1, 1 breaking the constraints a <= 1; b <= 2" in left_out_in_words([out])  # type: ignore[list-item]
     broken = Searched("svm", *["finished"] * 5)
     broken.table = broken.table.assign(feasible=[True, False, False, True, True], broken=["", "epochs <= 3", "epochs <= 3", "", ""])
     words = left_out_in_words([broken])  # type: ignore[list-item]

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from paretune.analysis.figures.interactive import MOST_LINES, configurations, front_html, save_page
+from paretune.analysis.figures.runs import pareto_figure
 from paretune.analysis.findings.front import front_of
 from paretune.analysis.history import RunRecord
 from tests.analysis.reading import Page
@@ -37,13 +38,22 @@ def test_two_metrics_are_a_plane_with_the_area_that_the_front_dominates() -> Non
     assert (best["x"], best["y"]) == ([0.9, 0.5], [3.0, 1.0])
     assert best["name"] == "ann, on the front"
     assert best["marker"]["size"] == [11, 15]  # the chosen one is larger
-    for sides in layout["shapes"]:
-        assert sides["x0"] == 0.0  # less precision and more seconds are worse
-        assert sides["y0"] > 9.0
-    assert sorted((sides["x1"], sides["y1"]) for sides in layout["shapes"]) == [(0.5, 1.0), (0.9, 3.0)]
+    (shade,) = layout["shapes"]  # one, which is nowhere darker
+    corner, *edge = [tuple(map(float, point.split(","))) for point in re.findall(r"[^ ]+,[^ ]+", shade["path"])]
+    assert (corner[0], corner[1] > 9.0) == (0.0, True)  # less precision and more seconds are worse
+    assert edge == [(0.0, 1.0), (0.5, 1.0), (0.5, 3.0), (0.9, 3.0), (0.9, corner[1])]
     (low, high), (bottom, top) = layout["xaxis"]["range"], layout["yaxis"]["range"]
     assert all(low < x < high for x in best["x"])
     assert all(bottom < y < top for y in best["y"])
+
+
+def test_a_kind_of_run_that_is_not_there_has_no_entry_in_the_legend() -> None:
+    front, _ = front_of(runs_of(scored(0.9, 0.9)), ["precision", "recall"])
+    traces, _layout = given(front_html({"ann": front}, {}, ["precision", "recall"], ["maximize"] * 2))
+    assert [trace["name"] for trace in traces] == ["ann, on the front"]
+    (axes,) = pareto_figure({"ann": front}).axes
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["on the front (1 of 1)"]
+    assert len(axes.patches) == 1
 
 
 def test_the_chosen_run_is_in_sight_where_it_is_not_on_the_front() -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from paretune.analysis.figures.parameters import importance_figure, parallel_figure, slices_figure
+from paretune.analysis.figures.parameters import importance_figure, parallel_figure, parallel_html, slices_figure
 from paretune.analysis.figures.runs import save_figure
 from paretune.analysis.findings.parameters import Tried
 from paretune.search.importance import Importance
@@ -52,3 +53,12 @@ def test_importances_of_0_have_an_axis_too(share: float, tmp_path: Path) -> None
     figure = importance_figure(Importance(table, "loss", "ped-anova", 20, 10, 0, {}))
     assert figure.axes[0].get_xlim()[1] >= max(share, 0.1)
     assert is_a_drawing(save_figure(figure, tmp_path / "importance.png"))
+
+
+def test_the_axis_of_a_metric_keeps_the_end_of_its_name() -> None:
+    begin = "validation/mean absolute percentage error over the last ten windows, hold-out"
+    found = tried_of([1.0, 2.0, 3.0], "minimize", ALIKE[:3])
+    for end in ("(a)", "(b)"):
+        named = replace(found, metric=f"{begin} {end}")
+        assert parallel_figure(named).axes[0].get_xticklabels()[-1].get_text().endswith(end)
+        assert f'{end}"' in parallel_html(named)

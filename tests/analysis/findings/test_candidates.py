@@ -37,10 +37,10 @@ def test_a_run_is_left_out_for_the_first_reason_that_holds() -> None:
         {
             "failed": 1,
             "pruned": 2,
-            "without precision: run-e": 1,
-            "without precision and recall: run-f": 1,
+            "without a finite precision: run-e": 1,
+            "without a finite precision and recall: run-f": 1,
             "with infinite recall: run-g": 1,
-            "without recall and with infinite precision: run-h": 1,
+            "without a finite recall and with infinite precision: run-h": 1,
         },
     )
 
@@ -49,17 +49,19 @@ def test_a_run_is_left_out_for_the_first_reason_that_holds() -> None:
 def test_of_runs_with_one_reason_so_many_are_named(count: int, more: str) -> None:
     names = ", ".join(f"run-{letter}" for letter in "bcdefghijk")
     found, left_out = left(scored(1, 1), *[scored(NAN, 1)] * count)
-    assert (found, left_out) == ("a", {f"without precision: {names}{more}": count})
+    assert (found, left_out) == ("a", {f"without a finite precision: {names}{more}": count})
 
 
 def test_a_run_without_a_name_is_named_by_its_id() -> None:
-    assert left(scored(1, 1), scored(NAN, 1, name=""))[1] == {"without precision: b": 1}
+    assert left(scored(1, 1), scored(NAN, 1, name=""))[1] == {"without a finite precision: b": 1}
 
 
 def test_where_none_is_left_it_is_said_how_each_was_lost() -> None:
     with pytest.raises(UsageError, match=r"no run has finished yet \(2 running, 1 failed\): run the sweep further first"):
         left(*[scored(1, 1, state="running")] * 2, scored(1, 1, state="failed"))
-    with pytest.raises(UsageError, match=r"no finished run has precision and recall \(1 failed, 1 without recall: run-a\)"):
+    with pytest.raises(
+        UsageError, match=r"no finished run has precision and recall \(1 failed, 1 without a finite recall: run-a\)"
+    ):
         candidates(runs_of(scored(1, NAN), scored(1, 1, state="failed")), METRICS)
     with pytest.raises(UsageError, match=r"no run has finished yet \(there is no run at all\)"):
         candidates(runs_of(scored(1, 1))[:0], METRICS)

@@ -78,3 +78,39 @@ def test_a_metric_that_no_run_has_is_refused() -> None:
 )
 def test_a_number_is_labelled_in_six_digits(value: Any, text: str) -> None:
     assert text_of(value) == text
+
+
+def test_values_that_differ_stay_different() -> None:
+    alike: list[Any] = [
+        1,
+        "1",
+        True,
+        "true",
+        None,
+        "null",
+        "None",
+        [64, 32],
+        "[64, 32]",
+        {"a": 1},
+        '{"a": 1}',
+        "",
+        "nan",
+        "–",
+        '"1"',
+    ]
+    runs = [run_of(f"{place}{half}", 0.5, x=value) for place, value in enumerate(alike) for half in "ab"]
+    found = tried([*runs, run_of("lacks it", 0.5)])
+    assert len(set(found.choices("x"))) == len(alike) + 1
+    assert {"1", '"1"', "true", '"true"', "null", '"null"', "None", "[64, 32]", '"–"', ABSENT} <= set(found.choices("x"))
+    _taken, n_runs = np.unique(found.chosen("x"), return_counts=True)
+    assert n_runs.tolist() == [2] * len(alike) + [1]
+
+
+def test_numbers_that_differ_beyond_six_digits_are_two_choices() -> None:
+    found = tried([run_of("a", 0.9, x=0.12345671), run_of("b", 0.8, x=0.12345672)])
+    assert found.choices("x") == ["0.12345671", "0.12345672"]
+    assert found.chosen("x").tolist() == [0, 1]
+
+
+def test_texts_that_read_as_numbers_stand_as_they_are_among_texts() -> None:
+    assert tried([run_of("a", 0.9, x="1"), run_of("b", 0.8, x="2")]).choices("x") == ["1", "2"]

@@ -339,3 +339,16 @@ def test_a_trial_that_failed_before_its_run_began_is_counted(tmp_path: Path) -> 
         study.tell(trial, state=TrialState.FAIL)
     study.ask()
     assert [(run.run, run.state) for run in offline.study_runs(tmp_path / "study.db")] == [("s-0", "failed")]
+
+
+def test_broken_constraints_stand_in_the_order_in_which_the_sweep_states_them(tmp_path: Path) -> None:
+    stated = ["rate >= 1", "`val acc` <= 0.5", "depth <= 2"]
+    study = optuna.create_study(storage=f"sqlite:///{tmp_path / 'study.db'}", study_name="ordered")
+    study.set_user_attr(study_schema.SWEEP, {"search": {"constraints": stated}})
+    trial = study.ask()
+    trial.set_user_attr(study_schema.RUN, {"id": "a", "config": {}})
+    for text in reversed(stated):
+        trial.set_constraint(text, 1.0)
+    study.tell(trial, 1.0)
+    (run,) = load_runs(tmp_path)
+    assert run.broken == stated
