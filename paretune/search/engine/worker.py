@@ -470,7 +470,7 @@ def write_outcome(
         row: that gave the trial its values.
     """
     run, sweep = trial.user_attrs.get(study_schema.RUN, {}), training.sweep
-    if not run.get("path") or not (folder / run["path"]).is_dir():
+    if not run.get("id") or not run.get("path") or not (folder / run["path"]).is_dir():
         return
     baseline, config, begun = bool(trial.user_attrs.get(study_schema.BASELINE)), run.get("config", {}), study_schema.begun(trial)
     known = RunFile(

@@ -116,8 +116,8 @@ def test_a_run_is_found_wherever_its_program_writes_it(init: str) -> None:
     assert [row["loss"] for row in record.rows] == [3.0, 1.0, 5.0]
     assert "trials" in Path(record.file).parts
     assert len(load_runs(".")) == 1, "one run, not one for each way to its file"
-    (folder,) = offline_runs([Path("runs")])
-    assert folder.is_dir()
+    files = [file for folder in offline_runs([Path("runs")]) for file in folder.glob("run-*.wandb")]
+    assert [file.name for file in files] == [Path(record.file).name] * 2, "the program's file, and what the sweep says of the run"
 
 
 @pytest.fixture
