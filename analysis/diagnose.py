@@ -21,7 +21,7 @@ from paretune.analysis.figures.runs import save_figure
 from paretune.analysis.findings.curves import known_curves
 from paretune.analysis.findings.diagnosis import NO_LOSS, Diagnosis, diagnose_runs, logged_metrics, rules_table
 from paretune.analysis.history import add_sources, sources_of, tidy
-from paretune.analysis.sources.lost_metrics import last_values
+from paretune.analysis.sources.run_record import last_values
 from paretune.core.command_line import SentenceParser, exit_with_sentence
 from paretune.core.errors import UsageError, names_there
 

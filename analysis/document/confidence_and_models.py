@@ -28,7 +28,7 @@ from paretune.analysis.findings.diagnosis import diagnose_runs, rules_table
 from paretune.analysis.findings.parameters import tried
 from paretune.analysis.history import tidy
 from paretune.analysis.locked_part import FILE, load_kept
-from paretune.analysis.sources.lost_metrics import last_values
+from paretune.analysis.sources.run_record import last_values
 from paretune.core.errors import UsageError
 from paretune.search.importance import importances
 

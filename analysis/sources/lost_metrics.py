@@ -5,21 +5,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from paretune.runs.whole_runs import summary_numbers
-
 if TYPE_CHECKING:
     import pandas as pd
 
-    from paretune.analysis.sources.run_record import RunRecord
-
 LONGER = 3
-
-
-def last_values(run: RunRecord) -> dict[str, float]:
-    """Return what the summary of a run holds of the columns without a value in the last row: NaN of one that was logged as such."""
-    silent = [name for name, column in run.columns.items() if len(column) and math.isnan(column[-1])]
-    found = summary_numbers(run.summary) if silent else {}
-    return {name: found[name] for name in silent if name in found}
 
 
 def lost_from(rows: pd.DataFrame, name: str, last_value: float | None = None) -> int | None:

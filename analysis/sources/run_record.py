@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from paretune.analysis.sources.lost_metrics import last_values, lost_from
+from paretune.analysis.sources.lost_metrics import lost_from
 from paretune.core.best_epoch import best_row, goal_of
 from paretune.core.epoch import METRICS
 from paretune.core.provenance import written_by_us
@@ -313,6 +313,13 @@ def _is_lost(run: RunRecord, name: str, row: Mapping[str, float]) -> bool:
     rows = pd.DataFrame(run.columns).reindex(columns=list(dict.fromkeys([*run.columns, *LOSSES])))
     place = lost_from(rows, name, last_values(run).get(name))
     return place is not None and row.get("epoch", math.inf) >= rows["epoch"].iloc[place]
+
+
+def last_values(run: RunRecord) -> dict[str, float]:
+    """Return what the summary of a run holds of the columns without a value in the last row: NaN of one that was logged as such."""
+    silent = [name for name, column in run.columns.items() if len(column) and math.isnan(column[-1])]
+    found = summary_numbers(run.summary) if silent else {}
+    return {name: found[name] for name in silent if name in found}
 
 
 def _images_of(run: RunRecord) -> str:

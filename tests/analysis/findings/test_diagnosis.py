@@ -9,8 +9,7 @@ import pandas as pd
 import pytest
 
 from paretune.analysis.findings.diagnosis import FINE, TOO_SHORT, UNSTABLE, diagnose, diagnose_runs
-from paretune.analysis.sources.lost_metrics import last_values
-from paretune.analysis.sources.run_record import RunRecord, tidy
+from paretune.analysis.sources.run_record import RunRecord, last_values, tidy
 
 
 @pytest.mark.parametrize(("n_epochs", "judged"), [(1, False), (5, False), (6, True), (7, True)])
