@@ -177,6 +177,14 @@ class StandInServer:
         runs = {"edges": edges, "pageInfo": {"hasNextPage": False, "endCursor": None}, "totalCount": len(edges)}
         return {"project": {"internalId": "1", "runCount": len(edges), "readOnly": False, "runs": runs}}
 
+    def answer_Clients(self, _: dict[str, Any]) -> dict[str, Any]:
+        told = [
+            {"name": name, "wandbConfig": json.dumps(run["config"].get("_wandb", {}).get("value", {}))}
+            for name, run in self.runs.items()
+        ]
+        page = {"hasNextPage": False, "endCursor": None}
+        return {"project": {"runs": {"edges": [{"node": node} for node in told], "pageInfo": page}}}
+
     def _node(self, name: str) -> dict[str, Any]:
         run, rows = self.runs[name], self.rows(name)
         node = {"id": f"id-{name}", "name": name, "displayName": name, "tags": [], "sweepName": run["sweep"], "state": run["state"]}

@@ -65,7 +65,7 @@ def read(place: Path) -> list[tuple[str, RunRecord]]:
     return [
         (mark, _renewed(run))
         for entry, (mark, run) in zip(described["runs"], found, strict=True)
-        if not run.file.endswith(".wandb") and not _is_doubtful(entry.get("state"), entry.get("config"))
+        if not Path(run.file).is_file() and not _is_doubtful(entry.get("state"), entry.get("config"))  # a file is read again
     ]
 
 
