@@ -19,9 +19,8 @@ import numpy as np
 from paretune.analysis.figures.diagnosis import diagnosis_figure
 from paretune.analysis.figures.runs import save_figure
 from paretune.analysis.findings.curves import known_curves
-from paretune.analysis.findings.diagnosis import NO_LOSS, Diagnosis, diagnose_runs, logged_metrics, rules_table
+from paretune.analysis.findings.diagnosis import NO_LOSS, Diagnosis, diagnose_records, logged_metrics, rules_table
 from paretune.analysis.history import add_sources, sources_of, tidy
-from paretune.analysis.sources.run_record import last_values
 from paretune.core.command_line import SentenceParser, exit_with_sentence
 from paretune.core.errors import UsageError, names_there
 
@@ -40,14 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         runs = sources_of(options)
         history = tidy(runs)
         _check_names(history, {"--train": options.train, "--test": options.test})
-        table = diagnose_runs(
-            history,
-            ours={run.run for run in runs if run.ours},
-            logged={run.run: list(run.columns) for run in runs},
-            last_values={run.run: last_values(run) for run in runs},
-            train=options.train,
-            test=options.test,
-        )
+        table = diagnose_records(runs, history=history, train=options.train, test=options.test)
         shown = table.assign(epoch=[f"{epoch:.0f}" if epoch == epoch else "-" for epoch in table["epoch"]])
         if shown["name"].duplicated().any():
             called = {run.run: run.called for run in runs}

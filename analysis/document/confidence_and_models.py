@@ -24,11 +24,9 @@ from paretune.analysis.figures.parameters import importance_figure, parallel_fig
 from paretune.analysis.figures.runs import save_figure
 from paretune.analysis.findings.augmentation import compare_augmentation, in_words
 from paretune.analysis.findings.confidence import range_of, table_of
-from paretune.analysis.findings.diagnosis import diagnose_runs, rules_table
+from paretune.analysis.findings.diagnosis import diagnose_records, rules_table
 from paretune.analysis.findings.parameters import tried
-from paretune.analysis.history import tidy
 from paretune.analysis.locked_part import FILE, load_kept
-from paretune.analysis.sources.run_record import last_values
 from paretune.core.errors import UsageError
 from paretune.search.importance import importances
 
@@ -77,10 +75,7 @@ def training_section(study: Study) -> list[Any]:
     runs = study.runs[-MOST_CURVES:]
     if not any(run.n_rows > 1 for run in runs):
         return []
-    logged = {run.run: list(run.columns) for run in runs}
-    last = {run.run: last_values(run) for run in runs}
-    ours = {run.run for run in runs if run.ours}
-    table = diagnose_runs(tidy(runs), ours=ours, logged=logged, last_values=last)
+    table = diagnose_records(runs)
     counts = ", ".join(
         _("{diagnosis} {count}").format(count=count, diagnosis=_(str(kind)))
         for kind, count in table["diagnosis"].value_counts().items()

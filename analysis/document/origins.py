@@ -1,4 +1,4 @@
-"""The report's section on what was run, when, on what and with what, and which figure comes from which part of the data."""
+"""Report section on provenance: programs, commits, versions, devices, and the split that each figure comes from."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ Slope and its confidence interval: Theil 1950 and Sen 1968, by scipy.stats.theil
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,7 @@ from paretune.analysis.findings.curves import (
     known_curves,
 )
 from paretune.analysis.sources.lost_metrics import lost_from
-from paretune.analysis.sources.run_record import LEADING
+from paretune.analysis.sources.run_record import LEADING, RunRecord, last_values, tidy
 from paretune.core.best_epoch import known_goal
 from paretune.core.errors import MOST_NAMED
 
@@ -324,6 +324,25 @@ def logged_metrics(history: pd.DataFrame) -> list[str]:
         str(name) for name in history.select_dtypes("number") if name not in {*LEADING, "epoch"} and history[name].notna().any()
     ]
     return [name for name in names if not name.startswith("config.")]
+
+
+def diagnose_records(
+    runs: Sequence[RunRecord], *, history: pd.DataFrame | None = None, train: str = "", test: str = ""
+) -> pd.DataFrame:
+    """Diagnose runs by all that is known of them; returns what `diagnose_runs` does.
+
+    Args:
+        history: `tidy` of the runs, where it is there already.
+        train, test: as for `diagnose`.
+    """
+    return diagnose_runs(
+        tidy(runs) if history is None else history,
+        ours={run.run for run in runs if run.ours},
+        logged={run.run: list(run.columns) for run in runs},
+        last_values={run.run: last_values(run) for run in runs},
+        train=train,
+        test=test,
+    )
 
 
 def diagnose_runs(

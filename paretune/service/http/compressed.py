@@ -1,4 +1,4 @@
-"""Request bodies that a client compressed: gzip, of a bounded size once it is unpacked."""
+"""Decompresses gzip request bodies, up to a size limit."""
 
 from __future__ import annotations
 

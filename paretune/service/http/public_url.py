@@ -1,4 +1,4 @@
-"""The address under which clients reach the server, where a proxy stands before it: another host, https, or below a path."""
+"""The server's public URL behind a proxy: another host, https, or below a path."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Texts that were stored before they were made fit: NUL and halves of surrogate pairs, also as escapes in JSON and YAML."""
+"""Replaces NUL and lone surrogates in stored texts, also where JSON and YAML escape them."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Lists, nulls and booleans of configs and summaries, by which runs are found; what older versions stored is indexed anew.
+"""Indexes lists, nulls and booleans of configs and summaries, and reindexes what older versions stored.
 
 The rules are those of run_values.py as they were then.
 """
