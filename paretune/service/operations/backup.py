@@ -104,6 +104,8 @@ def restore(source: Path, data: Path, url: str | None) -> str:
             for name in ("files", STUDIES, SERVICE):
                 if (folder / name).exists():
                     os.replace(folder / name, data / name)
+    except UsageError:
+        raise
     except (OSError, ValueError) as error:  # a name or a text in it that nothing can be
         raise UsageError(f"{source} cannot be restored to {data} ({getattr(error, 'strerror', None) or error}).") from None
     Database(url or f"sqlite:///{(data / SERVICE).resolve()}").close()  # brings an older one to the tables of this program
